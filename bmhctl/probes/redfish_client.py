@@ -35,6 +35,8 @@ POLL = 0.5
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 _EXTRA_READ = 10.0  # seconds at most for a read that is not needed
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
+_LOGIN_PAUSE = 5.0  # seconds before credentials that were taken, and then were not, are tried again
+_MOST_REJECTIONS = 3  # BMCs lock accounts after a few
 _MOST_PAGES = 50
 _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
 _CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
@@ -99,6 +101,7 @@ class Client:
         self._task: Task | None = None
         self._is_accepted = login is None  # whether the BMC has taken the credentials
         self._rejection: BmcError | None = None
+        self._rejections = 0  # of what it has taken before
         self._session: str | None = None
         self._sessions = f"{where.root}/SessionService/Sessions"
         self._opening = Lock()
@@ -482,7 +485,8 @@ class Client:
                 return path
         return None
 
-    def _unauthorized(self, reply: Reply) -> BmcError:
+    def _unauthorized(self, reply: Reply) -> BmcError | PassingError:
+        """Return the error for credentials that are not taken, by whether it may pass: they were taken before."""
         if self._login is None:
             return BmcError(
                 f"{self.name} requires credentials, and none are declared",
@@ -490,10 +494,13 @@ class Client:
             )
         reason = message_of(reply)
         words = f": {self._shown(reason)}" if reason else ""
-        kind = BmcError if self._is_accepted else RejectedError
-        error = kind(f"{self.name} rejects the credentials{words}", hint=_CHECK_LOGIN)
-        self._rejection = None if self._is_accepted else error
-        return error
+        said = f"{self.name} rejects the credentials{words}"
+        if not self._is_accepted:
+            self._rejection = RejectedError(said, hint=_CHECK_LOGIN)
+            return self._rejection
+        self._rejections += 1  # what checks them may be starting anew
+        error = BmcError(said, hint=_CHECK_LOGIN if self._sent is None else _LATE_HINT)
+        return PassingError(error, sent=False, after=_LOGIN_PAUSE) if self._rejections <= _MOST_REJECTIONS else error
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))

@@ -50,6 +50,7 @@ def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: floa
     monkeypatch.setattr(redfish_power, "RESEND", resend)
     monkeypatch.setattr(redfish_boot, "_AGAIN", resend)
     monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", busy)
+    monkeypatch.setattr(redfish_client, "_LOGIN_PAUSE", busy)
 
 
 @dataclass

@@ -224,6 +224,34 @@ def test_one_answer_that_rejects_credentials_which_were_taken_before_counts_for_
         assert talk(bmc, status, login="admin:s3cret") == "on"
 
 
+@pytest.mark.parametrize("basic", [True, False])
+@pytest.mark.parametrize("rejections", [4, 99])
+def test_credentials_that_were_taken_are_tried_again_a_few_times_while_a_command_waits(
+    basic: bool, rejections: int
+) -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=basic, systems=[FakeSystem(power="Off", lag=0.3)]) as bmc:
+        left = threading.Semaphore(rejections)
+        logins: list[str] = []
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if not bmc.resets or request.command == "DELETE":
+                return False
+            logins.append(request.path)
+            is_rejected = left.acquire(blocking=False)
+            if is_rejected:
+                saying("{}", 401)(request)
+            return is_rejected
+
+        bmc.trouble = trouble
+        said = talk(bmc, switch(Power.ON), login="admin:s3cret")
+        assert bmc.resets == ["On"]
+        if rejections == 4:
+            assert said == "on"
+        else:
+            assert said == ("its BMC at BMC rejects the credentials (bmhctl power HOST status shows what became of it)")
+            assert len(logins) <= 8, "each time by each way to log in"
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
