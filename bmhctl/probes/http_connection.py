@@ -42,8 +42,8 @@ class HttpError(Exception):
     """The request got no answer.
 
     ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
-    ``refused``, ``name``, ``certificate``, ``tls``, ``no tls``, ``proxy``, ``cut`` and ``protocol``; ``sent`` is
-    whether the server may have received the request.
+    ``refused``, ``name``, ``certificate``, ``tls``, ``no tls``, ``proxy``, ``cut``, ``protocol``, and for an answer
+    that can't be used ``half`` and ``answer``; ``sent`` is whether the server may have received the request.
     """
 
     def __init__(self, kind: str, words: str, *, sent: bool) -> None:
@@ -89,7 +89,7 @@ class HttpConnection:
         try:
             return self._once(method, target, headers or {}, body, seconds, most, may_cut)
         except HttpError as error:
-            if not is_reused or error.kind != "cut":
+            if not is_reused or error.kind not in ("cut", "half"):
                 raise
         return self._once(method, target, headers or {}, body, seconds, most, may_cut)
 
@@ -132,11 +132,11 @@ class HttpConnection:
         if not keep:
             self.close()
         if len(content) > most and not may_cut:
-            raise HttpError("protocol", "sends an answer without end", sent=True)
+            raise HttpError("answer", "sends an answer without end", sent=True)
         names = {name.lower(): value for name, value in response.getheaders()}
         content = _unpacked(content, names.get("content-encoding", ""), most, may_cut=may_cut)
         if len(content) > most and not may_cut:
-            raise HttpError("protocol", "sends an answer without end", sent=True)
+            raise HttpError("answer", "sends an answer without end", sent=True)
         return Reply(response.status, names, content[:most])
 
     def _open(self, seconds: float) -> http.client.HTTPConnection:
@@ -218,7 +218,7 @@ def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> by
             continue
         if encoding not in ("gzip", "x-gzip", "deflate"):
             shown = "".join(filter(str.isprintable, encoding))[:40]
-            raise HttpError("protocol", f"sends an answer encoded as {shown}, which was not asked for", sent=True)
+            raise HttpError("answer", f"sends an answer encoded as {shown}, which was not asked for", sent=True)
         has_header = content[0] & 0x0F == 8 and int.from_bytes(content[:2], "big") % 31 == 0
         if encoding != "deflate" and not content.startswith(b"\x1f\x8b"):
             continue  # the header is wrong: the body is as it is
@@ -230,9 +230,9 @@ def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> by
             content = unpacker.decompress(content, most + 1)
         except zlib.error:
             words = f"sends an answer that is marked as {encoding} and is not"
-            raise HttpError("protocol", words, sent=True) from None
+            raise HttpError("answer", words, sent=True) from None
         if not unpacker.eof and len(content) <= most and not may_cut:
-            raise HttpError("cut", "cut the connection", sent=True)
+            raise HttpError("half", "cut the connection", sent=True)
     return content
 
 
@@ -284,6 +284,7 @@ _TROUBLES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
     ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "cut", "cut the connection"),
     (ssl.SSLError, "tls", "does not speak TLS as it should"),
     ((ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected), "cut", "cut the connection"),
-    ((http.client.IncompleteRead, http.client.NotConnected), "cut", "cut the connection"),
+    (http.client.IncompleteRead, "half", "cut the connection"),
+    (http.client.NotConnected, "cut", "cut the connection"),
     (http.client.HTTPException, "protocol", "does not speak HTTP as it should"),
 )

@@ -411,7 +411,7 @@ class Client:
 
     def _unreachable(self, error: HttpError) -> BmcError:
         hint = _TLS_HINTS.get(error.kind)
-        if error.kind in ("cut", "protocol") and not self._has_talked and self._is_plain:
+        if error.kind in ("cut", "protocol") and error.sent and not self._has_talked and self._is_plain:
             hint = _TRY_TLS
         return BmcError(f"{self.name} {error.words}", hint=hint)
 

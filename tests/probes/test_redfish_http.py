@@ -20,7 +20,7 @@ from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
 from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
-from tests.probes.servers import Answer, saying, serving
+from tests.probes.servers import Answer, closed_port, saying, serving
 
 pytestmark = pytest.mark.slow
 
@@ -332,6 +332,9 @@ def test_a_bmc_that_speaks_tls_where_none_is_declared_is_reported_with_the_setti
     with serving(answer) as port:
         said = talk(FakeBmc(port=port), status)
         assert said.endswith("(bmhctl set HOST --bmc redfish+https://… speaks TLS)")
+    assert talk(FakeBmc(port=closed_port()), status) == "its BMC at BMC refuses connections"
+    with serving(saying("{", 200, headers={"Content-Encoding": "br"})) as port:
+        assert "speaks TLS" not in talk(FakeBmc(port=port), status), "it does speak HTTP"
 
 
 def test_an_ipv6_address_may_have_a_zone_which_the_bmc_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
