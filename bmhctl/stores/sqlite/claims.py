@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import struct
 import time
 import zlib
@@ -362,15 +361,16 @@ def _is_file(handle: int, path: Path) -> bool:
 
 
 def _is_there(folder: Path) -> bool:
-    """Return whether there is such a folder; raise :class:`UnreachableError` where that can't be found out."""
+    """Return whether anything is at a path; raise :class:`UnreachableError` where that can't be found out."""
     try:
-        return stat.S_ISDIR(os.stat(folder).st_mode)
+        os.stat(folder)
     except FileNotFoundError:
         return False
     except OSError as error:
         from bmhctl.stores.os_errors import unreachable
 
         raise unreachable(f"can't look at {folder}", error) from error
+    return True
 
 
 def _lock_byte(handle: int, byte: int) -> bool:
