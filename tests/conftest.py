@@ -306,7 +306,7 @@ def closes_labs() -> Iterator[None]:
         store.close()
     del _opened[before:]
     for key, handle in [*os_files._open.items()]:
-        if not os.fstat(handle).st_nlink:  # its test is over; whoever opens an inventory looks at each open file
+        if not os.fstat(handle).st_nlink:  # its test is over, and opening an inventory looks at each open file
             os.close(os_files._open.pop(key))
 
 

@@ -24,6 +24,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, made_in
+from tests.processes import until
 
 ALL = Choice(everything=True)
 
@@ -217,11 +218,14 @@ def test_an_event_waits_for_the_older_ones_that_are_not_committed(server_lab: La
         second.write()
         second.end(commit=True)
 
+    def settled() -> None:  # transactions of other tests hold the server's newest events back, too
+        until(lambda: ctx.store.events.settled() == ctx.store.events.newest())
+
     told: list[str] = []
     ctx = server_lab.context()
     request = HistoryRequest(ALL, after=ctx.store.events.settled())
     acts: list[Callable[[], object]] = [lambda: told.append("began"), overtake, lambda: told.append("overtaken")]
-    acts += [first.write, lambda: first.end(commit=True), lambda: told.append("committed")]
+    acts += [first.write, lambda: first.end(commit=True), settled, lambda: told.append("committed")]
 
     def pause(_: float, __: int | None) -> None:
         if not acts:
