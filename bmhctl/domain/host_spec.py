@@ -28,7 +28,7 @@ _DNS_NAME = pattern(
 )
 _MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
 _BARE_MAC = pattern(r"[0-9a-f]{4}(\.?)[0-9a-f]{4}\1[0-9a-f]{4}")  # switches write dots, others no separators at all
-_NO_MAC = pattern(r"(?:0+[:.-]?)+|(?:f+[:.-]?)+", re.I)
+_NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
 _IPV4 = pattern(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
 _BMC_URL = pattern(
@@ -183,7 +183,7 @@ def is_ip(value: str) -> bool:
 
 def known_mac(value: str | None) -> str | None:
     """Return a MAC of another system; None for zeros and ``ff:…``, which stand there for one that is not known."""
-    return None if value is None or _NO_MAC.fullmatch(value.strip()) else value
+    return None if value is None or normal_mac(value) in _NO_MACS else value
 
 
 def normal_mac(value: str) -> str | None:

@@ -346,6 +346,11 @@ def test_a_mac_that_no_interface_has_is_none_and_two_hosts_do_not_share_it(mac: 
     assert batch.warnings == ()
 
 
+def test_a_very_long_mac_is_refused_at_once() -> None:
+    error = refusal(manifest(spec={"bootMACAddress": "0" * 900 + "x"}))
+    assert "must be a MAC address" in error.message
+
+
 def test_the_table_of_kubectl_is_answered_with_the_command_that_writes_manifests() -> None:
     error = refusal("NAMESPACE   NAME   STATE\nmetal3      n1     provisioned\n")
     assert error.hint == "kubectl get bmh -A -o yaml writes manifests"
