@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from bmhctl.stores import open_store
 from tests.conftest import run_bmhctl
 
 ZONE = {"TZ": "Europe/Berlin"}
@@ -69,9 +71,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def everything(folder: Path) -> tuple[object, str]:
-    listed = json.loads(run_bmhctl("bookings", "-o", "json", cwd=folder).stdout)
-    return listed["bookings"], run_bmhctl("history", "-o", "jsonl", cwd=folder).stdout
+def everything(folder: Path) -> tuple[object, object]:
+    with closing(open_store(str(folder / "bmh.toml"))) as store:
+        return list(store.bookings.all()), list(store.events.read())
 
 
 def refused(folder: Path, *args: str) -> tuple[int, str]:
