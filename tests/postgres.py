@@ -230,9 +230,9 @@ class Server:
     What is killed with the whole machine is not what these tests are about: it does not wait for the disk.
     """
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, place: str | None = None) -> None:
         self._settings = (*_SETTINGS, *settings)
-        self._folder = self._make_folder(_where())
+        self._folder = self._make_folder(place or _where())
         self._site: Path | None = None
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._programs = self._installed()
