@@ -25,6 +25,7 @@ from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
 from tests import forked
 from tests.postgres import VARIABLE, Contents, EmptyInventories, Server, drop_schema, schema_url
 
@@ -276,7 +277,9 @@ def _left(prepare: Callable[[Lab], Lab], lab: Lab) -> tuple[dict[str, bytes] | C
     with tempfile.TemporaryDirectory() as folder:
         first = Lab(Path(folder, lab.path.name))
         make_empty(first.path)
-        prepare(first).close()
+        prepare(first)
+        refresh(first.context())  # a copy is taken for synced
+        first.close()
         files = {file.name: file.read_bytes() for file in Path(folder).iterdir() if file.is_file()}
     return files, first.clock.now, first.said
 

@@ -32,8 +32,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST
 
 FOREVER = "forever"
 
-OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s"}
-"""The value of each option with an optional ``[DURATION]`` when no duration follows it."""
+OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s", "recycle --watch": "30s"}
+"""The value of each option with an optional ``[DURATION]``, or of that of one command, when no duration follows it."""
 
 
 def _help_width() -> int:

@@ -72,7 +72,9 @@ def recycle(
     jobs: Jobs = JOBS,
     watch: Annotated[
         str | None,
-        typer.Option("--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures at this interval."),
+        typer.Option(
+            "--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures at this interval (30s)."
+        ),
     ] = None,
     end_step: Annotated[
         bool, typer.Option("--end-step", help="End steps that run on although their bmhctl has died.")

@@ -21,6 +21,13 @@ _ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-of
 _HARD_RESET = "reset"  # of ipmitool and Redfish; here a command of that name cleans a host
 _WITH_FORMAT = ("-o", "--output", "--format")
 _ALL = ("--all", "-a", "-A")
+_OF_COMMAND = {
+    **{("list", option): f"{PROGRAM} status --watch" for option in ("-w", "--watch")},
+    **{(command, "--owner"): f"{PROGRAM} reservations --owner NAME" for command in ("list", "status", "release")},
+    **{("reservations", option): "--ended" for option in _ALL},
+    ("run", "--timeout"): "-- timeout 1h COMMAND",
+}
+"""What an option of one command stands for."""
 _OF_ONE = ("status", "why", "graph")
 _OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
@@ -52,8 +59,8 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
         hosts = [word for word in error.ctx.command.params if word.name == "hosts"]
         if option in ("--host", "--hosts", "--name", "--node") and hosts:
             return f"{PROGRAM} {prefix} HOST"
-        if option in ("-w", "--watch") and prefix == "list":
-            return f"{PROGRAM} status --watch"
+        if (prefix, option) in _OF_COMMAND:
+            return _OF_COMMAND[prefix, option]
         if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params) and prefix != "add":
             return f"{PROGRAM} {prefix}" if prefix in _OF_ALL else f"{PROGRAM} {prefix} '*'"
         meant = meant_option(option, option_names(error.ctx.command))

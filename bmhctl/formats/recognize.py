@@ -23,7 +23,7 @@ _MAC = r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
 _COLUMN = r"[A-Z][\w()/-]*+(?: [\w()/-]++)*+"
 _OTHERS = (
     ("an empty file", re.compile(r"\s*\Z")),
-    ("a CSV that bmhctl wrote, which has no form for a host's state", re.compile(r"name,state,flags,since,")),
+    ("a CSV that bmhctl wrote: -o json or toml writes all that hosts have", re.compile(r"name,state,flags,since,")),
     (
         "a table for people: write JSON, YAML or CSV",
         re.compile(

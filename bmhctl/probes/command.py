@@ -39,8 +39,9 @@ _DETAIL_LINES = 3
 def run_command(
     step: Step, spec: HostSpec, environment: StepEnvironment, outputs: Outputs | None = None
 ) -> tuple[Verdict, str]:
-    """Return a pass for exit status 0, else a failure; the detail is the last lines of its output.
+    """Return a pass for exit status 0, else a failure, or unknown if it can't be started.
 
+    The detail is the last lines of its output.
     ``outputs`` reads the properties that it reports.
     """
     arguments = [fill(part, spec, environment.params) for part in step.command]
@@ -53,7 +54,8 @@ def run_command(
             arguments, replace(environment, environ=environ), seconds, read=None if outputs is None else outputs.feed
         )
     except (OSError, ValueError) as error:
-        return Verdict.FAIL, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
+        # It says nothing of the host: perhaps the program is not on this machine.
+        return Verdict.UNKNOWN, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
     said = _last_lines(ended.output, b"BMH_PROPERTY " if outputs else None)
     if outputs is not None:
         outputs.end()

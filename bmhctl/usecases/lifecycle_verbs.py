@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, Host, Note, State, TaskResult, Verb
+from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Outcome, Outcomes, already, moved
 from bmhctl.support.values import replace
@@ -178,7 +179,8 @@ def maintain(
         if host.state is not State.MAINTENANCE:
             inputs = guard_input(ctx, host, now, reason=reason)
             left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason)
-            return moved(host, left, reason)
+            held = f"; held by {describe_reservation(host.reservation)}" if host.reservation is not None else ""
+            return moved(host, left, f"{reason}{f' (until {local_time(until)})' if until else ''}{held}")
         same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
         if same and same[0].until == until:
             return already(host, f"already in maintenance: {reason}")

@@ -45,22 +45,22 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     else:
         hosts = ctx.store.hosts.find(choice.query(now))
         if choice.selector.terms:
-            hosts = _noting_unknown_keys(ctx, choice.selector, hosts)
+            hosts = _noting_unmatched(ctx, choice.selector, hosts)
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
     failed = ctx.store.step_results.failed()
     return Hosts(hosts, now, tuple(missing), failed and declared_by_host(ctx, failed))
 
 
-def _noting_unknown_keys(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
-    """Return the same hosts; note the selector's keys that no host has if there are none."""
+def _noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
+    """Return the same hosts; note why no host fits the selector if there are none."""
     found = iter(hosts)
     first = next(found, None)
     if first is not None:
         return chain((first,), found)
-    from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
+    from bmhctl.usecases.shared.unmatched_selector import note_unmatched
 
-    note_unknown_keys(ctx, selector)
+    note_unmatched(ctx, selector)
     return ()
 
 

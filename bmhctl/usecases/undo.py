@@ -13,7 +13,7 @@ from bmhctl.errors import StateRefusedError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen, replace
-from bmhctl.usecases.shared.confirmation import confirm_names
+from bmhctl.usecases.shared.confirmation import MANY, confirm_names
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.former import BY_HAND, DECLARED, Former, imported_of, whole_host
@@ -60,7 +60,8 @@ def undo(ctx: Context) -> Outcomes:
     refresh_and_reap(ctx)
     last = _last_change(ctx)
     _check_undoable(ctx, last)
-    confirm_names(ctx, f"undo of the {last.words}", [event.host for _, event in last.events])
+    names = [event.host for _, event in last.events]
+    confirm_names(ctx, f"undo of the {last.words}", names, most=MANY if last.actor == ctx.actor else 0)
     items = _unmark(ctx, last) if _is_mark(last) else tuple(change(ctx, _inverse(ctx, last)))
     age = ctx.clock() - last.at
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bmhctl.cli.commands import COMMANDS
+from bmhctl.cli.app import build_command
+from bmhctl.cli.commands import COMMANDS, ENTRIES
 from tests.cli.conftest import Cli, error_of
 from tests.conftest import Bmhctl, Run, environment
 
@@ -245,3 +247,9 @@ def test_the_module_and_the_installed_command_are_the_same(tmp_path: Path) -> No
         for program in ([sys.executable, "-m", "bmhctl"], [str(Path(sys.executable).with_name("bmhctl"))])
     ]
     assert [(end.returncode, end.stdout, end.stderr) for end in ends] == [(0, f"bmhctl {version('bmhctl')}\n", "")] * 2
+
+
+@pytest.mark.parametrize(("command", "interval"), [("recycle", "30s"), ("status", "2s")])
+def test_each_watch_has_an_interval_of_its_own(command: str, interval: str) -> None:
+    parsed: Any = build_command(command, ENTRIES[command])
+    assert parsed.make_context(command, ["--watch"]).params["watch"] == interval

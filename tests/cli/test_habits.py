@@ -109,6 +109,9 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
         ("list --lable rack=r1", "-l rack=r1"),
         ("set --lable rack=r1", "--label"),
         ("list --json", "-o json"),
+        ("list --owner bob", "bmhctl reservations --owner NAME"),
+        ("reservations --all", "--ended"),
+        ("run --timeout 5s -- true", "-- timeout 1h COMMAND"),
         ("list --rack r2", "-l rack=r2"),
         ("add node01 --rack=r2", "--label rack=r2"),
         ("add node01 --arch", "--label arch=VALUE"),
@@ -130,7 +133,7 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
 )
 def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: Cli) -> None:
     done = cli(*line.split())
-    assert done.status == 2
+    assert done.status == (125 if line.startswith("run ") else 2)
     assert f"hint: did you mean {meant}? See bmhctl" in done.stderr
 
 
@@ -257,10 +260,11 @@ def test_a_range_that_is_written_as_a_shells_pattern_is_explained(cli: Cli, lab:
     [
         ("rak=r1", "no host has the key rak; did you mean rack?\n"),
         ("state=tainted", "no host has the key state; states are chosen with --state tainted\n"),
-        ("rack=r9", ""),
+        ("rack=r9", "no host fits rack=r9; rack is r1, r2\n"),
+        ("rack=r1,rack!=r1", "no host fits rack=r1,rack!=r1\n"),
     ],
 )
-def test_a_selector_that_fits_nothing_says_which_key_no_host_has(
+def test_a_selector_that_fits_nothing_says_which_key_or_value_no_host_has(
     command: str, selector: str, note: str, cli: Cli, lab: Any
 ) -> None:
     done = cli(command, "-l", selector)

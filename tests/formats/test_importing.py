@@ -257,7 +257,7 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("what,address,rack\nn1,10.0.0.1,r1\n", "CSV"),
         ("a: 1\nipmi_password: hunter2\n", "a mapping with a, ipmi_password"),
         ("00:1c:ab:8a:97:eb,root,undefined,192.168.122.1,1\r\n", "CSV"),
-        ("name,state,flags,since,owner\n", "a CSV that bmhctl wrote, which has no form for a host's state"),
+        ("name,state,flags,since,owner\n", "a CSV that bmhctl wrote: -o json or toml writes all that hosts have"),
         ("<!DOCTYPE html><html>", "an HTML page"),
         ('<?xml version="1.0"?>\n<nmaprun/>', "XML"),
         ("NAME       STATE         AGE\nworker-0   provisioned   4d\n", TABLE),

@@ -82,18 +82,20 @@ def test_the_environment_describes_this_host_and_no_other(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "why"),
+    ("command", "verdict", "why"),
     [
-        (["./nowhere.sh"], "./nowhere.sh: No such file or directory"),
-        (["nowhere-to-be-found"], "nowhere-to-be-found: No such file or directory"),
-        (["/"], "/: Permission denied"),
-        (["echo", "\0"], "echo: embedded null byte"),
-        (["sh", "-c", "kill -9 $$"], "ended by SIGKILL"),
-        (["python3", "-c", "import os; os.kill(os.getpid(), 40)"], "ended by signal 40"),
+        (["./nowhere.sh"], "unknown", "./nowhere.sh: No such file or directory"),
+        (["nowhere-to-be-found"], "unknown", "nowhere-to-be-found: No such file or directory"),
+        (["/"], "unknown", "/: Permission denied"),
+        (["echo", "\0"], "unknown", "echo: embedded null byte"),
+        (["sh", "-c", "kill -9 $$"], "fail", "ended by SIGKILL"),
+        (["python3", "-c", "import os; os.kill(os.getpid(), 40)"], "fail", "ended by signal 40"),
     ],
 )
-def test_a_command_that_cannot_run_or_is_killed_fails_in_words(command: list[str], why: str, probe: Probe) -> None:
-    assert probe({"command": command}) == ("fail", why)
+def test_a_command_that_is_killed_fails_and_one_that_cannot_start_says_nothing_of_the_host(
+    command: list[str], verdict: str, why: str, probe: Probe
+) -> None:
+    assert probe({"command": command}) == (verdict, why)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.model import Host, State
+from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import host_claim
@@ -178,6 +179,20 @@ def test_releasing_again_succeeds_but_not_after_the_lease_was_lost(fleet: Lab) -
 def test_an_unknown_reservation_is_not_found(fleet: Lab) -> None:
     with pytest.raises(NotFoundError):
         lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-00000000")
+
+
+def test_a_host_in_the_place_of_its_reservation_is_answered_with_the_id(fleet: Lab) -> None:
+    mine = reserve(fleet, "node1")
+    with pytest.raises(NotFoundError) as refused:
+        lifecycle_verbs.release(fleet.context(), Choice(), reservation="node1")
+    assert refused.value.hint == f"node1 is held under {mine}"
+
+
+def test_maintain_says_who_holds_the_host_and_until_when_it_lasts(fleet: Lab) -> None:
+    mine = reserve(fleet, "node1")
+    until = fleet.clock.now + timedelta(hours=2)
+    (item,) = lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan", until=until).items
+    assert item.message.startswith(f"fan (until {local_time(until)}); held by alice ({mine}) until ")
 
 
 def test_force_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:

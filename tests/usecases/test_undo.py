@@ -217,6 +217,13 @@ def test_many_hosts_are_undone_after_a_question(lab: Lab) -> None:
     assert content(lab)[:-1] == []
 
 
+def test_the_change_of_another_actor_is_undone_after_a_question(lab: Lab) -> None:
+    hosts.add(lab.context("bob"), ["node01"], AttributeChanges())
+    asked: list[str] = []
+    undo.undo(replace(lab.context(), confirm=asked.append))
+    assert asked == ["undo of the add of node01 by bob changes 1 host: node01"]
+
+
 def test_the_history_keeps_what_was_declared_before(small: Lab) -> None:
     hosts.remove(small.context("bob"), Choice(("node1",)))
     [event] = [each for each in queries.history(small.context(), "node1").events if each.verb == "remove"]

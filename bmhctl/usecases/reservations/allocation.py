@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.matching import Match, match
@@ -126,12 +126,15 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     for host in named:
         if host is not None and host.state is not State.AVAILABLE:
             held = f" by {describe_reservation(host.reservation)}" if host.reservation else ""
+            is_left_alone = guard_input(ctx, host, now).claim is None
             if host.cordon is not None and host.cordon.retires:
                 held += f", and is being retired by {host.cordon.actor}"
+                is_left_alone = False
+            following = _NEXT_COMMAND.get(host.state) if is_left_alone else None
             return BusyError(
                 f"is {where(host.state)}{held}: nothing was reserved",
                 host=host.name,
-                hint=f"{_NEXT_COMMAND.get(host.state, 'bmhctl why')} {host.name}",
+                hint=f"{following or 'bmhctl why'} {host.name}",
             )
         if host is not None:
             due = due_before(ctx, before)
@@ -148,18 +151,18 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
     held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = due_before(ctx, before)
+    words = remedies(spread)  # initial hosts do not become free by waiting
     return BusyError(
         f"{describe_requirements(requirements)}: {len(found.hosts) or 'none'} free now, nothing was reserved: "
         + ", ".join(f"{number} {word}" for word, number in sorted(spread.items()))
         + held_by
         + ends
         + (f"; {queued}" if queued else ""),
-        hint=_remedy(spread),
+        hint="; ".join(words if {*spread} == {State.INITIAL} else ["wait for them with --wait 30m", *words]),
         details={"free": len(found.hosts), "wanted": total(requirements), "states": spread, "holders": holders},
     )
 
 
-def _remedy(spread: Mapping[str, int]) -> str:
-    """Return what to do when the hosts that fit are in these states; initial hosts do not become free by waiting."""
-    remedies = [words for state, words in _REMEDIES.items() if state in spread]
-    return "; ".join(remedies if {*spread} == {State.INITIAL} else ["wait for them with --wait 30m", *remedies])
+def remedies(spread: Iterable[str]) -> list[str]:
+    """Return what to do about hosts in these states, for a person."""
+    return [words for state, words in _REMEDIES.items() if state in spread]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 
+from bmhctl.domain.model import State
 from bmhctl.domain.requirements import dump_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import (
@@ -21,6 +22,7 @@ from bmhctl.errors import (
 from bmhctl.results import Grant
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.support.values import Frozen
+from bmhctl.usecases.reservations.allocation import remedies
 from bmhctl.usecases.reservations.contended import (
     check_ticket,
     choose,
@@ -168,6 +170,9 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
         choose(ctx, resolved(ctx, attempt.asked), ticket.id, ctx.store.policy().limits)
     except BusyError as error:
         why = f"{error.host} {error.message}" if error.host else error.message
+        states = (error.details or {}).get("states")
+        if isinstance(states, dict) and State.RESERVED not in states:  # no holder will give one back
+            why = "; ".join([why, *remedies(states)])
         return why, eta_of_request(ctx, attempt.request, ticket.id)
     return IS_NEXT, ctx.clock()
 

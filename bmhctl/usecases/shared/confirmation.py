@@ -36,9 +36,9 @@ def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, m
     return replace(choice, among=frozenset(host.name for host in hosts))
 
 
-def confirm_names(ctx: Context, what: str, names: Sequence[str]) -> None:
-    """Ask about more than :data:`MANY` hosts that something is about to change."""
-    if ctx.confirm is not None and not ctx.dry_run and len(names) > MANY:
+def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY) -> None:
+    """Ask about more than ``most`` hosts that something is about to change."""
+    if ctx.confirm is not None and not ctx.dry_run and len(names) > most:
         ctx.confirm(_summary(what, names))
 
 

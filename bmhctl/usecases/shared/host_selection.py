@@ -148,9 +148,9 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         if not fitting and choice.with_tags and choice.selector.terms:
             ctx.report(f"no host fits {choice.selector}, by its labels or by the tags of its reservation")
         elif not fitting and choice.selector.terms:
-            from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
+            from bmhctl.usecases.shared.unmatched_selector import note_unmatched
 
-            note_unknown_keys(ctx, choice.selector)
+            note_unmatched(ctx, choice.selector)
         return fitting, []
     names = unfold(choice.names)
     exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)

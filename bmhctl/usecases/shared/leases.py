@@ -90,7 +90,10 @@ def known_reservation(ctx: Context, token: str) -> Reservation:
     """Return the reservation with the id ``token``, open or ended; raise :class:`NotFoundError` when there is none."""
     reservation = ctx.store.reservations.get(token)
     if reservation is None:
-        raise NotFoundError(f"there is no reservation {token}", hint="bmhctl reservations lists the open ones")
+        host = ctx.store.hosts.named(token)
+        held = host.reservation if host is not None else None
+        hint = f"{token} is held under {held.id}" if held is not None else "bmhctl reservations lists the open ones"
+        raise NotFoundError(f"there is no reservation {token}", hint=hint)
     return reservation
 
 

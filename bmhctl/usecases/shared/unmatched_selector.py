@@ -1,4 +1,4 @@
-"""Explain a selector that fits no host: a key that no host has, or a field that has an option of its own."""
+"""Explain a selector that fits no host: a key or a value that no host has, or a field that has an option of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,29 @@ from bmhctl.errors import UsageError, nearest
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
 
-_SAMPLE = 1000  # how many hosts are searched for a similar key
+_SAMPLE = 1000  # how many hosts are searched for a similar key, or for values
+_SHOWN = 8  # how many values are named
 
 
-def note_unknown_keys(ctx: Context, selector: Selector) -> None:
-    """Note each key of ``selector`` that no host of the inventory has, with the key or option that was meant."""
-    for note in _unknown_keys(ctx, selector):
+def note_unmatched(ctx: Context, selector: Selector) -> None:
+    """Note why no host of the inventory fits ``selector``; nothing if one does, in another state than was requested.
+
+    Each key that no host has is noted with the key or option that was meant, else the values that hosts have.
+    """
+    notes = [*_unknown_keys(ctx, selector)]
+    if not notes and next(ctx.store.hosts.names(HostQuery(selector=selector)), None) is None:
+        notes = [f"no host fits {selector}" + "".join(_values(ctx, term) for term in selector.terms)]
+    for note in notes:
         ctx.report(note)
+
+
+def _values(ctx: Context, term: Term) -> str:
+    """Return the values of the key of a term that asks for others; nothing if the term is not about values."""
+    sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
+    known = sorted({value for host in sample if (value := selectable(host.spec).get(term.key))})
+    if term.operator not in (Operator.EQUAL, Operator.IN) or {*known} & {*term.values}:
+        return ""
+    return f"; {term.key} is {', '.join(known[:_SHOWN])}" + (", …" if len(known) > _SHOWN else "")
 
 
 def refuse_misspelt_exclusion(ctx: Context, selector: Selector) -> None:

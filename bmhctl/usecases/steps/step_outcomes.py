@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
+from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb, Verdict
 from bmhctl.errors import StepFailedError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.results import Outcome, failed, moved
@@ -134,7 +134,7 @@ def note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phas
         words = run.refusal or run.summary
         hint = f"fix it and try again; bmhctl why {host.name}"
         failures = 0
-        if counter is not None:
+        if counter is not None and any(result.verdict is Verdict.FAIL for result in run.results):
             failures = getattr(host, counter) + 1
             host = replace(host, **{counter: failures})
         if run.progress is not None:
@@ -142,7 +142,7 @@ def note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phas
         host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
         limit = ctx.store.policy().quarantine_after
-        if counter is not None and failures >= limit and host.state is state:
+        if failures and failures >= limit and host.state is state:
             reason = f"quarantined after {failures} {noun} in a row"
             mark = Note(SELF, reason, now, quarantine=True)
             inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)

@@ -213,6 +213,14 @@ def test_an_override_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
     )
 
 
+def test_a_cleanup_that_can_not_start_does_not_count_as_a_failure_of_the_host(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    with saying(lambda *_: UNKNOWN):
+        for _ in range(3):
+            assert said(step_verbs.recycle(fleet.context(), Choice(("node1",))))["node1"][0] is False
+    assert (host(fleet).state, host(fleet).failed_cleanups) == (State.TAINTED, 0)
+
+
 def test_failed_cleanups_in_a_row_are_counted_and_end_in_quarantine(fleet: Lab) -> None:
     taint(fleet, "node1")
     choice = Choice(("node1",))
