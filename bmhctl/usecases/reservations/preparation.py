@@ -353,7 +353,8 @@ def _replace(
             moved += found.notes
         _record(ctx, ended, held, now)
         taken = []
-        for failure, spare in zip(failures, spares, strict=True):
+        for failure, chosen in zip(failures, spares, strict=True):
+            spare = ctx.store.hosts.with_id(chosen.id) or chosen  # a booking may have moved from it for a later one
             inputs, words = (
                 guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER),
                 f"replaces {failure.host.name}",

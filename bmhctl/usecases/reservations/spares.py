@@ -48,5 +48,6 @@ def spare_host(
         return Match(tuple(free), 1 - len(free))
     now = ctx.clock()
     demand = Demand((Requirement(),), now, ends, policy.turnaround)
-    room = find_room(ctx, demand, lambda more: spares(now, more), kept=due_hosts(ctx, policy.limits))
+    # No booking moves to a host that is about to be taken.
+    room = find_room(ctx, demand, lambda more: spares(now, more), kept={*due_hosts(ctx, policy.limits), *known})
     return Match((), 1) if room is None else apply_room(ctx, room, now, f"to make room for a lease of {held.owner}")

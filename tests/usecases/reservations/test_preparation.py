@@ -26,7 +26,8 @@ from bmhctl.results import Grant
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import holder, replacement, request, reserve
+from bmhctl.usecases.doctor import doctor
+from bmhctl.usecases.reservations import bookings, holder, replacement, request, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -187,6 +188,21 @@ def test_a_host_that_fails_is_tainted_with_the_reason_and_the_next_is_tried(flee
     (kept,) = open_ones(fleet)
     assert kept.id == granted.held.reservation.id
     assert kept.prepared_at is not None
+
+
+def test_no_booking_makes_room_on_a_host_that_takes_the_place_of_another(fleet: Lab, steps: Steps) -> None:
+    now = fleet.clock.now
+    asked = request.reservation_request((), None, 1)
+    booked = bookings.book(fleet.context("bob"), asked, now + timedelta(minutes=1), now + timedelta(minutes=95))
+    (name,) = booked.items[0].hosts
+    first, second, third = sorted({"node1", "node2", "node3", "node4"} - {name})
+    steps.bad = {first, second}
+    with pytest.raises(StepFailedError):
+        take(fleet, 2, ttl=timedelta(minutes=88))
+    planned = {host.name: len(host.planned) for host in fleet.context().store.hosts.find(HostQuery())}
+    assert planned == {name: 1, first: 0, second: 0, third: 0}
+    assert bookings.bookings(fleet.context()).items[0].hosts == (name,)
+    assert doctor.doctor(fleet.context()).findings == ()
 
 
 def test_no_more_hosts_are_tried_than_the_policy_allows(lab: Lab, steps: Steps) -> None:
