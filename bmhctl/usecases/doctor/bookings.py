@@ -96,7 +96,9 @@ def _missing(host: Host, known: dict[str, Booking], now: datetime) -> Iterator[B
     """Yield the open bookings of a host for which no time is set aside on it; a maintenance that began needs none."""
     has = {each.id for each in host.planned}
     for booking in known.values():
-        is_over = booking.ends_at <= now or (booking.is_maintenance and booking.starts_at <= now)
+        # The clock may have been set back since a maintenance began: then it is due at another time.
+        has_begun = booking.starts_at <= now or booking.due_at != booking.starts_at
+        is_over = booking.ends_at <= now or (booking.is_maintenance and has_begun)
         if host.id in booking.hosts and booking.id not in has and not is_over:
             yield booking
 

@@ -194,3 +194,10 @@ def test_an_unreadable_history_of_the_queue_is_named(lab: Lab, ids: Ids) -> None
     assert [(kind, severity, message) for kind, severity, _, message, _ in found(examined(lab))] == [
         ("queue", "warning", "event 1 of ticket 7 is of a kind that this version does not know: 'polished'")
     ]
+
+
+def test_a_maintenance_that_began_before_the_clock_was_set_back_is_not_planned_again(lab: Lab, ids: Ids) -> None:
+    lab.clock.move(hours=1, minutes=1)
+    refresh_and_reap(lab.context())
+    lab.clock.move(minutes=-2)
+    assert [each for each in found(examined(lab)) if each[1] == "broken"] == []
