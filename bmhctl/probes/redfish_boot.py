@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_client import POLL, Client, belongs_to
+from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System, listed, table, texts
 from bmhctl.support.values import Frozen

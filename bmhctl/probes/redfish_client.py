@@ -17,6 +17,7 @@ from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, origin, same_pa
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply, basic
+from bmhctl.probes.redfish_errors import PassingError, RefusedError, RejectedError, refusal, unreachable
 from bmhctl.probes.redfish_reply import (
     Json,
     json_object,
@@ -44,32 +45,6 @@ _CHECK_LOGIN = "check the user and the password that the reference names"
 _MOST_REDIRECTS = 3  # requests in all
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REASON = 400  # characters
-
-_PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
-
-
-class PassingError(Exception):
-    """A failure that may pass; ``error`` is what to report if it does not, ``after`` the seconds to wait if known.
-
-    ``sent`` is whether the BMC may have received the request; ``busy`` whether the BMC asks to try again.
-    """
-
-    def __init__(self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.sent = sent
-        self.busy = busy
-        self.after = after
-
-
-class RejectedError(BmcError):
-    """The BMC takes the credentials for nothing: they are wrong, or the account is locked."""
-
-
-class RefusedError(BmcError):
-    """The BMC received a request, refused it and did nothing. ``answer`` is the HTTP status."""
-
-    answer = 0
 
 
 class Client:
@@ -405,35 +380,19 @@ class Client:
                 raise InterruptedStepError from None
             if error.kind == "timeout" and self.left <= 0:
                 raise self.late() from None
-            raise PassingError(self._unreachable(error), sent=error.sent) from None
+            lacks_tls = self._is_plain and not self._has_talked
+            raise PassingError(unreachable(self.name, error, lacks_tls=lacks_tls), sent=error.sent) from None
         self._has_talked = True
         return reply
-
-    def _unreachable(self, error: HttpError) -> BmcError:
-        hint = _TLS_HINTS.get(error.kind)
-        if error.kind in ("cut", "protocol") and error.sent and not self._has_talked and self._is_plain:
-            hint = _TRY_TLS
-        return BmcError(f"{self.name} {error.words}", hint=hint)
 
     @property
     def _is_plain(self) -> bool:
         return self.where.url.startswith("http:")
 
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
-        """Return the error for an answer of 300 and above, by whether it may pass."""
         reason, is_passing = reason_of(reply)
         words = f"{self.name} refuses: {self._shown(reason)} ({reply.status})"
-        if is_passing or (reply.status in _PASSING and not (acting and reply.status == 404)):
-            busy = is_passing or reply.status in (429, 503)
-            return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=retry_after(reply))
-        if acting and reply.status == 409:
-            return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
-        if acting and reply.status >= 500 and reply.status != 501:
-            return PassingError(BmcError(words), sent=True)
-        is_meant_for_tls = self._is_plain and reply.status == 400 and any(sign in reply.body for sign in _WANTS_TLS)
-        error = RefusedError(words, hint=_TRY_TLS if is_meant_for_tls else None)
-        error.answer = reply.status
-        return error
+        return refusal(words, reply, may_pass=is_passing, acting=acting, is_plain=self._is_plain)
 
     def _shown(self, text: str) -> str:
         text = self._without_secrets(text)
@@ -504,13 +463,6 @@ class Client:
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
-_TLS_HINTS = {
-    "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
-    "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
-    "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
-}
-_TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
-_WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTP request to an HTTPS server")  # nginx, Apache, Go
 _LATE_HINT = "bmhctl power HOST status shows what became of it"
 
 

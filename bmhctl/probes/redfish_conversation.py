@@ -14,7 +14,8 @@ from bmhctl.domain.model import Bmc
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
 from bmhctl.probes.credentials import BmcError, credentials
 from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, proxy_for
-from bmhctl.probes.redfish_client import Client, PassingError, RejectedError
+from bmhctl.probes.redfish_client import Client
+from bmhctl.probes.redfish_errors import PassingError, RejectedError
 from bmhctl.probes.step_environment import StepEnvironment
 
 _T = TypeVar("_T")

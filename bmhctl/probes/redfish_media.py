@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_client import POLL, Client, belongs_to
+from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System, table, texts
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_client import POLL, belongs_to
+from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, table, texts
 

@@ -1,0 +1,67 @@
+"""The failures of a Redfish service: which may pass, which are refusals, and what to do about them."""
+
+from __future__ import annotations
+
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.http_connection import HttpError, Reply
+from bmhctl.probes.redfish_reply import retry_after
+
+_PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
+_TLS_HINTS = {
+    "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
+    "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
+    "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
+}
+_TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
+_WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTP request to an HTTPS server")  # nginx, Apache, Go
+
+
+class PassingError(Exception):
+    """A failure that may pass; ``error`` is what to report if it does not, ``after`` the seconds to wait if known.
+
+    ``sent`` is whether the BMC may have received the request; ``busy`` whether the BMC asks to try again.
+    """
+
+    def __init__(self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.sent = sent
+        self.busy = busy
+        self.after = after
+
+
+class RejectedError(BmcError):
+    """The BMC takes the credentials for nothing: they are wrong, or the account is locked."""
+
+
+class RefusedError(BmcError):
+    """The BMC received a request, refused it and did nothing. ``answer`` is the HTTP status."""
+
+    answer = 0
+
+
+def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> BmcError:
+    """Return the error for a request without an answer; ``lacks_tls``: the BMC may want TLS, and none is declared."""
+    hint = _TLS_HINTS.get(error.kind)
+    if error.kind in ("cut", "protocol") and error.sent and lacks_tls:
+        hint = _TRY_TLS
+    return BmcError(f"{name} {error.words}", hint=hint)
+
+
+def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool, is_plain: bool) -> BmcError | PassingError:
+    """Return the error for an answer of 300 and above, by whether it may pass.
+
+    ``words`` say what was refused and why, ``may_pass`` whether the BMC says so itself. ``acting`` requests change
+    something; ``is_plain`` ones were sent without TLS.
+    """
+    if may_pass or (reply.status in _PASSING and not (acting and reply.status == 404)):
+        busy = may_pass or reply.status in (429, 503)
+        return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=retry_after(reply))
+    if acting and reply.status == 409:
+        return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
+    if acting and reply.status >= 500 and reply.status != 501:
+        return PassingError(BmcError(words), sent=True)
+    is_meant_for_tls = is_plain and reply.status == 400 and any(sign in reply.body for sign in _WANTS_TLS)
+    error = RefusedError(words, hint=_TRY_TLS if is_meant_for_tls else None)
+    error.answer = reply.status
+    return error
