@@ -12,7 +12,7 @@ from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.support.values import Frozen, field, replace
-from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.context import Context, once
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.host_changes import (
     Changes,
@@ -149,7 +149,7 @@ def import_hosts(
     the files names commands to run, so it is imported only ``with_policy``, and only into a database. With ``dry_run``
     nothing is written. Raises :class:`InvalidError` if there is nothing to import.
     """
-    ctx = replace(ctx, report=_once(ctx.report, batch.warnings))  # the change finds what its preview found, again
+    ctx = replace(ctx, report=once(ctx.report, batch.warnings))  # the change finds what its preview found, again
     if dry_run:
         refresh(ctx)
     else:
@@ -201,18 +201,6 @@ def import_hosts(
     if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), batch.skipped, batch.warnings, dry_run)
-
-
-def _once(report: Callable[[str], None], known: Iterable[str]) -> Callable[[str], None]:
-    """Return a report that passes on each line once, and those that are known already not at all."""
-    said = set(known)
-
-    def report_new(line: str) -> None:
-        if line not in said:
-            said.add(line)
-            report(line)
-
-    return report_new
 
 
 def _policy(ctx: Context, batch: ImportBatch, *, with_policy: bool) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -80,6 +80,18 @@ class Context(Frozen):
 
             raise not_found(self, name)
         return host
+
+
+def once(report: Callable[[str], None], known: Iterable[str] = ()) -> Callable[[str], None]:
+    """Return a report that passes on each line once, and those that are known already not at all."""
+    said = set(known)
+
+    def report_new(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            report(line)
+
+    return report_new
 
 
 @contextmanager

@@ -28,9 +28,11 @@ def note_unmatched(ctx: Context, selector: Selector) -> None:
 
 def _values(ctx: Context, term: Term) -> str:
     """Return the values of the key of a term that asks for others; nothing if the term is not about values."""
+    if term.operator not in (Operator.EQUAL, Operator.IN):
+        return ""
     sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
     known = sorted({value for host in sample if (value := selectable(host.spec).get(term.key))})
-    if term.operator not in (Operator.EQUAL, Operator.IN) or {*known} & {*term.values}:
+    if {*known} & {*term.values}:
         return ""
     return f"; {term.key} is {', '.join(known[:_SHOWN])}" + (", …" if len(known) > _SHOWN else "")
 

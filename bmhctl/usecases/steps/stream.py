@@ -10,8 +10,9 @@ from bmhctl.domain.model import Host, Phase, State
 from bmhctl.errors import BmhctlError, InvalidError, MovedError, RetiredError, UnreachableError
 from bmhctl.results import Outcome
 from bmhctl.results.recycling import Activity, Backlog
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.absence import Absence
-from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.context import Context, once
 from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
@@ -48,6 +49,7 @@ class Stream:
     ) -> None:
         self._ctx = ctx
         self._choice = choice
+        self._choosing = replace(ctx, report=once(ctx.report))  # a selector that fits no host is noted at each look
         self._jobs = jobs
         self._interval = interval.total_seconds()
         self._ended = ended
@@ -132,7 +134,7 @@ class Stream:
             self._tidied = self._looked
             forget_left_claims(ctx)
         refresh_and_reap(ctx)
-        hosts, missing = to_recycle(ctx, self._choice)
+        hosts, missing = to_recycle(self._choosing, self._choice)
         self._note(missing)
         self._start_recycling([host for host in hosts if self._may_try(host)])
         for host in self._rechecks.due():

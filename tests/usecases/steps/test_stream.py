@@ -11,6 +11,7 @@ import pytest
 
 from bmhctl.domain.model import HostSpec, Verdict
 from bmhctl.domain.policy import Step
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.results import Outcome
 from bmhctl.results.recycling import Backlog
@@ -147,6 +148,30 @@ def test_an_outcome_whose_report_is_interrupted_is_reported_again(fleet: Lab) ->
     assert states(fleet)["node1"] == "available"
     assert reports == ["node1: recycle"] * 2
     assert fleet.said == []
+
+
+def test_a_selector_that_fits_no_host_is_noted_once(fleet: Lab) -> None:
+    ctx, looks = fleet.context("recycler"), []
+
+    def show(backlog: Backlog) -> None:
+        looks.append(backlog)
+        hosts.set_attributes(fleet.context(), Choice(("node1",)), hosts.AttributeChanges(note=f"look {len(looks)}"))
+        if len(looks) == 3:
+            raise _DoneError
+
+    made = stream.Stream(
+        ctx,
+        Choice(selector=parse_selector("rack=nowhere")),
+        jobs=2,
+        interval=timedelta(minutes=1),
+        absence=Absence(ctx.report, "lab"),
+        ended=lambda verb, outcome: None,
+        trouble=lambda error: None,
+        show=show,
+    )
+    with pytest.raises(_DoneError):
+        made.run()
+    assert fleet.said == ["no host has the key rack"]
 
 
 @pytest.mark.slow
