@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -68,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Starts one server for all tests, unless one is given. Times are shown in UTC, wherever the machine stands."""
     os.environ["TZ"] = "UTC"
     time.tzset()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does in the background; programs inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         _server.append(Server())
         _server[0].start()
