@@ -15,6 +15,8 @@ _REDFISH = (
     "ilo5-virtualmedia",
 )
 _ROOT = "/redfish/v1"
+_PORTS = {"http": 80, "https": 443}
+_SERVER = pattern(r"//(\[|[^/:?#\"]*[^/:?#\".])")  # all IPv6 addresses are one word: each has many spellings
 _PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<system>[^/]+))?)?)?/?")
 
 
@@ -79,14 +81,50 @@ def origin(url: str) -> tuple[str, str | None, int]:
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def same_path(one: str, other: str) -> bool:
     """Return whether two paths name one resource: case, escapes and a slash at the end do not matter."""
-    from urllib.parse import unquote
+    return _normal_path(one) == _normal_path(other)
 
-    return unquote(one).rstrip("/").casefold() == unquote(other).rstrip("/").casefold()
+
+def _normal_path(path: str) -> str:
+    if "%" in path:
+        from urllib.parse import unquote
+
+        path = unquote(path)
+    return path.rstrip("/").casefold()
+
+
+def server_word(text: str) -> str:
+    """Return a word that is the same for all addresses of one BMC, and for few others; cheap, also of a stored BMC."""
+    match = _SERVER.search(text)
+    return match[1].casefold() if match else ""
+
+
+def system_key(address: str, system_id: str | None = None) -> tuple[str, int | None, str] | None:
+    """Return what is the same for all addresses of one system: its host, its port if it is an unusual one, its path.
+
+    None for an address of IPMI, which may bridge to several machines, and for one that can't be read.
+    """
+    try:
+        endpoint = redfish_endpoint(address, system_id)
+        if endpoint is None:
+            return None
+        scheme, host, port = endpoint.server
+    except ValueError:
+        return None
+    usual = port == _PORTS[scheme]  # of one host, both usual ports lead to one BMC
+    return _normal_host(host or ""), None if usual else port, _normal_path(endpoint.system or endpoint.root)
+
+
+def _normal_host(host: str) -> str:
+    if ":" not in host:
+        return host.rstrip(".")
+    from ipaddress import ip_address
+
+    return str(ip_address(host))
 
 
 def _system_path(root: str, system_id: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, count
 
-from bmhctl.domain.bmc_address import redfish_endpoint
+from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
@@ -127,18 +127,33 @@ def _unused(name: str, taken: Container[str]) -> str:
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:
     """Return one warning for every MAC, address and system of a BMC that several of these hosts have, with names."""
     bearers: dict[tuple[str, str], list[str]] = {}
-    systems: dict[tuple[str, str | None], list[HostSpec]] = {}
+    bmcs: list[tuple[str, Bmc]] = []
     for spec in specs:
         for kind, value in (("MAC", spec.mac), ("address", spec.address)):
             if value is not None:
                 bearers.setdefault((kind, value), []).append(spec.name)
         if spec.bmc is not None:
-            systems.setdefault((spec.bmc.address, spec.bmc.system_id), []).append(spec)
-    for (address, system_id), sharing in systems.items():
-        if len(sharing) > 1 and redfish_endpoint(address, system_id) is not None:  # IPMI may bridge to several
-            system = f"{address} {system_id or ''}".strip()
-            bearers["system of a BMC,", system] = [spec.name for spec in sharing]
-    return [same(kind, value, names) for (kind, value), names in bearers.items() if len(names) > 1]
+            bmcs.append((spec.name, spec.bmc))
+    systems = {("system of a BMC,", system): names for system, names in shared_systems(bmcs)}
+    return [same(kind, value, names) for (kind, value), names in (bearers | systems).items() if len(names) > 1]
+
+
+def shared_systems(bmcs: Iterable[tuple[str, Bmc]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield every system of a BMC that several hosts have, as the first of them declares it, and the hosts' names.
+
+    How its address is written does not matter. Not for IPMI, where one address may lead to several machines.
+    """
+    servers: dict[str, list[tuple[str, Bmc]]] = {}
+    for name, bmc in bmcs:
+        servers.setdefault(server_word(bmc.address), []).append((name, bmc))
+    for neighbours in servers.values():
+        systems: dict[object, list[tuple[str, Bmc]]] = {}
+        for name, bmc in neighbours if len(neighbours) > 1 else ():
+            systems.setdefault(system_key(bmc.address, bmc.system_id), []).append((name, bmc))
+        for key, sharing in systems.items():
+            if key is not None and len(sharing) > 1:
+                first = sharing[0][1]
+                yield f"{first.address} {first.system_id or ''}".strip(), [name for name, _ in sharing]
 
 
 def same(kind: str, value: str, names: list[str]) -> str:

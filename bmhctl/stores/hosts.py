@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bmhctl.domain.bmc_address import server_word, system_key
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec, SetupProgress, State
 from bmhctl.stores.host_values import (
@@ -90,10 +91,22 @@ class Hosts(Frozen):
     ) -> list[Host]:
         """Return the hosts with one of these MACs, then those with one of the addresses, then those with the same BMC.
 
-        Each time the oldest first. A BMC is the same if all that is declared of it is.
+        Each time the oldest first. A BMC is the same if it leads to the same system, however it is written.
         """
-        wanted = (("mac", macs), ("address", addresses), ("bmc", map(bmc_text, bmcs)))
+        wanted = (("mac", macs), ("address", addresses), ("id", self._with_bmcs(bmcs)))
         return list({host.id: host for column, values in wanted for host in self._having(column, values)}.values())
+
+    def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
+        """Yield the ids of the hosts with one of these systems of BMCs."""
+        wanted = {system_key(bmc.address, bmc.system_id): server_word(bmc.address) for bmc in bmcs}
+        wanted.pop(None, None)
+        servers = {*wanted.values()}
+        rows = self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL") if wanted else ()
+        for host_id, text in rows:
+            if server_word(str(text)) in servers:
+                bmc = Bmc(*from_json(str(text)))
+                if system_key(bmc.address, bmc.system_id) in wanted:
+                    yield host_id
 
     def _having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
         wanted = list(dict.fromkeys(values))

@@ -7,13 +7,14 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from bmhctl.domain.model import Host
+from bmhctl.domain.bmc_address import server_word
+from bmhctl.domain.model import Bmc, Host
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
 from bmhctl.stores.hosts import HOST_SELECT, back_at, planned_at, planned_value, to_host
-from bmhctl.stores.rows import Row, from_time, to_moment
+from bmhctl.stores.rows import Row, from_json, from_time, to_moment
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RECOUNT, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -138,6 +139,19 @@ class Integrity:
     def planned_hosts(self) -> Iterator[Host]:
         """Yield the hosts on which a time is set aside."""
         return map(to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.planned IS NOT NULL ORDER BY hosts.name"))
+
+    def neighbouring_bmcs(self) -> Iterator[tuple[str, Bmc]]:
+        """Yield the hosts, with their BMCs, that may share a BMC with another host; without rows that can't be read."""
+        select = "SELECT name, bmc FROM hosts WHERE bmc IS NOT NULL"
+        met: set[str] = set()
+        shared = set[str]()
+        for _, text in self._database.stream(select):
+            word = server_word(str(text))
+            (shared if word in met else met).add(word)
+        for name, text in self._database.stream(f"{select} ORDER BY name") if shared else ():
+            if server_word(str(text)) in shared:
+                with suppress(InvalidError, TypeError, ValueError):
+                    yield str(name), Bmc(*from_json(str(text)))
 
     def _attributes(self, first: int, last: int) -> dict[int, Attributes]:
         found: dict[int, Attributes] = {}

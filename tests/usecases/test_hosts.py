@@ -165,6 +165,32 @@ def test_two_hosts_with_one_system_of_a_bmc_are_warned_of(lab: Lab) -> None:
     assert lab.said == [f"node1, node5 and node2 {said}"]
 
 
+def test_one_system_of_a_bmc_is_recognized_in_each_spelling_and_with_other_credentials(lab: Lab) -> None:
+    bmc = "redfish+https://BMC.lab.example:443/redfish/v1/Systems/1/"
+    hosts.add(lab.context(), ["node1"], AttributeChanges(bmc=bmc, credentials="env:LAB"))
+    hosts.add(lab.context(), ["node2"], AttributeChanges(bmc="https://bmc.lab.example", bmc_system_id="1"))
+    said = f"have the same system of a BMC, {bmc}: one machine under two names can be reserved twice"
+    assert lab.said == [f"node1 and node2 {said}"]
+    lab.said.clear()
+    hosts.add(lab.context(), ["node3"], AttributeChanges())
+    hosts.set_attributes(
+        lab.context(), Choice(("node3",)), AttributeChanges(bmc="idrac-redfish://bmc.lab.example/redfish/v1/Systems/1")
+    )
+    assert lab.said == [f"node1, node2 and node3 {said}"]
+
+
+def test_hosts_that_swap_what_identifies_them_are_not_warned_of(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], AttributeChanges(bmc="https://10.0.0.[1-2]", address="10.0.1.[1-2]"))
+    hosts.set_attributes(
+        lab.context(), Choice(("node[1-2]",)), AttributeChanges(bmc="https://10.0.0.[2-3]", address="10.0.1.[2-3]")
+    )
+    assert lab.said == []
+    hosts.set_attributes(lab.context(), Choice(("node2",)), AttributeChanges(address="10.0.1.2"))
+    assert lab.said == [
+        "node1 and node2 have the same address 10.0.1.2: one machine under two names can be reserved twice"
+    ]
+
+
 def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 

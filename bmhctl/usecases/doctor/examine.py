@@ -226,7 +226,7 @@ def _rows(ctx: Context, seen: Examination, declaration: Declaration | None) -> N
             continue
         ctx.progress("looking at rows", f"{number} of {len(QUESTIONS)}")
         repair = partial(question.repair, times=times)
-        for answer in ctx.store.integrity.answers(question.select, [times[name] for name in question.times]):
+        for answer in question.answers(ctx, times):
             seen.note(question.finding(answer), repair, answer.more)
     ctx.progress("looking at hosts", "")
     _hosts(ctx, seen, declaration)

@@ -6,10 +6,14 @@ and only where the right value is certain: it marks no host clean, and writes no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from bmhctl.domain.host_spec import shared_systems
 from bmhctl.domain.model import End, EventKind, State
 from bmhctl.domain.ticket import QueueVerb
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.usecases.doctor.question import ALWAYS, FIX, WARNING, Fix, Question
+from bmhctl.usecases.shared.context import Context
 
 NOTHING_DEPENDS = "the host was removed, so nothing depends on its history; a backup may have the right one"
 SET_ASIDE = (
@@ -120,6 +124,15 @@ _VANISHED = Fix(
     f" SELECT gone.host, NULL, gone.at, 'it vanished while it was used' FROM {_GONE}",
     when=_COULD_RETURN_CLEAN,
 )
+
+
+_ONE_MACHINE = "one machine under two names can be reserved twice"
+
+
+def _shared_systems(ctx: Context) -> Iterator[tuple[str, str, str, int]]:
+    """Yield the first host of a shared system of a BMC, the system, the last host, and how many more there are."""
+    for system, names in shared_systems(ctx.store.integrity.neighbouring_bmcs()):
+        yield names[0], system, names[-1], len(names) - 2
 
 
 def _clear(column: str, words: str) -> Fix:
@@ -314,16 +327,27 @@ QUESTIONS: tuple[Question, ...] = (
         for table, what in (("facts", "attributes"), ("results", "step results"))
     ),
     # what may be intended
+    *(
+        Question(
+            "duplicate",
+            f"has the {what} {{value}} of {{last}}{{others}}",
+            "shared.number > 1",
+            {"value": "shared.value", "last": "shared.last", "others": "shared.number - 2"},
+            f"(SELECT {column} AS value, COUNT(*) AS number, MIN(name) AS first, MAX(name) AS last FROM hosts"
+            f" WHERE {column} IS NOT NULL GROUP BY {column}) shared",
+            host="shared.first",
+            severity=WARNING,
+            remedy=f"{_ONE_MACHINE}: correct one {what}, or bmhctl remove {{last}}",
+        )
+        for column, what in (("mac", "MAC"), ("address", "address"))
+    ),
     Question(
         "duplicate",
-        "has the MAC {mac} of {last}{others}",
-        "shared.number > 1",
-        {"mac": "shared.mac", "last": "shared.last", "others": "shared.number - 2"},
-        "(SELECT mac, COUNT(*) AS number, MIN(name) AS first, MAX(name) AS last FROM hosts"
-        " WHERE mac IS NOT NULL GROUP BY mac) shared",
-        host="shared.first",
+        "has the same system of a BMC, {system}, as {last}{others}",
+        columns=dict.fromkeys(("system", "last", "others"), ""),
         severity=WARNING,
-        remedy="one machine under two names can be reserved twice: correct one MAC, or bmhctl remove {last}",
+        remedy=f"{_ONE_MACHINE}: correct one BMC, or bmhctl remove {{last}}",
+        find=_shared_systems,
     ),
     Question(
         "clock",

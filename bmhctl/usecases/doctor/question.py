@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from bmhctl.domain.model import State
@@ -29,6 +29,9 @@ REMOVE_AND_ADD = (
 Repair = Callable[[Context], object]
 """What fixes a finding and all others like it, in a transaction of the caller's."""
 
+Find = Callable[[Context], Iterator[tuple[str, *tuple[object, ...]]]]
+"""What finds the rows that break a rule: for each the host concerned and the values of the question's columns."""
+
 
 class Fix(Frozen):
     """What ``doctor --fix`` does: ``words`` complete "bmhctl doctor --fix …".
@@ -48,6 +51,8 @@ class Fix(Frozen):
 class Question(Frozen):
     """A rule: the rows of ``table`` that break it (``where``), what to report, and what to do.
 
+    ``find`` takes the place of the SQL for a rule that SQL can't express: it yields the host and the ``columns``.
+
     ``message`` and ``remedy`` are templates over ``host`` and ``columns``; :data:`_WORDS` says how a value is written.
     ``host`` is the SQL for the name of the host concerned. Where ``minor`` holds, a row is only a warning with the
     remedy ``minor_remedy``. ``times`` are the names of the parameters: ``now``, ``soon`` (the latest that a clock which
@@ -56,7 +61,7 @@ class Question(Frozen):
 
     kind: str
     message: str
-    where: str
+    where: str = ALWAYS
     columns: Mapping[str, str] = field(default_factory=lambda: {"state": "hosts.state"})
     table: str = "hosts"
     host: str = "hosts.name"
@@ -66,6 +71,13 @@ class Question(Frozen):
     minor: str = NEVER
     minor_remedy: str = ""
     times: tuple[str, ...] = ()
+    find: Find | None = None
+
+    def answers(self, ctx: Context, times: Mapping[str, datetime]) -> Iterator[Answer]:
+        """Yield the rows that break it."""
+        if self.find is None:
+            return ctx.store.integrity.answers(self.select, [times[name] for name in self.times])
+        return (Answer(host, False, False, tuple(values)) for host, *values in self.find(ctx))
 
     @property
     def select(self) -> str:

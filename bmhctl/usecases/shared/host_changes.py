@@ -70,8 +70,10 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     former = Former(changes.by_hand, known)
     outcomes = [rename(ctx, old, new, now, former) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
-    specs = [each.edit(ctx, ctx.host(each.name).spec) for each in changes.specs]
+    before = [ctx.host(each.name).spec for each in changes.specs]
+    specs = [each.edit(ctx, spec) for each, spec in zip(changes.specs, before, strict=True)]
     refuse_used_macs(ctx, specs)
+    _report_duplicates(ctx, [new for old, new in zip(before, specs, strict=True) if _identity(old) != _identity(new)])
     outcomes += [change_spec(ctx, ctx.host(spec.name), spec, now, changes.reason, former) for spec in specs]
     outcomes += _enter_all(ctx, changes.newcomers, now, former)
     _forget_returned(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
@@ -113,8 +115,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, f
     refuse_known_macs(ctx, arriving)
     # An undeclared host that is declared again may come back with another MAC.
     refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
-    for warning in duplicates(({s.name: s for s in _bearers(ctx, arriving)} | {s.name: s for s in arriving}).values()):
-        ctx.report(warning)
+    _report_duplicates(ctx, arriving)
     granted: dict[str, Reservation] = {}
     outcomes = []
     some_left = ctx.store.departed.is_any()
@@ -191,9 +192,6 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     changed = differences(host.spec, spec)
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
-    if (spec.mac, spec.bmc) != (host.spec.mac, host.spec.bmc):
-        for warning in duplicates([*_bearers(ctx, [spec]), spec]):
-            ctx.report(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine with the old MAC was used: if it comes back under another name, it is not clean.
         ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} had this MAC")
@@ -364,11 +362,17 @@ def shown(value: object) -> str:
     return "(none)" if value is None else str(value) or '""'
 
 
-def _bearers(ctx: Context, specs: Sequence[HostSpec]) -> list[HostSpec]:
-    """Return the specs of other hosts that have a MAC, an address or a BMC of these."""
-    names = {spec.name for spec in specs}
+def _identity(spec: HostSpec) -> tuple[object, ...]:
+    return spec.mac, spec.address, spec.bmc
+
+
+def _report_duplicates(ctx: Context, specs: Sequence[HostSpec]) -> None:
+    """Report each MAC, address and system of a BMC that one of these and another host have."""
+    changed = {spec.name: spec for spec in specs}
     macs = [spec.mac for spec in specs if spec.mac is not None]
     addresses = [spec.address for spec in specs if spec.address is not None]
     bmcs = [spec.bmc for spec in specs if spec.bmc is not None]
     found = ctx.store.hosts.having(macs=macs, addresses=addresses, bmcs=bmcs)
-    return [host.spec for host in found if host.name not in names]
+    others = [host.spec for host in found if host.name not in changed]
+    for warning in duplicates([*others, *changed.values()]):
+        ctx.report(warning)

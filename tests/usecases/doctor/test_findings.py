@@ -284,6 +284,62 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
+    "one address for two": (
+        lambda lab: tuple(told(lab, name, address="node.lab.example") for name in ("node2", "node5")),
+        [
+            (
+                "duplicate", "warning", "node2", "has the address node.lab.example of node5",
+                "one machine under two names can be reserved twice: correct one address, or bmhctl remove node5",
+            )
+        ],
+    ),
+    "one system of a BMC for three, each in another spelling": (
+        lambda lab: (
+            told(lab, "node2", bmc="redfish+https://BMC.lab.example./redfish/v1/Systems/A"),
+            told(lab, "node3", bmc="https://bmc.lab.example:443", bmc_system_id="a", credentials="env:LAB"),
+            told(lab, "node5", bmc="http://bmc.lab.example/redfish/v1/Systems/%41/"),
+            # other machines, for all that is known
+            told(lab, "node1", bmc="https://bmc.lab.example:8443/redfish/v1/Systems/A"),
+            told(lab, "node4", bmc="https://bmc.lab.example/redfish/v1/Systems/B"),
+            told(lab, "node6", bmc="https://bmc.lab.example/blade6/redfish/v1/Systems/A"),
+        ),
+        [
+            (
+                "duplicate", "warning", "node2",
+                "has the same system of a BMC, redfish+https://BMC.lab.example./redfish/v1/Systems/A,"
+                " as node5 (and 1 more)",
+                "one machine under two names can be reserved twice: correct one BMC, or bmhctl remove node5",
+            )
+        ],
+    ),
+    "one IPv6 address of a BMC for two": (
+        lambda lab: (
+            told(lab, "node2", bmc="https://[FD00:0::1]/redfish/v1/"),
+            told(lab, "node3", bmc="idrac-redfish://[fd00::1]"),
+            told(lab, "node4", bmc="https://[fd00::2]"),
+        ),
+        [
+            (
+                "duplicate", "warning", "node2",
+                "has the same system of a BMC, https://[FD00:0::1]/redfish/v1/, as node3",
+                "one machine under two names can be reserved twice: correct one BMC, or bmhctl remove node3",
+            )
+        ],
+    ),
+    "one address of IPMI, which may lead to several machines": (
+        lambda lab: tuple(
+            told(lab, name, bmc=bmc)
+            for name, bmc in (
+                ("node1", "ipmi://10.0.0.1:623"),
+                ("node2", "ipmi://10.0.0.1:623"),
+                ("node3", "ipmi://10.0.0.1"),
+                ("node4", "ipmi://10.0.0.1"),
+                ("node5", "10.0.0.1"),
+                ("node6", "10.0.0.1"),
+            )
+        ),
+        [],
+    ),
     "times in the future": (
         lambda lab: ("UPDATE events SET at = 1800000000000000 WHERE id IN (1, 2)",),
         [
