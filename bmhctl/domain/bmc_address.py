@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
@@ -16,6 +18,7 @@ _REDFISH = (
 )
 _ROOT = "/redfish/v1"
 _PORTS = {"http": 80, "https": 443}
+_WITHOUT_SLASHES = pattern(rf"((?:ipmi|(?:{'|'.join(_REDFISH)})(?:\+https?)?|https?)):(?=[^/])(?![0-9]+/?$)", re.I)
 _SERVER = pattern(r"//(\[|[^/:?#\"]*[^/:?#\".])")  # all IPv6 addresses are one word: each has many spellings
 _PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<system>[^/]+))?)?)?/?")
 
@@ -101,6 +104,12 @@ def server_word(text: str) -> str:
     """Return a word that is the same for all addresses of one BMC, and for few others; cheap, also of a stored BMC."""
     match = _SERVER.search(text)
     return match[1].casefold() if match else ""
+
+
+def with_slashes(address: str) -> str:
+    """Return an address with ``//`` after its scheme: ``ipmi:HOST`` is one in manifests, ``ipmi:623`` a port."""
+    match = _WITHOUT_SLASHES.match(address)
+    return f"{match[1]}://{address[match.end() :]}" if match else address
 
 
 def system_key(address: str, system_id: str | None = None) -> tuple[str, int | None, str] | None:

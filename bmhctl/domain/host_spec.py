@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, count
 
-from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key
+from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key, with_slashes
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
@@ -295,6 +295,7 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
             hint='an inventory holds no secrets: use credentials = "env:NAME"',
             details={"key": where},
         )
+    address = with_slashes(address)
     match = _BMC_URL.fullmatch(address) if _VISIBLE.fullmatch(address) else None
     if (
         not match

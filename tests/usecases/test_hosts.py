@@ -179,6 +179,20 @@ def test_one_system_of_a_bmc_is_recognized_in_each_spelling_and_with_other_crede
     assert lab.said == [f"node1, node2 and node3 {said}"]
 
 
+def test_the_address_of_a_bmc_may_have_no_slashes_after_its_scheme_as_in_manifests(lab: Lab) -> None:
+    written = ["ipmi:10.0.0.1", "ipmi:[fd00::1]:623", "IPMI:bmc.lab", "redfish+http:bmc.lab/redfish/v1/Systems/1"]
+    read = ["ipmi://10.0.0.1", "ipmi://[fd00::1]:623", "IPMI://bmc.lab", "redfish+http://bmc.lab/redfish/v1/Systems/1"]
+    ports = ["ipmi:623", "bmc.lab:623"]  # of a host of that name
+
+    for number, bmc in enumerate([*written, *ports]):
+        hosts.add(lab.context(), [f"node{number}"], AttributeChanges(bmc=bmc))
+
+    assert [spec.bmc and spec.bmc.address for spec in specs(lab).values()] == [*read, *ports]
+    for wrong in "bmc01:abc", "ipmi:", "ipmi:/bmc.lab", "redfish:bmc.lab/x":
+        with pytest.raises(UsageError, match="address"):
+            hosts.add(lab.context(), ["node9"], AttributeChanges(bmc=wrong))
+
+
 def test_hosts_that_swap_what_identifies_them_are_not_warned_of(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-2]"], AttributeChanges(bmc="https://10.0.0.[1-2]", address="10.0.1.[1-2]"))
     hosts.set_attributes(
