@@ -83,7 +83,8 @@ def recycle(
 ) -> None:
     """Bring used hosts back to available: reset, then ready; all that are tainted, or those that are named.
 
-    A host with a fault is skipped unless it is named. Several may run at the same time.
+    Hosts that it could not make available are tried again, until too many failures in a row lead to maintenance. A host
+    with a fault is skipped unless it is named. Several may run at the same time.
     """
     from bmhctl.cli.recycle_watch import recycle_for_ever
 

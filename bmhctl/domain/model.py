@@ -261,8 +261,9 @@ class Host(Frozen):
     when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
     passed, None if that is not known. ``setup`` is how far the setup of an initial host is, None before its first step
     ran; ``failed_setups`` counts those that failed in a row. ``failed_tasks`` are those that failed on it in a row, of
-    each owner and purpose one. ``planned`` are the times that are set aside, the next one first. ``id`` and
-    ``last_event`` are the store's.
+    each owner and purpose one. ``planned`` are the times that are set aside, the next one first. ``failed_recycles``
+    counts in a row how often an initial host could not be made available by ``recycle``, which tries again; it is None
+    for a host that is left to a person. ``id`` and ``last_event`` are the store's.
     """
 
     spec: HostSpec
@@ -282,6 +283,7 @@ class Host(Frozen):
     setup: SetupProgress | None = None
     failed_tasks: tuple[FailedTask, ...] = ()
     planned: tuple[Planned, ...] = ()
+    failed_recycles: int | None = None
     id: int = 0
     last_event: int = 0
 
@@ -374,11 +376,11 @@ HOLDS_BACK: dict[State, tuple[Phase, ...]] = {
 def holding_back(host: Host, results: Iterable[CheckResult]) -> tuple[CheckResult, ...]:
     """Return those of a host's results that hold it back: failed steps of its state, since that state began.
 
-    In a quarantine they are the cleanup steps that led to it.
+    In a quarantine they are the steps that led to it.
     """
     phases, since = HOLDS_BACK.get(host.state, ()), host.since
     if host.state is State.MAINTENANCE and any(note.quarantine for note in host.maintenance):
-        phases, since = (Phase.CLEANUP,), datetime.min.replace(tzinfo=UTC)
+        phases, since = HOLDS_BACK.get(host.came_from or State.TAINTED, ()), datetime.min.replace(tzinfo=UTC)
     return tuple(
         result
         for result in results

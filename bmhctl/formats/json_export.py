@@ -18,11 +18,12 @@ from bmhctl.formats.toml_export import found_host
 _VERSION = 1
 _STATES = (
     *("state", "since", "dirty", "undeclared", "came_from", "fault", "reservation"),
-    *("failed_cleanups", "failed_setups", "used_at", "proven_at", "observed"),
+    *("failed_cleanups", "failed_setups", "failed_recycles", "used_at", "proven_at", "observed"),
 )
 _MARKS = ("cordon", "maintenance", "failed_tasks")
 _NEWER = (
     "failed_setups",
+    "failed_recycles",
     "proven_at",
     "setup",
     "failed_tasks",

@@ -53,7 +53,9 @@ def _defaults() -> Schema:
     known: Schema = {
         "ttl": {**lease, "description": "How long a reservation lasts by default."},
         "max_ttl": {**lease, "description": "The longest that a lease may last."},
-        "quarantine_after": _whole(1, 1000, "Failed cleanups in a row before a host goes to maintenance."),
+        "quarantine_after": _whole(
+            1, 1000, "Failures in a row to clean a host or make it ready before it goes to maintenance."
+        ),
         "quarantine_after_task_failures": _whole(2, 20, "Failed tasks in a row before a host goes to maintenance."),
         "prepare_failures": _whole(1, 1000, "On how many hosts the preparation of a request may fail."),
         "recheck_after": _duration("The age at which the proof of a free host is stale.", zero=False),

@@ -33,6 +33,7 @@ _LIFECYCLE_KEYS = (
     "fault",
     "failed_cleanups",
     "failed_setups",
+    "failed_recycles",
     "proven_at",
     "failed_tasks",
     "used_at",
@@ -88,6 +89,7 @@ def _dump_lifecycle(host: Host) -> dict[str, object]:
         used_at=host.used_at,
         proven_at=host.proven_at,
         failed_setups=host.failed_setups or None,
+        failed_recycles=host.failed_recycles,
         cordon=_dump_mark(host.cordon) if host.cordon else None,
         maintenance=[_dump_mark(mark) for mark in host.maintenance] or None,
         observed=dict(host.spec.observed) or None,
@@ -206,6 +208,7 @@ def found_host(
         used_at=_time(life, "used_at", where),
         proven_at=_time(life, "proven_at", where),
         failed_setups=_count(life, "failed_setups", where),
+        failed_recycles=_count(life, "failed_recycles", where) if "failed_recycles" in life else None,
     )
     _check(host, where)
     return FoundHost(ImportedHost(host, host.state.value, place))
@@ -219,6 +222,8 @@ def _check(host: Host, where: str) -> None:
         raise _invalid(f"{where}.reservation", f"a host that is {host.state} has none")
     if host.reservation is None and host.state is State.RESERVED:
         raise _invalid(f"{where}.reservation", "a reserved host has one")
+    if host.failed_recycles is not None and host.state is not State.INITIAL:
+        raise _invalid(f"{where}.failed_recycles", "an initial host has it, and no other")
     if not host.dirty and (host.reservation is not None or host.state is State.TAINTED):
         raise _invalid(f"{where}.dirty", f"a host that is {'reserved' if host.reservation else 'tainted'} is dirty")
     if host.dirty and host.state in (State.INITIAL, State.AVAILABLE):

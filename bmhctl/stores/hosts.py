@@ -184,14 +184,13 @@ class Hosts(Frozen):
         )
         return map(to_host, self._database.execute(sql, [from_time(before), from_time(after)]))
 
-    def resumed_by(self, actor: str) -> list[Host]:
-        """Return the initial hosts whose last event is a ``resume`` by this actor, by name."""
+    def being_recycled(self) -> list[Host]:
+        """Return the initial hosts that ``recycle`` makes available, by name."""
         sql = (
-            f"{HOST_SELECT} WHERE hosts.state = 'initial' AND hosts.undeclared = 0 AND EXISTS "
-            "(SELECT 1 FROM events e WHERE e.id = hosts.last_event AND e.verb = 'resume' AND e.actor = ?) "
-            "ORDER BY hosts.name"
+            f"{HOST_SELECT} WHERE hosts.failed_recycles IS NOT NULL AND hosts.state = 'initial' "
+            "AND hosts.undeclared = 0 ORDER BY hosts.name"
         )
-        return [to_host(row) for row in self._database.execute(sql, [actor])]
+        return [to_host(row) for row in self._database.execute(sql)]
 
     def free(self, query: HostQuery) -> Question:
         """Return the question for the free hosts of a query that no other transaction is about to change.
@@ -304,6 +303,7 @@ def lifecycle_row(host: Host) -> list[Value]:
         to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
         to_json(dict(host.spec.observed)) if host.spec.observed else None,
         planned_value(host),
+        host.failed_recycles,
     ]
 
 
@@ -370,6 +370,7 @@ def to_host(row: Row) -> Host:
             failed_tasks,
             observed,
             planned,
+            failed_recycles,
             *reservation,
         ) = row
         return Host(
@@ -390,6 +391,7 @@ def to_host(row: Row) -> Host:
             None if setup is None else SetupProgress(*from_json(str(setup))),
             () if failed_tasks is None else tuple(to_failed_task(each) for each in from_json(str(failed_tasks))),
             () if planned is None else tuple(to_planned(each) for each in from_json(str(planned))),
+            None if failed_recycles is None else int(failed_recycles),
             int(host_id or 0),
             int(last_event or 0),
         )

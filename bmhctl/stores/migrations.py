@@ -355,6 +355,18 @@ _BOOKINGS = Migration(
 # Since when a ticket counts without a process, after its server was lost.
 _EXCUSED = Migration("excused tickets", ("ALTER TABLE tickets ADD COLUMN excused_at BIGINT",))
 
+# NULL: recycle leaves the host alone. Hosts that came back by themselves from a planned maintenance were found by their
+# last event before.
+_RECYCLING = Migration(
+    "recycling",
+    (
+        "ALTER TABLE hosts ADD COLUMN failed_recycles INTEGER",
+        """UPDATE hosts SET failed_recycles = 0 WHERE state = 'initial' AND EXISTS
+            (SELECT 1 FROM events e WHERE e.id = hosts.last_event AND e.verb = 'resume' AND e.actor = 'bmhctl')""",
+        "CREATE INDEX hosts_recycling ON hosts (id) WHERE failed_recycles IS NOT NULL",
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -374,6 +386,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _SHARED,
     _BOOKINGS,
     _EXCUSED,
+    _RECYCLING,
 )
 """In the order in which they are applied; a released one never changes."""
 

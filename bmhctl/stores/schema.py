@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 18
+VERSION = 19
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -24,6 +24,7 @@ LIFECYCLE_COLUMNS = (
     "failed_tasks",
     "observed",
     "planned",
+    "failed_recycles",
 )
 RESERVATION_COLUMNS = (
     "id",

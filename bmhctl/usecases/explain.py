@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase, Planned, State, Verb, holding_back
-from bmhctl.domain.units import local_time
+from bmhctl.domain.units import local_time, plural
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE, Guard
@@ -200,6 +200,9 @@ def _details(
         yield from _limited(ctx, host, policy)
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
+        if host.failed_recycles is not None:
+            failed = f", after {plural(host.failed_recycles, 'failure')} in a row" if host.failed_recycles else ""
+            yield f"recycle makes it available{failed}"
 
 
 def _planned(ctx: Context, host: Host, planned: Planned) -> str:

@@ -32,7 +32,7 @@ TEMPLATE = """\
 # [defaults]
 # ttl = "4h"                # how long a reservation lasts by default
 # max_ttl = "3d"            # the longest that a lease may last
-# quarantine_after = 3      # failed cleanups in a row before a host goes to maintenance by itself
+# quarantine_after = 3      # failures in a row to clean it or make it ready before a host goes to maintenance by itself
 
 # [checks.ssh]              # readiness: all that apply must pass before a host is available
 # tcp = 22

@@ -131,6 +131,7 @@ def hosts(draw: st.DrawFn, pool: list[Reservation]) -> Host:
         used_at=draw(st.none() | TIMES),
         proven_at=draw(st.none() | TIMES),
         failed_setups=draw(st.integers(0, 9)),
+        failed_recycles=draw(st.none() | st.integers(0, 9)) if state is State.INITIAL else None,
         id=draw(st.integers(0, 9)),
         last_event=draw(st.integers(0, 9)),
     )

@@ -52,8 +52,8 @@ from .samples import (
 HOST_KEYS = [
     "name", "state", "flags", "since", "owner", "purpose", "reservation", "until", "address", "mac", "labels",
     "hardware", "bmc", "note", "dirty", "cordoned", "cordon", "undeclared", "fault", "maintenance", "came_from",
-    "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_tasks", "planned", "observed",
-    "reason",
+    "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_recycles", "failed_tasks", "planned",
+    "observed", "reason",
 ]  # fmt: skip
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params",

@@ -167,4 +167,5 @@ def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
         if rest:
             record_event(ctx, closed, EventKind.REASON_CLOSED, now, reason=reason, actor=SELF)
         return
-    move(ctx, host, Verb.RESUME, guard_input(ctx, host, now, reason=reason), now, reason=reason, actor=SELF)
+    inputs = guard_input(ctx, host, now, reason=reason)
+    move(ctx, host, Verb.RESUME, inputs, now, reason=reason, actor=SELF, recycles=True)

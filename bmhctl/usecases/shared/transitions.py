@@ -125,11 +125,12 @@ def move(
     actor: str | None = None,
     reservation: Reservation | None = None,
     steps: tuple[CheckResult, ...] | None = None,
+    recycles: bool = False,
 ) -> Host:
     """Move a host with a verb, save it with its event, and return it; what each state implies is set here.
 
-    ``reservation`` is the new one for ``reserve``, ``steps`` are those that ran before. Raises as :func:`decide` does;
-    then nothing was saved.
+    ``reservation`` is the new one for ``reserve``, ``steps`` are those that ran before; ``recycle`` goes on with a host
+    that becomes initial with ``recycles``. Raises as :func:`decide` does; then nothing was saved.
     """
     dest = decide(verb, host, inputs)
     held = reservation or host.reservation
@@ -143,6 +144,7 @@ def move(
         proven_at=now if dest is State.AVAILABLE else None,  # every edge that leads there asks for passed checks
         setup=None,
         failed_setups=0 if dest in (State.INITIAL, State.AVAILABLE) else host.failed_setups,
+        failed_recycles=0 if recycles and dest is State.INITIAL else None,
     )
     if (dest is State.RESERVED and host.state is State.AVAILABLE) or dest is State.TAINTED:
         moved = replace(moved, used_at=now)

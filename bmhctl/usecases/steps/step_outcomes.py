@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb, Verdict
 from bmhctl.errors import StepFailedError
@@ -23,13 +24,20 @@ def to_available(
     *,
     again: bool = False,
     so_far: Outcome | None = None,
+    recycles: bool = False,
 ) -> Job:
-    """Return the job that makes an initial host available: the rest of its setup, then its readiness checks."""
+    """Return the job that makes an initial host available: the rest of its setup, then its readiness checks.
+
+    With ``recycles``, its failures are counted, and too many in a row lead to maintenance.
+    """
 
     def check(setup: StepsRun | None = None) -> Job:
-        return Job(
-            held, held.plan(Phase.CHECKS, overridden), lambda run: _proven(ctx, held, run, setup, so_far), so_far
-        )
+        def proven(run: StepsRun) -> Outcome:
+            if run.refusal is not None:
+                raise note_failure(ctx, held, run, recycles=recycles)
+            return _proven(ctx, held, run, setup, so_far)
+
+        return Job(held, held.plan(Phase.CHECKS, overridden), proven, so_far)
 
     if Phase.SETUP not in held.policy.steps:
         return check()
@@ -44,7 +52,7 @@ def to_available(
     def then(run: StepsRun) -> Job:
         run = setup.judged(run)
         if run.refusal is not None:
-            raise note_failure(ctx, held, run, Phase.SETUP)
+            raise note_failure(ctx, held, run, Phase.SETUP, recycles=recycles)
         setup.save(run.results)
         return check(run)
 
@@ -52,11 +60,7 @@ def to_available(
     return Job(held, setup.plan(), then, so_far, later, setup.note)
 
 
-def _proven(
-    ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None = None, so_far: Outcome | None = None
-) -> Outcome:
-    if run.refusal is not None:
-        raise note_failure(ctx, held, run)
+def _proven(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None, so_far: Outcome | None) -> Outcome:
     if setup is not None:
         run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
     outcome = finish(ctx, held, Verb.READY, checks=run)
@@ -66,11 +70,11 @@ def _proven(
     return replace(outcome, source=so_far.source, message=words, steps=(*so_far.steps, *outcome.steps))
 
 
-def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
+def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET, *, recycles: bool = False) -> Outcome:
     """Move a host on after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
     if run.refusal is not None:
         raise note_failure(ctx, held, run, Phase.CLEANUP)
-    return finish(ctx, held, verb, cleanup=run)
+    return finish(ctx, held, verb, cleanup=run, recycles=recycles)
 
 
 def record_checks(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outcome:
@@ -92,7 +96,13 @@ def record_checks(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> O
 
 
 def finish(
-    ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
+    ctx: Context,
+    held: Claimed,
+    verb: Verb,
+    *,
+    checks: StepsRun | None = None,
+    cleanup: StepsRun | None = None,
+    recycles: bool = False,
 ) -> Outcome:
     """Drive a claimed host by ``verb``, with the results of its steps; raise what the lifecycle refuses."""
     run = checks or cleanup or NO_STEPS
@@ -110,7 +120,7 @@ def finish(
         )
         words = run.refusal or run.summary
         ran = None if run is NO_STEPS else run.results
-        left = move(ctx, host, verb, inputs, now, reason=words, steps=ran)
+        left = move(ctx, host, verb, inputs, now, reason=words, steps=ran, recycles=recycles)
         if run.results:
             ctx.store.step_results.save(host, run.results, now)
         return held.promise(left, moved(host, left, words, run.results))
@@ -124,25 +134,36 @@ _COUNTERS = {
 }
 """What counts the failures of a phase in a row, the state from which too many lead to maintenance, and their name."""
 
+_RECYCLES = ("failed_recycles", State.INITIAL, "failed tries to make it available")
 
-def note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS) -> StepFailedError:
-    """Record a failed step, count the failures of some phases, quarantine after too many; return the error."""
-    counter, state, noun = _COUNTERS.get(phase, (None, None, ""))
+
+def note_failure(
+    ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS, *, recycles: bool = False
+) -> StepFailedError:
+    """Record a failed step, count the failures, quarantine after too many; return the error.
+
+    Those of readiness checks are counted only where ``recycle`` tries again.
+    """
+    counters = [row for row in (_COUNTERS.get(phase), _RECYCLES if recycles else None) if row is not None]
 
     def note(now: datetime) -> StepFailedError:
         host = held.save_observed(held.unchanged(), run.results, now)
         words = run.refusal or run.summary
         hint = f"fix it and try again; bmhctl why {host.name}"
-        failures = 0
-        if counter is not None and any(result.verdict is Verdict.FAIL for result in run.results):
-            failures = getattr(host, counter) + 1
-            host = replace(host, **{counter: failures})
+        counts = any(result.verdict is Verdict.FAIL for result in run.results)
+        if counts:
+            numbers: dict[str, Any] = {name: (getattr(host, name) or 0) + 1 for name, _, _ in counters}
+            host = replace(host, **numbers)
+        elif recycles:
+            host = replace(host, failed_recycles=host.failed_recycles or 0)
         if run.progress is not None:
             host = replace(host, setup=run.progress)
         host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
         limit = ctx.store.policy().quarantine_after
-        if failures and failures >= limit and host.state is state:
+        in_a_row = [(getattr(host, name), noun) for name, state, noun in counters if counts and host.state is state]
+        failures, noun = max(in_a_row, key=lambda one: one[0], default=(0, ""))
+        if failures and failures >= limit:
             reason = f"quarantined after {failures} {noun} in a row"
             mark = Note(SELF, reason, now, quarantine=True)
             inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)

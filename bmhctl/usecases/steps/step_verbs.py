@@ -19,7 +19,6 @@ from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
 from bmhctl.usecases.shared.leases import check_token
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
-from bmhctl.usecases.shared.transitions import SELF
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, record_checks, to_available
@@ -96,9 +95,11 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Reset used hosts and make them ready: all that are tainted, or those that are chosen; return the outcomes.
 
-    Without a choice, hosts whose planned maintenance ended by itself are made ready, too: once, unless they are named.
-    A pattern or a selector chooses only tainted hosts. A host with a fault is skipped unless it is named exactly, and a
-    host on which a step of another command runs unless it is named. A host that is to be retired is retired instead.
+    Initial hosts are made ready, too, if they were recycled before and could not be made available, or if their planned
+    maintenance ended by itself; of other initial hosts only those that are named. A host with a fault is skipped unless
+    it is named exactly, and a host on which a step of another command runs unless it is named. After
+    ``quarantine_after`` failures in a row, from the policy, a host goes to maintenance by itself. A host that is to be
+    retired is retired instead.
     ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
     """
     if not ctx.dry_run:
@@ -121,20 +122,18 @@ def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlErr
     narrow = choice.names or choice.selector.terms
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
     hosts, missing = choose(ctx, wanted)
-    found = [host for host in hosts if host.state is State.TAINTED or host.name in named]
-    return found if narrow else [*found, *ctx.store.hosts.resumed_by(SELF)], list(missing)
+    found = [host for host in hosts if host.state is State.TAINTED or _goes_on(host) or host.name in named]
+    return found if narrow else [*found, *ctx.store.hosts.being_recycled()], list(missing)
 
 
 def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperation:
     """Return what ``recycle`` does with each of the hosts."""
     named = set(unfold(choice.names))
-    came_back = {host.name for host in hosts if host.state is State.INITIAL}
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
             return already(host)
-        is_back = host.state is State.INITIAL and host.name in came_back
-        if host.state is not State.TAINTED and host.name not in named and not is_back:
+        if host.state is not State.TAINTED and host.name not in named and not _goes_on(host):
             return already(host, f"another command was faster: it is {host.state}")
         if host.state is not State.INITIAL:
             refuse_early(Verb.RESET, host, "recycle")
@@ -148,20 +147,24 @@ def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperat
 
             return retirement(ctx, held)
         if held.host.state is State.INITIAL:
-            return to_available(ctx, held, {})
+            return to_available(ctx, held, {}, recycles=True)
         return Job(
             held,
             held.plan(Phase.CLEANUP),
-            lambda run: then(held, cleaned(ctx, held, run)),
+            lambda run: then(held, cleaned(ctx, held, run, recycles=True)),
             later=(held.plan(Phase.SETUP), held.plan(Phase.CHECKS)) if ctx.dry_run else (),
         )
 
     def then(held: Claimed, reset_outcome: Outcome) -> Job:
         held.refresh()
-        return to_available(ctx, held, {}, so_far=reset_outcome)
+        return to_available(ctx, held, {}, so_far=reset_outcome, recycles=True)
 
     steps = None if any(map(_retires, hosts)) else ctx.store.policy().of(Phase.CLEANUP, Phase.SETUP, Phase.CHECKS)
     return BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
+
+
+def _goes_on(host: Host) -> bool:
+    return host.state is State.INITIAL and host.failed_recycles is not None and not host.undeclared
 
 
 def _retires(host: Host) -> bool:

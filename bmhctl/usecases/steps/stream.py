@@ -183,7 +183,7 @@ class Stream:
         again = [
             (host.name, max(0.0, at + self._interval - now))
             for host_id, (host, at) in self._failed.items()
-            if host_id not in self._began and host.state is State.TAINTED
+            if host_id not in self._began and host.state in (State.TAINTED, State.INITIAL)
         ]
         found.sort(key=lambda each: -each.seconds)
         return Backlog(tuple(found), self._waiting, tuple(sorted(again, key=lambda one: one[1])), self._elsewhere)

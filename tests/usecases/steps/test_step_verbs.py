@@ -655,3 +655,77 @@ def test_the_checks_of_a_host_that_failed_when_it_was_to_be_reserved_are_kept(fl
         reserve.reserve_or_wait(fleet.context(), asked, check=True)
     last = [*fleet.context().store.events.read(host(fleet))][-1]
     assert (last.verb, [each.verdict for each in last.steps or ()]) == (Verb.MAINTAIN, [FAIL, FAIL])
+
+
+def waiting(lab: Lab, says: Says) -> dict[str, tuple[bool, str]]:
+    """Return what ``recycle`` says without a choice, when steps end as ``says`` wants."""
+    with saying(says):
+        return said(step_verbs.recycle(lab.context(), Choice()))
+
+
+def no_check(step: Step, _: HostSpec) -> Verdict:
+    """Cleanups pass, checks fail."""
+    return PASS if step.name in ("wipe", "verify") else FAIL
+
+
+def test_recycle_tries_a_host_again_whose_checks_failed_after_its_cleanup(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    waiting(fleet, no_check)
+    assert (host(fleet).state, host(fleet).failed_recycles) == (State.INITIAL, 1)
+    assert waiting(fleet, lambda *_: PASS) == {"node1": (True, "readiness checks passed: a, b")}
+    assert (host(fleet).state, host(fleet).failed_recycles) == (State.AVAILABLE, None)
+
+
+def test_a_host_that_recycle_can_t_make_available_goes_to_maintenance_after_too_many_failures(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    waiting(fleet, no_check)
+    (words,) = (words for _, words in waiting(fleet, no_check).values())
+    assert words.endswith("quarantined after 2 failed tries to make it available in a row")
+    found = host(fleet)
+    assert (found.state, found.dirty, found.maintenance[0].quarantine) == (State.MAINTENANCE, False, True)
+    assert waiting(fleet, lambda *_: PASS) == {}
+    with saying(lambda *_: PASS):
+        resume.resume(fleet.context("bob"), Choice(("node1",)))
+    assert (host(fleet).state, host(fleet).failed_recycles) == (State.INITIAL, None)
+    assert waiting(fleet, lambda *_: PASS) == {}
+
+
+def test_a_check_that_can_t_tell_is_tried_again_and_not_counted(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    for _ in range(3):
+        waiting(fleet, lambda step, _: PASS if step.name in ("wipe", "verify") else UNKNOWN)
+        assert (host(fleet).state, host(fleet).failed_recycles) == (State.INITIAL, 0)
+    assert waiting(fleet, lambda *_: PASS)["node1"][0]
+
+
+def test_recycle_goes_on_with_a_host_whose_recycling_was_interrupted_after_its_cleanup(fleet: Lab) -> None:
+    taint(fleet, "node1")
+
+    def says(step: Step, _: HostSpec) -> Verdict:
+        if step.name == "a":
+            raise KeyboardInterrupt
+        return PASS
+
+    with saying(says), pytest.raises(KeyboardInterrupt):
+        step_verbs.recycle(fleet.context(), Choice())
+    assert host(fleet).state is State.INITIAL
+    assert waiting(fleet, lambda *_: PASS)["node1"][0]
+
+
+def test_recycle_leaves_initial_hosts_alone_that_a_person_reset_or_readied_in_vain(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    with saying(no_check):
+        step_verbs.reset(fleet.context(), Choice(("node1",)))
+        for _ in range(3):
+            step_verbs.ready(fleet.context(), Choice(("node1", "node2")))
+    assert waiting(fleet, lambda *_: PASS) == {}
+    assert states(fleet) == dict.fromkeys(("node1", "node2", "node3"), "initial")
+    with saying(lambda *_: PASS):
+        assert said(step_verbs.recycle(fleet.context(), Choice(("node*",)))) == {}
+
+
+def test_a_pattern_means_hosts_that_recycle_left_initial_too(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    waiting(fleet, no_check)
+    with saying(lambda *_: PASS):
+        assert set(said(step_verbs.recycle(fleet.context(), Choice(("node*",))))) == {"node1"}

@@ -253,3 +253,22 @@ def test_an_end_cancels_the_steps_and_names_their_hosts(fleet: Lab) -> None:
     run(fleet, says, each_time)
     assert states(fleet)["node1"] == "tainted"
     assert not fleet.context().store.claims.claimed_hosts([1, 2, 3, 4])
+
+
+def test_a_host_whose_checks_fail_after_its_cleanup_is_tried_again_after_the_interval(fleet: Lab) -> None:
+    tries: list[float] = []
+
+    def says(step: Step, spec: HostSpec) -> Verdict:
+        if step.name != "ssh":
+            return PASS
+        tries.append(time.monotonic())
+        return PASS if len(tries) > 2 else FAIL
+
+    def each_time(backlog: Backlog) -> None:
+        if states(fleet)["node1"] == "available":
+            raise _DoneError
+
+    ran = run(fleet, says, each_time, interval=0.5)
+    assert ran.outcomes == [("recycle", "node1", False)] * 2 + [("recycle", "node1", True)]
+    assert min(tries[1] - tries[0], tries[2] - tries[1]) >= 0.5
+    assert any([name for name, _ in page.again] == ["node1"] for page in ran.pages)
