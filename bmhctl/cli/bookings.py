@@ -88,17 +88,29 @@ def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime
 def book_hosts(
     ctx: typer.Context,
     request: ReservationRequest,
-    begins: str,
+    begins: str | None,
     ends: str | None,
     length: str | None,
-    weekly: int,
+    weekly: int | None,
     dry_run: bool,
+    *,
+    has_other: bool,
 ) -> None:
-    """Book hosts for a time to come, and show the bookings."""
+    """Book hosts for a time to come, and show the bookings; ``has_other``: options are given that no booking has."""
+    if begins is None:
+        raise UsageError(
+            "a booking needs its beginning",
+            hint="--from 'tomorrow 09:00' --until 12:00; a lease that begins now has a length: --ttl 2h",
+        )
+    if has_other or request.booking is not None or request.params or request.tags:
+        raise UsageError(
+            "a booking can't be made with --wait, --check, --shell, --param, --tag or --booking",
+            hint="give them when it is taken: bmhctl reserve --booking ID",
+        )
     from bmhctl.usecases.reservations.bookings import book
 
     with session(ctx, Bookings) as lab:
         starts = parse_moment(begins, lab.context.clock())
         booking = replace(lab.context, dry_run=dry_run)
         until = end_of(starts, ends, length, lab.context.clock())
-        lab.show(book(booking, replace(request, ttl=None), starts, until, weekly=weekly))
+        lab.show(book(booking, replace(request, ttl=None), starts, until, weekly=1 if weekly is None else weekly))

@@ -15,13 +15,13 @@ from bmhctl.cli.options import (
     SelectorText,
     States,
     Yes,
-    complete_selector,
+    selector_option,
 )
 from bmhctl.cli.session import changing
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
 from bmhctl.usecases import lifecycle_verbs
-from bmhctl.usecases.shared.host_selection import Choice, choice
+from bmhctl.usecases.shared.host_selection import choice
 
 
 def taint(
@@ -57,14 +57,7 @@ def release(
     ctx: typer.Context,
     hosts: HostNames = None,
     selector: Annotated[
-        str | None,
-        typer.Option(
-            "-l",
-            "--selector",
-            metavar="SELECTOR",
-            help="Hosts whose reservation has these tags, or that fit: job=4711.",
-            autocompletion=complete_selector,
-        ),
+        str | None, selector_option(help="Hosts whose reservation has these tags, or that fit: job=4711.")
     ] = None,
     state: States = None,
     reservation: Reservation = None,
@@ -111,7 +104,16 @@ def maintain(
     if when_free and begins is not None:
         raise UsageError("--when-free and --from can't be combined", hint="give one of them")
     if begins is not None:
-        _plan(ctx, choice(hosts, selector, state), reason, begins, until, resumes, dry_run, yes)
+        from bmhctl.usecases.planned_maintenance import plan_maintenance
+
+        chosen = choice(hosts, selector, state)
+        if until is None:
+            raise UsageError("a planned maintenance needs its end", hint="--from 'sat 08:00' --until 12:00")
+        with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+            now = lab.context.clock()
+            starts = parse_moment(begins, now)
+            ends = parse_moment(until.removeprefix("+"), starts, said=now)
+            lab.show(plan_maintenance(lab.context, chosen, starts, ends, reason=reason, resumes=resumes))
         return
     if resumes:
         raise UsageError("--resume is for a planned maintenance", hint="--from 'sat 08:00' --until 12:00 --resume")
@@ -122,27 +124,6 @@ def maintain(
                 lab.context, choice(hosts, selector, state), reason=reason, until=back, when_free=when_free
             )
         )
-
-
-def _plan(
-    ctx: typer.Context,
-    hosts: Choice,
-    reason: str,
-    begins: str,
-    until: str | None,
-    resumes: bool,
-    dry_run: bool,
-    yes: bool,
-) -> None:
-    from bmhctl.usecases.planned_maintenance import plan_maintenance
-
-    if until is None:
-        raise UsageError("a planned maintenance needs its end", hint="--from 'sat 08:00' --until 12:00")
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        now = lab.context.clock()
-        starts = parse_moment(begins, now)
-        ends = parse_moment(until.removeprefix("+"), starts, said=now)
-        lab.show(plan_maintenance(lab.context, hosts, starts, ends, reason=reason, resumes=resumes))
 
 
 def cordon(

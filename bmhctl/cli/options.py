@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -78,6 +79,12 @@ def complete_selector(ctx: typer.Context, incomplete: str) -> list[str]:
     return _read(ctx, lambda store: selectors(store, ctx.info_name or "", incomplete))
 
 
+selector_option: Callable[..., Any] = partial(
+    typer.Option, "-l", "--selector", metavar="SELECTOR", autocompletion=complete_selector
+)
+"""The option ``-l``, with its line of ``help``."""
+
+
 def complete_tickets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the tickets of the queue whose number begins with what is typed, with who waits for what."""
     from bmhctl.cli.completion_candidates import tickets
@@ -121,16 +128,7 @@ HostNames = Annotated[
     ),
 ]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host's name.", autocompletion=complete_hosts)]
-SelectorText = Annotated[
-    str | None,
-    typer.Option(
-        "-l",
-        "--selector",
-        metavar="SELECTOR",
-        help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32.",
-        autocompletion=complete_selector,
-    ),
-]
+SelectorText = Annotated[str | None, selector_option(help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32.")]
 States = Annotated[
     list[StateName] | None,
     typer.Option("--state", help="Hosts in this state, or free (available and reservable); may be repeated."),

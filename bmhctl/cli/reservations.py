@@ -16,8 +16,8 @@ from bmhctl.cli.options import (
     ReservationId,
     ReservationIds,
     Yes,
-    complete_selector,
     complete_tickets,
+    selector_option,
 )
 from bmhctl.cli.session import asking, session
 from bmhctl.domain.units import parse_duration
@@ -28,16 +28,7 @@ def reservations(
     ctx: typer.Context,
     which: ReservationIds = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also reservations that have ended.")] = False,
-    selector: Annotated[
-        str | None,
-        typer.Option(
-            "-l",
-            "--selector",
-            metavar="SELECTOR",
-            help="Reservations with these tags: job=4711.",
-            autocompletion=complete_selector,
-        ),
-    ] = None,
+    selector: Annotated[str | None, selector_option(help="Reservations with these tags: job=4711.")] = None,
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
     ] = None,

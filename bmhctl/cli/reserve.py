@@ -100,7 +100,9 @@ def reserve(
 
     request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
     if begins is not None or ends is not None or weekly is not None:
-        _book(ctx, request, begins, ends, ttl, weekly, wait or check or shell, dry_run)
+        from bmhctl.cli.bookings import book_hosts
+
+        book_hosts(ctx, request, begins, ends, ttl, weekly, dry_run, has_other=bool(wait or check or shell))
         return
     patience, pause = None, None
     if wait is not None:
@@ -114,31 +116,6 @@ def reserve(
             return
         grant = reserve_or_wait(lab.context, request, patience, check=check)
         _answer(lab, grant, shell, is_safe=request_id is not None)
-
-
-def _book(
-    ctx: typer.Context,
-    request: ReservationRequest,
-    begins: str | None,
-    ends: str | None,
-    ttl: str | None,
-    weekly: int | None,
-    other: object,
-    dry_run: bool,
-) -> None:
-    if begins is None:
-        raise UsageError(
-            "a booking needs its beginning",
-            hint="--from 'tomorrow 09:00' --until 12:00; a lease that begins now has a length: --ttl 2h",
-        )
-    if other or request.booking is not None or request.params or request.tags:
-        raise UsageError(
-            "a booking can't be made with --wait, --check, --shell, --param, --tag or --booking",
-            hint="give them when it is taken: bmhctl reserve --booking ID",
-        )
-    from bmhctl.cli.bookings import book_hosts
-
-    book_hosts(ctx, request, begins, ends, ttl, 1 if weekly is None else weekly, dry_run)
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
 from typing import Annotated
@@ -42,37 +41,16 @@ from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.context import Context
 
 
-def run_command(
-    ctx: typer.Context,
-    command: list[str],
-    make_request: Callable[[], ReservationRequest],
-    *,
-    wait: str | None,
-    check: bool,
-    keep_on_fail: str | None,
-    on_exit: str,
-    infra_status: list[int],
-) -> None:
-    """Run the command under a lease and exit with its status; own failures exit with 124 to 127."""
-    try:
-        status = _run(ctx, command, make_request, wait, check, keep_on_fail, on_exit, infra_status)
-    except BmhctlError as error:
-        invocation_of(ctx).fail(error, [])
-        raise typer.Exit(_status_of(error)) from error
-    raise typer.Exit(status)
-
-
 def _run(
     ctx: typer.Context,
     command: list[str],
-    make_request: Callable[[], ReservationRequest],
+    request: ReservationRequest,
     wait: str | None,
     check: bool,
     keep_on_fail: str | None,
     on_exit: str,
     infra_status: list[int],
 ) -> int:
-    request = make_request()
     if on_exit not in list(OnExit):
         raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
@@ -186,20 +164,12 @@ def run(
     The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting; 125:
     bmhctl itself failed, or the lease was lost; 126, 127: the command is not executable, not found.
     """
-    from bmhctl.cli.run import run_command
-
-    def make_request() -> ReservationRequest:
+    try:
         if not hosts and selector is None and count is None and not want and booking is None:
             raise UsageError("no host is requested", hint=_ways_to_name(command))
-        return read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
-
-    run_command(
-        ctx,
-        command,
-        make_request,
-        wait=wait,
-        check=check,
-        keep_on_fail=keep_on_fail,
-        on_exit=on_exit,
-        infra_status=infra_status or [],
-    )
+        request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
+        status = _run(ctx, command, request, wait, check, keep_on_fail, on_exit, infra_status or [])
+    except BmhctlError as error:
+        invocation_of(ctx).fail(error, [])
+        raise typer.Exit(_status_of(error)) from error
+    raise typer.Exit(status)
