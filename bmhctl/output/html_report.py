@@ -75,7 +75,7 @@ def page(report: Report) -> str:
         wait_bars=_wait_bars(report),
         chart=(_CHART_WIDTH, _CHART_HEIGHT),
         heat=[(day, [_cell(report, number, hour) for hour in range(24)]) for number, day in enumerate(_DAYS)],
-        heat_level=partial(heat_level, step=heat_step(_share(report, *hour) for hour in report.hourly.cells)),
+        heat_level=partial(heat_level, step=heat_step(report.hourly.share(*hour) for hour in report.hourly.cells)),
         worst=_worst(report.statistics.groups),
         flags=flags,
         ago=lambda at: ago(at, now),
@@ -139,11 +139,6 @@ def _bar(place: int, width: float, height: float, words: str) -> Bar:
     return Bar(round(place * width, 1), round(top, 1), round(width * 0.8, 1), round(height, 1), words)
 
 
-def _share(report: Report, day: int, hour: int) -> float | None:
-    reserved, present = report.hourly.cells.get((day, hour), (0.0, 0.0))
-    return min(1.0, reserved / present) if present > 0 else None
-
-
 def _cell(report: Report, day: int, hour: int) -> tuple[float | None, str]:
-    share = _share(report, day, hour)
+    share = report.hourly.share(day, hour)
     return share, f"{_DAYS[day]} {hour:02}:00, " + ("not known" if share is None else f"{share:.0%} reserved")

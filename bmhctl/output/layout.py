@@ -358,16 +358,19 @@ def _wrapped(line: Line, display: Display) -> None:
         console.print(part, no_wrap=True, overflow="ignore", crop=False)
 
 
-def console_of(display: Display) -> Console:
-    """Return Rich's console for stdout, with all settings given: it reads none from the environment."""
+def console_of(display: Display, *, is_live: bool = False) -> Console:
+    """Return Rich's console for stdout, with all settings given: it reads none from the environment.
+
+    One that ``is_live`` moves the cursor, and has the width of the terminal at each time.
+    """
     from rich.console import Console
 
     return Console(
         file=display.stdout,
-        width=display.width,
+        width=None if is_live else display.width,
         color_system="standard" if display.colour else None,
         no_color=not display.colour,
-        force_terminal=display.colour,
+        force_terminal=is_live or display.colour,
         highlight=False,
         markup=False,
         emoji=False,

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import console_of
 from bmhctl.output.render import render
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
@@ -91,20 +92,12 @@ class LiveView:
 
 
 def _live(display: Display) -> Live:
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(
-        file=display.stdout,
-        color_system="standard" if display.colour else None,
-        no_color=not display.colour,
-        force_terminal=True,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-        _environ={},
-    )
     return Live(
-        console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop"
+        console=console_of(display, is_live=True),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
     )

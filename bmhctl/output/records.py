@@ -34,29 +34,18 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Record = dict[str, Json]
 
 
+def attributes_record(value: object, names: Iterable[str]) -> Record:
+    """Return some attributes of a value, each as JSON has it."""
+    return {name: jsonable(getattr(value, name)) for name in names}
+
+
 def _mark(mark: Note | None) -> Json:
-    if mark is None:
-        return None
-    return {
-        "actor": mark.actor,
-        "reason": mark.reason,
-        "since": iso(mark.since),
-        "until": iso(mark.until) if mark.until else None,
-        "quarantine": mark.quarantine,
-    }
+    names = ("actor", "reason", "since", "until", "quarantine")
+    return None if mark is None else attributes_record(mark, names)
 
 
 def _bmc(bmc: Bmc | None) -> Json:
-    if bmc is None:
-        return None
-    return {
-        "address": bmc.address,
-        "type": bmc.type,
-        "system_id": bmc.system_id,
-        "credentials": bmc.credentials,
-        "verify_tls": bmc.verify_tls,
-        "tls_min_version": bmc.tls_min_version,
-    }
+    return None if bmc is None else {name: getattr(bmc, name) for name in Bmc.__match_args__}
 
 
 def flags(host: Host) -> list[str]:
@@ -187,12 +176,7 @@ def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
 
 def planned_record(planned: Planned) -> Record:
     """Return a time that is set aside on a host."""
-    return {
-        "id": planned.id,
-        "owner": planned.owner,
-        "starts_at": iso(planned.starts_at),
-        "ends_at": iso(planned.ends_at),
-    }
+    return attributes_record(planned, ("id", "owner", "starts_at", "ends_at"))
 
 
 def _setup(setup: SetupProgress | None) -> Record | None:
@@ -287,28 +271,13 @@ def outcome_record(outcome: Outcome) -> Record:
 
 def answer_record(answer: VerbAnswer) -> Record:
     """Return whether one verb is possible; ``open`` is null when steps have to run first."""
-    return {
-        "verb": answer.verb.value,
-        "open": answer.open,
-        "dest": answer.dest and answer.dest.value,
-        "words": [*answer.words],
-        "command": answer.command,
-    }
+    return attributes_record(answer, ("verb", "open", "dest", "words", "command"))
 
 
 def error_document(error: BmhctlError) -> Record:
     """Return what stderr gets in JSON mode: one object with a stable ``code`` word."""
-    return {
-        "version": VERSION,
-        "error": {
-            "code": error.code,
-            "status": int(error.status),
-            "message": error.message,
-            "host": error.host,
-            "hint": error.hint,
-            "details": jsonable(error.details),
-        },
-    }
+    names = ("code", "status", "message", "host", "hint", "details")
+    return {"version": VERSION, "error": attributes_record(error, names)}
 
 
 class Envelope(Frozen):

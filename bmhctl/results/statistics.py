@@ -136,6 +136,11 @@ class HourlyUse(Frozen):
     now: datetime
     cells: Mapping[tuple[int, int], tuple[float, float]]
 
+    def share(self, day: int, hour: int) -> float | None:
+        """Return the share of the hosts that was reserved in one hour of the week; None where there were none."""
+        reserved, present = self.cells.get((day, hour), (0.0, 0.0))
+        return min(1.0, max(0.0, reserved / present)) if present > 0 else None
+
 
 class PastEvent(Frozen):
     """An event as a report shows it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Line, Span
-from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import cell_width, clean, pad
 from bmhctl.output.spans import inventory_line, plural, stamp
@@ -98,16 +98,7 @@ def _verdict(diagnosis: Diagnosis) -> Line:
 
 def finding_record(finding: Finding) -> Record:
     """Return the record of a finding, for JSON and CSV."""
-    return {
-        "kind": finding.kind,
-        "severity": finding.severity.value,
-        "host": finding.host,
-        "message": finding.message,
-        "remedy": finding.remedy,
-        "fixable": finding.fixable,
-        "fixed": finding.fixed,
-        "number": finding.number,
-    }
+    return attributes_record(finding, _FIELDS)
 
 
 def _document(result: Diagnosis, fields: tuple[str, ...] | None) -> Envelope:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Line
-from bmhctl.output.records import Envelope, answer_record, event_record, single
+from bmhctl.output.records import Envelope, answer_record, attributes_record, event_record, single
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.results.why import Graph
 
@@ -40,16 +40,7 @@ def _document(graph: Graph, _: tuple[str, ...] | None) -> Envelope:
                 {"name": state.value, "meaning": MEANING[state], "count": graph.counts.get(state, 0)} for state in State
             ],
             "edges": [
-                {
-                    "verb": edge.verb.value,
-                    "source": edge.source and edge.source.value,
-                    "dest": edge.dest and edge.dest.value,
-                    "label": edge.label,
-                    "guards": [guard.value for guard in edge.guards],
-                    "why": edge.why,
-                    "drawn": edge.drawn,
-                }
-                for edge in EDGES
+                attributes_record(edge, ("verb", "source", "dest", "label", "guards", "why", "drawn")) for edge in EDGES
             ],
             "events": [event_record(event) for event in graph.events],
             "verbs": [answer_record(answer) for answer in graph.why.answers] if graph.why else [],

@@ -11,7 +11,7 @@ from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, padded
-from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, attributes_record, flags, iso, listing, picked
 from bmhctl.output.render import NAMED, STRUCTURED, View
 from bmhctl.output.sanitize import cell_width, clean, shorten
 from bmhctl.output.spans import inventory_line, packed, plural, stamp
@@ -64,13 +64,7 @@ def _folded_lines(hosts: Sequence[str], room: int) -> list[str]:
 
 
 def _reason_record(item: Reason) -> Record:
-    return {
-        "kind": item.kind,
-        "reason": item.reason,
-        "actor": item.actor,
-        "since": iso(item.since),
-        "hosts": [*item.hosts],
-    }
+    return attributes_record(item, _FIELDS)
 
 
 def _reasons(result: Reasons, fields: tuple[str, ...] | None) -> Envelope:

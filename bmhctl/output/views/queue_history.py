@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.output.layout import Column, Line, columns
-from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.spans import ago
 from bmhctl.results.queue import QueueHistory, TicketChange
@@ -41,18 +41,7 @@ def queue_history_lines(result: QueueHistory, width: int) -> Iterator[Line]:
 
 
 def _record(change: TicketChange) -> Record:
-    event = change.event
-    return {
-        "id": event.id,
-        "at": iso(event.at),
-        "ticket": event.ticket,
-        "verb": event.verb.value,
-        "owner": event.owner,
-        "requirements": change.requirements,
-        "actor": event.actor,
-        "reservation": event.reservation,
-        "reason": event.reason,
-    }
+    return attributes_record(change.event, _FIELDS) | {"requirements": change.requirements}
 
 
 def _document(result: QueueHistory, fields: tuple[str, ...] | None) -> Envelope:

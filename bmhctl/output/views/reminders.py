@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.output.layout import Line, padded
-from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.spans import until
 from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminder, Reminders
@@ -35,15 +35,7 @@ def _lines(result: Reminders) -> Iterator[Line]:
 
 
 def _record(item: Reminder) -> Record:
-    return {
-        "kind": item.kind,
-        "id": item.id,
-        "owner": item.owner,
-        "hosts": [*item.hosts],
-        "at": iso(item.at),
-        "about": item.about,
-        "waiting": [*item.waiting],
-    }
+    return attributes_record(item, _FIELDS)
 
 
 def _document(result: Reminders, fields: tuple[str, ...] | None) -> Envelope:

@@ -148,7 +148,7 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     yield []
     wide = display.shown is not Format.TABLE or display.width >= _LEFT + 24 * 4
     cell = 4 if wide else next((cell for cell in (3, 2) if display.width >= _LEFT + 24 * cell), 1)
-    week = [[_share(result, day, hour) for hour in range(24)] for day in range(7)]
+    week = [[result.share(day, hour) for hour in range(24)] for day in range(7)]
     step = heat_step(share for day in week for share in day)
     if cell > 1:
         hours = [f"{hour:>{cell}}" if wide or hour % 2 == 0 else " " * cell for hour in range(24)]
@@ -174,11 +174,6 @@ def _cell(share: float | None, step: int, width: int) -> Span:
         return " " * width, ""
     mark, style = _HEAT[heat_level(share, step) - 1]
     return mark * width, style
-
-
-def _share(result: HourlyUse, day: int, hour: int) -> float | None:
-    reserved, present = result.cells.get((day, hour), (0.0, 0.0))
-    return min(1.0, max(0.0, reserved / present)) if present > 0 else None
 
 
 def figures_record(each: Figures) -> Record:
@@ -270,7 +265,7 @@ def _hour_record(result: HourlyUse, day: int, hour: int) -> Record:
         "hour": hour,
         "reserved": round(reserved),
         "present": round(present),
-        "utilisation": _rounded(_share(result, day, hour)),
+        "utilisation": _rounded(result.share(day, hour)),
     }
 
 
