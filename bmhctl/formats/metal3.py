@@ -28,7 +28,6 @@ from bmhctl.formats.json_export import records_of, unpack_records
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
 from bmhctl.formats.naming import NameTemplate, host_name
 from bmhctl.formats.recognize import document_looks_like
-from bmhctl.support.values import Frozen
 
 _METAL3 = "metal3.io/v1alpha1"
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))
@@ -123,7 +122,7 @@ def unpack_manifests(
                 if others is not None and others.takes_manifest(place, manifest):
                     elsewhere = True
                     continue
-                found = _read(manifest, place, names)
+                found = _read(manifest, place, now, names, warnings)
                 match found:
                     case str():
                         skipped.append(f"{place}: {found}")
@@ -131,8 +130,7 @@ def unpack_manifests(
                     case FoundHardware():
                         hardware.append(found)
                     case _:
-                        hosts.append(_found(found, place, now))
-                        warnings += [f"{place}: {warning}" for warning in found.warnings]
+                        hosts.append(found)
         except (InvalidError, RecursionError) as error:
             if isinstance(error, RecursionError):
                 error = bad_field("", "nested too deep")
@@ -168,29 +166,10 @@ def _is_list(document: Mapping[str, object], kind: str) -> bool:
     return kind in _LISTS or (of_others and str(document.get("apiVersion")).startswith(OTHER_GROUPS))
 
 
-class _Account(Frozen):
-    """What a manifest declares about one host, and all from which its state follows."""
-
-    source: Source
-    secret: Source | None
-    pinned: Mapping[str, PropertyValue]
-    spec: HostSpec
-    word: str
-    state: State
-    owner: str | None
-    fault: str | None
-    aside: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-def _found(account: _Account, place: str, now: datetime) -> FoundHost:
-    host = entering(account.spec, account.state, now, owner=account.owner, fault=account.fault, aside=account.aside)
-    arrival = ImportedHost(host, account.word or None, place)
-    return FoundHost(arrival, account.source, account.secret, account.pinned)
-
-
-def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account | FoundHardware | str:
-    """Return the host that a manifest declares, or why there is none to import."""
+def _read(
+    manifest: object, place: str, now: datetime, names: NameTemplate | None, warnings: list[str]
+) -> FoundHost | FoundHardware | str:
+    """Return the host that a manifest declares, or why there is none to import; add its warnings to ``warnings``."""
     if not isinstance(manifest, dict):
         error = wrong_kind("", "a manifest", manifest)
         error.hint = "kubectl get bmh -A -o yaml writes manifests" if isinstance(manifest, str) else error.hint
@@ -213,13 +192,15 @@ def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account 
         said = "it has no apiVersion" if version is None else f"its apiVersion is {version!r:.80}"
         return f"{title}: {said}, not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1"
     top = Fields(manifest)
-    account = _metal3(top, names) if version == _METAL3 else _lifecycle(top, names)
-    if account is None or top.fields("metadata").line("deletionTimestamp"):
+    found = _metal3(top, place, now, names, warnings) if version == _METAL3 else _lifecycle(top, place, now, names)
+    if found is None or top.fields("metadata").line("deletionTimestamp"):
         return f"{title}: it is being deleted there"
-    return account
+    return found
 
 
-def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
+def _metal3(
+    top: Fields, place: str, now: datetime, names: NameTemplate | None, warnings: list[str]
+) -> FoundHost | None:
     metadata, spec, status = top.fields("metadata"), top.fields("spec"), top.fields("status")
     annotations = metadata.fields("annotations")
     if not (status.fields("provisioning").line("state") or status.line("errorType")):
@@ -269,13 +250,12 @@ def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
         mac=mac,
         note=spec.squeezed("description"),
     )
-    warnings = []
-    if owner is None and spec.fields("image").line("url") and state in (State.INITIAL, State.AVAILABLE):
-        warnings.append(f"{declared.name} has a spec.image: Metal3 may be about to install it")
+    is_free = owner is None and state in (State.INITIAL, State.AVAILABLE) and not metadata.line("deletionTimestamp")
+    if is_free and spec.fields("image").line("url"):
+        warnings.append(f"{place}: {declared.name} has a spec.image: Metal3 may be about to install it")
+    host = entering(declared, state, now, owner=owner, fault=fault, aside=aside)
     source = _source(metadata)
-    return _Account(
-        source, _secret(source, secret), pinned, declared, word, state, owner, fault, tuple(aside), tuple(warnings)
-    )
+    return FoundHost(ImportedHost(host, word or None, place), source, _secret(source, secret), pinned)
 
 
 def _hardware_data(top: Fields, place: str) -> FoundHardware:
@@ -323,7 +303,7 @@ def _set(properties: Mapping[str, PropertyValue | None]) -> dict[str, PropertyVa
     return {key: value for key, value in properties.items() if value}
 
 
-def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
+def _lifecycle(top: Fields, place: str, now: datetime, names: NameTemplate | None) -> FoundHost | None:
     metadata, spec, status = top.fields("metadata"), top.fields("spec"), top.fields("status")
     word, state = _state(status, _LIFECYCLE_STATES)
     if state is None:
@@ -358,8 +338,9 @@ def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
         mac=spec.line("bootMACAddress"),
     )
     aside = ("in maintenance there",) if state is State.MAINTENANCE else ()
+    host = entering(declared, state, now, owner=owner, aside=aside)
     source = _source(metadata)
-    return _Account(source, _secret(source, secret), {}, declared, word, state, owner, None, aside, ())
+    return FoundHost(ImportedHost(host, word or None, place), source, _secret(source, secret))
 
 
 def _state(fields: Fields, states: Mapping[str, State | None]) -> tuple[str, State | None]:

@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from itertools import product
 
+from bmhctl.domain.host_spec import is_network_name
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, is_address, is_secret, text_of
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, is_secret, text_of
 from bmhctl.formats.manifest_fields import bad_field
 from bmhctl.support.values import Frozen
 
@@ -141,9 +142,7 @@ def read_text(text: str, origin: str) -> list[Item]:
             else:
                 _take_line(parsed.group(section), line)
         except InvalidError as error:
-            place = f"{origin}, line {number}"
-            details = {"file": origin, "record": place}
-            raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=details) from error
+            raise bad_line(origin, number, error.message, error.hint) from error
     return _items(parsed, origin)
 
 
@@ -271,12 +270,9 @@ def _inherited(
     return [name for name in distances if name not in _ALL], variables
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of hosts."""
-    return _host
-
-
-def _host(item: Item) -> Record | str:
+@alone
+def reader(item: Item) -> Record | str:
+    """Return the host of an item."""
     variables = item.data["variables"]
     groups = item.data["groups"]
     if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:
@@ -285,7 +281,7 @@ def _host(item: Item) -> Record | str:
         return f"{item.name} skipped: it is the machine that runs Ansible"
     warnings: list[str] = []
     address = _first(variables, _ADDRESSES, warnings)
-    if address is None and is_address(item.name) and item.name.replace(".", "").isdigit():
+    if address is None and is_network_name(item.name) and item.name.replace(".", "").isdigit():
         address = item.name
     bmc = next(
         (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.ironic import driver_bmc, mapping
-from bmhctl.formats.importers.record import Item, Reader, Record, size, texts, whole
+from bmhctl.formats.importers.record import Item, Record, alone, size, texts, whole
 from bmhctl.formats.manifest_fields import Fields
 
 _COLUMNS = (
@@ -53,12 +53,9 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
         raise InvalidError(f"{origin}, line {lines.line_num}: {error}", details={"file": origin}) from error
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of hosts."""
-    return _host
-
-
-def _host(item: Item) -> Record:
+@alone
+def reader(item: Item) -> Record:
+    """Return the host of a record."""
     fields = item.fields
     properties = mapping(fields, "properties")
     macs = [mac for nic in fields.rows("nics") if (mac := nic.line("mac"))]

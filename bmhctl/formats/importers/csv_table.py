@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, is_secret, size, text_of, whole
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, is_secret, size, text_of, whole
 from bmhctl.formats.manifest_fields import Fields, bad_field
 
 COLUMNS = {
@@ -59,11 +59,8 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
                 continue
             place = f"{origin}, line {lines.line_num}"
             if len(row) > len(heading):
-                raise InvalidError(
-                    f"{place}: {len(row)} cells, and the heading has {len(heading)}",
-                    hint=f"a cell with a {delimiter!r} in it needs quotes",
-                    details={"file": origin, "record": place},
-                )
+                said = f"{len(row)} cells, and the heading has {len(heading)}"
+                raise bad_line(origin, lines.line_num, said, f"a cell with a {delimiter!r} in it needs quotes")
             yield Item(place, {key: cell.strip() for key, cell in zip(heading, row, strict=False) if cell.strip()})
     except csv.Error as error:
         raise InvalidError(f"{origin}, line {lines.line_num}: {error}", details={"file": origin}) from error
@@ -92,12 +89,9 @@ def _place(heading: str) -> tuple[str, str]:
     return (group, name) if group in ("labels", "hardware") and name else ("", "")
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of lines."""
-    return _line
-
-
-def _line(item: Item) -> Record:
+@alone
+def reader(item: Item) -> Record:
+    """Return the host of a line."""
     named: dict[str, object] = {}
     labels: dict[str, str | None] = {}
     hardware: dict[str, PropertyValue | None] = {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Reader, Record
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line
 
 _OWN = ("localhost", "broadcasthost", "ip6-")
 
@@ -16,32 +15,29 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
     found: dict[str, Item] = {}
     versions: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        place = f"{origin}, line {number}"
         words = line.partition("#")[0].split()
         if not words:
             continue
         try:
             ip = ip_address(words[0].partition("%")[0])
         except ValueError:
-            details = {"file": origin, "record": place}
-            raise InvalidError(f"{place}: {words[0]!r:.80} is not an IP address", details=details) from None
+            raise bad_line(origin, number, f"{words[0]!r:.80} is not an IP address") from None
         if len(words) < 2:
-            raise InvalidError(f"{place}: no name after the address", details={"file": origin, "record": place})
+            raise bad_line(origin, number, "no name after the address")
         name = words[1]
         special = ip.is_loopback or ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255"
         if special or name.startswith(_OWN):
             continue
         if name not in found or ip.version < versions[name]:
-            found[name] = Item(place, {"address": words[0], "name": name, "aliases": " ".join(words[2:])})
+            found[name] = Item(
+                f"{origin}, line {number}", {"address": words[0], "name": name, "aliases": " ".join(words[2:])}
+            )
             versions[name] = ip.version
     return found.values()
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of hosts."""
-    return _host
-
-
-def _host(item: Item) -> Record:
+@alone
+def reader(item: Item) -> Record:
+    """Return the host of a line."""
     fields = item.fields
     return Record(fields.line("name"), address=fields.line("address"), attributes={"aliases": item.data["aliases"]})

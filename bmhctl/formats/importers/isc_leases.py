@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Reader, Record
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line
 from bmhctl.formats.recognize import text_looks_like
 
 _LEASE = re.compile(r"lease\s++([0-9A-Fa-f.:]++)\s*+\{")
@@ -36,11 +36,7 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
         else:
             found |= {key: match[1] for key, pattern in _FIELDS if (match := pattern.match(line))}
     if found is not None:
-        raise InvalidError(
-            f"{origin}, line {opened}: the lease {address} is not complete",
-            hint="the file may be cut off",
-            details={"file": origin, "record": f"{origin}, line {opened}"},
-        )
+        raise bad_line(origin, opened, f"the lease {address} is not complete", "the file may be cut off")
     if not opened:
         looks_like = text_looks_like(text)
         said = f"it looks like {looks_like}" if looks_like else "it has no lease"
@@ -48,12 +44,9 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
     return leases.values()
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of leases."""
-    return _lease
-
-
-def _lease(item: Item) -> Record:
+@alone
+def reader(item: Item) -> Record:
+    """Return the host of a lease."""
     fields = item.fields
     mac = fields.line("mac")
     return Record(

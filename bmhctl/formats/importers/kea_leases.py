@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.isc_leases import reader
-from bmhctl.formats.importers.record import Item
+from bmhctl.formats.importers.record import Item, bad_line
 
 __all__ = ["read_text", "reader"]
 
+_CUT_OFF = "the file may be cut off"
 _HELD = "0"
 """The state of a lease that its client has; others were declined, or their time was over."""
 
@@ -25,21 +26,16 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
     try:
         missing = sorted(_COLUMNS - set(lines.fieldnames or ()))
         if missing:
-            raise _refused(origin, f"not Kea leases: no column {', '.join(missing)}")
+            said = f"{origin}: not Kea leases: no column {', '.join(missing)}"
+            raise InvalidError(said, details={"file": origin, "record": origin})
         for row in lines:
             if None in row or None in row.values():
-                raise _refused(origin, "not a whole lease", lines.line_num)
+                raise bad_line(origin, lines.line_num, "not a whole lease", _CUT_OFF)
             address = row["address"]
             leases.pop(address, None)
             if row["state"] == _HELD and row["valid_lifetime"] != "0":
                 data = {"address": address, "name": row["hostname"], "mac": row["hwaddr"]}
                 leases[address] = Item(f"{origin}, line {lines.line_num}", data)
     except csv.Error as error:
-        raise _refused(origin, str(error), lines.line_num) from error
+        raise bad_line(origin, lines.line_num, str(error), _CUT_OFF) from error
     return leases.values()
-
-
-def _refused(origin: str, said: str, line: int | None = None) -> InvalidError:
-    place = origin if line is None else f"{origin}, line {line}"
-    hint = None if line is None else "the file may be cut off"
-    return InvalidError(f"{place}: {said}", hint=hint, details={"file": origin, "record": place})

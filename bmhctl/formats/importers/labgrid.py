@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import State
-from bmhctl.formats.importers.record import Item, Reader, Record, text_of, texts
+from bmhctl.formats.importers.record import Item, Record, alone, text_of, texts
 from bmhctl.formats.manifest_fields import Fields
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of places."""
-    return _place
-
-
-def _place(item: Item) -> Record:
+@alone
+def reader(item: Item) -> Record:
     """Return a place: acquired, it is reserved by who acquired it; a free one is initial, as labgrid cleans nothing."""
     fields = item.fields
     acquired, reservation = fields.line("acquired"), fields.line("reservation")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Reader, Record, is_address, texts
+from bmhctl.domain.host_spec import is_network_name
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, texts
 
 _MAC = re.compile(r"(?:\d\d-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
 _HOST = re.compile(r"dhcp-host[ \t]*=")
@@ -29,9 +29,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
         if _SETTING.match(line) and not line.startswith("infinite"):
             continue
         if len(words) < 4 or not (words[0].isdigit() or words[0] == "infinite"):
-            raise InvalidError(
-                f"{place}: not a lease: expiry, MAC, address, name", details={"file": origin, "record": place}
-            )
+            raise bad_line(origin, number, "not a lease: expiry, MAC, address, name")
         _, mac, ip, name = words[:4]
         if ":" in ip and name in names:  # the same host by IPv6
             continue
@@ -39,12 +37,9 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
         yield Item(place, {"mac": mac, "address": ip.strip("[]"), "name": name})
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of leases."""
-    return _lease
-
-
-def _lease(item: Item) -> Record | str:
+@alone
+def reader(item: Item) -> Record | str:
+    """Return the host of a lease, or of a line of a configuration."""
     fields = item.fields
     if words := texts(fields, "words"):
         return _declared(words)
@@ -64,7 +59,9 @@ def _declared(words: list[str]) -> Record | str:
     others = [word for word in words if not _MAC.fullmatch(word) and ":" not in word]
     addresses = [word for word in others if re.fullmatch(r"\d+(?:\.\d+){3}", word)]
     addresses += [word[1:-1] for word in words if word.startswith("[") and word.endswith("]")]  # IPv6
-    names = [word for word in others if word not in addresses and is_address(word) and not _NO_NAME.fullmatch(word)]
+    names = [
+        word for word in others if word not in addresses and is_network_name(word) and not _NO_NAME.fullmatch(word)
+    ]
     return Record(
         next(iter(names), None),
         id=macs[0].replace(":", "-") if macs else None,

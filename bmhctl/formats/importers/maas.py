@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_size
 from bmhctl.formats.import_batch import address_of
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, nic, size, state_of, texts, whole
+from bmhctl.formats.importers.record import Item, Record, alone, bmc_url, nic, size, state_of, texts, whole
 from bmhctl.formats.manifest_fields import Fields
 
 STATES: dict[str, State | None] = {
@@ -33,12 +33,9 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le"}
 _SCHEMES = {"redfish": "redfish+https", "ipmi": "ipmi"}
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of machines."""
-    return _machine
-
-
-def _machine(item: Item) -> Record | str:
+@alone
+def reader(item: Item) -> Record | str:
+    """Return the host of a machine."""
     fields = item.fields
     if whole(fields, "node_type"):
         kind = fields.squeezed("node_type_name") or "another kind of node"

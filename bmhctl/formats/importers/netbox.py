@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import State
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, state_of, text_of
+from bmhctl.formats.importers.record import Item, Record, alone, bmc_url, state_of, text_of
 from bmhctl.formats.manifest_fields import Fields
 
 STATES: dict[str, State | None] = {
@@ -18,12 +18,9 @@ STATES: dict[str, State | None] = {
 _LABELS = ("site", "location", "rack", "role", "platform", "tenant", "cluster")
 
 
-def reader(items: list[Item]) -> Reader:
-    """Return the reader of devices."""
-    return _device
-
-
-def _device(item: Item) -> Record:
+@alone
+def reader(item: Item) -> Record:
+    """Return the host of a device."""
     fields = item.fields
     status = fields if isinstance(fields.data.get("status"), str) else fields.fields("status")
     numbered = isinstance(status.data.get("value"), int)  # as NetBox wrote before 2.7

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from bmhctl.domain.host_spec import is_ip, is_network_name, known_mac, parse_spec
+from bmhctl.domain.host_spec import is_ip, known_mac, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
@@ -86,6 +86,11 @@ class Record(Frozen):
 
 Reader = Callable[[Item], Record | str]
 """Returns the host that an item of a file declares, or a line that explains why there is none."""
+
+
+def alone(read: Reader) -> Callable[[list[Item]], Reader]:
+    """Make a reader that reads each item alone what a kind's module has: a function of all items."""
+    return lambda _: read
 
 
 class ImportOptions(Frozen):
@@ -311,9 +316,10 @@ def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None
     return f"{scheme}://{host}{f':{port}' if port else ''}"
 
 
-def is_address(text: str) -> bool:
-    """Return whether a text is an IP address or a DNS name."""
-    return is_network_name(text)
+def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> InvalidError:
+    """Return the error for a line of a text, by its number from 1."""
+    place = f"{origin}, line {number}"
+    return InvalidError(f"{place}: {said}", hint=hint, details={"file": origin, "record": place})
 
 
 # secrets
