@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase
-from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import brief
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, Words, field
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
+    from bmhctl.domain.selector import Selector
 
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """A placeholder in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
@@ -118,14 +118,14 @@ class Step(Frozen):
 
     name: str
     kind: StepKind
-    phase: Phase = Phase.CHECKS
+    phase: Phase
+    selector: Selector
     command: tuple[str, ...] = ()
     port: int = 0
     page: HttpStep | None = None
     demand: RedfishStep | None = None
     timeout: timedelta = timedelta(minutes=1)
     retries: int = 0
-    selector: Selector = EVERY_HOST
     needs: tuple[str, ...] | None = None
     params: tuple[Param, ...] = ()
     properties: tuple[str, ...] = ()

@@ -198,9 +198,9 @@ def _step(phase: Phase, name: str, entry: Mapping[str, Any]) -> Step:
         name,
         kinds[0],
         phase,
+        selector,
         timeout=timeout,
         retries=entry.get("retries", 0),
-        selector=selector,
         needs=_names(entry["needs"], f"{where}.needs") if "needs" in entry else None,
         params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
     )

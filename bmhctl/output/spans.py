@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import CheckResult, Host, Reservation, Verdict
 from bmhctl.domain.units import SECONDS, format_age, local_time
 from bmhctl.output.layout import COLOUR, Line, Span, padded, state_span
-from bmhctl.output.records import flags
 from bmhctl.output.sanitize import cell_width, clean
 
 if TYPE_CHECKING:
@@ -87,12 +86,16 @@ _FLAG_STYLE = {
 }
 
 
-def flags_line(host: Host) -> Line:
+def _flags(host: Host) -> list[Span]:
     """Return a host's flags, each in its colour."""
-    line: list[Span] = []
-    for flag in flags(host):
-        line += [(" ", ""), (flag, _FLAG_STYLE.get(flag, "yellow"))]
-    return line[1:]
+    from bmhctl.output.records import flags
+
+    return [(flag, _FLAG_STYLE.get(flag, "yellow")) for flag in flags(host)]
+
+
+def flags_line(host: Host) -> Line:
+    """Return a host's flags, each in its colour, with spaces between them."""
+    return [span for flag in _flags(host) for span in ((" ", ""), flag)][1:]
 
 
 def joined(parts: Iterable[Span], separator: str) -> Line:
@@ -144,7 +147,7 @@ def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
 def heading(host: Host, now: datetime) -> Iterator[Line]:
     """Yield a host's name, its state, since when, and what to know beside it."""
     line = [(host.name, "bold"), ("  ", ""), state_span(host.state), (f"  {ago(host.since, now)}", "dim")]
-    yield line + [(f"  {flag}", _FLAG_STYLE.get(flag, "yellow")) for flag in flags(host)]
+    yield line + [(f"  {flag}", style) for flag, style in _flags(host)]
 
 
 _VERDICT: dict[Verdict, Span] = {

@@ -28,6 +28,7 @@ _LISTS = {
     "faults": "FROM hosts WHERE fault IS NOT NULL",
     "bookings": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'b-'",
     "maintenances": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'm-'",
+    "tickets": "FROM tickets",
 }
 # Not a condition on the state: an index of all hosts by their states would be walked for it.
 _KEPT_BACK = (
@@ -42,7 +43,8 @@ def totals(store: Store, now: datetime) -> Mapping[str, int]:
     """Return how many ``reservations`` are open, and how many of these are ``expired`` or ``leases`` that will end.
 
     Also how many hosts are due back from ``maintenance``, are ``cordoned`` or ``undeclared``, have ``faults``, or are
-    ``kept_back``: available, but not reservable; and how many ``bookings`` and planned ``maintenances`` are open.
+    ``kept_back``: available, but not reservable; and how many ``bookings`` and planned ``maintenances`` are open, and
+    ``tickets`` in the queue.
     """
     counted = {name: which for name, which in _LISTS.items() if name != "reservations"}
     questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in counted.values())

@@ -14,7 +14,6 @@ from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE, Guard
 from bmhctl.results.why import Graph, VerbAnswer, Why
-from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declared_results import declared
@@ -149,6 +148,8 @@ def _set_aside(cordon: Note) -> str:
 
 def _claim(ctx: Context, host: Host) -> Iterable[str]:
     """Return which processes run a step on a claimed host."""
+    from bmhctl.stores.claims import host_claim
+
     holders = ctx.store.claims.holders(host_claim(host.id))
     is_run = any(holder.is_runner for holder in holders)
     for holder in holders:

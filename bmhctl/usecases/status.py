@@ -39,7 +39,7 @@ def status(ctx: Context) -> Status:
             which: status_queries.names(ctx.store, which, SHOWN) if totals[which] else ()
             for which in ("cordoned", "undeclared", "faults")
         }
-        set_aside, waiting, limited = _queue(ctx)
+        set_aside, waiting, limited = _queue(ctx) if totals["tickets"] else (0, 0, ())
         return Status(
             inventory=ctx.store.location,
             counts=counts,
@@ -99,8 +99,6 @@ def _reason(kind: str, host: Host) -> str:
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
     """Return how many free hosts are set aside for tickets, how many tickets wait, and which for a limit."""
-    if not ctx.store.tickets.all():
-        return 0, 0, ()
     from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
 
     waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()

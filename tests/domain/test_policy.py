@@ -9,7 +9,7 @@ import pytest
 from bmhctl.domain.model import Phase
 from bmhctl.domain.policy import Policy, Step, StepKind, predecessors
 from bmhctl.domain.policy_parser import parse_policy
-from bmhctl.domain.selector import parse_selector
+from bmhctl.domain.selector import EVERY_HOST, parse_selector
 from bmhctl.errors import InvalidError
 
 
@@ -31,13 +31,21 @@ def test_a_whole_policy_is_read() -> None:
         quarantine_after_task_failures=3,
         steps={
             Phase.CHECKS: (
-                Step("ssh", StepKind.TCP, port=22, timeout=timedelta(seconds=5), selector=parse_selector("!offline")),
+                Step(
+                    "ssh",
+                    StepKind.TCP,
+                    Phase.CHECKS,
+                    parse_selector("!offline"),
+                    port=22,
+                    timeout=timedelta(seconds=5),
+                ),
             ),
             Phase.CLEANUP: (
                 Step(
                     "wipe",
                     StepKind.COMMAND,
                     Phase.CLEANUP,
+                    EVERY_HOST,
                     command=("./wipe.sh", "{address}", "{labels.rack}", "{{x}}"),
                     timeout=timedelta(hours=2),
                 ),

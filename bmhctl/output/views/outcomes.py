@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Verdict
 from bmhctl.output.display import Display
 from bmhctl.output.layout import UNLIMITED, Column, Line, columns, place_span, transition_spans
-from bmhctl.output.records import Envelope, Record, listing, outcome_record, picked
 from bmhctl.output.render import NAMED, TEXT, View
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
+
+if TYPE_CHECKING:
+    from bmhctl.output.records import Envelope, Record
 
 _MANY = 8  # a summary is printed for more hosts than this
 
@@ -40,14 +43,19 @@ def _change(item: Outcome) -> Line:
 
 
 def _document(result: Outcomes | Plan, fields: tuple[str, ...] | None) -> Envelope:
-    kind = "plan" if isinstance(result, Plan) else "outcomes"
     head: Record = {"verb": result.verb, "notes": [*result.notes]}
-    return listing(kind, head, "results", picked(map(outcome_record, result.items), fields))
+    return _listing("plan" if isinstance(result, Plan) else "outcomes", head, result.items, fields)
 
 
 def _imported(result: Imported, fields: tuple[str, ...] | None) -> Envelope:
     head: Record = {"dry_run": result.dry_run, "skipped": [*result.skipped], "warnings": [*result.warnings]}
-    return listing("imported", head, "results", picked(map(outcome_record, result.items), fields))
+    return _listing("imported", head, result.items, fields)
+
+
+def _listing(kind: str, head: Record, items: Iterable[Outcome], fields: tuple[str, ...] | None) -> Envelope:
+    from bmhctl.output.records import listing, outcome_record, picked
+
+    return listing(kind, head, "results", picked(map(outcome_record, items), fields))
 
 
 def _names(result: Outcomes | Plan | Imported) -> Iterable[str]:

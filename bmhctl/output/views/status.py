@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, measured_cell, table
-from bmhctl.output.records import Json, Record, held_record, iso, single
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.spans import FEW_HOSTS, hosts_line, inventory_line, joined, packed, plural, stamp, until, until_line
 from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
 
 if TYPE_CHECKING:
+    from bmhctl.output.records import Envelope, Json
     from bmhctl.results.bookings import Booked
 
 _MOST = 8  # how many findings of a kind a terminal shows
@@ -196,8 +196,10 @@ def _bar(status: Status, width: int, colour: bool) -> Line:
     return [("█" * n if colour else GLYPH[state] * n, COLOUR[state]) for state, n in cells.items()]
 
 
-def _record(status: Status) -> Record:
-    return {
+def _document(status: Status, _: tuple[str, ...] | None) -> Envelope:
+    from bmhctl.output.records import held_record, iso, single
+
+    body: dict[str, Json] = {
         "now": iso(status.now),
         "inventory": status.inventory,
         "total": sum(status.counts.values()),
@@ -219,6 +221,7 @@ def _record(status: Status) -> Record:
         "planned": _planned_records(status),
         "reservations": [held_record(held) for held in status.held],
     }
+    return single("status", body)
 
 
 def _planned_records(status: Status) -> list[Json]:
@@ -234,4 +237,4 @@ def _lines(result: Status, display: Display) -> Iterable[Line]:
     return status_lines(result, display.width if table else None, display.colour and table)
 
 
-VIEWS = {Status: View(STRUCTURED, document=lambda result, _: single("status", _record(result)), lines=_lines)}
+VIEWS = {Status: View(STRUCTURED, document=_document, lines=_lines)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import holding_back
 from bmhctl.output.layout import Line
-from bmhctl.output.records import Envelope, answer_record, host_record, iso, single, step_record
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.spans import answer_lines, heading, result_lines
 from bmhctl.results.why import Why
+
+if TYPE_CHECKING:
+    from bmhctl.output.records import Envelope
 
 
 def why_lines(why: Why) -> Iterator[Line]:
@@ -33,6 +36,8 @@ def why_lines(why: Why) -> Iterator[Line]:
 
 
 def _document(why: Why, _: tuple[str, ...] | None) -> Envelope:
+    from bmhctl.output.records import answer_record, host_record, iso, single, step_record
+
     return single(
         "why",
         {

@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from threading import Event
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, failed
 from bmhctl.support.values import Frozen
-from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.shared.bulk import attempt, report_interrupted
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed
+
+if TYPE_CHECKING:
+    from bmhctl.support.worker_pool import WorkerPool
 
 NO_STEPS = StepsRun((), None, "maintenance complete")
 """The result of a job without steps."""
@@ -113,6 +116,8 @@ class Runner:
 
     @cached_property
     def _pool(self) -> WorkerPool[Job, StepsRun]:
+        from bmhctl.support.worker_pool import WorkerPool  # hosts on which no step has to run need no threads
+
         return WorkerPool(self._work, self._jobs, self._tick)
 
     def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
