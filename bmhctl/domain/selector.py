@@ -138,9 +138,12 @@ class Term(Frozen):
 
 
 class Selector(Frozen):
-    """Terms that must all hold; without terms it fits every host."""
+    """Terms that must all hold; without terms it fits every host, and is false."""
 
     terms: tuple[Term, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
 
     def __str__(self) -> str:
         return ",".join(str(term) for term in self.terms)

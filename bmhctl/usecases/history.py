@@ -62,7 +62,7 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
         known_reservation(ctx, request.reservation)
     query = EventQuery(
         hosts=_ids(ctx, request.choice.names) if request.choice.names else None,
-        among=request.choice.query(ctx.clock()) if request.choice.selector.terms or request.choice.states else None,
+        among=request.choice.query(ctx.clock()) if request.choice.selector or request.choice.states else None,
         since=request.since,
         until=request.until,
         verbs=verbs,

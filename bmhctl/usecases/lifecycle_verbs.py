@@ -14,11 +14,13 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.leases import (
     check_token,
+    check_valid,
     describe_reservation,
     describe_tasks,
     forced_reason,
     give_back,
     held_reservation,
+    known_reservation,
 )
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
@@ -139,7 +141,7 @@ def release(
     """
     forced_reason(force, reason)
     words = reason or "released"
-    if choice.names or choice.selector.terms or choice.states:
+    if choice.names or choice.selector or choice.states:
         choice = replace(choice, with_tags=True)
         return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
     if reservation is None:
@@ -151,11 +153,11 @@ def release(
     with ctx.transaction() if ctx.dry_run else ctx.store.transaction(shared=True):
         now = ctx.clock()
         ctx.store.hosts.lock_held_by(reservation)
-        known = ctx.store.reservations.get(reservation)
-        if known is not None and not known.is_open() and not known.was_lost():
+        held = known_reservation(ctx, reservation)
+        if not held.is_open() and not held.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
-        held = held_reservation(ctx, reservation, now)
-        hosts = ctx.store.hosts.held_by(held.id)
+        check_valid(held, now)
+        hosts = ctx.store.hosts.held_by(reservation)
         outcomes = [_give_back(ctx, host, now, words, force, fault, task, is_last=host is hosts[-1]) for host in hosts]
     return Outcomes("release", tuple(outcomes))
 

@@ -35,7 +35,7 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
     """
     refresh(ctx)
     policy = ctx.store.policy() if text is None else _parsed(text, name)
-    hosts, missing = choose(ctx, choice if choice.names or choice.selector.terms else Choice(everything=True))
+    hosts, missing = choose(ctx, choice if choice.names or choice.selector else Choice(everything=True))
     items = [Outcome(h.name, False, _applying(policy, h.spec), h.state, h.state) for h in hosts]
     notes = (_counts(policy), *_limits(ctx, policy), *_not_there(ctx, policy))
     return Plan("policy check", (*items, *(failed(error) for error in missing)), notes)

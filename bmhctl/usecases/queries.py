@@ -44,7 +44,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
         hosts, missing = choose(ctx, choice, is_reading=True)
     else:
         hosts = ctx.store.hosts.find(choice.query(now))
-        if choice.selector.terms:
+        if choice.selector:
             hosts = _noting_unmatched(ctx, choice.selector, hosts)
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))

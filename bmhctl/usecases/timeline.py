@@ -10,7 +10,6 @@ from bmhctl.domain.units import local_time
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 from bmhctl.stores import statistics_queries as queries
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import to_moment
 from bmhctl.stores.statistics_queries import Move
 from bmhctl.usecases.queries import with_hosts
@@ -44,7 +43,7 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
             for error in missing:
                 raise error
         else:
-            hosts = list(ctx.store.hosts.find(HostQuery(selector=choice.selector, states=choice.states)))
+            hosts = list(ctx.store.hosts.find(choice.query(now)))
         moves: dict[int, list[Move]] = defaultdict(list)
         for move in queries.moves(ctx.store, queries.window(ctx.store, since, until)):
             moves[move.host_id].append(move)

@@ -31,7 +31,7 @@ def wait(ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout:
     :class:`UsageError` when no host is chosen, :class:`WaitTimeoutError` with what is missing, :class:`NotFoundError`
     for a name that fits no host, also one that is removed meanwhile, and what ``pause`` raises.
     """
-    if not choice.names and not choice.selector.terms:
+    if not choice.names and not choice.selector:
         raise UsageError("wait for which hosts?", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
     waiting = _Wait(ctx, choice, wanted, pause, timeout)
     return await_change(ctx, waiting.pause, waiting.look, waiting.reaps)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import MOST_HOSTS, Requirement, Requirements, total
-from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
+from bmhctl.domain.selector import EVERY_HOST, LABEL_VALUE, Selector, is_label_key
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError
 from bmhctl.stores.host_query import HostQuery
@@ -97,7 +97,7 @@ def reservation_request(
     elif booking is not None:
         found = ()
     else:
-        found = (Requirement(selector or Selector(), count or 1),)
+        found = (Requirement(EVERY_HOST if selector is None else selector, count or 1),)
     if total(found) > MOST_HOSTS:
         raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
     if tags:

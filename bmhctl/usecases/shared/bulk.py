@@ -10,7 +10,6 @@ from bmhctl.domain.model import Host, Verb
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError
 from bmhctl.lifecycle.table import POSSIBLE, sources, where
 from bmhctl.results import Outcome, Outcomes, failed
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice, choose, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap
@@ -40,6 +39,8 @@ def each_in_one_commit(
     with ctx.transaction(shared=bool(names)):
         now = ctx.clock()
         if names:
+            from bmhctl.stores.host_query import HostQuery
+
             ctx.store.hosts.lock(HostQuery(names=names))
         hosts, missing = choose(ctx, choice)
         items = tuple(attempt(host, guarded) for host in hosts)

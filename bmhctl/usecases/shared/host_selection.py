@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import AS_STORED, LONGEST_NAME
 from bmhctl.domain.model import Host, State, StateName
-from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.errors import NotFoundError, UsageError
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.domain.selector import Selector
+    from bmhctl.stores.host_query import HostQuery
 
 MOST_NAMES = 100_000
 """How many names the folded ranges of one command may stand for."""
@@ -39,7 +42,7 @@ class Choice(Frozen):
     """
 
     names: tuple[str, ...] = ()
-    selector: Selector = EVERY_HOST
+    selector: Selector | None = None
     states: frozenset[State] = frozenset()
     everything: bool = False
     among: frozenset[str] | None = None
@@ -51,8 +54,11 @@ class Choice(Frozen):
 
         ``now`` is needed where only ``reservable`` hosts are meant.
         """
+        from bmhctl.domain.selector import EVERY_HOST
+        from bmhctl.stores.host_query import HostQuery
+
         return HostQuery(
-            selector=self.selector,
+            selector=self.selector or EVERY_HOST,
             states=self.states,
             reservable=self.reservable,
             free_until=now if self.reservable else None,
@@ -64,7 +70,11 @@ def choice(names: Iterable[str] | None, selector: str | None = None, states: Ite
 
     ``states`` are those of :class:`State`, or ``free`` alone.
     """
-    chosen = EVERY_HOST if selector is None else parse_selector(selector)
+    chosen = None
+    if selector is not None:
+        from bmhctl.domain.selector import parse_selector
+
+        chosen = parse_selector(selector)
     wanted = frozenset(states or ())
     if StateName.FREE in wanted:
         if len(wanted) > 1:
@@ -132,22 +142,21 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
     Raises :class:`UsageError` when no names, no selector and no states are given. Unless ``is_reading``, it is also
     raised for a selector that excludes by a misspelt key: it would choose the hosts that it was meant to exclude.
     """
-    if not (choice.names or choice.selector.terms or choice.states or choice.everything):
+    if not (choice.names or choice.selector or choice.states or choice.everything):
         raise UsageError(
             "no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l or --state"
         )
-    if not is_reading and any(term.is_negative for term in choice.selector.terms):
+    if choice.selector and not is_reading and any(term.is_negative for term in choice.selector.terms):
         from bmhctl.usecases.shared.unmatched_selector import refuse_misspelt_exclusion
 
         refuse_misspelt_exclusion(ctx, choice.selector)
-    query = choice.query(ctx.clock() if choice.reservable else None)
     if not choice.names:
-        fitting = _fitting(ctx, choice, query)
+        fitting = _fitting(ctx, choice)
         if choice.among is not None:
             fitting = [host for host in fitting if host.name in choice.among]
-        if not fitting and choice.with_tags and choice.selector.terms:
+        if not fitting and choice.with_tags and choice.selector:
             ctx.report(f"no host fits {choice.selector}, by its labels or by the tags of its reservation")
-        elif not fitting and choice.selector.terms:
+        elif not fitting and choice.selector:
             from bmhctl.usecases.shared.unmatched_selector import note_unmatched
 
             note_unmatched(ctx, choice.selector)
@@ -157,7 +166,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
     hosts: dict[str, Host] = {}
     known = ctx.store.hosts.with_names(exact)
     missing: list[NotFoundError] = []
-    narrow = bool(choice.selector.terms or choice.states)
+    narrow = bool(choice.selector or choice.states)
     for name in names:
         if name in known:
             hosts[name] = known[name]
@@ -171,17 +180,21 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if narrow:
-        narrowed = _fitting(ctx, choice, replace(query, names=tuple(hosts))) if hosts else []
+        narrowed = _fitting(ctx, choice, tuple(hosts)) if hosts else []
         keep = {host.name for host in narrowed}
         hosts = {name: host for name, host in hosts.items() if name in keep}
     among = hosts if choice.among is None else choice.among
     return [host for name, host in hosts.items() if name in among], missing
 
 
-def _fitting(ctx: Context, choice: Choice, query: HostQuery) -> list[Host]:
-    """Return the hosts of a query with the choice's selector, by name; with the tags of reservations if it has them."""
+def _fitting(ctx: Context, choice: Choice, names: tuple[str, ...] = ()) -> list[Host]:
+    """Return the hosts that fit the selector and the states, by name, of all or of those with one of the names.
+
+    The selector sees the tags of reservations if the choice is ``with_tags``.
+    """
+    query = replace(choice.query(ctx.clock() if choice.reservable else None), names=names)
     found = list(ctx.store.hosts.find(query))
-    if not choice.with_tags or not choice.selector.terms:
+    if not choice.with_tags or not choice.selector:
         return found
     tagged: dict[str, Host] = {}
     fitting: list[Host] = []
@@ -210,4 +223,6 @@ def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
     pattern = re.sub(r"\*+", "*", pattern)
     if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > LONGEST_NAME:
         return iter(())
+    from bmhctl.stores.host_query import HostQuery
+
     return ctx.store.hosts.find(HostQuery(patterns=(pattern,)))

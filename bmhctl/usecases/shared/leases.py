@@ -103,15 +103,20 @@ def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
     Raises :class:`NotFoundError` when there is none, :class:`NotYoursError` when it has ended.
     """
     reservation = known_reservation(ctx, token)
+    check_valid(reservation, now)
+    return reservation
+
+
+def check_valid(reservation: Reservation, now: datetime) -> None:
+    """Raise :class:`NotYoursError` when a reservation has ended."""
     if not reservation.is_valid(now):
         ended = reservation.ended_at or reservation.expires_at
         why = reservation.end_reason or EXPIRED
         raise NotYoursError(
-            f"reservation {token} has ended: {why}" + (f" at {local_time(ended, SECONDS)}" if ended else ""),
+            f"reservation {reservation.id} has ended: {why}" + (f" at {local_time(ended, SECONDS)}" if ended else ""),
             hint="reserve again (under another request id); bmhctl history HOST shows what became of its hosts",
-            details={"reservation": token},
+            details={"reservation": reservation.id},
         )
-    return reservation
 
 
 def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> None:

@@ -119,7 +119,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
     """Return the hosts that ``recycle`` means, and what is wrong with names among them."""
     named = set(unfold(choice.names))
-    narrow = choice.names or choice.selector.terms
+    narrow = choice.names or choice.selector
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
     hosts, missing = choose(ctx, wanted)
     found = [host for host in hosts if host.state is State.TAINTED or _goes_on(host) or host.name in named]
