@@ -11,7 +11,7 @@ from typing import Any
 
 from bmhctl.cli.commands import ENTRIES, PROGRAM
 from bmhctl.cli.habits import COMMANDS, FORMATS, NOUNS, OPTIONS
-from bmhctl.output.display import Format
+from bmhctl.output.render import Format
 
 _WITH_HOSTS = (
     *("boot-once", "check", "cordon", "history", "inspect", "list", "maintain", "power", "ready", "recycle", "release"),

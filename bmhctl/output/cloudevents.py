@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bmhctl.domain.model import Event
-from bmhctl.output.display import Display
 from bmhctl.output.machine_formats import write_jsonl
 from bmhctl.output.records import Envelope, Record, event_record, iso
+from bmhctl.output.render import Display
 
 TYPE = "bmhctl.host."
 """How the type of every event begins; its verb follows."""

@@ -9,10 +9,9 @@ from bmhctl.domain.model import Event
 from bmhctl.errors import UsageError
 from bmhctl.output import machine_formats
 from bmhctl.output.cloudevents import write_cloudevents
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import ColumnWriter, paint
 from bmhctl.output.records import Record, cells, event_record, listing, picked
-from bmhctl.output.render import check, view_of
+from bmhctl.output.render import Display, Format, check, view_of
 from bmhctl.output.views.history import history_lines
 from bmhctl.results import History
 

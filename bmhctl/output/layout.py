@@ -7,12 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
-from bmhctl.output.display import Display, Format, encodable
 from bmhctl.output.sanitize import cell_width, clean, shorten
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from bmhctl.output.render import Display
 
 Span = tuple[str, str]
 """A text and its style, in Rich's words (``bold green``); no style is empty."""
@@ -295,7 +296,7 @@ class ColumnWriter:
 def paint(lines: Iterable[Line], display: Display) -> int:
     """Write lines to stdout, with styles for a table and without them elsewhere, and return how many there were."""
     count = 0
-    if display.shown is not Format.TABLE:
+    if not display.is_table:
         stream = iter(lines)
         while chunk := list(islice(stream, _CHUNK)):
             display.write(_transcribed("".join([_bare(line) for line in chunk]), display))
@@ -316,7 +317,7 @@ def _bare(line: Line) -> str:
 
 def _transcribed(text: str, display: Display) -> str:
     """Return the text with ASCII characters for the glyphs where the encoding of stdout does not hold them."""
-    return text if text.isascii() or display.unicode else encodable(text.translate(_ASCII), display.stdout)
+    return text if text.isascii() or display.unicode else display.encodable(text.translate(_ASCII))
 
 
 def _rich(display: Display) -> Callable[[Line], None]:

@@ -7,9 +7,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import console_of
-from bmhctl.output.render import render
+from bmhctl.output.render import Display, Format, render
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
 from bmhctl.support.values import replace

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from bmhctl.output.display import Display
 from bmhctl.output.sanitize import clean
 
 if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Record
+    from bmhctl.output.render import Display
 
 _LINES_AT_ONCE = 1000  # lines that are written in one call
 _FEW = 1000  # encoding this many records takes less time than loading a quick encoder

@@ -10,7 +10,7 @@ from threading import Event, RLock, Thread
 from types import TracebackType
 
 from bmhctl.domain.units import format_age
-from bmhctl.output.display import Display, encodable, unicode_capable
+from bmhctl.output.render import Display, encodable, unicode_capable
 from bmhctl.output.sanitize import cell_width, clean, shorten
 
 PATIENCE = 1.0

@@ -11,8 +11,8 @@ from io import StringIO
 from types import TracebackType
 
 from bmhctl.domain.units import format_age
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Column, Line, columns, paint, table
+from bmhctl.output.render import Display, Format
 from bmhctl.results.recycling import Activity, Backlog
 from bmhctl.support.folding import folded_within
 from bmhctl.support.values import replace

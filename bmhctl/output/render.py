@@ -1,21 +1,151 @@
-"""Render a result, report an error, print a note: the entry points of ``output``."""
+"""Render a result on a display: the streams, what they can show, and the view of each kind of result."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
 
-from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.output.display import Display, Format, encodable
-from bmhctl.output.sanitize import clean, clean_lines
-from bmhctl.support.values import Frozen, replace
+from bmhctl.errors import UsageError
+from bmhctl.output.sanitize import clean
+from bmhctl.support.values import Frozen, Words, replace
 
 if TYPE_CHECKING:
     from bmhctl.output.layout import Line
     from bmhctl.output.records import Envelope, Record
+
+
+class Format(Words):
+    """What ``-o`` takes."""
+
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    NAME = "name"
+    TOML = "toml"
+    MERMAID = "mermaid"
+    DOT = "dot"
+    SVG = "svg"
+    METAL3 = "metal3"
+    ANSIBLE = "ansible"
+    SSH = "ssh"
+    KNOWN_HOSTS = "known-hosts"
+    DNSMASQ = "dnsmasq"
+    NETBOX = "netbox"
+    ICS = "ics"
+    CLOUDEVENTS = "cloudevents"
+
+
+class Display(Frozen):
+    """Two streams, what they can show, and what the user asked for.
+
+    ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and ``error_colour`` are for stdout and
+    stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR`` asks for what a terminal shows;
+    ``watched``: so does a program that gives its width, such as ``watch``.
+    """
+
+    stdout: TextIO
+    stderr: TextIO
+    stdout_tty: bool = False
+    stderr_tty: bool = False
+    width: int = 80
+    colour: bool = False
+    error_colour: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    format: Format | None = None
+    error_width: int = 80
+    forced: bool = False
+    watched: bool = False
+
+    @classmethod
+    def from_environment(
+        cls,
+        environ: Mapping[str, str],
+        stdout: TextIO,
+        stderr: TextIO,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> Display:
+        """Return what these streams can show, by ``NO_COLOR``, ``FORCE_COLOR``, ``TERM`` and ``COLUMNS``.
+
+        ``NO_COLOR`` wins over ``FORCE_COLOR``, which wins over ``TERM=dumb`` and over not being a terminal.
+        """
+        ttys = stdout.isatty(), stderr.isatty()
+        forced = environ.get("FORCE_COLOR", "0") not in ("", "0") and not environ.get("NO_COLOR")
+        watched = forced and "COLUMNS" in environ and not environ.get("CI")
+        if environ.get("NO_COLOR"):
+            colours = False, False
+        elif forced:
+            colours = True, True
+        elif environ.get("TERM") == "dumb":
+            colours = False, False
+        else:
+            colours = ttys
+        widths = _width(environ, stdout), _width(environ, stderr)
+        return cls(stdout, stderr, *ttys, widths[0], *colours, quiet, verbose, None, widths[1], forced, watched)
+
+    @property
+    def shown(self) -> Format:
+        """Return the format in use: the one asked for, else a table on a terminal and plain in a pipe."""
+        return self.format or (Format.TABLE if self.stdout_tty else Format.PLAIN)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether lines are styled and fit the width: on a terminal, where no other format was asked for."""
+        return self.shown is Format.TABLE
+
+    @property
+    def machine(self) -> bool:
+        """Whether failures are reported as JSON, too."""
+        return self.format in (Format.JSON, Format.JSONL)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a line of progress is shown: on a terminal, without ``--quiet`` and JSON."""
+        return self.stderr_tty and not self.quiet and not self.machine
+
+    @property
+    def unicode(self) -> bool:
+        """Whether stdout can write lines, arrows and glyphs."""
+        return unicode_capable(self.stdout)
+
+    def write(self, text: str) -> None:
+        """Write to stdout; what its encoding does not have becomes an escape."""
+        self.stdout.write(self.encodable(text))
+
+    def encodable(self, text: str) -> str:
+        """Return the text with escapes for what the encoding of stdout does not have."""
+        return encodable(text, self.stdout)
+
+
+def unicode_capable(stream: TextIO) -> bool:
+    """Return whether the encoding of a stream has box drawings and glyphs."""
+    return (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Return the text with escapes for what the encoding of the stream does not have, so that writing never fails."""
+    if text.isascii() or unicode_capable(stream):
+        return text
+    return text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
+
+
+def _width(environ: Mapping[str, str], stream: TextIO) -> int:
+    columns = environ.get("COLUMNS", "")
+    if re.fullmatch("[1-9][0-9]{0,4}", columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 80
+
 
 TEXT = (Format.TABLE, Format.PLAIN)
 STRUCTURED = (*TEXT, Format.JSON, Format.JSONL)
@@ -87,9 +217,6 @@ def view_of(kind: type) -> View:
     """Return the view of a kind of result; its module is imported when it is first asked for."""
     views: dict[type, View] = import_module(f"bmhctl.output.views.{MODULES[kind.__name__]}").VIEWS
     return views[kind]
-
-
-_FEW_HOSTS = 3  # up to so many hosts with the same error are reported one by one
 
 
 def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -> View:
@@ -170,7 +297,7 @@ def _write_text(view: View, result: object, display: Display, fields: tuple[str,
     """Write the chosen columns, those that plain shows, or the lines of the view; return how many lines."""
     from bmhctl.output import layout
 
-    is_table = shown is Format.TABLE
+    is_table = display.is_table
     wanted = fields or (() if is_table else view.plain)
     if wanted:
         rows = _cells(view, result, wanted)
@@ -186,26 +313,6 @@ def _cells(view: View, result: object, fields: tuple[str, ...]) -> Iterable[Sequ
     return cells(view.document(result, fields).records, fields) if view.document else ()
 
 
-def report(error: BmhctlError, display: Display) -> None:
-    """Write an error to stderr: each host and what to do next, or one JSON object in JSON mode.
-
-    Hosts that failed for the same reason share a line if they are many. Never raises for a stderr that is closed or
-    full: no stream is left to report that on.
-    """
-    with suppress(OSError):
-        if display.machine:
-            import json
-
-            from bmhctl.output.records import error_document
-
-            display.stderr.write(json.dumps(error_document(error)) + "\n")
-        else:
-            text = _coloured if display.error_colour else _bare
-            lines = _error_lines(error, text, display.error_width if display.stderr_tty else None)
-            display.stderr.write(encodable("".join(lines), display.stderr))
-        display.stderr.flush()
-
-
 def note(text: str, display: Display) -> None:
     """Write a line to stderr for a person: not with ``--quiet``, and not in JSON mode.
 
@@ -219,38 +326,12 @@ def note(text: str, display: Display) -> None:
 
             display.stderr.write(json.dumps({"version": 1, "note": text}) + "\n")
         else:
-            lines = _folded(clean(text), display.error_width if display.stderr_tty else None)
+            lines = folded_text(clean(text), display.error_width if display.stderr_tty else None)
             display.stderr.write(encodable("\n".join(lines) + "\n", display.stderr))
         display.stderr.flush()
 
 
-def ask(question: str, display: Display) -> None:
-    """Write a question to stderr, for a person at a terminal who answers yes or no."""
-    lines = [line for text in clean_lines(question) for line in _folded(text, display.error_width)]
-    display.stderr.write(encodable("\n".join(lines) + "\ngo on? [y/N] ", display.stderr))
-    display.stderr.flush()
-
-
-def silence(stream: TextIO) -> None:
-    """After a :class:`BrokenPipeError`, point the stream at /dev/null, so that the interpreter ends quietly."""
-    with suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)
-
-
-Painter = Callable[[str, str], str]
-
-
-def _bare(text: str, code: str) -> str:
-    return text
-
-
-def _coloured(text: str, code: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m"
-
-
-def _folded(text: str, width: int | None, used: int = 0) -> list[str]:
+def folded_text(text: str, width: int | None, used: int = 0) -> list[str]:
     """Return a text in lines for a terminal, the later ones indented; no word is broken; ``used`` cells are taken."""
     if width is None or used + len(text) <= width:
         return [text]
@@ -265,48 +346,3 @@ def _folded(text: str, width: int | None, used: int = 0) -> list[str]:
         break_on_hyphens=False,
     )
     return [lines[0][used:], *lines[1:]]
-
-
-def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str], str]]:
-    """Yield each reason with its hosts; a reason of a few hosts is repeated, so that each has a line of its own."""
-    groups: dict[str, list[str]] = {}
-    for host, reason in reasons:
-        groups.setdefault(reason, []).append(host)
-    for reason, hosts in groups.items():
-        if len(hosts) > _FEW_HOSTS and all(hosts):
-            from bmhctl.support.folding import folded
-
-            yield folded(hosts), reason
-        else:
-            yield from (([host], reason) for host in hosts)
-
-
-def _hints(hints: Sequence[tuple[str, str]]) -> Iterable[str]:
-    """Yield each hint once; of many that differ in nothing but the host's name, the first stands for all."""
-    texts = dict.fromkeys(hint for _, hint in hints)
-    if len(texts) <= _FEW_HOSTS:
-        yield from texts
-        return
-    alike: dict[tuple[str, ...], dict[str, None]] = {}
-    for host, hint in hints:
-        alike.setdefault(tuple(" " if word == host else word for word in hint.split(" ")), {})[hint] = None
-    for same in alike.values():
-        more = f" (likewise for {len(same) - 1} more)" if len(same) > 1 else ""
-        yield f"{next(iter(same))}{more}"
-
-
-def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Iterable[str]:
-    each = error.details.get("errors")
-    if not isinstance(each, list):
-        each = [{"host": error.host, "message": error.message, "hint": error.hint}]
-    for hosts, message in _grouped([(str(one.get("host") or ""), str(one["message"])) for one in each]):
-        host = f"{clean(' '.join(hosts))}: " if any(hosts) else ""
-        first, *rest = clean_lines(message)
-        first, *more = _folded(first, width, len("bmhctl: ") + len(host))
-        yield f"{paint('bmhctl:', '1;31')} {paint(host, '1') if host else ''}{first}\n"
-        yield from (f"{line}\n" for line in more)
-        yield from (f"  {line}\n" for line in rest)
-    for hint in _hints([(str(one.get("host") or ""), str(one["hint"])) for one in each if one.get("hint")]):
-        first, *rest = clean_lines(hint)
-        yield f"{paint('hint:', '1;36')} {first}\n"
-        yield from (f"  {line}\n" for line in rest)

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from bmhctl.domain.units import local_time
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Column, Line, columns
 from bmhctl.output.records import Envelope, Record, iso, listing, picked
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.spans import until
 from bmhctl.results.bookings import Booked, Bookings
 from bmhctl.support.folding import in_short

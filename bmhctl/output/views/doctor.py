@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Line, Span
 from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean, pad
 from bmhctl.output.spans import inventory_line, plural, stamp
 from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
@@ -123,7 +122,7 @@ VIEWS = {
         _document,
         lambda result: dict.fromkeys(each.host for each in result.findings if each.host),
         lambda result, display: diagnosis_lines(
-            result, display.verbose, display.width if display.shown is Format.TABLE else None
+            result, display.verbose, display.width if display.is_table else None
         ),
         diagnosis_notes,
     )

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bmhctl.domain.model import State
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Line
 from bmhctl.output.records import Envelope, answer_record, attributes_record, event_record, single
-from bmhctl.output.render import STRUCTURED, View
+from bmhctl.output.render import STRUCTURED, Display, Format, View
 from bmhctl.results.why import Graph
 
 
 def _lines(result: Graph, display: Display) -> Iterable[Line]:
     from bmhctl.output.graph.terminal import drawing
 
-    return drawing(result, display.width if display.shown is Format.TABLE else 80)
+    return drawing(result, display.width if display.is_table else 80)
 
 
 def _write(result: Graph, display: Display) -> bool:

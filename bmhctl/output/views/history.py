@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Event
 from bmhctl.domain.units import format_age
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Line, Span, transition_spans
 from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked
-from bmhctl.output.render import LISTED, View
+from bmhctl.output.render import LISTED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean
 from bmhctl.output.spans import ago, joined, stamp
 from bmhctl.results import History

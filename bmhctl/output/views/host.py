@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from bmhctl.domain.model import Host, State, holding_back
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Line, place_span, table
 from bmhctl.output.records import (
     Envelope,
@@ -19,7 +18,7 @@ from bmhctl.output.records import (
     single,
     step_record,
 )
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import ago, heading, joined, prepared_line, result_lines, stamp, until, until_line
 from bmhctl.output.views.history import history_lines
 from bmhctl.output.views.hosts import ALL_FIELDS
@@ -109,7 +108,7 @@ def plain_detail(detail: HostDetail) -> list[Line]:
 
 
 def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
-    return detail_lines(result, display.width) if display.shown is Format.TABLE else plain_detail(result)
+    return detail_lines(result, display.width) if display.is_table else plain_detail(result)
 
 
 def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:

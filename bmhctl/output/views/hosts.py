@@ -7,10 +7,9 @@ from datetime import datetime
 
 from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.units import format_age
-from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, Line, columns, state_span
 from bmhctl.output.records import FIELDS, Envelope, Record, flatten, host_record, iso, listing, picked, reasons
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import flags_line, joined, until_line
 from bmhctl.results import Hosts
 

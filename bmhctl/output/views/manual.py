@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import console_of, table
-from bmhctl.output.render import TEXT, View
+from bmhctl.output.render import TEXT, Display, Format, View
 from bmhctl.results.texts import ManualPage, Topics
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def _with_backticks(text: str) -> str:
 
 
 def _write(result: ManualPage, display: Display) -> bool:
-    if display.shown is Format.TABLE:
+    if display.is_table:
         write_markdown(result.text, display)
     else:
         display.write(result.text)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bmhctl.output.display import Display
 from bmhctl.output.prometheus import exposition
-from bmhctl.output.render import TEXT, View
+from bmhctl.output.render import TEXT, Display, View
 from bmhctl.results.statistics import Metrics
 
 

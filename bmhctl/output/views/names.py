@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bmhctl.output.display import Format
-from bmhctl.output.render import View
+from bmhctl.output.render import Format, View
 from bmhctl.results import Names
 
 VIEWS = {Names: View((Format.NAME,), names=lambda result: result.names)}

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Verdict
-from bmhctl.output.display import Display
 from bmhctl.output.layout import UNLIMITED, Column, Line, columns, place_span, transition_spans
-from bmhctl.output.render import NAMED, TEXT, View
+from bmhctl.output.render import NAMED, TEXT, Display, View
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 

@@ -9,10 +9,9 @@ from datetime import datetime
 from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import format_age
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, padded
 from bmhctl.output.records import Envelope, Record, attributes_record, flags, iso, listing, picked
-from bmhctl.output.render import NAMED, STRUCTURED, View
+from bmhctl.output.render import NAMED, STRUCTURED, Display, View
 from bmhctl.output.sanitize import cell_width, clean, shorten
 from bmhctl.output.spans import inventory_line, packed, plural, stamp
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
@@ -157,7 +156,7 @@ def _fleet(result: Fleet, _: object) -> Envelope:
 
 
 def _fleet_shown(result: Fleet, display: Display) -> Iterator[Line]:
-    return _fleet_lines(result, display.width if display.shown is Format.TABLE else None)
+    return _fleet_lines(result, display.width if display.is_table else None)
 
 
 _FIELDS = ("kind", "reason", "actor", "since", "hosts")

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import State
-from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, Line, columns
 from bmhctl.output.records import Envelope, Record, flatten, held_record, host_record, iso, listing, picked
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, stamp, until_line
 from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import Grant, Held, Reservations

@@ -7,10 +7,9 @@ from datetime import timedelta
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, table
 from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
-from bmhctl.output.render import LISTED, View
+from bmhctl.output.render import LISTED, Display, View
 from bmhctl.output.spans import heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
 
@@ -44,7 +43,7 @@ _HEADS = (
 
 
 def _lines(result: Statistics, display: Display) -> Iterator[Line]:
-    width = display.width if display.shown is Format.TABLE else None
+    width = display.width if display.is_table else None
     yield [
         (f"{result.since.astimezone():%Y-%m-%d} – {result.until.astimezone():%Y-%m-%d}", "bold"),
         (f"  {format_age(result.until - result.since)} · ", ""),
@@ -146,7 +145,7 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
         ("  reserved hosts in % by weekday and hour", ""),
     ]
     yield []
-    wide = display.shown is not Format.TABLE or display.width >= _LEFT + 24 * 4
+    wide = not display.is_table or display.width >= _LEFT + 24 * 4
     cell = 4 if wide else next((cell for cell in (3, 2) if display.width >= _LEFT + 24 * cell), 1)
     week = [[result.share(day, hour) for hour in range(24)] for day in range(7)]
     step = heat_step(share for day in week for share in day)

@@ -10,9 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, measured_cell, table
-from bmhctl.output.render import STRUCTURED, View
+from bmhctl.output.render import STRUCTURED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, hosts_line, inventory_line, joined, packed, plural, stamp, until, until_line
 from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
@@ -233,7 +232,7 @@ def _planned_records(status: Status) -> list[Json]:
 
 
 def _lines(result: Status, display: Display) -> Iterable[Line]:
-    table = display.shown is Format.TABLE
+    table = display.is_table
     return status_lines(result, display.width if table else None, display.colour and table)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, jsonable, single
-from bmhctl.output.render import STRUCTURED, TEXT, View
+from bmhctl.output.render import STRUCTURED, TEXT, Display, Format, View
 from bmhctl.results import Done
 from bmhctl.results.texts import Document, Script
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from bmhctl.domain.model import State
-from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, Line, Span
 from bmhctl.output.records import Envelope, Record, iso, listing, planned_record
-from bmhctl.output.render import LISTED, View
+from bmhctl.output.render import LISTED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean, pad, shorten
 from bmhctl.output.spans import packed
 from bmhctl.output.time_axis import ticks
@@ -38,7 +37,7 @@ _LABEL = 12  # cells or more between two ticks
 def _lines(result: Timeline, display: Display) -> Iterator[Line]:
     if not result.hosts:
         return
-    width = min(display.width, _WIDEST) if display.shown is Format.TABLE else 120
+    width = min(display.width, _WIDEST) if display.is_table else 120
     longest = max((cell_width(clean(row.host)) for row in result.hosts), default=0)
     names = max(4, min(max(_LONGEST_NAME, width // 4), width - 2 - _LEAST_CHART, longest))
     room = max(_LEAST_CHART, width - names - 2)

@@ -1,0 +1,105 @@
+"""Errors and questions for people, on stderr."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TextIO
+
+from bmhctl.errors import BmhctlError
+from bmhctl.output.render import Display, encodable, folded_text
+from bmhctl.output.sanitize import clean, clean_lines
+
+_FEW_HOSTS = 3  # up to so many hosts with the same error are reported one by one
+
+
+def report(error: BmhctlError, display: Display) -> None:
+    """Write an error to stderr: each host and what to do next, or one JSON object in JSON mode.
+
+    Hosts that failed for the same reason share a line if they are many. Never raises for a stderr that is closed or
+    full: no stream is left to report that on.
+    """
+    with suppress(OSError):
+        if display.machine:
+            import json
+
+            from bmhctl.output.records import error_document
+
+            display.stderr.write(json.dumps(error_document(error)) + "\n")
+        else:
+            text = _coloured if display.error_colour else _bare
+            lines = _error_lines(error, text, display.error_width if display.stderr_tty else None)
+            display.stderr.write(encodable("".join(lines), display.stderr))
+        display.stderr.flush()
+
+
+def ask(question: str, display: Display) -> None:
+    """Write a question to stderr, for a person at a terminal who answers yes or no."""
+    lines = [line for text in clean_lines(question) for line in folded_text(text, display.error_width)]
+    display.stderr.write(encodable("\n".join(lines) + "\ngo on? [y/N] ", display.stderr))
+    display.stderr.flush()
+
+
+def silence(stream: TextIO) -> None:
+    """After a :class:`BrokenPipeError`, point the stream at /dev/null, so that the interpreter ends quietly."""
+    with suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+
+
+Painter = Callable[[str, str], str]
+
+
+def _bare(text: str, code: str) -> str:
+    return text
+
+
+def _coloured(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str], str]]:
+    """Yield each reason with its hosts; a reason of a few hosts is repeated, so that each has a line of its own."""
+    groups: dict[str, list[str]] = {}
+    for host, reason in reasons:
+        groups.setdefault(reason, []).append(host)
+    for reason, hosts in groups.items():
+        if len(hosts) > _FEW_HOSTS and all(hosts):
+            from bmhctl.support.folding import folded
+
+            yield folded(hosts), reason
+        else:
+            yield from (([host], reason) for host in hosts)
+
+
+def _hints(hints: Sequence[tuple[str, str]]) -> Iterable[str]:
+    """Yield each hint once; of many that differ in nothing but the host's name, the first stands for all."""
+    texts = dict.fromkeys(hint for _, hint in hints)
+    if len(texts) <= _FEW_HOSTS:
+        yield from texts
+        return
+    alike: dict[tuple[str, ...], dict[str, None]] = {}
+    for host, hint in hints:
+        alike.setdefault(tuple(" " if word == host else word for word in hint.split(" ")), {})[hint] = None
+    for same in alike.values():
+        more = f" (likewise for {len(same) - 1} more)" if len(same) > 1 else ""
+        yield f"{next(iter(same))}{more}"
+
+
+def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Iterable[str]:
+    each = error.details.get("errors")
+    if not isinstance(each, list):
+        each = [{"host": error.host, "message": error.message, "hint": error.hint}]
+    for hosts, message in _grouped([(str(one.get("host") or ""), str(one["message"])) for one in each]):
+        host = f"{clean(' '.join(hosts))}: " if any(hosts) else ""
+        first, *rest = clean_lines(message)
+        first, *more = folded_text(first, width, len("bmhctl: ") + len(host))
+        yield f"{paint('bmhctl:', '1;31')} {paint(host, '1') if host else ''}{first}\n"
+        yield from (f"{line}\n" for line in more)
+        yield from (f"  {line}\n" for line in rest)
+    for hint in _hints([(str(one.get("host") or ""), str(one["hint"])) for one in each if one.get("hint")]):
+        first, *rest = clean_lines(hint)
+        yield f"{paint('hint:', '1;36')} {first}\n"
+        yield from (f"  {line}\n" for line in rest)
