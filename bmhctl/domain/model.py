@@ -47,6 +47,42 @@ class Verb(Words):
     RETIRE = "retire"
 
 
+class Guard(Words):
+    """A condition on an edge of the lifecycle, by the name of the method that the machine asks."""
+
+    SETUP_COMPLETE = "setup_complete"
+    CHECKS_PASSED = "checks_passed"
+    NOT_UNDECLARED = "not_undeclared"
+    NOT_CORDONED = "not_cordoned"
+    NOT_CLAIMED = "not_claimed"
+    ITS_TURN = "its_turn"
+    NOT_BOOKED = "not_booked"
+    MAY_BE_TAINTED = "may_be_tainted"
+    CLEANUP_SUCCEEDED = "cleanup_succeeded"
+    REASON_GIVEN = "reason_given"
+    RESERVATION_VALID = "reservation_valid"
+    CAME_FROM_AVAILABLE = "came_from_available"
+    CLEAN = "clean"
+    CLEAN_OR_CLEANED = "clean_or_cleaned"
+    RETIREMENT_SUCCEEDED = "retirement_succeeded"
+
+
+class Edge(Frozen):
+    """One way from one state to another; a ``source`` or a ``dest`` of None is outside the inventory (``[*]``).
+
+    ``label`` is its label in the diagram, ``why`` one sentence why the edge exists. Edges of one verb from one state
+    are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves out.
+    """
+
+    verb: Verb
+    source: State | None
+    dest: State | None
+    guards: tuple[Guard, ...]
+    label: str
+    why: str
+    drawn: bool = True
+
+
 class EventKind(Words):
     """What is recorded without a change of state: an event whose source is its destination."""
 

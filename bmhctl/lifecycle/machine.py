@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import State, Verb
+from bmhctl.domain.model import Guard, State, Verb
 from bmhctl.errors import StateRefusedError
-from bmhctl.lifecycle.table import EDGES, POSSIBLE, Guard, sources, where
+from bmhctl.lifecycle.table import EDGES, POSSIBLE, sources, where
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:

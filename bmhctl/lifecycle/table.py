@@ -7,8 +7,7 @@ state.
 
 from __future__ import annotations
 
-from bmhctl.domain.model import State, Verb
-from bmhctl.support.values import Frozen, Words
+from bmhctl.domain.model import Edge, Guard, State, Verb
 
 MEANING: dict[State, str] = {
     State.INITIAL: "clean and known, not yet checked",
@@ -18,26 +17,6 @@ MEANING: dict[State, str] = {
     State.MAINTENANCE: "in maintenance, with a reason",
 }
 """What holds for a host in each state, in one line for an operator."""
-
-
-class Guard(Words):
-    """A condition on an edge, by the name of the method that the machine asks."""
-
-    SETUP_COMPLETE = "setup_complete"
-    CHECKS_PASSED = "checks_passed"
-    NOT_UNDECLARED = "not_undeclared"
-    NOT_CORDONED = "not_cordoned"
-    NOT_CLAIMED = "not_claimed"
-    ITS_TURN = "its_turn"
-    NOT_BOOKED = "not_booked"
-    MAY_BE_TAINTED = "may_be_tainted"
-    CLEANUP_SUCCEEDED = "cleanup_succeeded"
-    REASON_GIVEN = "reason_given"
-    RESERVATION_VALID = "reservation_valid"
-    CAME_FROM_AVAILABLE = "came_from_available"
-    CLEAN = "clean"
-    CLEAN_OR_CLEANED = "clean_or_cleaned"
-    RETIREMENT_SUCCEEDED = "retirement_succeeded"
 
 
 ASKS: dict[Guard, str] = {
@@ -58,22 +37,6 @@ ASKS: dict[Guard, str] = {
     Guard.RETIREMENT_SUCCEEDED: "every retire step that applies succeeded just now",
 }
 """What each guard asks for, as the end of the sentence "only if …"."""
-
-
-class Edge(Frozen):
-    """One way from one state to another; a ``source`` of None is outside the inventory (``[*]``).
-
-    ``label`` is its label in the diagram, ``why`` one sentence why the edge exists. Edges of one verb from one state
-    are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves out.
-    """
-
-    verb: Verb
-    source: State | None
-    dest: State | None
-    guards: tuple[Guard, ...]
-    label: str
-    why: str
-    drawn: bool = True
 
 
 _S, _V, _G = State, Verb, Guard

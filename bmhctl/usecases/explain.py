@@ -8,11 +8,23 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase, Planned, State, Verb, holding_back
+from bmhctl.domain.model import (
+    CheckResult,
+    Event,
+    EventKind,
+    Guard,
+    Host,
+    Note,
+    Phase,
+    Planned,
+    State,
+    Verb,
+    holding_back,
+)
 from bmhctl.domain.units import local_time, plural
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
-from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE, Guard
+from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE
 from bmhctl.results.why import Graph, VerbAnswer, Why
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context

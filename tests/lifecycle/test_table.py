@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from bmhctl.domain.model import State, Verb
+from bmhctl.domain.model import Guard, State, Verb
 from bmhctl.errors import StateRefusedError
 from bmhctl.lifecycle import table
 from bmhctl.lifecycle.machine import GuardInput, Passage, ask, possible
-from bmhctl.lifecycle.table import EDGES, Guard
+from bmhctl.lifecycle.table import EDGES
 
 OPEN = GuardInput(
     holder=None, setup=None, checks=None, cleanup=None, retirement=None, reason="because", reservation_valid=True

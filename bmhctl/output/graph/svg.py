@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from bmhctl.domain.model import State
-from bmhctl.lifecycle.table import EDGES, MEANING, Edge
+from bmhctl.domain.model import Edge, State
+from bmhctl.lifecycle.table import EDGES, MEANING
 from bmhctl.output.graph.terminal import EXITS, RING, Marks, returns
 from bmhctl.output.graph.text_formats import NEUTRAL, TONES, stroke
 from bmhctl.output.sanitize import clean

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from bmhctl.domain.model import Event, State
-from bmhctl.lifecycle.table import EDGES, Edge
+from bmhctl.domain.model import Edge, Event, State
+from bmhctl.lifecycle.table import EDGES
 from bmhctl.output.layout import COLOUR, GLYPH, Line, Span, transition_spans
 from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import answer_lines, heading

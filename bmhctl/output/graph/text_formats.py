@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bmhctl.domain.model import State
-from bmhctl.lifecycle.table import EDGES, MEANING, Edge
+from bmhctl.domain.model import Edge, State
+from bmhctl.lifecycle.table import EDGES, MEANING
 from bmhctl.output.graph.terminal import Marks
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural

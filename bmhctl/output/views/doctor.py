@@ -121,9 +121,7 @@ VIEWS = {
         _FIELDS,
         _document,
         lambda result: dict.fromkeys(each.host for each in result.findings if each.host),
-        lambda result, display: diagnosis_lines(
-            result, display.verbose, display.width if display.is_table else None
-        ),
+        lambda result, display: diagnosis_lines(result, display.verbose, display.width if display.is_table else None),
         diagnosis_notes,
     )
 }

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Planned, Reservation, State, StepTiming, Verb
+from bmhctl.domain.model import (
+    CheckResult,
+    Event,
+    EventKind,
+    Guard,
+    Host,
+    Note,
+    Planned,
+    Reservation,
+    State,
+    StepTiming,
+    Verb,
+)
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_RETIRED, NOT_SET_UP, GuardInput, ask
-from bmhctl.lifecycle.table import Guard
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
