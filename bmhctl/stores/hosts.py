@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.bmc_address import server_word, system_key
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec, SetupProgress, State
 from bmhctl.stores.host_values import (
@@ -98,6 +97,8 @@ class Hosts(Frozen):
 
     def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
         """Yield the ids of the hosts with one of these systems of BMCs."""
+        from bmhctl.domain.bmc_address import server_word, system_key
+
         wanted = {system_key(bmc.address, bmc.system_id): server_word(bmc.address) for bmc in bmcs}
         wanted.pop(None, None)
         servers = {*wanted.values()}
