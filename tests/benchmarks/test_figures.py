@@ -47,7 +47,7 @@ def test_a_generated_inventory_has_hosts_of_every_kind_and_each_with_its_history
     assert all(held.values())
 
 
-def test_a_generated_database_is_whole(made: Path) -> None:
+def test_a_generated_database_is_consistent_and_has_its_indexes(made: Path) -> None:
     database = sqlite3.connect(made)
     assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert database.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -72,7 +72,7 @@ def test_all_hosts_can_be_in_one_state(tmp_path: Path) -> None:
         assert all(item.changed for item in lab.reset(selector="arch").items)
 
 
-def test_a_ratio_is_taken_round_by_round_and_the_first_round_does_not_count() -> None:
+def test_a_ratio_is_computed_for_each_round_and_the_first_round_is_ignored() -> None:
     subject, floor = iter([9.0, 2.0, 6.0, 3.0]), iter([1.0, 1.0, 2.0, 3.0])
     found = over(*in_turn(3, lambda: next(subject), lambda: next(floor)))
     assert found.samples == [2.0, 3.0, 1.0]
@@ -80,24 +80,24 @@ def test_a_ratio_is_taken_round_by_round_and_the_first_round_does_not_count() ->
 
 
 @pytest.mark.parametrize(("bound", "at_least", "kept"), [(2.0, False, True), (1.9, False, False), (2.1, True, False)])
-def test_a_bound_is_kept_by_the_median(bound: float, at_least: bool, kept: bool) -> None:
+def test_the_median_decides_whether_a_bound_is_kept(bound: float, at_least: bool, kept: bool) -> None:
     figure = Figure("x", "", lambda _: Series([]), bound, at_least)
     assert figure.is_kept(Series([9.0, 2.0, 0.0])) is kept
     assert Figure("x", "", lambda _: Series([])).is_kept(Series([1.0])) is None
 
 
-def test_where_one_side_waits_for_the_disk_processor_time_is_held_to_the_bound() -> None:
+def test_processor_time_is_compared_with_the_bound_where_only_one_side_waits_for_the_disk() -> None:
     found = Series([9.0, 9.0, 9.0], cpu=[1.0, 1.4, 2.0])
     assert Figure("x", "", lambda _: found, 1.5, by_cpu=True).is_kept(found) is True
     assert Figure("x", "", lambda _: found, 1.3, by_cpu=True).is_kept(found) is False
 
 
-def test_figures_have_names_of_their_own() -> None:
+def test_no_two_figures_have_the_same_name() -> None:
     assert len({figure.name for figure in FIGURES}) == len(FIGURES)
 
 
 @pytest.mark.slow(seconds=15)
-def test_one_command_measures_figures_by_name_and_writes_them_down(tmp_path: Path) -> None:
+def test_the_command_measures_the_named_figures_and_writes_them_to_a_file(tmp_path: Path) -> None:
     chosen = ["hello", "start/db-1000/taint", "reserve/db"]
     written = tmp_path / "figures.json"
     done = subprocess.run(

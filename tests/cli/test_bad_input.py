@@ -86,7 +86,7 @@ def test_a_broken_declaration_leaves_no_state_file_behind(cli: Cli, tmp_path: Pa
     assert list(files(tmp_path)) == ["bmh.toml"]
 
 
-def test_one_machine_under_two_names_is_a_warning_that_names_both(cli: Cli, lab: Path) -> None:
+def test_two_hosts_with_the_same_mac_or_address_are_named_in_a_warning(cli: Cli, lab: Path) -> None:
     twin = '[hosts.twin]\nmac = "BC-55-85-92-DE-05"\naddress = "10.0.0.12"\n'
     lab.write_text(INVENTORY + twin + twin.replace("twin", "twin2"))
     done = cli("list", "-o", "name")
@@ -170,7 +170,7 @@ def test_a_newer_schema_is_refused_by_its_number_and_left_unchanged(cli: Cli, da
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "nowhere.db", "no-folder/lab.toml", "no-folder/lab.db"])
-def test_a_missing_file_is_11_and_none_is_made(name: str, cli: Cli, tmp_path: Path) -> None:
+def test_a_missing_inventory_is_status_11_and_is_not_created(name: str, cli: Cli, tmp_path: Path) -> None:
     for args in (["list"], ["add", "node01"], ["init", "--adopt"]):
         done = cli("-i", name, *args)
         assert (done.status, done.stdout) == (11, "")
@@ -205,7 +205,7 @@ def test_a_state_file_of_another_declaration_is_refused_until_it_is_adopted(cli:
     assert cli("reserve", "node01").status == 0
 
 
-def test_init_beside_a_state_file_of_old_changes_nothing(cli: Cli, lab: Path) -> None:
+def test_init_beside_an_old_state_file_changes_nothing(cli: Cli, lab: Path) -> None:
     lab.unlink()
     before = files(lab.parent)
     done = cli("init")
@@ -213,7 +213,7 @@ def test_init_beside_a_state_file_of_old_changes_nothing(cli: Cli, lab: Path) ->
     assert files(lab.parent) == before
 
 
-def test_init_never_overwrites(cli: Cli, lab: Path) -> None:
+def test_init_never_overwrites_an_inventory(cli: Cli, lab: Path) -> None:
     before = files(lab.parent)
     assert cli("init") == Run(
         4,
@@ -223,7 +223,7 @@ def test_init_never_overwrites(cli: Cli, lab: Path) -> None:
     assert files(lab.parent) == before
 
 
-def test_what_cannot_be_declared_is_refused_and_the_file_stays_as_it_was(cli: Cli, lab: Path) -> None:
+def test_an_invalid_host_is_refused_and_the_toml_file_is_left_unchanged(cli: Cli, lab: Path) -> None:
     settle(lab.parent)
     assert cli("list").status == 0
     before = files(lab.parent)
@@ -290,7 +290,7 @@ def test_in_a_read_only_folder_every_error_says_what_to_do(backend: str, cli: Cl
         tmp_path.chmod(0o755)
 
 
-def test_a_declaration_that_may_not_be_read_is_11(lab: Path) -> None:
+def test_a_declaration_without_read_permission_is_status_11(lab: Path) -> None:
     lab.chmod(0)
     try:
         done = run_unprivileged("list", cwd=lab.parent)
@@ -323,7 +323,7 @@ LIFE = [
 ]
 
 
-def test_no_verb_of_the_lifecycle_touches_a_byte_of_the_declaration(cli: Cli, lab: Path) -> None:
+def test_no_lifecycle_command_changes_the_declaration(cli: Cli, lab: Path) -> None:
     before = (lab.read_bytes(), lab.stat().st_ino, lab.stat().st_mtime_ns)
     ends = [cli(*args).status for args in LIFE]
     assert ends == [0] * (len(LIFE) - 1) + [4]

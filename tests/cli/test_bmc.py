@@ -29,7 +29,7 @@ def declared(cli: Cli, url: str, *options: str) -> Run:
 
 
 @pytest.mark.slow
-def test_power_boot_once_and_inspect_are_typed_as_their_help_says(cli: Cli) -> None:
+def test_power_boot_once_and_inspect_accept_what_their_help_says(cli: Cli) -> None:
     system = FakeSystem(power="Off", extra={"Boot": BOOT, "IndicatorLED": "Off", "ProcessorSummary": {"Count": 2}})
     with fake_bmc(systems=[system]) as bmc:
         assert declared(cli, bmc.url).status == 0
@@ -62,12 +62,12 @@ def test_power_boot_once_and_inspect_are_typed_as_their_help_says(cli: Cli) -> N
         ("boot-once node01 --from floppy", "can't boot from 'floppy'"),
     ],
 )
-def test_what_is_not_an_action_is_refused_before_any_bmc_is_asked(line: str, said: str, cli: Cli, lab: Path) -> None:
+def test_an_unknown_action_is_refused_before_any_bmc_is_contacted(line: str, said: str, cli: Cli, lab: Path) -> None:
     done = cli(*line.split())
     assert (done.status, done.stderr.splitlines()[0]) == (2, f"bmhctl: {said}")
 
 
-def test_the_next_boot_of_what_another_owner_holds_needs_force_and_is_recorded(cli: Cli) -> None:
+def test_boot_once_on_a_host_of_another_owner_needs_force_and_is_recorded(cli: Cli) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
         declared(cli, bmc.url)
         assert cli("ready", "node01").status == 0
@@ -80,7 +80,7 @@ def test_the_next_boot_of_what_another_owner_holds_needs_force_and_is_recorded(c
         assert cli("boot-once", "node01", "hdd").status == 0
 
 
-def test_a_hint_is_a_command_for_the_host_that_failed(cli: Cli) -> None:
+def test_the_hint_is_a_command_for_the_host_that_failed(cli: Cli) -> None:
     with fake_bmc(systems=[FakeSystem("a"), FakeSystem("b")]) as bmc:
         declared(cli, bmc.url)
         done = cli("power", "node01", "off")
@@ -112,7 +112,7 @@ def test_a_hint_is_a_command_for_the_host_that_failed(cli: Cli) -> None:
         ('"https://fd00::1/redfish/v1"', "an IPv6 address stands in brackets"),
     ],
 )
-def test_a_part_of_an_address_that_would_be_ignored_is_refused_where_it_is_declared(
+def test_a_bmc_address_with_a_part_that_would_be_ignored_is_refused(
     bmc: str, said: str, cli: Cli, tmp_path: Path
 ) -> None:
     (tmp_path / "bmh.toml").write_text(f"[hosts.node01]\nbmc = {{ address = {bmc} }}\n")
@@ -125,14 +125,14 @@ def test_a_part_of_an_address_that_would_be_ignored_is_refused_where_it_is_decla
     assert (done.status, said in done.stderr) == (2, True), done
 
 
-def test_a_prefix_before_the_service_is_honoured_from_the_declaration_to_the_command(cli: Cli) -> None:
+def test_requests_to_a_bmc_keep_the_path_prefix_of_its_declared_address(cli: Cli) -> None:
     with fake_bmc(prefix="/bmc/node7") as bmc:
         declared(cli, f"redfish+{bmc.url}/bmc/node7/redfish/v1/Systems/1")
         assert cli("power", "node01", "off").stdout.split()[-1] == "off"
         assert {path for _, path, _ in bmc.received} == {"/bmc/node7/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"}
 
 
-def test_how_tls_is_spoken_is_declared_by_add_and_set_and_shown(cli: Cli) -> None:
+def test_add_and_set_declare_the_tls_settings_of_a_bmc_and_show_shows_them(cli: Cli) -> None:
     done = declared(cli, "https://10.0.0.1", "--no-verify-tls", "--tls-min-version", "1.0")
     assert done.status == 0
     text = Path("bmh.toml").read_text()
@@ -160,14 +160,14 @@ def test_how_tls_is_spoken_is_declared_by_add_and_set_and_shown(cli: Cli) -> Non
         ('[checks.a]\nredfish = { power = "soft-off" }', "checks.a.redfish.power must be one of on, off"),
     ],
 )
-def test_a_policy_for_bmcs_that_cannot_be_is_refused(policy: str, said: str, cli: Cli, tmp_path: Path) -> None:
+def test_an_invalid_bmc_policy_is_refused(policy: str, said: str, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bmh.toml").write_text(policy + "\n")
     done = cli("list")
     assert (done.status, said in done.stderr, "s3cret" in done.stderr) == (10, True, False), done
 
 
 @pytest.mark.slow
-def test_the_blades_of_one_bmc_are_asked_one_after_the_other(cli: Cli, tmp_path: Path) -> None:
+def test_requests_for_several_blades_of_one_bmc_are_sent_one_after_the_other(cli: Cli, tmp_path: Path) -> None:
     with fake_bmc(systems=[FakeSystem(f"b{n}") for n in range(1, 9)], hold=0.02) as bmc:
         for setting, most in (("", 1), ("bmc_parallel = 4", 4)):
             bmc.most_talking = 0
@@ -181,7 +181,7 @@ def test_the_blades_of_one_bmc_are_asked_one_after_the_other(cli: Cli, tmp_path:
             assert (bmc.most_talking <= most, bmc.most_talking > 1) == (True, most > 1)
 
 
-def test_a_proxy_of_the_policy_serves_http_steps_and_bmcs_alike(cli: Cli, tmp_path: Path) -> None:
+def test_http_steps_and_bmcs_both_use_the_proxy_of_the_policy(cli: Cli, tmp_path: Path) -> None:
     asked: list[str] = []
 
     def proxy(request: BaseHTTPRequestHandler) -> None:
@@ -206,7 +206,7 @@ def test_a_proxy_of_the_policy_serves_http_steps_and_bmcs_alike(cli: Cli, tmp_pa
 # the end of a session
 
 
-def test_ctrl_c_ends_the_session_that_was_made(cli: Cli) -> None:
+def test_ctrl_c_ends_the_session_on_the_bmc(cli: Cli) -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False, systems=[FakeSystem(ignores=ALL)]) as bmc:
         declared(cli, bmc.url, "--credentials", "env:LOGIN")
         with subprocess.Popen(

@@ -90,7 +90,7 @@ def with_end(span: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SPANS)
-def test_a_booking_for_a_time_that_makes_no_sense_or_is_taken_is_refused(name: str, lab: Path) -> None:
+def test_a_booking_for_an_invalid_or_taken_time_is_refused(name: str, lab: Path) -> None:
     span, status, message, hint = SPANS[name]
     ended, said = refused(lab, "reserve", "node1", *with_end(span))
     assert ended == status, said
@@ -99,7 +99,7 @@ def test_a_booking_for_a_time_that_makes_no_sense_or_is_taken_is_refused(name: s
 
 
 @pytest.mark.parametrize("name", SPANS)
-def test_a_move_to_such_a_time_is_refused_and_the_booking_stays(name: str, lab: Path) -> None:
+def test_moving_a_booking_to_such_a_time_is_refused_and_the_booking_is_unchanged(name: str, lab: Path) -> None:
     span, status, message, _ = SPANS[name]
     ended, said = refused(lab, "bookings", "move", (lab / "mine").read_text(), *with_end(span))
     assert ended == status, said
@@ -126,7 +126,7 @@ def test_a_move_to_such_a_time_is_refused_and_the_booking_stays(name: str, lab: 
         (["node2", "--from", "2h", "--ttl", "8h", "--as", "intern-1"], 6, "it is too long: limit interns allows"),
     ],
 )
-def test_a_booking_that_can_never_be_met_is_told_from_one_that_only_overlaps(
+def test_an_impossible_booking_and_an_overlapping_one_get_different_messages(
     args: list[str], status: int, message: str, lab: Path
 ) -> None:
     ended, said = refused(lab, "reserve", *args)

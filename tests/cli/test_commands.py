@@ -93,7 +93,7 @@ OWN = {"run": 125}
 """Commands that pass on another's statuses, and the one that all their own failures end with."""
 
 
-def test_the_table_above_knows_every_command() -> None:
+def test_the_table_of_example_arguments_has_every_command() -> None:
     assert list(ARGUMENTS) == NAMES
 
 
@@ -178,14 +178,12 @@ def test_the_later_global_option_wins(cli: Cli, lab: Path) -> None:
         (["list", "-o", ""], "--output FORMAT"),
     ],
 )
-def test_a_global_option_that_is_empty_is_a_mistake_in_a_script(
-    args: list[str], option: str, cli: Cli, lab: Path
-) -> None:
+def test_an_empty_global_option_is_a_usage_error(args: list[str], option: str, cli: Cli, lab: Path) -> None:
     word = option.split(" ")[0]
     assert cli(*args) == Run(2, "", f"bmhctl: {word} is given, but empty\nhint: give it a value: {option}\n")
 
 
-def test_without_arguments_it_says_the_three_things_to_try_first(bmhctl: Bmhctl) -> None:
+def test_bmhctl_without_arguments_prints_three_commands_to_try_first(bmhctl: Bmhctl) -> None:
     assert bmhctl() == Run(
         0,
         """\
@@ -201,7 +199,7 @@ All commands: bmhctl --help. About one: bmhctl reserve --help. The manual: bmhct
     )
 
 
-def test_the_three_things_to_try_first_work(cli: Cli) -> None:
+def test_the_three_commands_to_try_first_work(cli: Cli) -> None:
     assert cli("-i", "bmh.toml", "init").status == 0
     assert cli("add", "node[01-03]", "--label", "rack=r1").status == 0
     assert cli("status").status == 0
@@ -237,11 +235,11 @@ def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:
     assert error_of(cli("lst", "-qojson"))["code"] == "usage"
 
 
-def test_it_says_its_version(bmhctl: Bmhctl) -> None:
+def test_the_version_option_prints_the_version(bmhctl: Bmhctl) -> None:
     assert bmhctl("--version") == Run(0, f"bmhctl {version('bmhctl')}\n", "")
 
 
-def test_the_module_and_the_installed_command_are_the_same(tmp_path: Path) -> None:
+def test_python_m_bmhctl_and_the_installed_command_do_the_same(tmp_path: Path) -> None:
     ends = [
         subprocess.run([*program, "--version"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
         for program in ([sys.executable, "-m", "bmhctl"], [str(Path(sys.executable).with_name("bmhctl"))])
@@ -250,6 +248,6 @@ def test_the_module_and_the_installed_command_are_the_same(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("command", "interval"), [("recycle", "30s"), ("status", "2s")])
-def test_each_watch_has_an_interval_of_its_own(command: str, interval: str) -> None:
+def test_each_command_with_watch_has_a_default_interval(command: str, interval: str) -> None:
     parsed: Any = build_command(command, ENTRIES[command])
     assert parsed.make_context(command, ["--watch"]).params["watch"] == interval

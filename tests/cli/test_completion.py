@@ -121,7 +121,7 @@ def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", [each for each in SHELLS if each.values[0] != "bash"])
-def test_a_real_shell_shows_what_words_mean_and_runs_none_of_them(shell: str, lab: Path, cli: Cli) -> None:
+def test_a_real_shell_shows_descriptions_and_executes_nothing_in_them(shell: str, lab: Path, cli: Cli) -> None:
     assert cli("ready", "--state", "initial", "-q").status == 0
     hostile = "[/red] \\$(touch pwned) '$(touch pwned)' `touch pwned` \";touch pwned;\" :a \x1b[31m \t \\"
     for host, purpose in (("node01", hostile), ("node02", "nightly")):
@@ -213,27 +213,27 @@ def test_only_hosts_and_actions_that_fit_the_command_are_offered(
     "line",
     ["import ", "-i ", "copy a.db ", "backup x", "report --to ", "policy check --file ", "run make ", "remind --exec "],
 )
-def test_names_of_files_are_offered_where_a_file_may_stand(line: str, cli: Cli, lab: Path) -> None:
+def test_file_names_are_offered_where_a_file_is_expected(line: str, cli: Cli, lab: Path) -> None:
     assert offered_for(cli, f"bmhctl {line}") == ["<files>"]
 
 
 @pytest.mark.parametrize(
     "line", ["show node01 ", "queue cancel ", "maintain node01 --reason ", "list -l no=", "release -R "]
 )
-def test_nothing_is_offered_where_neither_a_word_nor_a_file_may_stand(line: str, cli: Cli, lab: Path) -> None:
+def test_nothing_is_offered_where_no_candidate_fits(line: str, cli: Cli, lab: Path) -> None:
     assert offered_for(cli, f"bmhctl {line}") == []
 
 
-def test_what_is_wrong_with_an_inventory_is_not_said_at_the_touch_of_a_key(cli: Cli, lab: Path) -> None:
+def test_completion_never_prints_an_error_about_the_inventory(cli: Cli, lab: Path) -> None:
     (lab.parent / "torn.db").write_bytes(b"SQLite format 3\0" + bytes(200))
     assert offered_for(cli, "bmhctl -i torn.db taint ") == []
 
 
-def test_words_come_with_what_they_mean(cli: Cli, fleet: str) -> None:
+def test_candidates_are_offered_with_descriptions(cli: Cli, fleet: str) -> None:
     assert offered_for(cli, "bmhctl tai") == ["taint\tGive hosts back as used, or as broken"]
     assert offered_for(cli, "bmhctl taint -R ") == [f"{fleet}\talice nightly"]
 
 
 @pytest.mark.parametrize("line", ["", "bmhctl", "bm", "complete_fish", "bmhctl 'taint", 'bmhctl list -l "ra'])
-def test_any_line_has_an_answer(line: str, cli: Cli, lab: Path) -> None:
+def test_completion_does_not_fail_on_any_line(line: str, cli: Cli, lab: Path) -> None:
     assert len(offered_for(cli, line)) <= 1

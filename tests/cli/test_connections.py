@@ -77,7 +77,7 @@ def test_a_wrong_password_is_refused_with_the_reason(strict: Server, cli: Cli) -
     assert "falsch" not in str(error)
 
 
-def test_without_a_password_it_says_where_one_may_stand(strict: Server, cli: Cli) -> None:
+def test_a_missing_password_is_reported_with_the_places_where_it_can_be_given(strict: Server, cli: Cli) -> None:
     done = cli("list", "-i", f"postgresql://lab@/lab?host={strict.socket.parent}")
     assert (done.status, done.stdout) == (11, "")
     assert "no password supplied" in done.stderr
@@ -93,7 +93,7 @@ def test_a_password_may_be_in_a_file_or_a_variable(strict: Server, cli: Cli, tmp
     assert cli("list", "-i", url, PGPASSFILE=password_file(tmp_path, mode=0o644)).status == 11
 
 
-def test_a_service_may_say_where_the_server_is(strict: Server, cli: Cli, tmp_path: Path) -> None:
+def test_a_service_file_may_name_the_server(strict: Server, cli: Cli, tmp_path: Path) -> None:
     services = tmp_path / "services.conf"
     services.write_text(
         f"[lab]\nhost={strict.socket.parent}\nuser=lab\ndbname=lab\npassword={SECRET}\noptions=-ctimezone=Asia/Tokyo\n"
@@ -107,7 +107,7 @@ def test_a_service_may_say_where_the_server_is(strict: Server, cli: Cli, tmp_pat
     assert 'definition of service "nope" not found' in missing.stderr
 
 
-def test_variables_alone_may_say_where_the_server_is(strict: Server, cli: Cli) -> None:
+def test_environment_variables_alone_may_name_the_server(strict: Server, cli: Cli) -> None:
     env = {"PGHOST": str(strict.socket.parent), "PGUSER": "lab", "PGDATABASE": "lab", "PGPASSWORD": SECRET}
     assert cli("list", "-i", "postgresql://", **env).status == 0
     assert cli("list", BMHCTL_INVENTORY="postgresql://", **env).status == 0
@@ -116,7 +116,7 @@ def test_variables_alone_may_say_where_the_server_is(strict: Server, cli: Cli) -
     assert cli("list", **env).status == 2, "no server is ever looked for"
 
 
-def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libpq_variables_are_used_together_with_the_url(shared: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     read_only = {"PGOPTIONS": "-c default_transaction_read_only=on"}
     assert cli("list", "-i", shared, **read_only).status == 0
     assert cli("add", "node01", "-i", shared, **read_only).status == 11
@@ -136,7 +136,7 @@ def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monke
 
 
 @pytest.mark.slow
-def test_a_server_that_does_not_answer_is_not_waited_for_without_end(cli: Cli, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_given_up_after_a_time(cli: Cli, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(tmp_path / ".s.PGSQL.5432"))
         deaf.listen()
@@ -200,14 +200,14 @@ def test_a_newer_inventory_is_refused_by_name(shared: str, cli: Cli) -> None:
     assert "update bmhctl on this machine" in done.stderr
 
 
-def test_an_inventory_that_lost_a_table_is_not_whole(shared: str, cli: Cli) -> None:
+def test_an_inventory_with_a_missing_table_is_reported_as_damaged(shared: str, cli: Cli) -> None:
     sql(shared, f'DROP TABLE "{Address.parse(shared).schema}".facts')
     done = cli("add", "node01", "--label", "a=b", "-i", shared)
     assert (done.status, done.stdout) == (10, "")
     assert "is damaged" in done.stderr
 
 
-def test_a_server_that_takes_no_changes_is_read_anyway(shared: str, cli: Cli) -> None:
+def test_a_read_only_server_can_still_be_read(shared: str, cli: Cli) -> None:
     assert cli("add", "node01", "-i", shared).status == 0
     standby = f"{shared}&options=-cdefault_transaction_read_only%3Don"
     for command in ("list", "show node01", "why node01", "status", "queue", "export", "history", "copy"):
@@ -232,7 +232,7 @@ def test_a_server_that_takes_no_changes_is_read_anyway(shared: str, cli: Cli) ->
         ("host=/nowhere", "No such file or directory"),
     ],
 )
-def test_what_is_not_there_is_named(change: str, said: str, shared: str, cli: Cli) -> None:
+def test_a_missing_database_or_schema_is_named(change: str, said: str, shared: str, cli: Cli) -> None:
     done = cli("list", "-i", f"{shared}&{change}")
     assert (done.status, done.stdout) == (11, "")
     assert said in done.stderr
@@ -245,7 +245,7 @@ def test_a_database_without_an_inventory_is_distinguished_from_one_with(shared: 
     assert f"hint: create one: bmhctl -i '{shared}x' init" in done.stderr
 
 
-def test_a_server_that_is_full_says_so(strict: Server, cli: Cli) -> None:
+def test_a_role_without_free_connections_is_reported(strict: Server, cli: Cli) -> None:
     sql(strict.url, "ALTER ROLE lab CONNECTION LIMIT 0")
     try:
         done = cli("list", "-i", f"postgresql://lab:{ENCODED}@/lab?host={strict.socket.parent}")
@@ -267,7 +267,7 @@ def test_a_schema_may_have_capitals_and_hyphens(name: str, shared: str, cli: Cli
         drop_schema(url)
 
 
-def test_a_pooler_that_changes_connections_is_not_taken_for_damage(shared: str) -> None:
+def test_a_pooler_that_changes_connections_is_not_reported_as_damage(shared: str) -> None:
     with open_inventory(shared) as lab:
         lab._context.store.database.execute("RESET search_path")  # as in a connection that another client had
         for act in (lab.hosts, lab.queue, lambda: lab.reserve(count=1)):
@@ -276,7 +276,7 @@ def test_a_pooler_that_changes_connections_is_not_taken_for_damage(shared: str) 
             assert "pool_mode = session" in str(refused.value.hint)
 
 
-def test_what_several_hosts_of_a_url_say_is_said_once(cli: Cli) -> None:
+def test_errors_of_several_hosts_in_a_url_are_each_reported_once(cli: Cli) -> None:
     done = cli("list", "-i", "postgresql://lab@127.0.0.1:1,127.0.0.1:2/lab")
     assert done.status == 11
     assert done.stderr.count("Connection refused") == 2, done.stderr

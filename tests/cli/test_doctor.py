@@ -28,7 +28,9 @@ LET_GO = (
 )
 
 
-def test_a_healthy_inventory_is_0_and_said_on_stderr_and_nothing_is_written(cli: Cli, fleet: str, lab: Path) -> None:
+def test_a_healthy_inventory_is_status_0_with_a_line_on_stderr_and_nothing_is_written(
+    cli: Cli, fleet: str, lab: Path
+) -> None:
     before = files(lab.parent)
     for fix in ([], ["--fix"]):
         done = cli("doctor", *fix)
@@ -49,7 +51,7 @@ def test_a_healthy_inventory_is_0_and_said_on_stderr_and_nothing_is_written(cli:
     assert files(lab.parent) == before
 
 
-def test_an_inventory_with_warnings_only_is_0(cli: Cli, lab: Path) -> None:
+def test_an_inventory_with_only_warnings_is_status_0(cli: Cli, lab: Path) -> None:
     lab.write_text(lab.read_text().replace('address = "10.0.0.12"', 'mac = "bc:55:85:92:de:01"'))
     cli("list")
     done = cli("doctor", "-o", "csv", "--fields", "severity,host,message")
@@ -60,7 +62,7 @@ def test_an_inventory_with_warnings_only_is_0(cli: Cli, lab: Path) -> None:
     )
 
 
-def test_a_broken_inventory_is_10_with_an_error_on_stderr_and_rows_on_stdout(cli: Cli, broken: Path) -> None:
+def test_a_broken_inventory_is_status_10_with_an_error_on_stderr_and_rows_on_stdout(cli: Cli, broken: Path) -> None:
     before = files(broken.parent)
     done = cli("doctor")
     assert (done.status, done.stderr) == (
@@ -110,7 +112,7 @@ def test_doctor_exits_with_10_when_something_is_still_broken_after_a_fix(cli: Cl
     assert error["details"] == {"broken": 1, "fixable": 0}
 
 
-def test_each_format_has_its_findings(cli: Cli, broken: Path) -> None:
+def test_each_format_shows_the_findings(cli: Cli, broken: Path) -> None:
     assert cli("doctor", "-o", "name").stdout == "node01\nnode02\n"
     assert [json.loads(line)["host"] for line in cli("doctor", "-o", "jsonl").stdout.splitlines()] == [
         "node01",
@@ -156,7 +158,7 @@ def test_an_inventory_that_no_other_command_opens_is_a_finding(fix: list[str], c
     assert (done.status, done.stdout) == (10, "kind\ndeclaration\ndamage\n")
 
 
-def test_a_missing_inventory_is_11_and_a_state_file_is_named_as_such(cli: Cli, fleet: str) -> None:
+def test_a_missing_inventory_is_status_11_and_a_state_file_is_status_2(cli: Cli, fleet: str) -> None:
     done = cli("doctor", "-i", "nowhere.db")
     assert (done.status, done.stdout) == (11, "")
     assert done.stderr.startswith("bmhctl: there is no inventory at")

@@ -16,7 +16,7 @@ def ended(prologue: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[s
     )
 
 
-def test_the_status_and_all_that_was_written_arrive(tmp_path: Path) -> None:
+def test_the_exit_status_and_all_output_arrive(tmp_path: Path) -> None:
     done = ended("", "-i", "lab.db", "init", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "next: bmhctl -i lab.db add node01\n")
     assert done.stdout.startswith("created ")
@@ -26,12 +26,12 @@ def test_the_status_and_all_that_was_written_arrive(tmp_path: Path) -> None:
     assert done.stderr.endswith(" init\n")
 
 
-def test_who_asked_to_be_called_at_the_end_is_called(tmp_path: Path) -> None:
+def test_atexit_functions_are_called(tmp_path: Path) -> None:
     done = ended("atexit.register(print, 'goodbye')", "--version", cwd=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["goodbye"])
 
 
-def test_a_thread_that_works_is_waited_for(tmp_path: Path) -> None:
+def test_the_process_waits_for_a_thread_that_still_works(tmp_path: Path) -> None:
     prologue = """
 ended = threading.Event()
 atexit.register(ended.set)
@@ -44,7 +44,7 @@ threading.Thread(target=work).start()
     assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["worked"])
 
 
-def test_who_looks_on_from_inside_sees_the_ordinary_end(tmp_path: Path) -> None:
+def test_a_profiled_process_destroys_its_objects_at_the_end(tmp_path: Path) -> None:
     prologue = """
 sys.setprofile(lambda *_: None)
 class Witness:

@@ -15,7 +15,7 @@ HOW = "hint: create one: bmhctl -i bmh.toml init, or name one with -i or $BMHCTL
 NAMES = Run(0, "node01\nnode02\nnode03\n", "")
 
 
-def test_without_an_inventory_it_says_how_to_make_one(cli: Cli) -> None:
+def test_a_missing_inventory_is_reported_with_the_command_that_makes_one(cli: Cli) -> None:
     assert cli("list") == Run(2, "", NONE + HOW)
 
 
@@ -39,7 +39,7 @@ def test_two_inventories_in_one_folder_are_both_named(cli: Cli, lab: Path) -> No
     assert cli("list", "-i", "bmh.toml", "-o", "name") == NAMES
 
 
-def test_in_ci_none_is_searched_for(cli: Cli, lab: Path) -> None:
+def test_no_inventory_is_searched_for_in_ci(cli: Cli, lab: Path) -> None:
     assert cli("list", CI="true") == Run(
         2,
         "",
@@ -50,7 +50,7 @@ def test_in_ci_none_is_searched_for(cli: Cli, lab: Path) -> None:
     assert cli("list", "-o", "name", CI="true", BMHCTL_INVENTORY="bmh.toml") == NAMES
 
 
-def test_a_file_that_every_user_may_write_is_ignored_and_that_is_said(cli: Cli, lab: Path) -> None:
+def test_a_file_that_every_user_may_write_is_ignored_with_a_note(cli: Cli, lab: Path) -> None:
     lab.chmod(0o666)
     ignored = f"ignored {lab}: every user may write {lab}; name it with -i to use it\n"
     assert cli("list") == Run(2, "", ignored + NONE + HOW)
@@ -74,7 +74,7 @@ def test_a_file_of_another_user_is_ignored(cli: Cli, lab: Path) -> None:
     assert done.stderr.startswith(f"ignored {lab}: {lab} belongs to another user;")
 
 
-def test_the_variable_names_an_inventory_and_the_option_wins_over_it(cli: Cli, lab: Path) -> None:
+def test_the_option_for_the_inventory_wins_over_the_environment_variable(cli: Cli, lab: Path) -> None:
     nowhere = lab.parent / "nowhere.db"
     missing = f"bmhctl: there is no inventory at {nowhere}\nhint: create one: bmhctl -i {nowhere} init\n"
     assert cli("list", BMHCTL_INVENTORY="nowhere.db") == Run(11, "", missing)
@@ -83,7 +83,7 @@ def test_the_variable_names_an_inventory_and_the_option_wins_over_it(cli: Cli, l
 
 
 @pytest.mark.parametrize("name", ["hosts.txt", "hosts", "."])
-def test_a_name_that_is_not_an_inventorys_is_refused(name: str, cli: Cli) -> None:
+def test_a_file_name_without_an_inventory_suffix_is_refused(name: str, cli: Cli) -> None:
     assert cli("-i", name, "list") == Run(
         2,
         "",
@@ -92,7 +92,7 @@ def test_a_name_that_is_not_an_inventorys_is_refused(name: str, cli: Cli) -> Non
     )
 
 
-def test_who_acts_is_the_option_then_the_variable_then_the_user(
+def test_the_actor_is_the_option_else_the_variable_else_the_user(
     cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("cordon", "node01", "--as", "carol", BMHCTL_ACTOR="dave")
@@ -108,6 +108,6 @@ def test_who_acts_is_the_option_then_the_variable_then_the_user(
     assert host
 
 
-def test_errors_about_finding_are_json_when_asked(cli: Cli) -> None:
+def test_errors_about_finding_an_inventory_are_json_with_json_output(cli: Cli) -> None:
     assert error_of(cli("list", "-o", "json"))["code"] == "usage"
     assert error_of(cli("-i", "nowhere.toml", "-o", "json", "list"))["code"] == "unreachable"

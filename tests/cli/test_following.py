@@ -55,7 +55,9 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_an_event_is_shown_soon_and_a_signal_ends_it_quietly(lab: Lab, started: list[subprocess.Popen[str]]) -> None:
+def test_a_new_event_is_shown_soon_and_a_signal_ends_the_follower_quietly(
+    lab: Lab, started: list[subprocess.Popen[str]]
+) -> None:
     add(lab, "node1")
     follower = follow(lab, started, "-o", "jsonl")
     assert json.loads(line(follower))["host"] == "node1"
@@ -70,7 +72,7 @@ def test_an_event_is_shown_soon_and_a_signal_ends_it_quietly(lab: Lab, started: 
     assert follower.returncode == 130
 
 
-def test_a_closed_pipe_ends_it_at_once(lab: Lab, started: list[subprocess.Popen[str]]) -> None:
+def test_a_closed_pipe_ends_the_follower_at_once(lab: Lab, started: list[subprocess.Popen[str]]) -> None:
     add(lab, "node1")
     follower = follow(lab, started)
     assert line(follower).startswith("AT ")
@@ -82,7 +84,9 @@ def test_a_closed_pipe_ends_it_at_once(lab: Lab, started: list[subprocess.Popen[
     assert follower.stderr.read() == ""
 
 
-def test_each_format_goes_on_where_it_began(lab: Lab, started: list[subprocess.Popen[str]]) -> None:
+def test_each_format_prints_its_heading_once_and_then_only_events(
+    lab: Lab, started: list[subprocess.Popen[str]]
+) -> None:
     add(lab, "node1")
     shown = {output: follow(lab, started, "-o", output) for output in ("plain", "csv", "jsonl", "cloudevents", "table")}
     first = {output: [line(each)] for output, each in shown.items()}
@@ -99,7 +103,7 @@ def test_each_format_goes_on_where_it_began(lab: Lab, started: list[subprocess.P
     assert all("enter" in each and "\x1b" not in each for each in first["table"])
 
 
-def test_what_would_never_end_is_refused(bmhctl: Bmhctl, lab: Lab) -> None:
+def test_follow_is_refused_with_a_document_or_an_end(bmhctl: Bmhctl, lab: Lab) -> None:
     combined = "can't be combined with --until or --newest-first"
     for args, why in ((["-o", "json"], "never end"), (["--newest-first"], combined), (["--until", "1h"], combined)):
         done = bmhctl("-i", lab.location, "history", "--follow", *args)
@@ -107,7 +111,7 @@ def test_what_would_never_end_is_refused(bmhctl: Bmhctl, lab: Lab) -> None:
         assert why in done.stderr
 
 
-def test_the_hosts_of_an_empty_inventory_are_awaited(lab: Lab, started: list[subprocess.Popen[str]]) -> None:
+def test_an_empty_inventory_can_be_followed(lab: Lab, started: list[subprocess.Popen[str]]) -> None:
     follower = follow(lab, started, "--fields", "id,host", "-o", "jsonl")
     add(lab, "node1")
     assert json.loads(line(follower)) == {"id": 1, "host": "node1"}

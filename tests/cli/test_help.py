@@ -13,7 +13,7 @@ from tests.cli.conftest import Cli, Terminal, error_of
 NAMES = [name for group in COMMANDS.values() for name in group]
 
 
-def test_without_a_name_it_lists_every_page_with_its_title(cli: Cli) -> None:
+def test_help_without_a_name_lists_every_page_with_its_title(cli: Cli) -> None:
     done = cli("help")
     assert (done.status, done.stderr) == (0, "")
     listed = dict(re.findall(r"(?m)^  (\w+) +(.+)$", done.stdout))
@@ -27,7 +27,7 @@ def test_the_names_of_the_pages_are_listed_for_scripts(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", TOPICS)
-def test_a_page_in_a_pipe_is_its_text_with_links_that_a_terminal_can_follow(name: str, cli: Cli) -> None:
+def test_a_page_in_a_pipe_is_plain_text_with_full_links(name: str, cli: Cli) -> None:
     done = cli("help", name)
     assert (done.status, done.stderr) == (0, "")
     assert done.stdout == page(name)
@@ -37,7 +37,7 @@ def test_a_page_in_a_pipe_is_its_text_with_links_that_a_terminal_can_follow(name
         assert other in (*TOPICS, "COMMAND")
 
 
-def test_a_page_on_a_terminal_is_laid_out_in_its_width(terminal: Terminal) -> None:
+def test_a_page_on_a_terminal_is_wrapped_to_its_width(terminal: Terminal) -> None:
     screen = terminal("help", "output", width=70)
     assert screen.status == 0
     plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in screen.lines]
@@ -47,7 +47,7 @@ def test_a_page_on_a_terminal_is_laid_out_in_its_width(terminal: Terminal) -> No
     assert any(re.match(r" *11 +unreachable +the inventory", line) for line in plain)
 
 
-def test_no_colour_is_written_where_none_is_asked_for(terminal: Terminal) -> None:
+def test_no_colour_is_written_where_none_is_requested(terminal: Terminal) -> None:
     assert "\x1b" not in terminal("help", "ci", NO_COLOR="1").text
 
 
@@ -94,7 +94,7 @@ def test_the_root_help_and_the_welcome_name_the_manual(cli: Cli) -> None:
     assert "The manual: bmhctl help." in cli().stdout
 
 
-def test_the_largest_count_is_not_in_the_help_but_in_the_refusal_of_a_larger_one(cli: Cli) -> None:
+def test_only_the_refusal_of_a_too_large_count_names_the_largest_one(cli: Cli) -> None:
     assert "1000000000" not in cli("reserve", "--help").stdout
     refused = cli("-i", "lab.db", "reserve", "-n", "1000000001")
     assert (refused.status, refused.stderr.splitlines()[0]) == (

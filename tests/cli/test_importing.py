@@ -42,7 +42,7 @@ def every_state(cli: Cli) -> None:
 
 @pytest.mark.parametrize("command", ["export", "list"])
 @pytest.mark.parametrize("output", ["json", "jsonl"])
-def test_what_was_written_as_json_comes_back_with_its_states(cli: Cli, fleet: str, command: str, output: str) -> None:
+def test_a_json_export_is_imported_with_its_states(cli: Cli, fleet: str, command: str, output: str) -> None:
     written = cli("-i", fleet, command, "-o", output).stdout
     cli("-i", "other.db", "init")
     done = bring(cli, "other.db", written)
@@ -82,7 +82,7 @@ def test_an_import_says_how_many_bookings_of_a_json_export_it_skips(cli: Cli, fl
     assert bring(cli, "other.db", damaged).stderr == note
 
 
-def test_one_host_as_show_writes_it_comes_back(cli: Cli, fleet: str) -> None:
+def test_the_json_of_show_can_be_imported(cli: Cli, fleet: str) -> None:
     written = cli("-i", fleet, "show", "n4.lab.example", "-o", "json").stdout
     cli("-i", "other.db", "init")
     assert bring(cli, "other.db", written).status == 0
@@ -107,7 +107,7 @@ def test_one_host_as_show_writes_it_comes_back(cli: Cli, fleet: str) -> None:
         ({"dirty": ...}, "hosts[2]: dirty is missing"),
     ],
 )
-def test_a_changed_export_is_refused_with_its_field_and_nothing_is_taken(
+def test_an_export_with_an_invalid_field_is_refused_by_the_name_of_the_field(
     cli: Cli, fleet: str, change: dict[str, object], said: str
 ) -> None:
     written = json.loads(cli("-i", fleet, "export", "-o", "json").stdout)
@@ -139,7 +139,7 @@ def test_an_export_of_a_later_version_is_refused(cli: Cli, fleet: str) -> None:
     )
 
 
-def test_an_unknown_placeholder_of_name_is_a_usage_error(cli: Cli, fleet: str) -> None:
+def test_an_unknown_placeholder_in_the_name_option_is_a_usage_error(cli: Cli, fleet: str) -> None:
     done = bring(cli, fleet, "", "--name", "{nmae}")
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr == (
@@ -147,7 +147,7 @@ def test_an_unknown_placeholder_of_name_is_a_usage_error(cli: Cli, fleet: str) -
     )
 
 
-def test_a_policy_alone_is_taken_only_when_asked_for(cli: Cli, fleet: str) -> None:
+def test_a_file_with_only_a_policy_is_imported_only_with_the_policy_option(cli: Cli, fleet: str) -> None:
     policy = '[defaults]\nttl = "1h"\n'
     done = bring(cli, fleet, policy)
     assert (done.status, done.stdout) == (10, "")
@@ -159,13 +159,13 @@ def test_a_policy_alone_is_taken_only_when_asked_for(cli: Cli, fleet: str) -> No
 
 
 @pytest.mark.parametrize("output", ["known-hosts", "dnsmasq"])
-def test_an_export_that_is_empty_says_so_beside_it(output: str, cli: Cli, lab: Path) -> None:
+def test_an_empty_export_is_reported_on_stderr(output: str, cli: Cli, lab: Path) -> None:
     done = cli("export", "node03", "-o", output)
     assert (done.status, done.stdout) == (0, "")
     assert done.stderr == f"no host has what {output} needs: see bmhctl help formats\n"
 
 
-def test_an_export_as_a_calendar_is_answered_with_the_commands_that_have_one(cli: Cli, lab: Path) -> None:
+def test_export_as_a_calendar_gets_the_commands_that_have_one_as_a_hint(cli: Cli, lab: Path) -> None:
     assert cli("export", "-o", "ics") == Run(
         2, "", "bmhctl: can't export as ics\nhint: leases: bmhctl timeline -o ics; bookings: bmhctl bookings -o ics\n"
     )

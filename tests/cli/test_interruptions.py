@@ -80,7 +80,7 @@ def test_a_full_disk_is_an_error_with_its_status(args: list[str], lab: Path) -> 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("output", ["plain", "json", "name"])
-def test_a_reserve_that_cannot_say_what_it_took_gives_it_back(output: str, cli: Cli, lab: Path) -> None:
+def test_a_reserve_that_cannot_print_its_answer_gives_the_hosts_back(output: str, cli: Cli, lab: Path) -> None:
     cli("ready", "node01", "node02")
     with full() as file:
         status, said = run_into(file, "reserve", "-n", "2", "-o", output, cwd=lab.parent)
@@ -99,7 +99,7 @@ def test_a_reserve_that_cannot_say_what_it_took_gives_it_back(output: str, cli: 
     )
 
 
-def test_with_a_closed_stdout_nothing_is_done(cli: Cli, lab: Path) -> None:
+def test_reserve_with_a_closed_stdout_is_refused_and_reserves_nothing(cli: Cli, lab: Path) -> None:
     cli("ready", "node01")
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *BMHCTL, "reserve", "node01"],
@@ -125,7 +125,7 @@ def test_a_command_needs_neither_stdin_nor_stderr(closed: str, lab: Path) -> Non
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
-def test_a_stderr_that_is_full_changes_no_status(lab: Path) -> None:
+def test_a_full_stderr_does_not_change_the_exit_status(lab: Path) -> None:
     with full() as file:
         assert run_into(subprocess.DEVNULL, "show", "nowhere", cwd=lab.parent, stderr=file.fileno())[0] == 3
 
@@ -161,7 +161,7 @@ def is_untouched(cli: Cli) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_during_a_check_ends_the_check_and_leaves_no_trace(
+def test_a_signal_during_a_check_ends_the_check_and_changes_nothing(
     number: signal.Signals, cli: Cli, slow: Path
 ) -> None:
     command = subprocess.Popen(
@@ -181,7 +181,7 @@ def test_a_signal_during_a_check_ends_the_check_and_leaves_no_trace(
     assert is_untouched(cli)
 
 
-def test_ctrl_c_on_a_terminal_does_the_same(cli: Cli, slow: Path) -> None:
+def test_ctrl_c_during_a_check_ends_the_check_and_changes_nothing(cli: Cli, slow: Path) -> None:
     child = spawn("ready", "node01", cwd=slow.parent)
     pids = wait_for_step(slow)
     child.sendintr()
@@ -192,7 +192,7 @@ def test_ctrl_c_on_a_terminal_does_the_same(cli: Cli, slow: Path) -> None:
     assert is_untouched(cli)
 
 
-def test_a_runner_that_is_killed_leaves_its_claim_to_the_step(cli: Cli, slow: Path) -> None:
+def test_the_claim_of_a_killed_bmhctl_lasts_until_its_step_ends(cli: Cli, slow: Path) -> None:
     command = subprocess.Popen([*BMHCTL, "ready", "node01"], cwd=slow.parent, env=environment())
     pids = wait_for_step(slow)
     command.kill()

@@ -107,7 +107,7 @@ def answered(answer: str, *args: str, cwd: Path, **env: str) -> tuple[str, int]:
     return (asked + rest).replace("\r\n", "\n"), child.exitstatus
 
 
-def test_a_person_is_asked_before_many_hosts_change_that_were_not_named(cli: Cli, dozen: Path) -> None:
+def test_a_person_is_asked_before_many_unnamed_hosts_change(cli: Cli, dozen: Path) -> None:
     text, status = answered("n\n", "set", "*", "--label", "rack=r9", cwd=dozen)
     assert text.startswith(
         "set changes 12 hosts: node[01-12]\nbmhctl undo takes this back\n--yes leaves out this question\n"
@@ -135,7 +135,7 @@ def test_a_person_is_asked_about_each_holder_that_force_overrides(cli: Cli, doze
 
 
 @pytest.mark.slow
-def test_a_person_is_asked_before_many_are_resumed_or_imported_and_a_holder_loses_a_reservation(
+def test_a_person_is_asked_before_a_large_resume_or_import_and_before_a_reservation_is_taken_away(
     cli: Cli, dozen: Path
 ) -> None:
     assert cli("maintain", "*", "--reason", "power").status == 0
@@ -168,7 +168,7 @@ def test_a_person_is_asked_before_many_are_resumed_or_imported_and_a_holder_lose
         ("cordon -l rack=r1", {}),
     ],
 )
-def test_no_question_is_asked_where_hosts_are_named_or_few_or_no_person_answers(
+def test_no_question_is_asked_for_named_or_few_hosts_or_without_a_terminal(
     line: str, env: dict[str, str], dozen: Path
 ) -> None:
     child = spawn(*line.split(), cwd=dozen, **env)
@@ -178,7 +178,7 @@ def test_no_question_is_asked_where_hosts_are_named_or_few_or_no_person_answers(
     assert "go on?" not in text
 
 
-def test_a_yes_is_for_the_hosts_that_were_asked_about(cli: Cli, dozen: Path) -> None:
+def test_the_answer_yes_covers_only_the_hosts_that_were_counted_in_the_question(cli: Cli, dozen: Path) -> None:
     child = spawn("cordon", "-l", "rack", cwd=dozen)
     child.expect_exact("go on? [y/N] ")
     assert cli("add", "node13", "--label", "rack=r1").status == 0
@@ -189,7 +189,7 @@ def test_a_yes_is_for_the_hosts_that_were_asked_about(cli: Cli, dozen: Path) -> 
     assert cli("list", "node13", "--fields", "flags", "-o", "json").stdout.count("cordoned") == 0
 
 
-def test_ctrl_c_shows_what_was_done_as_usual_and_how_many_hosts_are_left(cli: Cli, tmp_path: Path) -> None:
+def test_ctrl_c_shows_what_was_done_and_how_many_hosts_are_left(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bmh.toml").write_text(
         '[checks.up]\ncommand = ["sh", "-c", "case $0 in n3 | n4) sleep 60 ;; n2) exit 3 ;; esac", "{name}"]\n'
     )
@@ -207,7 +207,7 @@ def test_ctrl_c_shows_what_was_done_as_usual_and_how_many_hosts_are_left(cli: Cl
     assert text.endswith("interrupted: ready was not finished on 2 of 4 hosts\n")
 
 
-def test_one_host_is_the_default_where_a_selector_chooses_as_help_says(cli: Cli, dozen: Path) -> None:
+def test_a_selector_without_a_count_takes_one_host_as_the_help_says(cli: Cli, dozen: Path) -> None:
     for command in ("reserve", "run"):
         assert "[default: 1 with -l]" in " ".join(cli(command, "--help").stdout.split())
     assert cli("run", "--", "true").status == 125

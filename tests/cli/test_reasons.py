@@ -38,7 +38,7 @@ REASONS = {
 }
 
 
-def test_a_listing_has_the_reason_why_each_host_is_not_free(cli: Cli, troubled: Path) -> None:
+def test_list_shows_why_each_host_is_not_free(cli: Cli, troubled: Path) -> None:
     listed = json_of(cli("list", "-o", "json"))["hosts"]
     assert {host["name"]: host["reason"] for host in listed} == REASONS
     assert {name: json_of(cli("show", name, "-o", "json"))["host"]["reason"] for name in REASONS} == REASONS
@@ -49,7 +49,7 @@ def test_a_listing_has_the_reason_why_each_host_is_not_free(cli: Cli, troubled: 
             assert why in next(line for line in cli("list").stdout.splitlines() if line.startswith(name))
 
 
-def test_a_reason_goes_when_what_failed_succeeds_and_stays_through_other_events(
+def test_the_reason_of_a_failure_stays_until_the_failed_command_succeeds(
     cli: Cli, troubled: Path, tmp_path: Path
 ) -> None:
     assert cli("set", "down1", "--note", "looked at").status == 0
@@ -62,7 +62,7 @@ def test_a_reason_goes_when_what_failed_succeeds_and_stays_through_other_events(
     assert json_of(cli("show", "down1", "-o", "json"))["host"]["reason"] is None
 
 
-def test_status_has_every_reason_with_the_hosts_that_share_it(cli: Cli, terminal: Terminal, troubled: Path) -> None:
+def test_status_groups_hosts_by_the_reason_they_share(cli: Cli, terminal: Terminal, troubled: Path) -> None:
     found = json_of(cli("status", "-o", "json"))["obstacles"]
     assert [(each["kind"], each["reason"], each["hosts"]) for each in found] == [
         ("fault", "dead fan", ["loud1"]),
@@ -85,13 +85,13 @@ def test_status_has_every_reason_with_the_hosts_that_share_it(cli: Cli, terminal
         ("spare2", None),
     ],
 )
-def test_why_says_what_to_repair_before_what_just_failed_is_tried_again(
+def test_why_names_the_repair_before_the_command_to_retry(
     name: str, first: str | None, cli: Cli, troubled: Path
 ) -> None:
     assert json_of(cli("why", name, "-o", "json"))["first"] == first
 
 
-def test_free_is_one_word_for_status_and_for_list(cli: Cli, troubled: Path) -> None:
+def test_free_means_the_same_in_status_and_in_list(cli: Cli, troubled: Path) -> None:
     assert json_of(cli("status", "-o", "json"))["free"] == 1
     assert "● 2 available (1 free)" in cli("status").stdout
     assert cli("list", "--state", "free", "-o", "name").stdout == "spare2\n"
@@ -100,9 +100,7 @@ def test_free_is_one_word_for_status_and_for_list(cli: Cli, troubled: Path) -> N
     assert cli("list", "--state", "free", "--state", "initial").status == 2
 
 
-def test_headers_are_the_names_of_fields_on_a_terminal_and_in_a_pipe(
-    cli: Cli, terminal: Terminal, troubled: Path
-) -> None:
+def test_column_headers_are_the_names_of_the_fields(cli: Cli, terminal: Terminal, troubled: Path) -> None:
     assert cli("reserve", "spare2", "--for", "demo").status == 0
     for command in ("list", "reservations"):
         known = [*json_of(cli(command, "-o", "json"))["hosts" if command == "list" else command][0]]
@@ -111,7 +109,9 @@ def test_headers_are_the_names_of_fields_on_a_terminal_and_in_a_pipe(
         assert {head.lower() for head in shown} <= {head.lower() for head in piped} <= set(known)
 
 
-def test_a_narrow_terminal_names_the_columns_that_it_leaves_out(cli: Cli, terminal: Terminal, troubled: Path) -> None:
+def test_a_note_names_the_columns_that_a_narrow_terminal_leaves_out(
+    cli: Cli, terminal: Terminal, troubled: Path
+) -> None:
     assert cli("set", "spare2", "--address", "10.0.0.1", "--label", "rack=r1", "--note", "left").status == 0
     narrow = terminal("list", width=60, NO_COLOR="1").text
     assert narrow.splitlines()[-1].startswith("left out: ")
@@ -131,7 +131,7 @@ def test_an_ended_reservation_still_names_the_hosts_that_it_had(cli: Cli, termin
     assert "dirty1 loud1" in terminal("reservations", "--ended", width=160, NO_COLOR="1").text
 
 
-def test_the_holder_of_a_removed_host_is_told_who_removed_it_and_why(cli: Cli, troubled: Path) -> None:
+def test_the_holder_of_a_removed_host_learns_who_removed_it_and_why(cli: Cli, troubled: Path) -> None:
     token = json_of(cli("reserve", "spare2", "-o", "json"))["reservation"]["id"]
     assert cli("remove", "spare2", "--force", "--reason", "scrapped", "--as", "eve").status == 0
     told = cli("extend", "-R", token)

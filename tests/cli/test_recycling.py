@@ -66,7 +66,7 @@ def use(cli: Cli, count: int) -> None:
     assert cli("taint", "node*").status in (0, 4, 12)
 
 
-def test_200_hosts_with_a_one_second_check_are_ready_in_a_small_multiple_of_the_ideal_time(
+def test_200_hosts_are_checked_in_parallel(
     fleet: Callable[[int, str], None], start: Start, cli: Cli, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fleet(200, '[checks.slow]\ncommand = ["sleep", "1"]\n')
@@ -102,7 +102,7 @@ selector = "redfish"
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
-def test_a_signal_during_many_steps_ends_all_of_them_and_keeps_what_is_done(
+def test_a_signal_during_many_steps_ends_them_and_keeps_finished_results(
     number: signal.Signals, times: int, tmp_path: Path, start: Start, cli: Cli, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with filtered() as dead, silence() as silent:
@@ -152,7 +152,7 @@ def wiped(folder: Path) -> list[int]:
     return [len(path.read_text().split()) for path in sorted(folder.glob("wiped-*"))]
 
 
-def test_two_recyclers_at_once_run_no_step_twice_for_one_taint(
+def test_two_recyclers_at_the_same_time_clean_each_host_once(
     fleet: Callable[[int, str], None], tmp_path: Path, start: Start, cli: Cli
 ) -> None:
     fleet(12, MARKED)
@@ -175,7 +175,7 @@ def test_two_recyclers_at_once_run_no_step_twice_for_one_taint(
     assert [err for _, err in outputs] == ["", ""]
 
 
-def test_a_recycler_killed_in_a_step_leaves_the_host_tainted_and_another_one_finishes_it(
+def test_a_host_whose_recycler_is_killed_stays_tainted_until_another_recycler_cleans_it(
     fleet: Callable[[int, str], None], tmp_path: Path, start: Start, cli: Cli
 ) -> None:
     wipe = "echo $$ > pid.new; mv pid.new pid-$(ls | grep -c ^pid-); read go < fifo"
@@ -213,7 +213,7 @@ def test_a_watch_needs_no_interval(fleet: Callable[[int, str], None], start: Sta
     assert (watch.communicate(timeout=10)[1], watch.returncode) == ("", 130)
 
 
-def test_a_watch_goes_on_over_a_file_that_is_broken_for_a_while_and_reports_it_once(
+def test_a_watch_survives_a_file_that_is_broken_for_a_while_and_reports_it_once(
     fleet: Callable[[int, str], None], tmp_path: Path, start: Start, cli: Cli
 ) -> None:
     fleet(1, "")
@@ -247,7 +247,7 @@ def test_a_watch_of_a_file_that_is_broken_at_the_beginning_ends_at_once(
     assert cli("recycle", "--watch").status == 10
 
 
-def test_a_watch_needs_time_between_two_looks(fleet: Callable[[int, str], None], cli: Cli) -> None:
+def test_a_watch_interval_that_is_too_short_is_refused(fleet: Callable[[int, str], None], cli: Cli) -> None:
     fleet(1, "")
     done = cli("recycle", "--watch", "0s")
     assert (done.status, done.stdout) == (2, "")
@@ -300,7 +300,9 @@ retries = 2
 
 
 @pytest.mark.parametrize("args", [["power", "node001", "status"], ["inspect", "node001"]])
-def test_what_bmcs_are_asked_has_a_time_limit(args: list[str], fleet: Callable[[int, str], None], cli: Cli) -> None:
+def test_commands_that_contact_bmcs_obey_their_timeout(
+    args: list[str], fleet: Callable[[int, str], None], cli: Cli
+) -> None:
     fleet(1, "")
     assert cli(*args, "--timeout", "0s").status == 2
     with socket.create_server(("127.0.0.1", 0)) as server:

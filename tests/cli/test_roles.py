@@ -131,12 +131,12 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def test_the_whole_table_of_commands_is_gone_through() -> None:
+def test_the_tests_of_roles_cover_every_command() -> None:
     assert {*TURNS} == {name for group in COMMANDS.values() for name in group}
 
 
 @pytest.mark.parametrize("role", ROLES[:3])
-def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
+def test_each_role_can_run_its_own_commands_only(
     role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: dict[object, object] = {hardware: {"cpus": 64}}
@@ -163,7 +163,7 @@ def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
             assert cli("reap", "-i", fleet.url).status == 0  # else all that follows would begin with it
 
 
-def test_a_whole_cycle_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> None:
+def test_a_runner_can_do_all_that_a_ci_job_needs(fleet: Fleet, cli: Cli) -> None:
     name = fleet.available()
     mine = fleet.url_of(RUNNER)
     held = json_of(cli("reserve", name, "--ttl", "1h", "-o", "json", BMHCTL_INVENTORY=mine))["reservation"]["id"]
@@ -179,7 +179,7 @@ def test_a_whole_cycle_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> N
 
 
 @pytest.mark.parametrize("role", [VIEWER, RUNNER])
-def test_who_may_move_hosts_may_repair_what_is_wrong_with_them(role: str, fleet: Fleet, cli: Cli) -> None:
+def test_roles_that_may_change_hosts_may_repair_them_with_the_doctor(role: str, fleet: Fleet, cli: Cli) -> None:
     fleet.tainted()
     fleet.sql("UPDATE hosts SET last_event = 0")
     before = fleet.rows()
@@ -193,7 +193,7 @@ def test_who_may_move_hosts_may_repair_what_is_wrong_with_them(role: str, fleet:
     assert "geheim" not in done.stdout + done.stderr
 
 
-def test_indexes_are_the_owners_to_repair(fleet: Fleet, cli: Cli) -> None:
+def test_only_the_owner_can_repair_indexes(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{fleet.schema}.hosts_mac'::regclass")
     assert cli("doctor", BMHCTL_INVENTORY=fleet.url_of(OPERATOR)).status == 10
     done = cli("doctor", "--fix", BMHCTL_INVENTORY=fleet.url_of(OPERATOR))
@@ -202,7 +202,7 @@ def test_indexes_are_the_owners_to_repair(fleet: Fleet, cli: Cli) -> None:
     assert cli("doctor", "--fix", "-i", fleet.url).status == 0
 
 
-def test_a_refusal_is_one_object_in_json(fleet: Fleet, cli: Cli) -> None:
+def test_in_json_mode_a_refusal_is_one_object(fleet: Fleet, cli: Cli) -> None:
     error = error_of(cli("add", "node99", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(RUNNER)))
     assert error["code"] == "unreachable"
     assert error["message"].endswith(
@@ -211,7 +211,7 @@ def test_a_refusal_is_one_object_in_json(fleet: Fleet, cli: Cli) -> None:
     assert "an operator may; bmhctl policy grants prints the SQL, to run again after each update" in error["hint"]
 
 
-def test_no_role_may_alter_the_schema_or_rewrite_what_was(fleet: Fleet) -> None:
+def test_no_role_may_alter_the_schema_or_the_history(fleet: Fleet) -> None:
     fleet.tainted()
     for role in ROLES[:3]:
         assert [statement for statement in FORBIDDEN if fleet.may(role, statement)] == []
@@ -223,7 +223,7 @@ def test_a_runner_may_not_change_hosts_or_policy_by_plain_sql_either(fleet: Flee
     assert [statement for statement in OPERATORS if not fleet.may(OPERATOR, statement)] == []
 
 
-def test_a_viewer_may_write_no_table_and_read_each(fleet: Fleet) -> None:
+def test_a_viewer_may_read_every_table_and_write_none(fleet: Fleet) -> None:
     tables = f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = '{fleet.schema}'::regnamespace"
     assert {str(name) for (name,) in fleet.sql(tables)} == {*roles.tables()}
     assert fleet.sql(f"{tables} AND NOT has_table_privilege(oid, 'SELECT')", VIEWER) == []
@@ -231,7 +231,7 @@ def test_a_viewer_may_write_no_table_and_read_each(fleet: Fleet) -> None:
     assert fleet.sql(f"{tables} AND ({columns} OR {whole})", VIEWER) == []
 
 
-def test_running_the_sql_again_takes_back_what_was_granted_by_hand(fleet: Fleet, cli: Cli) -> None:
+def test_running_the_sql_of_the_roles_again_revokes_rights_that_were_granted_by_hand(fleet: Fleet, cli: Cli) -> None:
     group = f"{fleet.prefix}_{RUNNER}"
     fleet.sql(
         f"GRANT DELETE ON events TO {group}; GRANT UPDATE (name) ON hosts TO {group};"
@@ -246,7 +246,7 @@ def test_running_the_sql_again_takes_back_what_was_granted_by_hand(fleet: Fleet,
     assert cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER)).status == 0
 
 
-def test_a_runner_that_lacks_a_right_of_a_runner_learns_which(fleet: Fleet, cli: Cli) -> None:
+def test_the_error_names_the_right_that_a_runner_lacks(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f'REVOKE UPDATE ON "{fleet.schema}".hosts FROM {fleet.prefix}_{RUNNER}')
     fleet.sql(f'REVOKE USAGE ON "{fleet.schema}".events_id_seq FROM {fleet.prefix}_{RUNNER}')
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
@@ -255,7 +255,7 @@ def test_a_runner_that_lacks_a_right_of_a_runner_learns_which(fleet: Fleet, cli:
     assert f"the role {fleet.login(RUNNER)} may not change anything: {lacks}\n" in done.stderr
 
 
-def test_a_user_without_a_role_learns_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
+def test_a_user_without_a_role_is_told_to_ask_the_owner(fleet: Fleet, cli: Cli) -> None:
     [[owner]] = fleet.sql("SELECT current_user")
     fleet.sql(f"REVOKE {fleet.prefix}_{VIEWER} FROM {fleet.login(VIEWER)}")
     done = cli("list", BMHCTL_INVENTORY=fleet.url_of(VIEWER))
@@ -271,9 +271,7 @@ def test_a_user_without_a_role_learns_whom_to_ask(fleet: Fleet, cli: Cli) -> Non
         ("REVOKE {group} FROM {login}", "GRANT {group} TO {login}"),
     ],
 )
-def test_a_right_that_is_revoked_for_a_while_is_no_inventory_that_was_dropped(
-    revoke: str, grant: str, fleet: Fleet
-) -> None:
+def test_an_inventory_without_a_revoked_right_is_not_reported_as_dropped(revoke: str, grant: str, fleet: Fleet) -> None:
     names = {"schema": fleet.schema, "group": f"{fleet.prefix}_{RUNNER}", "login": fleet.login(RUNNER)}
     host, held = fleet.available(), fleet.held()
     with open_inventory(fleet.url_of(RUNNER), actor="alice") as lab:
@@ -287,7 +285,7 @@ def test_a_right_that_is_revoked_for_a_while_is_no_inventory_that_was_dropped(
         assert lab.reserve(host).hosts[0].name == host
 
 
-def test_a_schema_that_is_dropped_is_gone_for_every_statement(fleet: Fleet) -> None:
+def test_every_statement_reports_a_dropped_schema_as_gone(fleet: Fleet) -> None:
     with open_inventory(fleet.url_of(RUNNER), actor="alice") as lab:
         fleet.sql(f"DROP SCHEMA {fleet.schema} CASCADE")
         for act in (lab.hosts, lab.queue, lambda: lab.reserve(count=1)):
@@ -346,7 +344,7 @@ def test_the_prefix_is_the_schemas_name_unless_another_is_given(fleet: Fleet, cl
     assert '"lab_runner"' in cli("policy", "grants", "--prefix", "lab", "-i", fleet.url).stdout
 
 
-def test_what_would_be_no_name_for_a_role_is_refused(fleet: Fleet, cli: Cli) -> None:
+def test_an_invalid_role_name_is_refused(fleet: Fleet, cli: Cli) -> None:
     for prefix in ("", "a b", 'a"b', "a'b", "ä", "pg", "pg_lab", "1st", "x" * 51):
         done = cli("policy", "grants", "--prefix", prefix, "-i", fleet.url)
         assert (done.status, done.stdout) == (2, ""), prefix
@@ -354,7 +352,7 @@ def test_what_would_be_no_name_for_a_role_is_refused(fleet: Fleet, cli: Cli) -> 
 
 
 @pytest.mark.parametrize("name", ["lab.db", "lab.toml"])
-def test_a_file_has_permissions_and_no_roles(name: str, cli: Cli) -> None:
+def test_roles_are_refused_for_an_inventory_in_a_file(name: str, cli: Cli) -> None:
     assert cli("init", "-i", name).status == 0
     done = cli("policy", "grants", "-i", name)
     assert (done.status, done.stdout) == (2, "")
@@ -362,7 +360,7 @@ def test_a_file_has_permissions_and_no_roles(name: str, cli: Cli) -> None:
     assert "init --group NAME" in done.stderr
 
 
-def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet: Fleet, cli: Cli) -> None:
+def test_an_owner_without_create_rights_can_use_a_schema_made_by_an_administrator(fleet: Fleet, cli: Cli) -> None:
     theirs = fleet.url_of(OPERATOR, fleet.elsewhere)
     schema = Address.parse(theirs).schema
     try:
@@ -373,7 +371,7 @@ def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet
         drop_schema(theirs)
 
 
-def test_no_role_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet) -> None:
+def test_no_role_can_attach_the_counting_function_to_its_own_table(fleet: Fleet) -> None:
     """It has its owner's rights: a role that could call it could write what only the owner may."""
     trigger = (
         "CREATE TEMP TABLE mine (state TEXT); CREATE TRIGGER mine AFTER INSERT ON mine"
@@ -384,7 +382,7 @@ def test_no_role_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: F
     assert str(path).endswith(", pg_temp"), "what it names is not looked for among temporary tables"
 
 
-def test_who_may_not_read_a_table_yet_learns_of_the_grants(fleet: Fleet, cli: Cli) -> None:
+def test_a_role_that_lacks_a_new_table_is_told_to_run_the_grants_again(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f'REVOKE SELECT ON "{fleet.schema}".meta FROM {fleet.prefix}_{RUNNER}')
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
     assert done.status == 11

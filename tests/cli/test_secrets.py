@@ -66,7 +66,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("-o", "json"), ("-o", "jsonl"), ("-q",)], ids=" ".join)
-def test_no_command_prints_it(options: tuple[str, ...], fleet: Fleet, cli: Cli) -> None:
+def test_no_command_prints_the_password_of_the_url(options: tuple[str, ...], fleet: Fleet, cli: Cli) -> None:
     words = {"URL": fleet.url, "ELSEWHERE": fleet.elsewhere, "HOST": fleet.available(), "POLICY": fleet.file(POLICY)}
     for command in COMMANDS:
         done = cli(*(words.get(word, word) for word in command.split()), *options, BMHCTL_INVENTORY=fleet.url)
@@ -76,7 +76,7 @@ def test_no_command_prints_it(options: tuple[str, ...], fleet: Fleet, cli: Cli) 
     assert not any(SECRET.encode() in path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file())
 
 
-def test_a_terminal_does_not_show_it_either(fleet: Fleet, terminal: Terminal) -> None:
+def test_no_password_is_shown_on_a_terminal(fleet: Fleet, terminal: Terminal) -> None:
     for args in (["status"], ["copy", fleet.url, "copy.db"], ["init"]):
         assert SECRET not in terminal(*args, BMHCTL_INVENTORY=fleet.url).text
 
@@ -143,7 +143,7 @@ PLACES = (
     ],
 )
 @pytest.mark.parametrize("options", [(), ("-o", "json")], ids=" ".join)
-def test_a_url_in_the_wrong_place_is_quoted_without_it(
+def test_an_error_quotes_a_misplaced_url_without_its_password(
     url: str, options: tuple[str, ...], cli: Cli, tmp_path: Path
 ) -> None:
     assert cli("init", "-i", "lab.db").status == 0
@@ -170,7 +170,7 @@ def test_a_task_gets_the_whole_url(fleet: Fleet, cli: Cli) -> None:
     assert seen == name
 
 
-def test_no_process_of_ours_has_it_on_its_command_line(
+def test_no_process_of_bmhctl_has_the_password_on_its_command_line(
     fleet: Fleet, bmhctl: Bmhctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forked, "can_run", lambda _: False)  # a fork has the command line of its parent
@@ -191,7 +191,7 @@ def test_no_process_of_ours_has_it_on_its_command_line(
         "def counts(self): return dict(self._database.execute('SELECT ?', [object()]))",
     ],
 )
-def test_a_defects_traceback_does_not_have_it(defect: str, fleet: Fleet) -> None:
+def test_the_traceback_of_a_defect_hides_the_password(defect: str, fleet: Fleet) -> None:
     code = f"""
 import sys
 from bmhctl.cli.main import run
@@ -209,7 +209,7 @@ sys.exit(run(["status"]))
 
 
 @pytest.mark.parametrize("url", [f"postgresql://h/db?password=x&{SECRET}=1", f"postgresql://u:x%{SECRET}@h/db"])
-def test_a_programs_traceback_does_not_have_it(url: str) -> None:
+def test_the_traceback_of_a_program_that_uses_the_api_hides_the_password(url: str) -> None:
     code = "import os; from bmhctl import open_inventory; open_inventory(os.environ['BMHCTL_INVENTORY'])"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(BMHCTL_INVENTORY=url), capture_output=True, text=True
@@ -219,13 +219,13 @@ def test_a_programs_traceback_does_not_have_it(url: str) -> None:
     assert SECRET not in done.stderr
 
 
-def test_what_stands_for_a_store_does_not_have_it(fleet: Fleet) -> None:
+def test_the_repr_of_a_store_hides_the_password(fleet: Fleet) -> None:
     with closing(open_store(fleet.url)) as store:
         assert SECRET not in f"{store!r} {store.database!r} {store.location} {Address.parse(fleet.url)!r}"
         assert SECRET in store.address
 
 
-def test_json_names_the_inventory_without_it(fleet: Fleet, cli: Cli) -> None:
+def test_json_output_names_the_inventory_without_its_password(fleet: Fleet, cli: Cli) -> None:
     shown = Address.parse(fleet.url).shown
     assert json_of(cli("status", "-o", "json", "-i", fleet.url))["inventory"] == shown
     made = json_of(cli("init", "-o", "json", "-i", fleet.elsewhere))

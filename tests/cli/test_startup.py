@@ -58,7 +58,7 @@ NEEDLESS = {
 """What each command must leave unloaded, beside what is slow."""
 
 
-def test_what_must_stay_unloaded_exists() -> None:
+def test_every_module_that_must_stay_unloaded_exists() -> None:
     from importlib.util import find_spec
 
     ours = {name for names in NEEDLESS.values() for name in names if name.startswith("bmhctl.")}
@@ -91,7 +91,7 @@ def ready_lab(request: pytest.FixtureRequest, lab: Path, cli: Cli) -> Path:
 
 
 @pytest.mark.parametrize("line", NEEDLESS)
-def test_a_command_leaves_unloaded_what_it_does_not_use(line: str, ready_lab: Path, cli: Cli) -> None:
+def test_a_command_loads_only_the_libraries_that_it_uses(line: str, ready_lab: Path, cli: Cli) -> None:
     if line.startswith("taint"):
         assert cli("reserve", "node01").status == 0
     loaded = loaded_by(*line.split(), cwd=ready_lab)
@@ -108,7 +108,7 @@ def test_a_toml_inventory_that_did_not_change_is_not_parsed(lab: Path) -> None:
     assert "tomllib" not in loaded_by("list", cwd=lab.parent)
 
 
-def test_an_inventory_without_a_policy_needs_no_parser_of_policies(tmp_path: Path, cli: Cli) -> None:
+def test_the_policy_parser_is_not_loaded_without_a_policy(tmp_path: Path, cli: Cli) -> None:
     for line in ("init", "add node01", "ready node01"):
         assert cli("-i", "lab.db", *line.split()).status == 0
     assert loaded_by("-i", "lab.db", "reserve", "node01", cwd=tmp_path) & PARSER == set()
@@ -119,7 +119,7 @@ def test_the_root_help_loads_no_command(tmp_path: Path) -> None:
     assert loaded_by("--help", cwd=tmp_path) & {*commands, *SLOW} == set()
 
 
-def test_a_command_loads_no_other_ones_module(lab: Path) -> None:
+def test_a_command_does_not_load_the_modules_of_others(lab: Path) -> None:
     commands = {f"bmhctl.cli.{entry.module}" for group in COMMANDS.values() for entry in group.values()}
     assert loaded_by("list", cwd=lab.parent) & commands == {"bmhctl.cli.queries"}
 
@@ -163,7 +163,7 @@ def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
     ("line", "queries"),
     [("list -o name", 1), ("list -l arch=arm64 -o name", 2), ("list", 2), ("show node01", 3), ("history node01", 2)],
 )
-def test_looking_takes_few_queries_and_changes_nothing(line: str, queries: int, said: Said) -> None:
+def test_a_read_only_command_needs_few_queries_and_changes_nothing(line: str, queries: int, said: Said) -> None:
     kinds = Counter(statement.split()[0] for statement in said(*line.split()))
     assert kinds.pop("SELECT") == queries
     assert kinds in ({}, {"BEGIN": 1, "COMMIT": 1})  # what is read at one moment
@@ -179,7 +179,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("args", CHANGES, ids=" ".join)
-def test_a_change_writes_its_rows_once_in_one_durable_commit(args: tuple[str, ...], said: Said, cli: Cli) -> None:
+def test_a_command_writes_its_rows_once_in_one_durable_commit(args: tuple[str, ...], said: Said, cli: Cli) -> None:
     if args[0] == "taint":
         assert cli("-i", "lab.db", "reserve", "node01", "node02").status == 0
     statements = said(*args)

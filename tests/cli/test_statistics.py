@@ -24,7 +24,7 @@ def used(bmhctl: Bmhctl) -> Bmhctl:
     return bmhctl
 
 
-def test_stats_are_for_people_and_for_programs(used: Bmhctl) -> None:
+def test_stats_can_be_printed_for_people_and_for_programs(used: Bmhctl) -> None:
     document = json.loads(used("stats", "--since", "1h", "--by", "label:rack", "-o", "json").stdout)
     assert (document["kind"], document["by"]) == ("stats", "label:rack")
     assert [(group["name"], group["hosts"], group["failed_tasks"]) for group in document["groups"]] == [("r1", 2, 1)]
@@ -50,13 +50,13 @@ def test_stats_are_for_people_and_for_programs(used: Bmhctl) -> None:
         (("report", "--since", "never"), "'never' is not a time"),
     ],
 )
-def test_what_can_t_be_answered_is_refused_in_one_line(used: Bmhctl, arguments: tuple[str, ...], said: str) -> None:
+def test_an_invalid_question_is_refused_in_one_line(used: Bmhctl, arguments: tuple[str, ...], said: str) -> None:
     done = used(*arguments)
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0].startswith(f"bmhctl: {said}")
 
 
-def test_a_timeline_is_drawn_and_its_leases_are_a_calendar(used: Bmhctl) -> None:
+def test_a_timeline_can_be_drawn_and_exported_as_a_calendar(used: Bmhctl) -> None:
     drawn = used("timeline", "-o", "table").stdout
     assert drawn.splitlines()[1].startswith("node1  ")
     assert "│" in drawn
@@ -69,7 +69,7 @@ def test_a_timeline_is_drawn_and_its_leases_are_a_calendar(used: Bmhctl) -> None
 
 
 @pytest.mark.parametrize("command", ["metrics", "report"])
-def test_a_file_is_replaced_as_a_whole_or_left_as_it_was(used: Bmhctl, command: str, tmp_path: Path) -> None:
+def test_an_output_file_is_replaced_as_a_whole_or_left_unchanged(used: Bmhctl, command: str, tmp_path: Path) -> None:
     target = tmp_path / "out" / "file"
     target.parent.mkdir()
     target.write_text("before")
@@ -85,7 +85,7 @@ def test_a_file_is_replaced_as_a_whole_or_left_as_it_was(used: Bmhctl, command: 
 
 
 @pytest.mark.parametrize("command", ["metrics", "report"])
-def test_a_pipe_is_written_to_and_never_replaced(used: Bmhctl, command: str, tmp_path: Path) -> None:
+def test_an_output_pipe_is_written_to_and_never_replaced(used: Bmhctl, command: str, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     received: list[str] = []

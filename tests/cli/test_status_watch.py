@@ -38,7 +38,7 @@ def maintain(lab: Lab, name: str, reason: str) -> None:
         lifecycle_verbs.maintain(ctx, Choice((name,)), reason=reason)
 
 
-def test_a_pipe_gets_a_new_document_for_each_change_and_no_other(lab: Lab) -> None:
+def test_a_watch_in_a_pipe_prints_a_document_only_for_a_change(lab: Lab) -> None:
     watch = spawn_in_pipe("-m", "bmhctl", "-i", lab.location, "status", "--reasons", "--watch", "1s", "-o", "jsonl")
     limit = Timer(40, watch.kill)
     limit.start()
@@ -76,7 +76,7 @@ def is_restored(child: Any) -> bool:
 
 
 @pytest.mark.parametrize("lab", ["sqlite", "postgres"], indirect=True)
-def test_a_terminal_shows_the_fleet_in_its_place_until_q_is_pressed(lab: Lab, screen: Callable[..., Any]) -> None:
+def test_a_watch_redraws_the_screen_until_q_is_pressed(lab: Lab, screen: Callable[..., Any]) -> None:
     child = screen("--by", "rack", NO_COLOR="1")
     child.expect("r2 .*○")
     assert not is_restored(child)
@@ -95,7 +95,7 @@ def test_a_terminal_shows_the_fleet_in_its_place_until_q_is_pressed(lab: Lab, sc
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_the_terminal_is_restored_by_whatever_signal_it_ends(
+def test_any_signal_ends_the_watch_and_restores_the_terminal(
     lab: Lab, screen: Callable[..., Any], number: int, status: int
 ) -> None:
     child = screen()
@@ -111,7 +111,7 @@ def test_the_terminal_is_restored_by_whatever_signal_it_ends(
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_it_can_be_stopped_and_continued(screen: Callable[..., Any]) -> None:
+def test_a_watch_can_be_stopped_and_continued(screen: Callable[..., Any]) -> None:
     child = screen("--by", "rack", NO_COLOR="1")
     child.expect("r2 .*○")
     child.sendcontrol("z")  # nothing stops a process group without a shell: it continues at once
@@ -124,7 +124,7 @@ def test_it_can_be_stopped_and_continued(screen: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_what_makes_no_sense_is_refused(lab: Lab, bmhctl: Bmhctl) -> None:
+def test_invalid_options_of_a_watch_are_refused(lab: Lab, bmhctl: Bmhctl) -> None:
     for args in (["--watch", "0s"], ["--watch", "1x"], ["--reasons", "--by", "rack"]):
         done = bmhctl("-i", lab.location, "status", *args)
         assert (done.status, done.stdout) == (2, "")

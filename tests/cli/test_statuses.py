@@ -76,7 +76,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize(("status", "args", "env", "words"), CASES.values(), ids=CASES)
-def test_a_failure_has_its_status_and_is_said_on_stderr(
+def test_a_failure_has_its_exit_status_and_a_message_on_stderr(
     status: int, args: list[str], env: dict[str, str], words: str, cli: Cli, fleet: str
 ) -> None:
     done = cli(*args, **env)
@@ -101,20 +101,20 @@ def test_a_failure_in_json_mode_is_one_object_with_a_stable_code(
         assert status == 12 or said.startswith(words)
 
 
-def test_every_code_is_one_word_of_its_own() -> None:
+def test_every_error_has_a_different_code_of_one_word() -> None:
     kinds = [kind for kind in BmhctlError.__subclasses__() if kind.__module__ == "bmhctl.errors"]
     assert len({kind.code for kind in kinds}) == len({kind.status for kind in kinds}) == len(kinds)
     assert {int(kind.status) for kind in kinds} == {int(status) for status in ExitStatus} - {0, 1}
 
 
-def test_a_broken_inventory_is_10(cli: Cli, lab: Path) -> None:
+def test_a_broken_inventory_is_status_10(cli: Cli, lab: Path) -> None:
     lab.write_text("[hosts")
     done = cli("list")
     assert (done.status, done.stdout) == (10, "")
     assert error_of(cli("list", "-o", "json"))["code"] == "invalid"
 
 
-def test_a_step_that_fails_is_9(cli: Cli, lab: Path) -> None:
+def test_a_failed_step_is_status_9(cli: Cli, lab: Path) -> None:
     lab.write_text('[checks.disk]\ncommand = ["sh", "-c", "echo sick; exit 3"]\n' + lab.read_text())
     done = cli("ready", "node01")
     assert (done.status, done.stdout, done.stderr) == (
@@ -127,7 +127,7 @@ def test_a_step_that_fails_is_9(cli: Cli, lab: Path) -> None:
     assert error["details"] == {"steps": [{"step": "disk", "verdict": "fail", "detail": "exit 3: sick"}]}
 
 
-def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_working_folder_is_status_11(cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = lab.parent / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -142,7 +142,7 @@ def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: p
     )
 
 
-def test_a_defect_is_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:
+def test_a_defect_is_status_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import bmhctl.usecases.queries as looking\n"
         "def broken(*_):\n    raise RuntimeError('a defect')\n"
@@ -157,7 +157,9 @@ def test_a_defect_is_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verb", "host"), [("ready", "node02"), ("reset", "node03"), ("resume", "node02"), ("uncordon", "node02")]
 )
-def test_a_verb_whose_end_is_reached_already_succeeds_and_says_so(verb: str, host: str, cli: Cli, fleet: str) -> None:
+def test_a_command_on_a_host_already_in_its_end_state_succeeds_with_a_note(
+    verb: str, host: str, cli: Cli, fleet: str
+) -> None:
     done = cli(verb, host)
     assert (done.status, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{host}  ")
@@ -170,7 +172,7 @@ def test_tainting_a_tainted_host_succeeds(cli: Cli, fleet: str) -> None:
     assert cli("release", "-R", fleet).status == 0
 
 
-def test_many_hosts_are_all_tried_and_every_one_is_named(cli: Cli, fleet: str) -> None:
+def test_a_command_tries_all_its_hosts_and_names_each_in_the_result(cli: Cli, fleet: str) -> None:
     done = cli("taint", "node02", "node01", "node09", "node03")
     assert (done.status, done.stdout, done.stderr) == (
         12,
@@ -184,7 +186,7 @@ def test_many_hosts_are_all_tried_and_every_one_is_named(cli: Cli, fleet: str) -
     )
 
 
-def test_many_hosts_that_fail_for_one_cause_keep_its_status(cli: Cli, fleet: str) -> None:
+def test_hosts_that_fail_for_the_same_cause_give_its_exit_status(cli: Cli, fleet: str) -> None:
     done = cli("taint", "node02", "node03")
     assert (done.status, done.stdout) == (4, "")
     assert [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("bmhctl")] == [
@@ -193,7 +195,7 @@ def test_many_hosts_that_fail_for_one_cause_keep_its_status(cli: Cli, fleet: str
     ]
 
 
-def test_the_json_of_many_hosts_has_a_result_for_every_one(cli: Cli, fleet: str) -> None:
+def test_the_json_of_a_command_has_a_result_for_every_host(cli: Cli, fleet: str) -> None:
     done = cli("taint", "node02", "node01", "node09", "-o", "json")
     results = json.loads(done.stdout)["results"]
     assert [(each["host"], each["ok"], each["code"], each["status"]) for each in results] == [
@@ -210,7 +212,7 @@ def test_the_json_of_many_hosts_has_a_result_for_every_one(cli: Cli, fleet: str)
     assert (done.status, done.stdout) == (4, "node03\n")
 
 
-def test_a_list_shows_what_it_finds_and_fails_for_what_is_missing(cli: Cli, fleet: str) -> None:
+def test_list_shows_the_hosts_it_finds_and_fails_for_missing_ones(cli: Cli, fleet: str) -> None:
     done = cli("list", "node01", "node09", "-o", "name")
     assert (done.status, done.stdout, done.stderr) == (
         3,

@@ -47,7 +47,7 @@ def test_steps_that_pass_move_the_host_and_are_named(cli: Cli, policy: Policy) -
     assert [(event["verb"], event["reason"]) for event in steps] == [("ready", "readiness checks passed: a, b")]
 
 
-def test_a_step_whose_program_is_not_there_is_reported_before_it_runs(cli: Cli, policy: Policy, lab: Path) -> None:
+def test_a_step_with_a_missing_program_is_reported_before_it_runs(cli: Cli, policy: Policy, lab: Path) -> None:
     there = lab.parent / "there.sh"
     there.write_text("#!/bin/sh\n")
     there.chmod(0o755)
@@ -90,7 +90,7 @@ def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, pol
     ],
 )
 @BEFORE_AVAILABLE
-def test_a_step_that_cannot_run_is_a_failure(
+def test_a_step_that_cannot_run_counts_as_failed(
     table: str, noun: str, counted: str, step: str, why: str, cli: Cli, policy: Policy
 ) -> None:
     policy(f"[{table}.odd]\n{step}\n")
@@ -102,7 +102,7 @@ def test_a_step_that_cannot_run_is_a_failure(
 
 
 @pytest.mark.parametrize(("option", "ran"), [((), "raid"), (("--again",), "bios, raid")])
-def test_a_setup_goes_on_where_it_failed_and_again_repeats_it(
+def test_a_setup_continues_at_the_failed_step_and_the_again_option_repeats_all(
     option: tuple[str, ...], ran: str, cli: Cli, policy: Policy, lab: Path
 ) -> None:
     policy('[setup.bios]\ncommand = ["true"]\n[setup.raid]\ncommand = ["test", "-e", "disks"]\n')
@@ -125,7 +125,7 @@ def test_a_value_that_a_program_could_take_for_an_option_is_refused(cli: Cli, po
 
 @pytest.mark.slow
 @BEFORE_AVAILABLE
-def test_a_step_that_ignores_the_request_to_end_is_killed(
+def test_a_step_that_ignores_sigterm_is_killed(
     table: str, noun: str, counted: str, cli: Cli, policy: Policy, lab: Path
 ) -> None:
     policy(
@@ -140,7 +140,7 @@ def test_a_step_that_ignores_the_request_to_end_is_killed(
     assert cli("maintain", "node01", "--reason", "stubborn").status == 0
 
 
-def test_a_child_that_a_step_leaves_behind_is_ended_with_it(cli: Cli, policy: Policy, lab: Path) -> None:
+def test_a_background_process_of_a_step_is_ended_with_the_step(cli: Cli, policy: Policy, lab: Path) -> None:
     policy('[checks.forks]\ncommand = ["sh", "-c", "sleep 60 & echo $! > pid; echo done"]')
     assert cli("ready", "node01") == Run(0, "node01  initial → available  readiness check passed: forks\n", "")
     assert ended(int((lab.parent / "pid").read_text()))
@@ -148,7 +148,7 @@ def test_a_child_that_a_step_leaves_behind_is_ended_with_it(cli: Cli, policy: Po
 
 
 @BEFORE_AVAILABLE
-def test_ten_megabytes_of_output_are_read_and_the_end_is_kept(
+def test_the_last_lines_of_ten_megabytes_of_output_are_kept(
     table: str, noun: str, counted: str, cli: Cli, policy: Policy
 ) -> None:
     policy(
@@ -196,7 +196,7 @@ def test_a_tcp_step_opens_a_connection(cli: Cli, policy: Policy, lab: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_tcp_step_does_not_wait_longer_than_it_may(cli: Cli, policy: Policy, lab: Path) -> None:
+def test_a_tcp_step_obeys_its_timeout(cli: Cli, policy: Policy, lab: Path) -> None:
     hosts = lab.read_text().replace("10.0.0.11", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.create_connection(server.getsockname()):
         port = server.getsockname()[1]  # one connection waits to be accepted: no room for another
@@ -227,7 +227,7 @@ def test_cleanup_stops_at_the_first_step_that_fails(cli: Cli, policy: Policy, ta
     assert not (lab.parent / "c").exists()
 
 
-def test_after_failed_cleanups_in_a_row_a_host_goes_to_maintenance_by_itself(
+def test_several_failed_cleanups_in_a_row_put_a_host_into_maintenance(
     cli: Cli, policy: Policy, tainted: None, lab: Path
 ) -> None:
     healthy = lab.read_text()
@@ -250,7 +250,7 @@ def test_after_failed_cleanups_in_a_row_a_host_goes_to_maintenance_by_itself(
     assert json_of(cli("show", "node01", "-o", "json"))["host"]["failed_cleanups"] == 0
 
 
-def test_of_many_hosts_all_are_tried_and_each_has_its_own_result(cli: Cli, policy: Policy) -> None:
+def test_steps_run_on_all_hosts_and_each_host_has_its_result(cli: Cli, policy: Policy) -> None:
     policy('[checks.even]\ncommand = ["sh", "-c", "test {name} != node02"]\n[checks.net]\ncommand = ["true"]')
     cli("maintain", "node03", "--reason", "disk")
     done = cli("ready", "node0*", "node09")

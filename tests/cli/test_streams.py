@@ -202,7 +202,7 @@ def test_a_terminal_of_any_width_shows_every_name_whole_and_no_line_wraps(
         assert any(long in line for line in shown.lines)
 
 
-def test_quiet_says_errors_only_and_data_anyway(cli: Cli) -> None:
+def test_quiet_prints_only_errors_and_data(cli: Cli) -> None:
     assert cli("-i", "bmh.toml", "init", "-q") == Run(0, "", "")
     assert cli("add", "node01", "-q") == Run(0, "", "")
     assert cli("ready", "node01", "-q") == Run(0, "", "")
@@ -213,7 +213,7 @@ def test_quiet_says_errors_only_and_data_anyway(cli: Cli) -> None:
     assert done.stderr.startswith("bmhctl: node01: is reserved by alice")
 
 
-def test_notes_are_on_stderr_and_in_json_in_the_document(cli: Cli) -> None:
+def test_notes_are_printed_on_stderr_and_are_part_of_the_json_document(cli: Cli) -> None:
     done = cli("-i", "lab.toml", "init")
     assert done.stderr == "next: bmhctl -i lab.toml add node01\n"
     assert "next:" not in done.stdout
@@ -221,7 +221,7 @@ def test_notes_are_on_stderr_and_in_json_in_the_document(cli: Cli) -> None:
     assert document["notes"] == ["next: bmhctl -i lab2.toml add node01"]
 
 
-def test_where_an_encoding_holds_less_there_are_escapes_and_no_traceback(bmhctl: Bmhctl, fleet: str) -> None:
+def test_characters_that_the_encoding_lacks_are_written_as_escapes(bmhctl: Bmhctl, fleet: str) -> None:
     for args in (["list", "-o", "table"], ["graph", "node01"], ["status"], ["ready", "node03"], ["ready", "--help"]):
         done = bmhctl(*args, PYTHONIOENCODING="latin-1", LC_ALL="C")
         assert (done.status, done.stderr) == (0, "")

@@ -58,7 +58,7 @@ def _run(folder: Path, cwd: Path, *args: str, **extra: str) -> subprocess.Comple
     return subprocess.run([*command, *args], cwd=cwd, env=env, capture_output=True, text=True)
 
 
-def test_the_folder_has_the_typer_that_is_imported(typer_folder: Path, tmp_path: Path) -> None:
+def test_the_imported_typer_is_the_one_of_the_folder_under_test(typer_folder: Path, tmp_path: Path) -> None:
     code = "import typer; print(typer.__file__)"
     env = environment(PYTHONPATH=str(typer_folder))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
@@ -82,7 +82,7 @@ def test_commands_run_with_global_options_before_and_after_their_names(typer_fol
     assert done.stdout == "node01\n"
 
 
-def test_usage_errors_say_what_was_meant(typer_folder: Path, tmp_path: Path) -> None:
+def test_usage_errors_suggest_what_was_meant(typer_folder: Path, tmp_path: Path) -> None:
     command = _run(typer_folder, tmp_path, "lst")
     assert command.returncode == 2
     assert command.stderr.startswith("bmhctl: no such command 'lst'\nhint: did you mean bmhctl list?")
@@ -96,7 +96,7 @@ def test_usage_errors_say_what_was_meant(typer_folder: Path, tmp_path: Path) -> 
     )
 
 
-def test_candidates_of_completion_are_found(typer_folder: Path, tmp_path: Path) -> None:
+def test_completion_finds_its_candidates(typer_folder: Path, tmp_path: Path) -> None:
     for line, offered in (
         ("bmhctl tai", "taint\tGive hosts back"),
         ("bmhctl -o js", "json\n"),

@@ -47,7 +47,7 @@ def harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize("args", VIEWS, ids=" ".join)
-def test_no_view_lets_text_steer_a_terminal(args: list[str], cli: Cli, evil: None) -> None:
+def test_no_view_prints_escape_sequences_from_untrusted_text(args: list[str], cli: Cli, evil: None) -> None:
     for output in ("table", "plain", "csv", "json", "jsonl", "name", "svg", "dot", "mermaid"):
         done = cli(*args, "-o", output)
         assert done.status in (0, 2)
@@ -56,7 +56,7 @@ def test_no_view_lets_text_steer_a_terminal(args: list[str], cli: Cli, evil: Non
         assert "line2" not in [line.strip() for line in done.stdout.splitlines()]
 
 
-def test_on_a_terminal_the_only_escapes_are_our_own_colours(terminal: Terminal, evil: None) -> None:
+def test_the_only_escape_sequences_on_a_terminal_are_bmhctls_colours(terminal: Terminal, evil: None) -> None:
     for args in (["list"], ["why", "node02"], ["graph", "node02"]):
         shown = terminal(*args, width=200, NO_COLOR="1")
         assert shown.status == 0
@@ -70,7 +70,7 @@ def test_markup_is_shown_as_it_was_written(cli: Cli, evil: None) -> None:
     assert f"=[red]{SHOWN}" in cli("why", "node02").stdout
 
 
-def test_json_holds_the_text_itself(cli: Cli, evil: None) -> None:
+def test_json_has_the_untrusted_text_unchanged(cli: Cli, evil: None) -> None:
     hosts = json_of(cli("list", "node01", "node02", "-o", "json"))["hosts"]
     assert hosts[0]["purpose"] == hosts[0]["owner"] == hosts[1]["cordon"]["reason"] == EVIL
 
@@ -84,7 +84,7 @@ def test_no_csv_cell_begins_a_formula_and_every_record_is_one_line(cli: Cli, evi
     assert any("'=1+1" in line for line in cli("list", "-o", "csv").stdout.splitlines())
 
 
-def test_a_drawing_is_well_formed_whatever_the_text_says(cli: Cli, evil: None) -> None:
+def test_a_drawing_is_well_formed_with_any_untrusted_text(cli: Cli, evil: None) -> None:
     for host in ("node01", "node02"):
         root = ElementTree.fromstring(cli("graph", host, "-o", "svg").stdout)
         assert {each.tag.rpartition("}")[2] for each in root.iter()}.isdisjoint({"script", "foreignObject"})
@@ -115,7 +115,7 @@ def test_a_drawing_is_well_formed_whatever_the_text_says(cli: Cli, evil: None) -
     ],
     ids=lambda args: args[0] if args[0] != EVIL else "command",
 )
-def test_no_error_lets_its_argument_steer_a_terminal(args: list[str], cli: Cli, lab: Path) -> None:
+def test_no_error_prints_escape_sequences_from_its_argument(args: list[str], cli: Cli, lab: Path) -> None:
     done = cli(*args)
     assert done.status in (2, 3, 11)
     assert done.stdout == ""
@@ -134,7 +134,7 @@ def test_no_error_lets_its_argument_steer_a_terminal(args: list[str], cli: Cli, 
         ["rename", "node01", EVIL],
     ],
 )
-def test_what_can_steer_a_terminal_is_never_declared(args: list[str], cli: Cli, lab: Path) -> None:
+def test_text_with_control_characters_is_refused_in_a_declaration(args: list[str], cli: Cli, lab: Path) -> None:
     before = lab.read_bytes()
     assert cli(*args).status == 2
     assert lab.read_bytes() == before

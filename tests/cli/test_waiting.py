@@ -102,7 +102,7 @@ def of(lab: Lab, bmhctl: Bmhctl) -> Callable[..., Run]:
 # whose turn it is
 
 
-def test_the_first_in_the_queue_gets_what_comes_back_and_when_it_is_dead_the_next_one(
+def test_a_returned_host_goes_to_the_first_waiter_that_is_alive(
     lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
 ) -> None:
     first, second = waiting("first", "-n1", "--wait"), waiting("second", "-n1", "--wait")
@@ -118,7 +118,7 @@ def test_the_first_in_the_queue_gets_what_comes_back_and_when_it_is_dead_the_nex
     assert of(lab, bmhctl)("queue", "-o", "name").stdout == ""
 
 
-def test_who_times_out_in_the_middle_leaves_the_order_of_the_others(fleet: Inventory, waiting: Queue) -> None:
+def test_a_waiter_that_times_out_does_not_change_the_order_of_the_queue(fleet: Inventory, waiting: Queue) -> None:
     first = waiting("first", "-n1", "--wait")
     middle = waiting("middle", "-n1", "--wait", "1s")
     last = waiting("last", "-n1", "--wait", "10m")
@@ -134,7 +134,7 @@ def test_who_times_out_in_the_middle_leaves_the_order_of_the_others(fleet: Inven
     assert last.ended().stdout == "node1\n"
 
 
-def test_two_hosts_are_taken_together_or_not_at_all(fleet: Inventory, waiting: Queue) -> None:
+def test_a_request_for_two_hosts_gets_both_or_none(fleet: Inventory, waiting: Queue) -> None:
     pair = waiting("pair", "-n2", "--wait")
 
     give_back(fleet, "node1")
@@ -145,7 +145,7 @@ def test_two_hosts_are_taken_together_or_not_at_all(fleet: Inventory, waiting: Q
     assert pair.ended().stdout == "node1\nnode2\n"
 
 
-def test_a_new_host_and_a_new_label_wake_whom_they_fit(fleet: Inventory, waiting: Queue) -> None:
+def test_a_new_host_or_label_wakes_the_waiters_that_it_fits(fleet: Inventory, waiting: Queue) -> None:
     any_host, in_rack = waiting("any", "-n1", "--wait"), waiting("rack", "-l", "rack=r1", "--wait")
 
     fleet.add("node3")
@@ -157,9 +157,7 @@ def test_a_new_host_and_a_new_label_wake_whom_they_fit(fleet: Inventory, waiting
     assert in_rack.ended().stdout == "node4\n"
 
 
-def test_what_can_never_be_had_is_refused_at_once_however_long_one_would_wait(
-    lab: Lab, fleet: Inventory, bmhctl: Bmhctl
-) -> None:
+def test_an_unsatisfiable_request_is_refused_at_once_even_with_wait(lab: Lab, fleet: Inventory, bmhctl: Bmhctl) -> None:
     run = of(lab, bmhctl)
     many = run("reserve", "-n3", "--wait")
     assert (many.status, many.stdout) == (6, "")
@@ -187,7 +185,7 @@ def test_a_signal_ends_the_wait_and_leaves_no_ticket(
     assert not list(lab.path.parent.glob("*.claims"))
 
 
-def test_who_closes_the_pipe_ends_the_wait(fleet: Inventory, waiting: Queue) -> None:
+def test_a_closed_pipe_ends_the_wait(fleet: Inventory, waiting: Queue) -> None:
     waiter = waiting("first", "-n1", "--wait")
     assert waiter.process.stdout is not None
     waiter.process.stdout.close()
@@ -214,7 +212,7 @@ def test_a_ticket_is_cancelled_by_its_owner_or_by_force(
     assert queue_of(fleet) == []
 
 
-def test_a_lease_that_is_clamped_at_the_grant_is_said(fleet: Inventory, waiting: Queue, lab: Lab) -> None:
+def test_a_lease_that_is_shortened_at_the_grant_is_reported(fleet: Inventory, waiting: Queue, lab: Lab) -> None:
     waiter = waiting("first", "-n1", "--ttl", "9h", "--wait")
     policy = '[defaults]\nttl = "1h"\nmax_ttl = "2h"\n'
     if lab.is_toml:
@@ -232,7 +230,7 @@ def test_a_lease_that_is_clamped_at_the_grant_is_said(fleet: Inventory, waiting:
 # asking again
 
 
-def test_who_asks_again_gets_the_same_whether_the_first_still_waits_was_killed_or_is_done(
+def test_a_repeated_request_id_gets_the_same_reservation_whatever_became_of_the_first_process(
     lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
 ) -> None:
     asked = ("-n1", "--request-id", "job-1")
@@ -295,7 +293,7 @@ def test_the_queue_shows_position_request_and_what_is_missing(
     assert run("queue", "-o", "name").stdout == "1\n"
 
 
-def test_in_a_pipe_a_waiter_says_a_line_when_its_place_changes(fleet: Inventory, waiting: Queue) -> None:
+def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inventory, waiting: Queue) -> None:
     first = waiting("first", "-n1", "--wait")
     second = waiting("second", "-n1", "--wait", "10m")
     first.process.terminate()
@@ -325,7 +323,7 @@ def test_an_idle_waiter_uses_next_to_nothing(waiting: Queue) -> None:
     assert share < 0.03
 
 
-def test_a_host_that_comes_free_is_handed_over_soon(fleet: Inventory, waiting: Queue) -> None:
+def test_a_host_that_becomes_free_is_granted_soon(fleet: Inventory, waiting: Queue) -> None:
     waiter = waiting("first", "-n1", "--wait")
     fleet.taint("node1")
     fleet.reset("node1")

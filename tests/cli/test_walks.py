@@ -112,7 +112,7 @@ def made(path: Path, policy_text: str | None = None) -> Path:
 
 
 @pytest.mark.parametrize("command", MOST)
-def test_a_command_enters_no_more_files_and_moves_no_more_often_than_it_must(
+def test_a_command_does_not_enter_more_files_or_switch_between_them_more_often_than_counted(
     command: str, inventory: Path, tmp_path: Path
 ) -> None:
     files, moves = walked(command, inventory, tmp_path)
@@ -121,7 +121,7 @@ def test_a_command_enters_no_more_files_and_moves_no_more_often_than_it_must(
 
 
 @pytest.mark.parametrize("command", WITH_POLICY)
-def test_a_policy_costs_a_command_few_more_files_and_moves(
+def test_a_policy_adds_few_files_and_switches_to_a_command(
     command: str, inventory_with_policy: Path, tmp_path: Path
 ) -> None:
     files, moves = walked(command, inventory_with_policy, tmp_path)
