@@ -12,14 +12,14 @@ GUIDES = (ROOT / "bmhctl" / "docs" / "architecture.md", ROOT / "tests" / "README
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
-def test_every_path_that_is_named_exists(path: Path) -> None:
+def test_every_path_named_in_the_architecture_exists(path: Path) -> None:
     text = read(path).text
     named = set(re.findall(r"`((?:bmhctl|tests|examples|\.ci)/[\w./-]*)`", text))
     assert len(named) > 10
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_every_folder_and_module_of_the_package_is_named() -> None:
+def test_every_folder_and_module_is_named_in_the_architecture() -> None:
     tree = page("architecture").marked("tree")
     listed = {}
     for part in tree.split("\n**")[1:]:
@@ -33,7 +33,7 @@ def test_every_folder_and_module_of_the_package_is_named() -> None:
     assert listed == modules
 
 
-def test_the_functions_and_classes_that_are_named_exist() -> None:
+def test_every_function_and_class_named_in_the_architecture_exists() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "bmhctl").rglob("*.py"))
     prose = page("architecture").text.partition("<!-- end tree -->")[2]
     for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*|[a-z]+(?:_[a-z]+)+)`", prose):

@@ -49,17 +49,17 @@ def _used(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-def test_the_environment_is_read_at_the_entrances_only() -> None:
+def test_only_the_entry_points_read_the_environment() -> None:
     assert uses({"os.environ", "os.environb", "os.getenv", "os.putenv"}, *ENTRANCES) == []
 
 
-def test_only_output_prints() -> None:
+def test_only_the_output_folder_prints() -> None:
     # cli hands the streams to output, and writes what is no result: help, completion; the plugin writes to pytest's.
     assert uses({"sys.stdout", "sys.stderr"}, "output", "cli", "pytest_plugin.py") == []
     assert uses({"print"}, "output") == []
 
 
-def test_values_are_frozen_in_one_way() -> None:
+def test_no_module_uses_the_dataclass_decorator() -> None:
     # A dataclass writes and compiles its methods at every start: bmhctl.support.values has them once for all values.
     assert uses({"dataclasses.dataclass"}) == []
 
@@ -71,7 +71,7 @@ def test_no_private_name_is_imported_from_another_module() -> None:
     assert found == []
 
 
-def test_nothing_waits_to_be_finished() -> None:
+def test_no_module_has_todo_comments() -> None:
     words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
     found = [
         f"{path.relative_to(ROOT)}:{number}"
@@ -102,7 +102,7 @@ def test_code_and_comments_are_in_plain_words(folder: str) -> None:
     assert found == []
 
 
-def test_no_error_is_caught_unseen() -> None:
+def test_no_module_silences_every_exception() -> None:
     found = []
     for path in MODULES:
         for node in nodes(path, "except:", "Exception"):
@@ -118,7 +118,7 @@ def test_no_error_is_caught_unseen() -> None:
     assert found == []
 
 
-def test_no_module_is_asserted_into_shape() -> None:
+def test_no_module_relies_on_assert() -> None:
     # An assert is gone under python -O: what must hold raises.
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -132,6 +132,6 @@ def test_no_module_is_asserted_into_shape() -> None:
 @pytest.mark.parametrize(
     "path", [*ROOT.glob("examples/**/*.sh"), ROOT / "tests" / "run", ROOT / ".ci" / "run"], ids=str
 )
-def test_scripts_can_be_run(path: Path) -> None:
+def test_scripts_are_executable(path: Path) -> None:
     assert path.stat().st_mode & 0o111 == 0o111
     assert path.read_text(encoding="utf-8").startswith("#!/")

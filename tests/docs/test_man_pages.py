@@ -36,7 +36,7 @@ def shown(page: str) -> str:
     return re.sub(".\b", "", done.stdout)
 
 
-def test_every_command_has_its_page_and_no_character_is_one_of_roff() -> None:
+def test_every_command_has_a_man_page_and_special_characters_of_roff_are_escaped() -> None:
     pages = man_pages.man_pages(EDITION)
     assert [*pages] == NAMES
     for name, text in pages.items():
@@ -49,7 +49,7 @@ def test_every_command_has_its_page_and_no_character_is_one_of_roff() -> None:
 
 @needs("groff")
 @pytest.mark.slow
-def test_a_page_says_what_the_help_of_its_command_says() -> None:
+def test_a_man_page_has_the_text_of_the_commands_help() -> None:
     pages = man_pages.man_pages(EDITION)
     for name, text, help in zip(NAMES, pages.values(), helps_of(["", *ENTRIES]), strict=True):
         told = without_globals(help) if name != "bmhctl" else help.partition("\nInventory:")[0]
@@ -60,7 +60,9 @@ def test_a_page_says_what_the_help_of_its_command_says() -> None:
 
 
 @needs("groff")
-def test_no_text_of_the_manual_is_a_request_or_an_escape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_text_of_the_manual_is_read_as_a_roff_request_or_escape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manual = Path(shutil.copytree(MANUAL, tmp_path / "docs"))
     hostile = r".so /etc/passwd 'br \fB\n(.g `x` ^~ \" — → é"
     page = manual / "commands.md"
@@ -74,7 +76,7 @@ def test_no_text_of_the_manual_is_a_request_or_an_escape(tmp_path: Path, monkeyp
 
 
 @needs("man")
-def test_man_finds_the_page_of_a_command(tmp_path: Path) -> None:
+def test_man_finds_the_man_page_of_a_command(tmp_path: Path) -> None:
     man_pages.write(tmp_path / "man1", EDITION)
     environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPATH": str(tmp_path)}
     for words in (["bmhctl", "reserve"], ["bmhctl-policy-show"]):
@@ -85,7 +87,7 @@ def test_man_finds_the_page_of_a_command(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not BUILDS and not REQUIRED, reason="no setuptools >= 77 here")
-def test_a_wheel_and_an_sdist_bring_the_man_pages(tmp_path: Path) -> None:
+def test_a_wheel_and_an_sdist_contain_the_man_pages(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(ROOT / "bmhctl", source / "bmhctl", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):

@@ -21,12 +21,12 @@ DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 @pytest.mark.parametrize(
     "command", [[sys.executable, "-m", "bmhctl"], [str(Path(sysconfig.get_path("scripts"), "bmhctl"))]]
 )
-def test_the_module_and_the_command_are_the_same(command: list[str], tmp_path: Path) -> None:
+def test_the_installed_command_and_the_module_print_the_same_version(command: list[str], tmp_path: Path) -> None:
     done = subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (f"bmhctl {DECLARED['version']}\n", "")
 
 
-def test_the_metadata_is_what_is_declared() -> None:
+def test_the_installed_metadata_matches_pyproject() -> None:
     metadata = distribution("bmhctl").metadata
     assert metadata["Version"] == DECLARED["version"]
     assert metadata["Requires-Python"] == ">=3.11"
@@ -43,19 +43,19 @@ def test_every_python_that_is_declared_is_tested() -> None:
     assert set(named) <= set(tested)
 
 
-def test_what_is_declared_is_there() -> None:
+def test_the_readme_the_licence_and_the_marker_for_types_exist() -> None:
     assert (ROOT / DECLARED["readme"]).is_file()
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert (ROOT / "bmhctl" / "py.typed").is_file()
 
 
-def test_every_package_is_found_by_the_build() -> None:
+def test_the_build_finds_every_package() -> None:
     # A folder without __init__.py would be missing from the wheel, which an editable install would hide.
     folders = {path.parent for path in (ROOT / "bmhctl").rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def test_every_file_that_is_not_a_module_is_declared_for_the_build() -> None:
+def test_every_data_file_is_declared_for_the_build() -> None:
     # An editable install has every file; a wheel has only these.
     package_data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     declared = {

@@ -61,7 +61,7 @@ def bmhctl(lab: Path, *args: str, status: int = 0) -> str:
 
 @pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("path", [path for path in FILES if read(path).blocks("console")], ids=lambda path: path.stem)
-def test_every_session_runs_as_it_is_shown(path: Path) -> None:
+def test_every_console_example_prints_what_the_page_shows(path: Path) -> None:
     shown = read(path)
     steps = list(played(shown))
     wrong = [
@@ -81,7 +81,7 @@ def test_the_pages_have_examples_to_play() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_what_is_made_from_the_code_is_up_to_date(path: Path) -> None:
+def test_every_generated_part_of_a_page_is_up_to_date(path: Path) -> None:
     shown = read(path)
     parts = generated(shown)
     assert {name: shown.marked(name) for name in parts} == parts, f"run python tests/docs/update.py {path.stem}"
@@ -99,11 +99,11 @@ def test_every_command_has_help_and_is_documented() -> None:
             assert option  # an option without words would end its line
 
 
-def test_the_readme_is_for_ten_minutes() -> None:
+def test_the_readme_is_short_enough_for_ten_minutes() -> None:
     assert len(page("README").text.splitlines()) <= 250
 
 
-def test_every_page_of_the_manual_is_listed_and_has_a_title() -> None:
+def test_every_page_of_the_manual_has_a_title_and_is_listed() -> None:
     assert {path.stem for path in MANUAL.glob("*.md")} == set(topics())
     for path in FILES:
         assert re.match(r"# \S.*\n\n", read(path).text), path
@@ -127,7 +127,7 @@ def test_the_diagram_is_the_one_that_graph_draws(lab: Path) -> None:
     assert len(edges(drawn)) == 16
 
 
-def test_every_kind_of_finding_is_explained() -> None:
+def test_the_manual_explains_every_kind_of_finding() -> None:
     code = "".join(path.read_text() for path in (ROOT / "bmhctl" / "usecases" / "doctor").glob("*.py"))
     table = page("operators").section("## Find and fix faults of an inventory")
     shown = {word for kinds in re.findall(r"(?m)^\| (`.*`) \|", table) for word in _words(kinds)}
@@ -272,7 +272,7 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in headings}
 
 
-def test_the_examples_for_ci_are_all_named() -> None:
+def test_every_example_for_ci_is_named_in_the_manual() -> None:
     named = set(re.findall(r"(?m)^- `([\w.-]+)`: ", page("ci").section("## In your CI system")))
     assert named <= {path.name for path in (ROOT / "examples" / "ci").iterdir()}
     assert named >= {path.name for path in (ROOT / "examples" / "ci").glob("*.sh")}

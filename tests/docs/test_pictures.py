@@ -20,12 +20,12 @@ def test_a_picture_is_current_and_shown_in_the_readme(name: str) -> None:
     assert f"({path.relative_to(ROOT)})" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_no_other_picture_is_there() -> None:
+def test_every_picture_in_the_folder_is_used() -> None:
     assert {path.name for path in pictures.FOLDER.iterdir()} == {*DRAWN}
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_is_small_and_loads_nothing(name: str) -> None:
+def test_a_picture_is_small_and_loads_no_other_file(name: str) -> None:
     ElementTree.fromstring(DRAWN[name])
     assert len(DRAWN[name]) < 32_000
     assert not re.search(r"url\(|@import|href|https?://(?!www\.w3\.org/2000/svg)", DRAWN[name])

@@ -29,7 +29,7 @@ def checkout() -> list[str]:
     return sorted(str(path) for path in (ROOT / "examples").rglob("*"))
 
 
-def test_the_tour_plays_one_hosts_whole_life(tmp_path: Path, setting: dict[str, str]) -> None:
+def test_the_tour_plays_the_whole_life_of_a_host(tmp_path: Path, setting: dict[str, str]) -> None:
     before = checkout()
     done = subprocess.run(
         ["sh", TOUR], cwd=tmp_path, env=setting, stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -55,7 +55,7 @@ def test_the_tour_plays_one_hosts_whole_life(tmp_path: Path, setting: dict[str, 
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_folder_is_kept_and_must_be_empty(tmp_path: Path, setting: dict[str, str]) -> None:
+def test_the_tour_needs_an_empty_folder_and_keeps_it(tmp_path: Path, setting: dict[str, str]) -> None:
     def tour() -> subprocess.CompletedProcess[str]:
         return subprocess.run(["sh", TOUR, "my tour"], cwd=tmp_path, env=setting, capture_output=True, text=True)
 
@@ -66,7 +66,7 @@ def test_a_folder_is_kept_and_must_be_empty(tmp_path: Path, setting: dict[str, s
     assert again.stderr == f"tour: {tmp_path}/my tour is not empty\n"
 
 
-def test_on_a_terminal_it_shows_tables(tmp_path: Path, setting: dict[str, str]) -> None:
+def test_the_tour_shows_tables_on_a_terminal(tmp_path: Path, setting: dict[str, str]) -> None:
     del setting["NO_COLOR"]
     child = pexpect.spawn(
         "sh", [str(TOUR)], cwd=tmp_path, env=setting, dimensions=(40, 100), encoding="utf-8", timeout=60
@@ -78,7 +78,7 @@ def test_on_a_terminal_it_shows_tables(tmp_path: Path, setting: dict[str, str]) 
     assert "○ initial" in seen
 
 
-def test_it_says_which_python_it_needs(tmp_path: Path, setting: dict[str, str]) -> None:
+def test_the_tour_names_the_python_version_that_it_needs(tmp_path: Path, setting: dict[str, str]) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("sh", "dirname", "mktemp", "rm", "cp", "mkdir", "ls", "sed"):

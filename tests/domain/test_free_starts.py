@@ -25,7 +25,7 @@ def at(minutes: int) -> datetime:
     st.integers(1, 8),
     st.integers(0, 2),
 )
-def test_a_host_may_be_booked_from_just_the_times_that_are_named(
+def test_the_reported_free_starts_are_exactly_the_times_from_which_a_host_can_be_booked(
     rows: list[tuple[int, int]],
     leased: int,
     backs: list[datetime | None],

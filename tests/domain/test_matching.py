@@ -49,7 +49,7 @@ some_caps = st.lists(
 
 
 @given(requests, fleets, some_caps)
-def test_a_capped_match_is_the_largest_there_is(request: Requirements, free: list[Host], caps: list[Cap]) -> None:
+def test_a_match_under_caps_is_the_largest_possible(request: Requirements, free: list[Host], caps: list[Cap]) -> None:
     def is_capped(chosen: tuple[Host, ...]) -> bool:
         return all(sum(cap.selector.fits(one.spec) for one in chosen) <= cap.number for cap in caps)
 
@@ -115,7 +115,7 @@ def best(request: Requirements, free: list[Host]) -> tuple[Host, ...]:
 
 
 @given(requests, fleets)
-def test_a_match_is_the_best_of_all_there_are(request: Requirements, free: list[Host]) -> None:
+def test_a_match_is_as_good_as_the_best_of_all_assignments(request: Requirements, free: list[Host]) -> None:
     found = match(request, free)
 
     assert sorted(names(found.hosts)) == sorted(names(best(request, free)))
@@ -133,19 +133,19 @@ def test_the_hosts_come_in_the_order_of_the_requirements_that_they_meet(
         assert all(want.fits(one.spec) for want, one in zip(slots, found.hosts, strict=True))
 
 
-def test_a_host_that_two_requirements_fit_goes_to_the_one_that_has_no_other() -> None:
+def test_a_host_that_fits_two_requirements_goes_to_the_one_without_another_host() -> None:
     both, plain = host(1, "ab"), host(2, "a")
 
     assert match(wants("a", "b"), [both, plain]) == Match((plain, both), 0)
 
 
-def test_the_first_hosts_are_used_though_the_requirements_come_in_another_order() -> None:
+def test_the_first_hosts_are_used_in_any_order_of_the_requirements() -> None:
     hosts = [host(1, "ab"), host(2, "a"), host(3, "b")]
 
     assert match(wants("a", "b"), hosts) == Match((hosts[1], hosts[0]), 0)
 
 
-def test_a_long_chain_of_hosts_moves_on_for_the_last_requirement() -> None:
+def test_a_long_chain_of_hosts_is_reassigned_for_the_last_requirement() -> None:
     # want n fits host n and host n + 1: when each has the later one, the first host makes all of them move
     hosts = [
         Host(HostSpec(f"node{n}", labels={f"k{n}": "", f"k{n - 1}": ""}), State.AVAILABLE, NOW, id=n)
@@ -173,11 +173,11 @@ def needs_an_operator(_: Requirements) -> bool:
 FREE = [host(1, "a"), host(2, "a"), host(3, "b")]
 
 
-def test_what_an_earlier_ticket_can_take_whole_is_set_aside_for_it() -> None:
+def test_hosts_are_set_aside_for_an_earlier_ticket_that_they_meet_completely() -> None:
     assert names(left_over(due(wants("a*2")), FREE, needs_an_operator)) == ["node3"]
 
 
-def test_an_earlier_ticket_that_misses_some_holds_just_those_that_match() -> None:
+def test_an_earlier_ticket_that_lacks_hosts_holds_only_those_that_match() -> None:
     assert names(left_over(due(wants("a*4")), FREE, everything_comes_back)) == ["node3"]
 
 
@@ -185,13 +185,13 @@ def test_an_earlier_ticket_that_needs_an_operator_holds_nothing() -> None:
     assert names(left_over(due(wants("a*4")), FREE, needs_an_operator)) == ["node1", "node2", "node3"]
 
 
-def test_earlier_tickets_choose_in_the_order_of_their_age() -> None:
+def test_older_tickets_choose_first() -> None:
     assert names(left_over(due(wants("a"), wants("a", "b")), [*FREE, host(4, "b")], everything_comes_back)) == ["node4"]
     assert names(left_over(due(wants("a*2"), wants("a")), FREE, everything_comes_back)) == ["node3"]
 
 
 @given(st.lists(requests, max_size=3), fleets, st.booleans())
-def test_who_comes_later_never_takes_what_the_earlier_ones_match(
+def test_a_later_ticket_never_takes_a_host_that_an_earlier_one_needs(
     earlier: list[Requirements], free: list[Host], comes_back: bool
 ) -> None:
     left = left_over(due(*earlier), free, lambda _: comes_back)

@@ -55,7 +55,7 @@ def test_a_whole_policy_is_read() -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_each_phase_has_steps_of_its_own_that_may_act_or_only_ask(phase: Phase) -> None:
+def test_redfish_steps_that_change_a_host_are_refused_where_a_phase_only_checks(phase: Phase) -> None:
     ask = {"redfish": {"power": "on"}}
     act = {"redfish": {"reset": "ForceRestart"}}
 
@@ -71,7 +71,7 @@ def test_each_phase_has_steps_of_its_own_that_may_act_or_only_ask(phase: Phase) 
         parse_policy({phase: {"bmc": act}})
 
 
-def test_steps_need_others_of_their_phase_or_follow_the_one_before() -> None:
+def test_a_step_without_needs_depends_on_the_step_before_it() -> None:
     tcp = {"tcp": 22}
     steps = parse_policy(
         {"setup": {"a": tcp, "b": tcp, "c": {"tcp": 22, "needs": []}, "d": {"tcp": 22, "needs": ["a", "c", "a"]}}}
@@ -158,7 +158,9 @@ def test_steps_need_others_of_their_phase_or_follow_the_one_before() -> None:
         ),
     ],
 )
-def test_each_mistake_is_named_with_its_key(document: dict[str, object], message: str | None, hint: str | None) -> None:
+def test_every_error_of_a_policy_names_its_key(
+    document: dict[str, object], message: str | None, hint: str | None
+) -> None:
     if message is None:
         parse_policy(document)
         return
@@ -174,5 +176,5 @@ def test_a_default_lease_longer_than_the_longest_is_refused() -> None:
         parse_policy({"defaults": {"ttl": "2d", "max_ttl": "1d"}})
 
 
-def test_a_longest_lease_alone_shortens_the_usual_one() -> None:
+def test_max_ttl_below_the_default_ttl_shortens_it() -> None:
     assert parse_policy({"defaults": {"max_ttl": "2h"}}).ttl == timedelta(hours=2)

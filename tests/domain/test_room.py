@@ -198,7 +198,7 @@ def worlds(draw: st.DrawFn, hosts: int, bookings: int, *, share_a_moment: bool) 
 
 
 @given(worlds(7, 8, share_a_moment=True))
-def test_where_all_share_a_moment_room_is_found_exactly_where_a_maximum_matching_has_it(world: World) -> None:
+def test_bookings_that_all_overlap_can_be_moved_exactly_where_a_maximum_matching_exists(world: World) -> None:
     jobs = world.jobs()
     graph = nx.Graph()
     graph.add_nodes_from(range(len(jobs)))
@@ -213,20 +213,20 @@ def test_where_all_share_a_moment_room_is_found_exactly_where_a_maximum_matching
 
 
 @given(worlds(4, 4, share_a_moment=False), st.sampled_from([(), (Cap(parse_selector("a"), 1),)]))
-def test_in_a_small_fleet_room_is_found_wherever_there_is_any(world: World, caps: Sequence[Cap]) -> None:
+def test_in_a_small_fleet_every_possible_move_of_bookings_is_found(world: World, caps: Sequence[Cap]) -> None:
     found = world.answer(caps)
 
     assert (found is not None) == world.has_a_way(caps)
     assert found is None or world.is_plan(found, caps)
 
 
-def test_no_booking_moves_where_a_host_is_free() -> None:
+def test_no_booking_moves_while_a_host_is_free() -> None:
     fleet = World([host(1), host(2)], [booking(1, 1, 9, [1], "*1")], wants("*1"), (0, 5), 0)
 
     assert fleet.answer() == Room((fleet.hosts[1],), {})
 
 
-def test_as_few_bookings_move_as_one_path_needs() -> None:
+def test_only_the_bookings_on_one_path_move() -> None:
     fleet = World(
         [host(1, "a"), host(2, "ab"), host(3, "b"), host(4, "a")],
         [booking(1, 1, 9, [1], "a*1"), booking(2, 1, 9, [2], "b*1")],
@@ -243,14 +243,14 @@ def test_a_booking_that_names_its_hosts_stays() -> None:
     assert World([host(1), host(2, open_=False)], [booking(1, 1, 9, [1])], wants("*1"), (0, 5), 0).answer() is None
 
 
-def test_no_booking_moves_to_a_host_that_is_kept() -> None:
+def test_no_booking_moves_to_an_excluded_host() -> None:
     fleet = World([host(1), host(2, open_=False)], [booking(1, 1, 9, [1], "*1")], wants("*1"), (0, 5), 0)
 
     assert fleet.answer() is not None
     assert fleet.answer(kept=[2]) is None
 
 
-def test_a_lease_without_end_gets_a_host_from_which_all_bookings_move() -> None:
+def test_all_bookings_move_off_the_host_of_a_lease_without_end() -> None:
     fleet = World(
         [host(1, "a"), host(2)], [booking(1, 1, 9, [1], "*1"), booking(2, 20, 9, [1], "*1")], wants("a*1"), (0, 1), 3
     )
@@ -261,7 +261,7 @@ def test_a_lease_without_end_gets_a_host_from_which_all_bookings_move() -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_bookings_in_a_chain_move_by_one_host_each() -> None:
+def test_a_chain_of_a_thousand_bookings_moves_each_by_one_host() -> None:
     # Booking n fits host n and host n + 1; only the last host is free.
     fleet = [
         Host(HostSpec(f"n{n}", labels={f"k{n}": "", f"k{n - 1}": ""}), State.AVAILABLE, NOW, id=n)

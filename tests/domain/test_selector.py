@@ -61,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @given(selector=selectors, labels=st.lists(facts, min_size=1, max_size=5), hardware=facts)
-def test_the_database_finds_just_the_hosts_that_fit(
+def test_the_database_finds_exactly_the_hosts_that_fit(
     store: Store, selector: Selector, labels: list[dict[str, str]], hardware: dict[str, str]
 ) -> None:
     specs = [HostSpec(f"node{n}", labels=each, hardware=hardware) for n, each in enumerate(labels)]
@@ -92,7 +92,7 @@ def test_the_database_finds_just_the_hosts_that_fit(
         ("arch>=1", False),
     ],
 )
-def test_what_a_selector_means(text: str, fits: bool) -> None:
+def test_a_selector_fits_the_expected_hosts(text: str, fits: bool) -> None:
     spec = HostSpec(
         "node1",
         labels={"arch": "arm64", "gpu": "", "role": "label"},
@@ -106,7 +106,7 @@ def test_what_a_selector_means(text: str, fits: bool) -> None:
     "text",
     ["a=b,", ",a", "a b", "a in b", "a in (b", "a>=x", "=b", "a=b=c", "a!", "!", "a[b]", "a=b,,c", "key=" + "x" * 64],
 )
-def test_what_can_not_be_read_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_selector_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse_selector(text)
 
@@ -114,5 +114,5 @@ def test_what_can_not_be_read_is_refused_with_an_example(text: str) -> None:
     assert "arch=arm64" in refused.value.hint
 
 
-def test_the_empty_selector_is_every_host(tmp_path: Path) -> None:
+def test_the_empty_selector_fits_every_host(tmp_path: Path) -> None:
     assert parse_selector("  ") == EVERY_HOST

@@ -83,7 +83,7 @@ def test_every_local_time_is_read_as_the_clock_shows_it_or_refused(at: datetime)
     assert read.astimezone().replace(tzinfo=None) == at
 
 
-def test_maintain_refuses_such_a_time_and_changes_nothing(bmhctl: Bmhctl) -> None:
+def test_maintain_refuses_an_ambiguous_time_and_changes_nothing(bmhctl: Bmhctl) -> None:
     bmhctl("init")
     bmhctl("add", "node01")
     done = bmhctl("maintain", "node01", "--reason", "disk", "--until", "2099-03-29T02:30", TZ="Europe/Berlin")
@@ -131,7 +131,7 @@ def test_the_python_api_reads_times_in_the_same_way(zone: Callable[[str], None],
         ("2025-12-24T24:00", "2025-12-25T00:00:00+01:00"),
     ],
 )
-def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str], None], text: str, meant: str) -> None:
+def test_a_past_time_can_be_a_duration_a_day_or_a_time(zone: Callable[[str], None], text: str, meant: str) -> None:
     zone("Europe/Berlin")
     assert parse_past(text, NOW) == datetime.fromisoformat(meant)
 
@@ -154,7 +154,7 @@ def test_the_end_of_a_span_is_after_its_beginning_and_tomorrow_counts_from_today
     assert parse_moment(text, starts, said=NOW) == datetime.fromisoformat(meant)
 
 
-def test_an_end_before_the_beginning_is_called_so(zone: Callable[[str], None]) -> None:
+def test_an_end_before_the_beginning_is_reported(zone: Callable[[str], None]) -> None:
     zone("Europe/Berlin")
     with pytest.raises(UsageError, match="the end, tomorrow 08:00, is not after the beginning"):
         parse_moment("tomorrow 08:00", parse_moment("tomorrow 09:00", NOW), said=NOW)
@@ -164,7 +164,7 @@ def test_an_end_before_the_beginning_is_called_so(zone: Callable[[str], None]) -
     "text",
     ["", "soon", "yesterday 25:00", "today 23:00", "2026-13-01", "2026-01-02", "2026-01-01T13:00Z", "9999-12-31"],
 )
-def test_what_is_not_a_time_or_is_to_come_is_not_over(text: str) -> None:
+def test_an_invalid_or_future_time_is_refused_where_a_past_one_is_expected(text: str) -> None:
     with pytest.raises(UsageError):
         parse_past(text, NOW)
 

@@ -22,7 +22,7 @@ def test_durations_are_read(text: str, seconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5", "h", "1m1h", "1.5h", "-1h", "1h 30m", "99999999999d", "36501d", "٣h", "none"]
 )
-def test_what_is_not_a_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_duration(text)
 
@@ -43,12 +43,12 @@ def test_ages_are_short(seconds: int, text: str) -> None:
     ("text", "number"),
     [("64", 64), ("2.5", 2.5), ("1K", 1000), ("1Ki", 1024), ("256GiB", 256 * 2**30), ("1 TB", 10**12), ("8B", 8)],
 )
-def test_quantities_are_numbers(text: str, number: float) -> None:
+def test_quantities_with_units_are_read_as_numbers(text: str, number: float) -> None:
     assert quantity(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "x", "1e9", "GiB", "-1", "1 2", "0x10"])
-def test_what_is_not_a_quantity_is_none(text: str) -> None:
+def test_a_text_that_is_not_a_quantity_gives_none(text: str) -> None:
     assert quantity(text) is None
 
 

@@ -66,7 +66,7 @@ def test_ansible_reads_groups_by_label_state_and_owner_without_a_warning(lab: Pa
     assert "ansible_host" not in variables.get("plain.lab", {})
 
 
-def test_a_playbook_under_run_sees_the_hosts_of_its_reservation_as_mine(lab: Path) -> None:
+def test_a_playbook_under_run_finds_its_reserved_hosts_in_the_group_mine(lab: Path) -> None:
     call(lab, "bmhctl", "ready", "gpu-01", "gpu-02")
     playbook = ["ansible-playbook", "-i", SCRIPT, "-l", "mine", str(EXAMPLES / "ansible" / "site.yml")]
     done = call(lab, "bmhctl", "--as", "alice@lab", "run", "-l", "rack=r-1", "--", *playbook)
@@ -77,7 +77,7 @@ def test_a_playbook_under_run_sees_the_hosts_of_its_reservation_as_mine(lab: Pat
     assert not (lab / "run-by-a-note").exists()
 
 
-def test_without_a_reservation_no_host_is_mine(lab: Path) -> None:
+def test_the_group_mine_is_empty_without_a_reservation(lab: Path) -> None:
     done = call(lab, "ansible-playbook", "-i", SCRIPT, str(EXAMPLES / "ansible" / "site.yml"))
     assert done.returncode == 0
     assert "no hosts matched" in done.stdout
@@ -94,7 +94,7 @@ def test_without_a_reservation_no_host_is_mine(lab: Path) -> None:
         ('labels = { plain = "true" }\n[hosts.plain]', "plain is a host, and the group of plain=true"),
     ],
 )
-def test_two_groups_or_a_group_and_a_host_of_one_name_are_refused(lab: Path, host: str, said: str) -> None:
+def test_a_group_with_the_name_of_a_host_or_of_another_group_is_refused(lab: Path, host: str, said: str) -> None:
     with (lab / "lab.toml").open("a") as file:
         file.write(f"\n[hosts.other]\n{host}\n")
     done = call(lab, "bmhctl", "export", "-o", "ansible")

@@ -116,7 +116,7 @@ def test_an_example_that_is_cancelled_while_it_waits_leaves_no_ticket(example: s
     assert owners(lab_of_two) == ["bob"]
 
 
-def test_a_jenkins_stage_runs_its_steps_on_one_reservation_and_ends_with_the_first_that_fails(
+def test_a_jenkins_stage_runs_its_steps_on_one_reservation_until_one_fails(
     lab_of_two: Fleet,
 ) -> None:
     steps = [
@@ -135,14 +135,14 @@ def test_a_jenkins_stage_without_a_host_ends_with_the_status_of_the_reservation(
     assert owners(lab_of_two) == ["bob"]
 
 
-def test_a_gitlab_job_keeps_what_failed_when_it_is_asked_to(lab_of_two: Fleet) -> None:
+def test_a_gitlab_job_with_keep_on_fail_keeps_its_hosts_after_a_failure(lab_of_two: Fleet) -> None:
     done = call(lab_of_two, "gitlab-job.sh", "false", KEEP_ON_FAIL="2h")
     (held,) = lab_of_two.open_reservations()
     assert done.status == 1
     assert done.stderr.endswith(f"give back: bmhctl release -R {held}\n")
 
 
-def test_the_flock_replacement_says_who_has_the_host(lab_of_two: Fleet) -> None:
+def test_the_flock_replacement_names_the_holder_of_the_host(lab_of_two: Fleet) -> None:
     assert lab_of_two.bmhctl("reserve", "node1", "--as", "bob").status == 0
     for options, status in ((["-n"], 125), (["-w", "1"], 124)):
         done = call(lab_of_two, "flock-replacement.sh", *options, "node1", "true")

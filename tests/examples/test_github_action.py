@@ -141,7 +141,7 @@ def test_the_action_reserves_hosts_for_the_steps_after_it_and_gives_them_back(jo
     assert job.fleet.history()[-1] == ("node2", "taint", "job hardware of run 1658821493, attempt 1, ended")
 
 
-def test_the_same_step_again_gets_the_same_hosts_and_other_jobs_of_a_matrix_get_their_own(job: Job) -> None:
+def test_a_repeated_step_gets_the_same_hosts_and_each_job_of_a_matrix_gets_others(job: Job) -> None:
     assert job.run("main").status == 0
     again = Job(job.fleet, job.inputs)
     assert again.run("main").status == 0
@@ -166,7 +166,7 @@ def test_a_job_that_is_cancelled_while_it_waits_leaves_no_ticket(number: signal.
     assert len(job.fleet.open_reservations()) == 1
 
 
-def test_a_reservation_whose_answer_was_never_read_is_found_by_the_post_step(job: Job) -> None:
+def test_the_post_step_finds_a_reservation_whose_answer_was_never_read(job: Job) -> None:
     assert job.run("main").status == 0
     job.state.pop("reservation")
     job.env.clear()
@@ -176,7 +176,7 @@ def test_a_reservation_whose_answer_was_never_read_is_found_by_the_post_step(job
     assert job.run("post") == Run(0, "", "")  # the main step did not even begin
 
 
-def test_a_main_step_that_was_killed_leaves_no_bmhctl_that_gets_hosts_later(job: Job) -> None:
+def test_after_a_killed_main_step_no_bmhctl_waits_for_hosts(job: Job) -> None:
     assert job.fleet.bmhctl("reserve", "-n", "2", "--as", "bob").status == 0
     process = job.start("main")
     assert process.stderr is not None
@@ -190,7 +190,7 @@ def test_a_main_step_that_was_killed_leaves_no_bmhctl_that_gets_hosts_later(job:
     assert owners(job.fleet) == ["bob"]
 
 
-def test_a_job_without_hosts_fails_and_says_so(job: Job) -> None:
+def test_a_job_that_gets_no_hosts_fails_with_a_message(job: Job) -> None:
     job.inputs["selector"] = "arch=vax"
     done = job.run("main")
     assert done.status == 6
@@ -214,20 +214,20 @@ def test_a_job_whose_reservation_had_ended_is_warned(job: Job) -> None:
     assert len(job.fleet.open_reservations()) == 1  # of the same owner, by another job
 
 
-def test_nothing_that_bmhctl_prints_is_a_command_for_the_runner(job: Job) -> None:
+def test_no_output_of_bmhctl_is_read_as_a_workflow_command(job: Job) -> None:
     job.inputs["hosts"] = "::error::no"
     job.inputs["selector"] = ""
     assert [line.partition("::no")[0] for line in annotations(job.run("main").stdout)] == ["::error title=bmhctl"]
 
 
-def test_a_machine_without_bmhctl_is_named_as_such(job: Job) -> None:
+def test_a_missing_bmhctl_is_reported(job: Job) -> None:
     (job.fleet.folder / "bin" / "bmhctl").rename(job.fleet.folder / "bin" / "other")
     job.env["PATH"] = f"{job.fleet.folder / 'bin'}:/usr/bin:/bin"
     done = job.run("main")
     assert (done.status, done.stderr) == (127, "can't run bmhctl: spawn bmhctl ENOENT\n")
 
 
-def test_the_manual_uses_only_inputs_that_there_are() -> None:
+def test_the_manual_uses_only_existing_inputs_of_the_action() -> None:
     manual = (FOLDER.parents[1] / "bmhctl" / "docs" / "ci.md").read_text()
     [workflow] = [text for text in re.findall(r"```yaml\n(.*?)```", manual, re.S) if "jobs:" in text]
     [step] = [

@@ -24,7 +24,7 @@ def expressions(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["alerts.yaml", "dashboard.json"])
-def test_every_metric_that_is_asked_for_is_written(name: str, lab: Lab) -> None:
+def test_every_metric_of_the_dashboards_is_written(name: str, lab: Lab) -> None:
     written = set(re.findall(r"^# TYPE (\w+)", "".join(exposition(metrics(lab.context()))), re.MULTILINE))
     asked = {re.sub(r"_bucket$", "", each) for text in expressions(name) for each in re.findall(r"bmhctl_\w+", text)}
     assert asked

@@ -64,7 +64,7 @@ def add(lab: Lab, *names: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_event_is_lost_or_told_twice(
+def test_no_event_is_lost_or_sent_twice(
     toml_lab: Lab, tmp_path: Path, start: Callable[[], subprocess.Popen[str]]
 ) -> None:
     add(toml_lab, "node1")

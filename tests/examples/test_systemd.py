@@ -57,7 +57,7 @@ def test_every_service_has_the_common_sandbox(name: str, units: Path) -> None:
 
 @needs("systemd-sysusers", "systemd-tmpfiles")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_the_user_and_the_folder_are_made(tmp_path: Path) -> None:
+def test_the_units_create_their_user_and_folder(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     for program, kind in (("systemd-sysusers", "sysusers.d"), ("systemd-tmpfiles", "tmpfiles.d")):
         line = [program, f"--root={tmp_path}", str(FOLDER / kind / "bmhctl.conf")]
@@ -70,7 +70,7 @@ def test_the_user_and_the_folder_are_made(tmp_path: Path) -> None:
     assert (home, shell.rpartition("/")[2]) == ("/var/lib/bmhctl", "nologin")
 
 
-def test_a_timer_has_its_service() -> None:
+def test_every_timer_has_a_service() -> None:
     assert {name.replace(".timer", ".service") for name in TIMERS} == {*SERVICES} - {"bmhctl-recycle.service"}
     text = (FOLDER / "bmhctl-.service.d" / "common.conf").read_text()
     assert re.search(r"^StateDirectory=bmhctl$", text, re.M)

@@ -46,7 +46,7 @@ def claims_of(lab: Lab) -> Path:
 
 
 @pytest.mark.parametrize("gone", ["file", "folder"])
-def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_else(
+def test_a_step_whose_lock_file_is_removed_loses_only_its_claim(
     file_lab: Lab, tmp_path: Path, gone: str, figures: Figures
 ) -> None:
     fifos = [tmp_path / "go0", tmp_path / "go1"]
@@ -81,7 +81,7 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
     assert not store.claims.claimed([host_claim(1)])
 
 
-def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
+def test_a_claim_that_ends_while_another_step_starts_leaves_no_lock_behind(
     file_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file_lab.policy("[checks.quick]\ncommand = ['true']\n")
@@ -131,9 +131,7 @@ def test_lock_files_of_dead_processes_block_no_command(file_lab: Lab, figures: F
     assert (states, len(granted.held.hosts)) == ([State.RESERVED] * 2, 2)
 
 
-def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_it(
-    file_lab: Lab, tmp_path: Path
-) -> None:
+def test_a_stopped_process_keeps_its_claim_and_a_killed_one_loses_it(file_lab: Lab, tmp_path: Path) -> None:
     file_lab.policy('[checks.up]\ncommand = ["true"]\n')
     hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())
     file_lab.close()
@@ -158,7 +156,7 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     assert not claims_of(file_lab).exists(), "what it left behind is removed by the next process that claims"
 
 
-def test_what_stands_in_the_place_of_the_lock_files_is_named(
+def test_a_file_in_the_place_of_the_folder_of_lock_files_is_named(
     file_lab: Lab, forked: ForkedCommands, figures: Figures
 ) -> None:
     hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())

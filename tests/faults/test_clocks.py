@@ -92,7 +92,7 @@ GRANTS: dict[str, Callable[[Inventory], Held]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("how", GRANTS)
-def test_a_lease_granted_by_a_clock_that_was_ahead_ends_when_it_was_meant_to(
+def test_a_lease_granted_while_the_clock_was_ahead_ends_after_its_length(
     fleet: Lab, how: str, wrong: str, figures: Figures
 ) -> None:
     right = fleet.clock.now
@@ -113,7 +113,7 @@ def test_a_lease_granted_by_a_clock_that_was_ahead_ends_when_it_was_meant_to(
     assert (lasts, early, [one.reservation.id for one in ended]) == (HOUR, (), [held])
 
 
-def test_a_clock_that_is_set_back_under_a_lease_is_in_the_history_of_its_hosts(fleet: Lab) -> None:
+def test_setting_the_clock_back_during_a_lease_is_recorded_in_the_history(fleet: Lab) -> None:
     fleet.clock.move(hours=5)
     held = as_(fleet, "alice").reserve(count=2).reservation
     fleet.clock.move(hours=-5)
@@ -146,7 +146,7 @@ def test_a_small_step_back_changes_nothing(fleet: Lab, seconds: float, figures: 
 
 
 @pytest.mark.parametrize("forward", [1, 24])
-def test_a_jump_forward_taints_exactly_what_is_over_by_the_new_clock(
+def test_a_clock_set_ahead_taints_exactly_the_hosts_of_expired_leases(
     fleet: Lab, forward: int, figures: Figures
 ) -> None:
     alice = as_(fleet, "alice")
@@ -164,7 +164,7 @@ def test_a_jump_forward_taints_exactly_what_is_over_by_the_new_clock(
     assert [lease(fleet, one).expires_at for one in ids] == list(ends.values())
 
 
-def test_an_hour_forward_and_back_again_gives_no_holder_more_than_was_granted(fleet: Lab) -> None:
+def test_setting_the_clock_ahead_and_back_lengthens_no_lease(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1", ttl="4h").reservation
     fleet.clock.move(hours=1)
     as_(fleet, "alice").extend(held.id, "4h")
@@ -173,7 +173,7 @@ def test_an_hour_forward_and_back_again_gives_no_holder_more_than_was_granted(fl
     assert left(fleet, held.id) == 4 * HOUR
 
 
-def test_a_lease_without_end_is_none_of_the_clocks_business(lab: Lab) -> None:
+def test_a_lease_without_end_survives_any_change_of_the_clock(lab: Lab) -> None:
     lab.policy('[defaults]\nttl = "none"\nmax_ttl = "none"\n')
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
@@ -186,7 +186,7 @@ def test_a_lease_without_end_is_none_of_the_clocks_business(lab: Lab) -> None:
     assert (lease(lab, held.id), events(lab)) == (held, before)
 
 
-def test_a_renewal_by_the_clock_is_counted_from_when_it_was(fleet: Lab) -> None:
+def test_a_renewed_lease_keeps_its_length_when_the_clock_is_set_back(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1").reservation
     fleet.clock.move(minutes=30)
     holder.extend(fleet.context("alice"), held.id, silent=True)  # as `run` does
@@ -195,7 +195,7 @@ def test_a_renewal_by_the_clock_is_counted_from_when_it_was(fleet: Lab) -> None:
     assert left(fleet, held.id) == HOUR
 
 
-def test_a_stopped_waiter_does_not_come_before_all_others_until_the_clock_has_caught_up(fleet: Lab) -> None:
+def test_a_ticket_from_a_clock_that_was_ahead_does_not_block_the_queue(fleet: Lab) -> None:
     ctx = fleet.context("stopped")
     wants = dump_requirements(request.reservation_request(count=4).requirements)
     fleet.clock.move(days=365)
@@ -208,7 +208,7 @@ def test_a_stopped_waiter_does_not_come_before_all_others_until_the_clock_has_ca
         assert as_(fleet, "alice").reserve(count=4).hosts
 
 
-def test_every_command_works_on_what_happened_in_the_future(fleet: Lab, bmhctl: Bmhctl, figures: Figures) -> None:
+def test_every_command_works_with_events_that_lie_in_the_future(fleet: Lab, bmhctl: Bmhctl, figures: Figures) -> None:
     fleet.clock.now = datetime.now(UTC) + timedelta(days=1000)
     alice = as_(fleet, "alice")
     alice.reserve("node1", ttl="1d", purpose="from the future")
@@ -233,7 +233,7 @@ def test_every_command_works_on_what_happened_in_the_future(fleet: Lab, bmhctl: 
     assert over == []
 
 
-def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(tmp_path: Path) -> None:
+def test_looking_for_expired_leases_costs_one_query_with_two_index_searches(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.db")
     inventories.init(lab.location)
     lab_context = lab.context()
@@ -255,7 +255,7 @@ def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(tmp_
     lab.close()
 
 
-def test_an_inventory_from_before_renewals_were_kept_counts_from_the_grant(
+def test_an_older_inventory_without_renewal_times_counts_a_lease_from_its_grant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = Lab(tmp_path / "old.db")

@@ -65,7 +65,7 @@ def provoke(link: ServerLink, error: str, times: int) -> None:
 
 
 @pytest.mark.parametrize("name", some([*VERBS], "verbs"))
-def test_what_another_transaction_undid_is_done_again_and_not_without_end(
+def test_a_transaction_that_conflicts_is_retried_a_limited_number_of_times(
     link: ServerLink, name: str, figures: Figures
 ) -> None:
     words = VERBS[name](link)
@@ -85,7 +85,7 @@ def test_what_another_transaction_undid_is_done_again_and_not_without_end(
     assert done.status == 0, done.stderr
 
 
-def test_a_real_deadlock_ends_well_for_both(link: ServerLink) -> None:
+def test_both_commands_of_a_deadlock_succeed(link: ServerLink) -> None:
     link.lab.add("node2")
     link.url += "&options=-cdeadlock_timeout%3D2s"
     node = f'SELECT 1 FROM "{Address.parse(link.url).schema}".hosts WHERE name = %s FOR UPDATE'
@@ -107,7 +107,7 @@ def test_a_real_deadlock_ends_well_for_both(link: ServerLink) -> None:
     assert told(link, DEADLOCK)
 
 
-def test_a_database_that_isolates_more_than_is_asked_for_lets_no_command_fail(link: ServerLink) -> None:
+def test_a_database_with_stricter_isolation_fails_no_command(link: ServerLink) -> None:
     # What waits for a turn must see what was committed before it, whatever transactions are like by default.
     link.url += "&options=-cdefault_transaction_isolation%3Drepeatable%5C%20read"
     with psycopg.connect(Address.parse(link.url).url) as other:

@@ -103,7 +103,7 @@ VERBS = {
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(
+def test_a_command_cut_off_at_any_message_reports_whether_it_took_effect(
     link: ServerLink, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SILENCE", 0.2)

@@ -175,7 +175,7 @@ def at_last(state: Snapshot) -> Snapshot:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_cut_at_any_message_a_command_took_effect_as_a_whole_or_not_as_it_says(
+def test_a_plan_cut_off_at_any_message_took_effect_as_a_whole_or_not_at_all(
     link: ServerLink,
     direct: psycopg.Connection[tuple[object, ...]],
     linked: LinkedLab,

@@ -64,7 +64,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path
 
 
-def test_a_copy_into_a_server_that_is_cut_leaves_no_inventory_there(
+def test_a_copy_to_a_server_that_is_cut_off_leaves_no_inventory_there(
     link: ServerLink, source: str, figures: Figures
 ) -> None:
     url = link.url.replace("schema=t_", "schema=copy_")
@@ -92,7 +92,7 @@ def test_a_copy_into_a_server_that_is_cut_leaves_no_inventory_there(
     drop_schema(url)
 
 
-def test_rows_that_are_cut_off_are_missed_and_no_copy_of_them_is_left(
+def test_a_list_or_copy_from_a_server_that_is_cut_off_fails_and_leaves_no_copy(
     link: ServerLink, source: str, tmp_path: Path, figures: Figures
 ) -> None:
     drop_schema(link.url)
@@ -115,9 +115,7 @@ def test_rows_that_are_cut_off_are_missed_and_no_copy_of_them_is_left(
     assert copied(link, link.url, str(folder / name)).status == 0
 
 
-def test_a_waiter_whose_connection_is_cut_waits_on_and_leaves_nothing_when_it_has_its_host(
-    link: ServerLink, figures: Figures
-) -> None:
+def test_a_waiter_whose_connection_is_cut_goes_on_waiting_and_gets_its_host(link: ServerLink, figures: Figures) -> None:
     link.reserve()
     with spawn("-m", "bmhctl", "-i", link.url, "reserve", "node1", "--wait", "1m", "-o", "name") as waiter:
         until(lambda: link.lab._context.store.tickets.all() and listens(link))
@@ -158,7 +156,7 @@ def test_a_waiter_tries_a_server_that_is_away_a_few_times_a_second(link: ServerL
         waiter.communicate()
 
 
-def test_a_waiter_whose_server_comes_back_for_a_moment_only_waits_no_longer_than_it_said(link: ServerLink) -> None:
+def test_a_waiter_keeps_its_deadline_when_the_server_comes_back_only_briefly(link: ServerLink) -> None:
     link.reserve()
     with wait_through_proxy(link, "--wait", "4s") as waiter:
 
@@ -174,7 +172,7 @@ def test_a_waiter_whose_server_comes_back_for_a_moment_only_waits_no_longer_than
     assert (waiter.returncode, out) == (7, ""), err
 
 
-def test_what_was_granted_to_the_same_request_meanwhile_is_the_answer_of_a_waiter_that_comes_back(
+def test_a_waiter_that_reconnects_gets_what_its_request_was_granted_meanwhile(
     link: ServerLink,
 ) -> None:
     link.reserve()
@@ -191,7 +189,7 @@ def test_what_was_granted_to_the_same_request_meanwhile_is_the_answer_of_a_waite
     assert (other.returncode, cut.returncode, out, link.held()) == (0, 0, "node1\n", [ours]), err
 
 
-def test_a_waiter_that_is_cut_in_its_grant_has_its_host_or_waits_on(link: ServerLink, figures: Figures) -> None:
+def test_a_waiter_cut_off_during_its_grant_has_its_host_or_goes_on_waiting(link: ServerLink, figures: Figures) -> None:
     losses = []
     for fate in (*CUTS, Fate.BEFORE):
         link.bring(State.AVAILABLE)

@@ -145,7 +145,7 @@ def lab(folder: Path) -> Iterator[Lab]:
 
 
 @pytest.mark.parametrize("editor", EDITORS)
-def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
+def test_no_host_is_lost_while_the_toml_file_is_edited_beside_running_commands(
     editor: str, lab: Lab, folder: Path, forked: ForkedCommands, figures: Figures
 ) -> None:
     if editor == "by git":

@@ -61,7 +61,9 @@ def no_look_at(folder: Path, number: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", FAILING, ids=errno.errorcode.get)
-def test_an_inventory_that_can_not_be_looked_at_is_away_and_not_gone(lab: Lab, number: int, tmp_path: Path) -> None:
+def test_an_inventory_that_cannot_be_read_for_a_while_is_not_reported_as_gone(
+    lab: Lab, number: int, tmp_path: Path
+) -> None:
     with open_inventory(lab.location, actor="alice") as inventory:
         for act in (inventory.hosts, lambda: inventory.reserve("node1")):
             with no_look_at(tmp_path, number), pytest.raises(AwayError, match=os.strerror(number)) as refused:
@@ -71,14 +73,14 @@ def test_an_inventory_that_can_not_be_looked_at_is_away_and_not_gone(lab: Lab, n
 
 
 @pytest.mark.parametrize("number", FAILING, ids=errno.errorcode.get)
-def test_an_inventory_that_can_not_be_looked_at_is_away_when_it_is_opened(
+def test_opening_an_inventory_that_cannot_be_read_reports_it_as_unreachable(
     lab: Lab, number: int, tmp_path: Path
 ) -> None:
     with no_look_at(tmp_path, number), pytest.raises(AwayError, match=os.strerror(number)):
         open_inventory(lab.location).close()
 
 
-def test_a_disk_that_can_not_be_read_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_disk_is_not_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lab.db"
     path.write_bytes(b"SQLite format 3\0")
     said = sqlite3.DatabaseError("database disk image is malformed")
@@ -93,7 +95,7 @@ def test_a_disk_that_can_not_be_read_is_not_taken_for_damage(tmp_path: Path, mon
 
 
 @pytest.mark.slow
-def test_a_run_outlasts_a_disk_that_can_not_be_looked_at(lab: Lab, tmp_path: Path) -> None:
+def test_a_run_survives_a_disk_that_cannot_be_read_for_a_while(lab: Lab, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     task = f"touch {flag}; sleep 3; rm {flag}"  # longer than a file may be gone
     run = spawn(

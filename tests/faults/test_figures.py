@@ -19,7 +19,7 @@ def test_counts(figures, number):
 """
 
 
-def test_figures_of_all_workers_are_summed_up_and_shown_of_failed_tests_too(tmp_path: Path) -> None:
+def test_figures_are_summed_over_all_workers_and_include_failed_tests(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(SUITE)
     told = ["-p", "tests.faults.figures", "-p", "no:cacheprovider", "-n", "2", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "pytest", *told], cwd=ROOT, capture_output=True, text=True)

@@ -43,7 +43,7 @@ def wrong_with(end: End) -> str | None:
 
 
 @pytest.mark.parametrize(("name", "backend"), CASES)
-def test_a_disk_in_trouble_at_any_change_costs_nothing(
+def test_a_disk_error_at_any_change_loses_nothing_that_was_acknowledged(
     name: str, backend: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     scenario, start, path = SCENARIOS[name], start_of(name, backend), folder / FILES[backend]
@@ -87,7 +87,7 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
 
 @pytest.mark.parametrize("backend", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
-def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
+def test_a_disk_error_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     what: str, backend: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
@@ -116,7 +116,7 @@ def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
 
 @pytest.mark.parametrize("backend", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
-def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_whole(
+def test_a_new_inventory_whose_wal_cannot_be_checkpointed_is_absent_or_whole(
     what: str, backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     # Closing a SQLite database moves the log into it, and reports no error when it can't.
@@ -157,7 +157,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize("line", EDITS, ids=lambda line: line[0])
-def test_a_toml_file_that_can_only_be_written_by_half_stays_as_it_was(
+def test_a_toml_file_that_cannot_be_written_completely_is_left_unchanged(
     line: tuple[str, ...], forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = start_of("reserve", "toml")
@@ -207,7 +207,7 @@ forked.close()
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_on_a_disk_that_is_full_every_command_says_so_and_works_when_it_is_not(
+def test_every_command_reports_a_full_disk_and_works_when_there_is_room_again(
     backend: str, folder: Path, figures: Figures
 ) -> None:
     unshare = shutil.which("unshare")

@@ -155,7 +155,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench
 
 
-def test_whatever_is_typed_ends_with_a_published_status(bench: Bench, figures: Figures) -> None:
+def test_every_random_command_line_ends_with_a_documented_status(bench: Bench, figures: Figures) -> None:
     @settings(max_examples=2 * settings.default.max_examples)
     @given(lines())
     def typed(args: list[str]) -> None:

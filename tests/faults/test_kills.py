@@ -18,7 +18,7 @@ from tests.faults.snapshots import Snapshot, snapshot_of, write_folder
 
 
 @pytest.mark.parametrize(("name", "backend"), CASES)
-def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
+def test_a_command_killed_at_any_change_took_effect_as_a_whole_or_not_at_all(
     name: str, backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     scenario, start, path = SCENARIOS[name], start_of(name, backend), folder / FILES[backend]
@@ -58,7 +58,7 @@ def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
+def test_a_kill_while_an_inventory_is_created_leaves_none_or_a_whole_one(
     backend: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     line = ("-i", FILES[backend], "init")

@@ -132,7 +132,7 @@ def test_a_task_that_ignores_term_gets_kill_soon_when_its_inventory_is_gone(flee
     assert not lives(task)
 
 
-def test_a_job_in_a_checkout_that_is_cleaned_is_ended_and_the_next_one_has_its_host_alone(fleet: Fleet) -> None:
+def test_a_job_whose_checkout_is_cleaned_ends_before_the_next_job_gets_its_host(fleet: Fleet) -> None:
     """As CI does it: job A runs, the checkout is cleaned, the hosts are made ready again, job B runs."""
     turn, task = started(fleet, "--ttl", "6s")
     replaced(fleet.lab)
@@ -166,7 +166,7 @@ def backup_moved_over(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("way", [cleaned, cloned_again, backup_moved_over])
-def test_the_next_job_waits_for_a_task_that_ignores_term_and_has_lost_its_inventory(
+def test_the_next_job_waits_for_a_task_that_ignores_term_after_its_inventory_is_gone(
     way: Callable[[Fleet], None], fleet: Fleet, figures: Figures
 ) -> None:
     turn = fleet.start("run", "--host", "node1", "--ttl", "1h", "--", "sh", "-c", STUBBORN)
@@ -183,7 +183,7 @@ def test_the_next_job_waits_for_a_task_that_ignores_term_and_has_lost_its_invent
     assert turn.end().status == 125
 
 
-def test_a_new_inventory_names_the_process_that_works_for_the_one_before(fleet: Fleet) -> None:
+def test_a_new_inventory_names_the_process_that_still_uses_the_old_one(fleet: Fleet) -> None:
     """A ``run`` that is stopped can't end its task, which therefore keeps its host until the lease ends."""
     patch = "from bmhctl.stores.sqlite import claims; claims._EARLIER_PATIENCE = 0.2"
     turn = fleet.start("run", "--host", "node1", "--ttl", "1h", "--", "sh", "-c", STUBBORN)
@@ -202,9 +202,7 @@ def test_a_new_inventory_names_the_process_that_works_for_the_one_before(fleet: 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_writes_into_an_inventory_that_was_moved_writes_nothing_and_says_so(
-    way: str, fleet: Fleet, figures: Figures
-) -> None:
+def test_writing_to_a_moved_inventory_is_refused_and_writes_nothing(way: str, fleet: Fleet, figures: Figures) -> None:
     ctx = fleet.lab.context()
     list_hosts(ctx, Choice(everything=True))
     WAYS[way](fleet.lab)
@@ -234,7 +232,7 @@ def test_a_writer_whose_inventory_is_moved_before_its_commit_writes_nothing(way:
         assert fleet.lab.context().store.meta.get("key") is None
 
 
-def test_closing_an_inventory_whose_log_was_replaced_loses_nothing_of_the_new_one(fleet: Fleet) -> None:
+def test_closing_an_old_inventory_keeps_the_log_of_the_one_in_its_place(fleet: Fleet) -> None:
     """SQLite removes the log by its name when the last connection closes, and with it what a killed process wrote."""
     old = fleet.lab.context()
     list_hosts(old, Choice(everything=True))
@@ -259,7 +257,7 @@ def waiter(fleet: Fleet) -> Turn:
 
 
 @pytest.mark.parametrize("way", ["replaced", "restored"])
-def test_a_waiter_opens_the_inventory_that_takes_the_place_of_its_own(way: str, fleet: Fleet, figures: Figures) -> None:
+def test_a_waiter_opens_the_inventory_that_replaces_its_own(way: str, fleet: Fleet, figures: Figures) -> None:
     turn = waiter(fleet)
     WAYS[way](fleet.lab)
     done = turn.end()
@@ -269,7 +267,7 @@ def test_a_waiter_opens_the_inventory_that_takes_the_place_of_its_own(way: str, 
     assert fleet.states()["node1"] == "reserved"
 
 
-def test_a_waiter_whose_inventory_is_gone_waits_for_it_and_no_longer_than_it_would(fleet: Fleet) -> None:
+def test_a_waiter_whose_inventory_is_gone_keeps_its_deadline(fleet: Fleet) -> None:
     with open_inventory(fleet.lab.location, actor="bob") as lab:
         lab.reserve("node1", ttl="1h")
     turn = fleet.start("reserve", "node1", "--wait", "4s")
@@ -282,7 +280,7 @@ def test_a_waiter_whose_inventory_is_gone_waits_for_it_and_no_longer_than_it_wou
     assert not database(fleet.lab).exists(), "it is not made anew by one that waits"
 
 
-def test_a_waiter_whose_claims_are_removed_keeps_its_place(fleet: Fleet) -> None:
+def test_a_waiter_whose_lock_files_are_removed_keeps_its_position(fleet: Fleet) -> None:
     turn = waiter(fleet)
     shutil.rmtree(database(fleet.lab).with_name(database(fleet.lab).name + ".claims"))
     time.sleep(1)
@@ -296,9 +294,7 @@ def test_a_waiter_whose_claims_are_removed_keeps_its_place(fleet: Fleet) -> None
 
 
 @pytest.mark.parametrize("way", ["replaced", "restored"])
-def test_a_recycler_opens_the_inventory_that_takes_the_place_of_its_own(
-    way: str, fleet: Fleet, figures: Figures
-) -> None:
+def test_a_recycler_opens_the_inventory_that_replaces_its_own(way: str, fleet: Fleet, figures: Figures) -> None:
     turn = fleet.start("recycle", "--watch", "1s")
     with open_inventory(fleet.lab.location, actor="bob") as lab:
         lab.release(lab.reserve("node2").reservation.id)
@@ -362,7 +358,7 @@ def test_a_run_whose_inventory_is_mounted_over_ends_its_task(fleet: Fleet, tmp_p
     assert "is another file now" in said
 
 
-def test_a_waiter_whose_inventory_is_mounted_over_opens_the_one_that_is_there(
+def test_a_waiter_whose_inventory_is_mounted_over_opens_the_new_one(
     fleet: Fleet, tmp_path: Path, figures: Figures
 ) -> None:
     """There, the host for which it waits is available."""
@@ -379,7 +375,7 @@ def test_a_waiter_whose_inventory_is_mounted_over_opens_the_one_that_is_there(
     assert " is back\n" in said
 
 
-def test_a_recycler_whose_inventory_is_mounted_over_recycles_the_one_that_is_there(
+def test_a_recycler_whose_inventory_is_mounted_over_recycles_the_new_one(
     fleet: Fleet, tmp_path: Path, figures: Figures
 ) -> None:
     is_recycled = "lab list node2 -o plain --fields state | grep -q available"
@@ -397,7 +393,7 @@ def test_a_recycler_whose_inventory_is_mounted_over_recycles_the_one_that_is_the
 
 
 @pytest.mark.parametrize("way", ["dropped", "restored", "copied over"])
-def test_a_schema_that_is_dropped_restored_or_copied_over_is_noticed(way: str, tmp_path: Path) -> None:
+def test_a_dropped_restored_or_replaced_schema_is_noticed(way: str, tmp_path: Path) -> None:
     for lab in made_in("postgres", tmp_path):
         fleet = make_fleet(lab)
         assert fleet.bmhctl("backup", "before.db").status == 0
@@ -419,7 +415,7 @@ def test_a_schema_that_is_dropped_restored_or_copied_over_is_noticed(way: str, t
             reserve.reserve_or_wait(ctx, request.reservation_request(("node2",)))
 
 
-def test_a_schema_without_a_mark_of_its_own_works_as_before(tmp_path: Path) -> None:
+def test_a_schema_without_an_inventory_id_works_as_before(tmp_path: Path) -> None:
     for lab in made_in("postgres", tmp_path):
         fleet = make_fleet(lab)
         with (store := lab.context().store).transaction():
@@ -428,7 +424,7 @@ def test_a_schema_without_a_mark_of_its_own_works_as_before(tmp_path: Path) -> N
         assert fleet.bmhctl("run", "--host", "node1", "--", "true").status == 0
 
 
-def test_a_file_that_comes_back_is_the_same_one(toml_lab: Lab) -> None:
+def test_a_file_that_is_moved_away_and_back_is_accepted(toml_lab: Lab) -> None:
     ctx = toml_lab.context()
     state = toml_lab.path.with_name("lab.state.db")
     away = state.with_name("away")
@@ -454,9 +450,7 @@ def test_an_inventory_that_is_moved_while_it_is_opened_is_reported_as_gone(
         open_store(fleet.lab.location)
 
 
-def test_an_inventory_is_never_read_with_the_log_of_another_one_that_was_in_its_place_for_a_moment(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_inventory_is_never_read_with_the_log_of_another_one(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite opens the file first and its log by name at the first read: it would copy the one into the other."""
     other, away = (fleet.folder.with_name(f"{fleet.folder.name}.{name}") for name in ("other", "away"))
     shutil.copytree(fleet.folder, other)
@@ -482,7 +476,7 @@ def test_an_inventory_is_never_read_with_the_log_of_another_one_that_was_in_its_
     assert fleet.bmhctl("list", "-o", "name").stdout.split() == ["node1", "node2", "node3"]
 
 
-def test_an_empty_file_is_answered_with_what_may_be_put_in_its_place(fleet: Fleet) -> None:
+def test_an_empty_file_in_place_of_the_inventory_gets_a_hint_to_a_backup(fleet: Fleet) -> None:
     removed(fleet.lab)
     database(fleet.lab).touch()
     said = fleet.bmhctl("list").stderr
@@ -490,7 +484,7 @@ def test_an_empty_file_is_answered_with_what_may_be_put_in_its_place(fleet: Flee
     assert said.endswith(f"hint: put a backup in its place, or remove it, then{'' if init[0] == ':' else ' '}{init}\n")
 
 
-def test_without_its_log_every_command_says_what_to_do_as_long_as_a_process_has_the_old_one(tmp_path: Path) -> None:
+def test_every_command_reports_a_missing_log_while_a_process_uses_the_old_one(tmp_path: Path) -> None:
     with open_inventory(str(tmp_path / "lab.db"), create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -530,7 +524,7 @@ def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, 
     assert done.stdout == ""
 
 
-def test_a_state_that_is_made_without_the_variable_is_noticed_by_those_who_have_it(tmp_path: Path) -> None:
+def test_a_state_file_made_without_the_state_folder_variable_is_noticed_with_it(tmp_path: Path) -> None:
     def bmhctl(*args: str, folder: str | None) -> subprocess.CompletedProcess[str]:
         environ = {**os.environ, **({} if folder is None else {"BMHCTL_STATE_DIR": folder})}
         line = [*BMHCTL.split(), "-i", "lab.toml", *args]
@@ -548,7 +542,7 @@ def test_a_state_that_is_made_without_the_variable_is_noticed_by_those_who_have_
     assert bmhctl("reserve", "node1", folder=None).returncode == 5
 
 
-def test_a_file_that_is_just_being_made_has_no_other_name(tmp_path: Path) -> None:
+def test_the_partial_file_of_a_new_inventory_is_not_reported_as_a_second_name(tmp_path: Path) -> None:
     path = tmp_path / "lab.db"
     subprocess.run([*BMHCTL.split(), "-i", path, "init", "-q"], check=True)
     os.link(path, tmp_path / ".lab.db.abc.partial")  # as a command that was killed at that moment leaves it

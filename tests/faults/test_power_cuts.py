@@ -45,7 +45,7 @@ def opened(found: Folder, folder: Path, backend: str, dice: random.Random) -> Sn
 
 @pytest.mark.parametrize("is_kept_open", [False, True], ids=["alone", "kept open"])
 @pytest.mark.parametrize(("name", "backend"), CASES)
-def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
+def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(
     name: str, backend: str, is_kept_open: bool, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     scenario, start = SCENARIOS[name], start_of(name, backend)
@@ -75,7 +75,7 @@ def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
+def test_a_power_cut_during_many_commands_loses_none_that_had_ended(
     backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     start, path = start_of("reserve", backend), folder / FILES[backend]
@@ -103,7 +103,7 @@ def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
+def test_a_power_cut_while_an_inventory_is_created_leaves_none_or_a_whole_one(
     backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     assert forked.run(folder, ("-i", FILES[backend], "init"), record=tmp_path / "changes").status == 0

@@ -175,7 +175,7 @@ def is_shown(action: str, states: list[dict[str, Any]]) -> bool:
     return bool(powers[-1] == ("On" if action in ("on", "On", "ForceOn") else "Off"))
 
 
-def test_a_random_bmc_gets_one_clear_line_in_time_and_never_an_action_that_was_not_meant(figures: Figures) -> None:
+def test_a_random_bmc_is_reported_in_one_line_and_gets_only_the_requested_action(figures: Figures) -> None:
     counts = {"tries": 0, "done": 0, "refusals": 0, "actions": 0}
     service = Service(FakeBmc(), ["fine"], [""], [None])
 

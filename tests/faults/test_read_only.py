@@ -41,7 +41,7 @@ def run(forked: ForkedCommands, folder: Path, line: Sequence[str], user: int = O
 
 @pytest.mark.parametrize("what", FOLDERS)
 @pytest.mark.parametrize("backend", FILES)
-def test_who_may_only_read_gets_the_reason_and_changes_nothing(
+def test_a_user_with_read_permission_only_gets_the_reason_and_changes_nothing(
     backend: str, what: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = start_of("reserve", backend)
@@ -71,7 +71,9 @@ def test_who_may_only_read_gets_the_reason_and_changes_nothing(
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_who_may_only_read_does_not_lock_out_the_owner(backend: str, forked: ForkedCommands, folder: Path) -> None:
+def test_a_user_with_read_permission_only_does_not_lock_out_the_owner(
+    backend: str, forked: ForkedCommands, folder: Path
+) -> None:
     # SQLite makes files beside an inventory for readers, too: they would be the reader's, and stay.
     write_folder(start_of("reserve", backend), folder)
     folder.chmod(0o777)
@@ -121,16 +123,14 @@ def in_room(script: str, file: str, folder: Path) -> subprocess.CompletedProcess
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["lab.db", "lab.toml"])
-def test_a_wait_that_is_begun_while_the_file_system_is_read_only_goes_on_when_it_is_not(
-    file: str, tmp_path: Path
-) -> None:
+def test_a_wait_that_starts_on_a_read_only_file_system_continues_when_it_is_writable(file: str, tmp_path: Path) -> None:
     done = in_room(_WAITED, file, tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert done.stdout == "node1\n"
 
 
 @pytest.mark.parametrize("file", ["lab.db", "lab.toml"])
-def test_a_file_system_that_is_mounted_read_only_is_called_that(file: str, tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_named_in_the_error(file: str, tmp_path: Path) -> None:
     done = in_room(_MOUNTED, file, tmp_path)
     assert done.returncode == 11
     assert "can't be written: its file system is mounted read-only\nhint: mount " in done.stderr

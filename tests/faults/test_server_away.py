@@ -79,7 +79,7 @@ def server(own_server: Server) -> Iterator[Server]:
     drop_schema(own_server.url)
 
 
-def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_no_host(
+def test_stopping_and_killing_the_server_during_a_race_loses_nothing_and_shares_no_host(
     server: Server, tmp_path: Path, figures: Figures
 ) -> None:
     marks = tmp_path / "marks"
@@ -124,7 +124,7 @@ def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_a_run_goes_on_without_its_server_while_the_lease_lasts_and_renews_it_then(
+def test_a_run_survives_an_absent_server_while_the_lease_lasts_and_renews_it_afterwards(
     server: Server, tmp_path: Path, figures: Figures, waits: bool
 ) -> None:
     go = tmp_path / "go"
@@ -186,7 +186,7 @@ def waiting(lab: Inventory) -> list[str]:
 
 @pytest.mark.slow(seconds=25)
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-def test_who_waits_keeps_its_place_while_the_server_is_away(server: Server, figures: Figures, kill: bool) -> None:
+def test_a_waiter_keeps_its_position_while_the_server_is_away(server: Server, figures: Figures, kill: bool) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -215,7 +215,7 @@ def test_who_waits_keeps_its_place_while_the_server_is_away(server: Server, figu
     figures("server away while some wait", "postgres", tries=4, faults=1, losses=0)
 
 
-def test_who_waits_keeps_its_place_when_all_connections_break_and_the_server_lives(server: Server) -> None:
+def test_a_waiter_keeps_its_position_when_all_connections_break(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         waiters = []
@@ -245,7 +245,7 @@ def test_who_waits_keeps_its_place_when_all_connections_break_and_the_server_liv
             lab.ready("node1")
 
 
-def test_who_waits_for_a_server_that_stays_away_waits_no_longer_than_it_said(server: Server) -> None:
+def test_a_waiter_keeps_its_deadline_when_the_server_stays_away(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         waiter = spawn("-m", "bmhctl", "-i", server.url, "reserve", "-n1", "--wait", "4s")
@@ -256,7 +256,7 @@ def test_who_waits_for_a_server_that_stays_away_waits_no_longer_than_it_said(ser
     assert "timed out after 4s waiting for 1 host" in err
 
 
-def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(server: Server) -> None:
+def test_the_ticket_of_a_disconnected_waiter_can_be_cancelled_after_it_reconnects(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         waiter = spawn("-m", "bmhctl", "-i", server.url, "--as", "first", "reserve", "-n1", "--wait", "1m")
@@ -279,7 +279,7 @@ def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(serve
         assert "the ticket was cancelled" in err
 
 
-def test_a_waiter_whose_time_is_over_blocks_no_other_after_a_restart(server: Server) -> None:
+def test_a_waiter_past_its_deadline_blocks_no_other_after_a_restart_of_the_server(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -299,7 +299,7 @@ def test_a_waiter_whose_time_is_over_blocks_no_other_after_a_restart(server: Ser
 
 
 @pytest.mark.slow(seconds=15)
-def test_a_ticket_of_a_killed_process_outlives_one_restart_of_the_server_and_not_two(server: Server) -> None:
+def test_the_ticket_of_a_killed_process_survives_one_restart_of_the_server_but_not_two(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -333,7 +333,7 @@ def shared(lab: Inventory) -> list[bool]:
 
 
 @pytest.mark.parametrize("line", [("reserve", "-n1", "--wait", "1m"), ("run", "-n1", "--wait", "1m", "--", "true")])
-def test_a_wait_that_is_begun_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
+def test_a_wait_that_starts_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -348,7 +348,7 @@ def test_a_wait_that_is_begun_while_the_server_is_away_waits_for_it(server: Serv
 
 
 @pytest.mark.parametrize("line", [("history", "--follow"), ("status", "--watch")])
-def test_a_watch_that_is_begun_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
+def test_a_watch_that_starts_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
     server.stop()
@@ -395,7 +395,7 @@ def is_back(lab: Inventory) -> bool:
         return False
 
 
-def test_a_server_that_starts_up_is_not_a_wrong_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starting_server_is_not_reported_as_a_wrong_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     from psycopg.pq import Ping
 
     from bmhctl.stores.postgres import connection
@@ -407,7 +407,7 @@ def test_a_server_that_starts_up_is_not_a_wrong_password(server: Server, monkeyp
     assert error.hint == "the server is starting, stopping or recovering: try again in a moment"
 
 
-def test_a_place_that_was_given_away_is_the_last_one_again(server: Server) -> None:
+def test_a_waiter_that_lost_its_ticket_joins_the_queue_again_at_the_end(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         first = spawn("-m", "bmhctl", "-i", server.url, "--as", "first", "reserve", "-n1", "--wait", "1m")
@@ -438,7 +438,7 @@ def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> N
         assert "Is the server running" not in err
 
 
-def test_one_request_is_never_run_twice_at_once_also_when_the_server_was_away(server: Server, tmp_path: Path) -> None:
+def test_one_request_never_runs_twice_at_once_even_after_the_server_was_away(server: Server, tmp_path: Path) -> None:
     with open_inventory(server.url, actor="alice", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -491,7 +491,7 @@ ACTS: dict[str, Callable[[Store], object]] = {
         ("XX001", "it happened: nothing was changed"),  # its own defects
     ],
 )
-def test_what_a_server_does_to_a_transaction_is_away_and_no_defect(server: Server, state: str, words: str) -> None:
+def test_a_transaction_that_the_server_ends_is_reported_as_unreachable(server: Server, state: str, words: str) -> None:
     with open_inventory(server.url, actor="alice", create=True) as lab:
         store = lab._context.store
         fails = f"DO $$ BEGIN RAISE EXCEPTION 'it happened' USING ERRCODE = '{state}'; END $$"
@@ -501,7 +501,7 @@ def test_what_a_server_does_to_a_transaction_is_away_and_no_defect(server: Serve
 
 
 @pytest.mark.parametrize("act", list(ACTS))
-def test_a_connection_that_the_server_ends_is_said_to_be_lost(server: Server, act: str) -> None:
+def test_a_connection_that_the_server_ends_is_reported_as_lost(server: Server, act: str) -> None:
     with open_inventory(server.url, actor="alice", create=True) as lab, psycopg.connect(server.url) as other:
         store = lab._context.store
         lab.add("node1")
@@ -518,9 +518,7 @@ def test_a_connection_that_the_server_ends_is_said_to_be_lost(server: Server, ac
         assert lab.host("node1").name == "node1"
 
 
-def test_a_signal_at_any_moment_of_a_grant_leaves_it_reported_or_undone_and_the_connection_in_order(
-    server: Server, figures: Figures
-) -> None:
+def test_a_grant_interrupted_by_a_signal_is_reported_or_undone(server: Server, figures: Figures) -> None:
     tries = max(30, round(600 * SCALE))
     dice = random.Random(11)
     interrupted = leaked = 0

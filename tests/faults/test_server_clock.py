@@ -66,9 +66,7 @@ def lab(tmp_path: Path) -> Iterator[Inventory]:
 
 
 @pytest.mark.parametrize("hours", HOURS)
-def test_a_worker_with_a_wrong_clock_takes_renews_and_reaps_by_the_servers(
-    lab: Inventory, hours: int, figures: Figures
-) -> None:
+def test_a_worker_with_a_wrong_clock_uses_the_clock_of_the_server(lab: Inventory, hours: int, figures: Figures) -> None:
     url = lab._context.store.database.address.location  # type: ignore[attr-defined]  # it is PostgreSQL's
     valid = lab.reserve("node2", ttl="30m").reservation
     began = lab._context.clock()
@@ -91,7 +89,7 @@ def test_a_worker_with_a_wrong_clock_takes_renews_and_reaps_by_the_servers(
     assert {host.state for host in lab.hosts()} == {State.RESERVED, State.AVAILABLE}
 
 
-def test_runs_with_wrong_clocks_renew_their_leases_and_reap_an_expired_one(
+def test_a_run_with_a_wrong_clock_renews_its_lease_and_reaps_an_expired_one(
     lab: Inventory, tmp_path: Path, figures: Figures
 ) -> None:
     url = lab._context.store.database.address.location  # type: ignore[attr-defined]  # it is PostgreSQL's

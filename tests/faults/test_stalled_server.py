@@ -46,7 +46,7 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contended, "_FIND_OUT", 0.5)
 
 
-def test_a_server_that_falls_silent_is_status_11_with_the_reason(link: ServerLink, figures: Figures) -> None:
+def test_a_server_that_stops_answering_is_status_11_with_the_reason(link: ServerLink, figures: Figures) -> None:
     tries = some(LINES, "lines", 1 if SCALE >= 1 else 0.2)
     hanging = []
     for words in tries:
@@ -66,7 +66,7 @@ def test_a_server_that_falls_silent_is_status_11_with_the_reason(link: ServerLin
     assert hanging == []
 
 
-def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_server: Server, link: ServerLink) -> None:
+def test_a_command_gives_up_a_server_that_is_stopped_in_the_middle(own_server: Server, link: ServerLink) -> None:
     blocked = psycopg.connect(Address.parse(own_server.url).url)
     blocked.execute(f'LOCK TABLE "{Address.parse(link.url).schema}".hosts')
     command = spawn("-c", IMPATIENT, "-i", link.url, "cordon", "node1")
@@ -82,7 +82,7 @@ def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_ser
     assert "it has not answered for 0.5 s" in err
 
 
-def test_a_statement_that_takes_long_is_waited_for(link: ServerLink) -> None:
+def test_a_slow_statement_is_waited_for(link: ServerLink) -> None:
     schema = Address.parse(link.url).schema
     database = link.lab._context.store.database
     for statement in (

@@ -153,7 +153,7 @@ def steps(request: pytest.FixtureRequest, own_server: Server, tmp_path: Path) ->
     drop_schema(url)
 
 
-def test_the_step_of_a_runner_that_is_killed_is_ended_before_another_may_run(steps: Steps, figures: Figures) -> None:
+def test_the_step_of_a_killed_bmhctl_ends_before_another_one_may_start(steps: Steps, figures: Figures) -> None:
     with steps.runner() as runner:
         step = steps.process()
         runner.send_signal(signal.SIGKILL)
@@ -168,7 +168,7 @@ def test_the_step_of_a_runner_that_is_killed_is_ended_before_another_may_run(ste
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["lab.db", "lab.toml"])
-def test_the_step_of_a_runner_that_is_killed_keeps_its_host_until_it_ends(
+def test_the_step_of_a_killed_bmhctl_keeps_its_host_until_it_ends(
     kind: str, name: str, tmp_path: Path, figures: Figures
 ) -> None:
     """In a file, the claim is the step's own: no other one runs on the host meanwhile."""
@@ -189,7 +189,7 @@ def test_the_step_of_a_runner_that_is_killed_keeps_its_host_until_it_ends(
 
 @pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("how", ["stopped", "silent"])
-def test_a_runner_that_loses_the_server_ends_its_step_in_time_and_says_so(
+def test_a_bmhctl_that_loses_the_server_ends_its_step_in_time_and_says_so(
     own_server: Server, steps: Steps, figures: Figures, how: str
 ) -> None:
     lose, find = {
@@ -219,7 +219,7 @@ def test_a_runner_that_loses_the_server_ends_its_step_in_time_and_says_so(
 
 
 @pytest.mark.parametrize("is_back", [True, False])
-def test_a_preparation_that_loses_the_server_hands_out_no_host_and_leaks_none(
+def test_a_reserve_that_loses_the_server_while_it_prepares_hosts_grants_and_leaks_none(
     own_server: Server, tmp_path: Path, is_back: bool
 ) -> None:
     """Asked again, the same request goes on; if it is not asked again, the lease ends by itself."""

@@ -25,7 +25,9 @@ ONE_COMMIT = (
 
 
 @pytest.mark.parametrize("name", ONE_COMMIT)
-def test_a_change_is_synced_once(name: str, forked: ForkedCommands, folder: Path, tmp_path: Path) -> None:
+def test_a_command_syncs_its_change_to_disk_once(
+    name: str, forked: ForkedCommands, folder: Path, tmp_path: Path
+) -> None:
     backend = "sqlite"
     write_folder(start_of(name, backend), folder)
     # The first commit begins SQLite's log anew, and syncs that, too; a process that has the file open keeps the log.

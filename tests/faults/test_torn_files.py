@@ -44,9 +44,7 @@ def as_it_is_when_used(folder: Path, backend: str, *acts: Callable[[Inventory], 
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_commit(
-    backend: str, folder: Path, figures: Figures
-) -> None:
+def test_a_wal_torn_in_its_last_frame_loses_only_the_last_commit(backend: str, folder: Path, figures: Figures) -> None:
     write_folder(start_of("reserve", backend), folder)
     acts = [lambda lab: lab.reserve("node1"), lambda lab: lab.maintain("node2", reason="disk")]
     files = as_it_is_when_used(folder, backend, *acts)
@@ -76,9 +74,7 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
-    backend: str, folder: Path, figures: Figures
-) -> None:
+def test_a_wal_torn_anywhere_keeps_all_commits_before_that_place(backend: str, folder: Path, figures: Figures) -> None:
     path = folder / FILES[backend]
     acts = [
         lambda lab: lab.reserve("node1"),
@@ -113,7 +109,7 @@ def essence(snapshot: Snapshot) -> list[object]:
     return [where[4:6] for where, _ in snapshot.hosts]  # type: ignore[misc,index]  # the state and whether it is dirty
 
 
-def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
+def test_a_toml_file_cut_off_anywhere_is_refused_or_synced_without_loss_of_state(
     folder: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
     monkeypatch.setattr(toml_file, "_PATIENCE", 0)  # it is not being written any more
@@ -180,7 +176,7 @@ DAMAGES: dict[str, Callable[[Folder, Folder], Folder]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("backend", FILES)
-def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
+def test_commands_work_or_name_the_problem_with_damaged_or_missing_files(
     backend: str, damage: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     write_folder(start_of("reserve", backend), folder)
@@ -204,7 +200,7 @@ def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_wal_without_its_file_is_not_played_into_a_new_one(
+def test_a_wal_without_its_database_is_not_applied_to_a_new_one(
     backend: str, forked: ForkedCommands, folder: Path
 ) -> None:
     write_folder(start_of("reserve", backend), folder)
@@ -220,7 +216,7 @@ def test_a_wal_without_its_file_is_not_played_into_a_new_one(
     assert forked.run(folder, ("-i", FILES[backend], *line)).status == 0
 
 
-def test_a_state_file_that_is_older_than_its_toml_file_adds_again_what_it_does_not_know(
+def test_an_old_state_file_gets_the_hosts_that_it_does_not_know_as_initial(
     forked: ForkedCommands, folder: Path
 ) -> None:
     write_folder(start_of("reserve", "toml"), folder)

@@ -74,7 +74,7 @@ specs = st.builds(
 
 
 @given(hosts, specs)
-def test_manifests_come_back_as_the_same_hosts_states_and_consumers(known: Host, spec: HostSpec) -> None:
+def test_exported_manifests_are_imported_as_the_same_hosts_states_and_consumers(known: Host, spec: HostSpec) -> None:
     known = replace(known, spec=spec)
     [back] = brought(export("metal3", [known]))
     assert back.spec == spec
@@ -82,7 +82,7 @@ def test_manifests_come_back_as_the_same_hosts_states_and_consumers(known: Host,
     assert (back.reservation and back.reservation.owner) == (known.reservation and known.reservation.owner)
 
 
-def test_a_manifest_has_what_a_cluster_requires_and_never_frees_a_used_host() -> None:
+def test_a_manifest_has_all_required_fields_and_never_frees_a_used_host() -> None:
     manifest = yaml.safe_load(export("metal3", [host(State.RESERVED, "Machine/prod/m1")]))
     assert manifest["metadata"]["namespace"] == "lab"
     assert manifest["metadata"]["labels"] == {"rack": "r1"}
@@ -117,7 +117,7 @@ def test_a_manifest_has_what_a_cluster_requires_and_never_frees_a_used_host() ->
         ("ipmi://10.0.1.1:623", "1", "ipmi://10.0.1.1:623"),
     ],
 )
-def test_the_address_of_a_bmc_in_a_manifest_has_redfish_and_the_system_in_it(
+def test_the_bmc_address_in_a_manifest_names_redfish_and_the_system(
     address: str, system_id: str | None, written: str | None
 ) -> None:
     spec = replace(FULL, bmc=Bmc(address, system_id=system_id))
@@ -139,7 +139,7 @@ def test_a_text_that_looks_like_a_number_is_quoted_in_a_manifest() -> None:
     assert brought(text)[0].spec.labels == labels
 
 
-def test_dhcp_lines_come_back_as_names_addresses_and_macs() -> None:
+def test_exported_dhcp_lines_are_imported_as_names_addresses_and_macs() -> None:
     text = export(
         "dnsmasq", [host(), host(spec=HostSpec("n2", address="n2.lab")), host(spec=HostSpec("n3", mac=FULL.mac))]
     )
@@ -147,14 +147,14 @@ def test_dhcp_lines_come_back_as_names_addresses_and_macs() -> None:
     assert brought(text.partition("\n")[0])[0].spec == HostSpec("node01", address="10.0.0.1", mac=FULL.mac)
 
 
-def test_two_hosts_of_one_address_are_refused_before_dnsmasq_refuses_to_start() -> None:
+def test_two_hosts_with_the_same_address_are_not_exported_for_dnsmasq() -> None:
     twin = HostSpec("n2", address="10.0.0.1", mac="52:54:00:00:00:02")
     with pytest.raises(InvalidError, match=r"^has the address 10\.0\.0\.1 of node01"):
         export("dnsmasq", [host(), host(spec=twin)])
 
 
 @pytest.mark.parametrize("name", ["100123", "12h", "infinite", "ignore", "10.0.0.9"])
-def test_a_name_that_dnsmasq_takes_for_something_else_is_refused(name: str) -> None:
+def test_a_name_that_dnsmasq_would_misread_is_refused(name: str) -> None:
     with pytest.raises(InvalidError, match="dnsmasq would take this name for") as caught:
         export("dnsmasq", [host(spec=replace(FULL, name=name))])
     assert caught.value.host == name
@@ -180,7 +180,7 @@ def test_ssh_gets_addresses_users_and_names_for_host_keys() -> None:
         ("known-hosts", {"ssh_host_key": "@revoked * ssh-rsa AAAA"}, "hardware ssh_host_key is not a host key"),
     ],
 )
-def test_what_ssh_would_misread_is_refused(output: str, hardware: dict[str, str], said: str) -> None:
+def test_a_name_that_ssh_would_misread_is_refused(output: str, hardware: dict[str, str], said: str) -> None:
     with pytest.raises(InvalidError) as caught:
         export(output, [host(spec=replace(FULL, hardware=hardware))])
     assert caught.value.message == said
@@ -196,5 +196,5 @@ def test_netbox_gets_patches_of_two_custom_fields() -> None:
 
 
 @pytest.mark.parametrize("output", MODULES)
-def test_an_export_of_no_hosts_names_no_host(output: str) -> None:
+def test_an_export_of_an_empty_inventory_has_no_hosts(output: str) -> None:
     assert "node01" not in export(output, [])

@@ -62,7 +62,7 @@ def entry(batch: ImportBatch, name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("name", "pages"), [("ironic", "nodes"), ("netbox", "results")])
-def test_pages_without_their_last_one_are_reported(name: str, pages: str) -> None:
+def test_a_missing_next_page_is_reported(name: str, pages: str) -> None:
     document = json.loads(JSON[name])
     records, said = document[pages], "the pages after this one are missing: import them together with it"
     first = {pages: records[:1], "next": "https://example.org/?offset=1"}
@@ -87,7 +87,7 @@ def test_a_file_without_a_record_is_refused(name: str, text: str) -> None:
             read(text, kind)
 
 
-def test_files_of_which_every_record_is_skipped_are_refused_but_not_what_a_selector_leaves_out() -> None:
+def test_a_file_whose_records_are_all_skipped_is_refused_unless_a_selector_left_them_out() -> None:
     retired = json.dumps([json.loads(samples.MAAS)[2]])
     for text, said in ((retired, "old-eel skipped: it is retired there"), (samples.IRONIC_PORTS, "port skipped: ")):
         with pytest.raises(InvalidError, match=f"nothing to import: document 1, item 1: {said}"):
@@ -96,7 +96,7 @@ def test_files_of_which_every_record_is_skipped_are_refused_but_not_what_a_selec
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_kind_of_a_file_is_found_by_its_text(name: str) -> None:
+def test_the_kind_of_a_file_is_recognized_by_its_text(name: str) -> None:
     found = read(SAMPLES[name], name="{name}")
     assert found.arrivals
     assert read(SAMPLES[name], name.partition("'")[0], name="{name}") == found
@@ -112,7 +112,7 @@ def test_a_secret_is_never_stored_or_shown_and_its_key_is_named(name: str) -> No
 
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("other", [word for word in WORDS if word != "csv"])
-def test_a_file_that_is_said_to_be_of_another_kind_is_named_as_what_it_looks_like(name: str, other: str) -> None:
+def test_a_file_of_another_kind_than_given_is_refused_with_the_kind_that_it_looks_like(name: str, other: str) -> None:
     if other == name.partition("'")[0]:
         return
     with pytest.raises(InvalidError) as caught:
@@ -138,7 +138,7 @@ def test_json_may_be_spread_over_lines_or_written_as_yaml(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ironic", "ironic's command line", "maas", "netbox"])
-def test_records_come_as_a_list_as_pages_as_lines_or_alone(name: str) -> None:
+def test_records_can_be_a_list_pages_lines_or_a_single_one(name: str) -> None:
     found = hosts(read(JSON[name], name="{name}"))
     document = json.loads(JSON[name])
     records = document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
@@ -150,7 +150,7 @@ def test_records_come_as_a_list_as_pages_as_lines_or_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ironic", "maas", "netbox"])
-def test_a_record_of_a_wrong_type_is_one_error_with_file_and_record(name: str) -> None:
+def test_a_record_of_a_wrong_type_is_reported_with_file_and_record(name: str) -> None:
     document = json.loads(JSON[name])
     records = document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
     records[1] = ["hunter2"]
@@ -173,7 +173,7 @@ def test_a_record_of_a_wrong_type_is_one_error_with_file_and_record(name: str) -
         ("maas", "ip_addresses", ["10.0.0.300"], "ip_addresses: must be an IP address, not '10.0.0.300'"),
     ],
 )
-def test_a_wrong_value_is_one_error_with_its_field(name: str, key: str, value: object, said: str) -> None:
+def test_a_wrong_value_is_reported_with_its_field(name: str, key: str, value: object, said: str) -> None:
     document = json.loads(JSON[name])
     records = document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
     records[0][key] = value
@@ -183,7 +183,7 @@ def test_a_wrong_value_is_one_error_with_its_field(name: str, key: str, value: o
     assert caught.value.details["field"] == said.partition(":")[0]
 
 
-def test_a_record_twice_under_one_id_is_one_host_as_the_later_page_has_it() -> None:
+def test_two_records_with_one_id_are_one_host_with_the_values_of_the_later() -> None:
     page = json.loads(samples.MAAS)
     later = {**page[3], "status_name": "Allocated", "owner": "eve"}
     found = read(json.dumps([page, [later]]))
@@ -191,7 +191,7 @@ def test_a_record_twice_under_one_id_is_one_host_as_the_later_page_has_it() -> N
     assert "ready-ray: 2 records of one id: the last one is used" in found.warnings
 
 
-def test_two_hosts_of_one_name_are_distinguished_by_their_ids() -> None:
+def test_two_hosts_with_the_same_name_can_be_named_by_their_ids() -> None:
     page = json.loads(samples.MAAS)
     page[3]["hostname"] = page[0]["hostname"]
     with pytest.raises(InvalidError) as caught:
@@ -205,7 +205,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
         read("", "netbix")
 
 
-def test_only_leaves_out_hosts_before_anything_about_them_can_be_wrong() -> None:
+def test_hosts_that_the_only_option_leaves_out_are_not_validated() -> None:
     page = json.loads(samples.NETBOX)["results"]
     switch = {**page[0], "id": 10, "name": "sw/1", "role": {"slug": "switch"}, "status": {"value": "lost?"}}
     switch["status"] = {"value": "active"}
@@ -213,14 +213,14 @@ def test_only_leaves_out_hosts_before_anything_about_them_can_be_wrong() -> None
     assert list(hosts(found)) == ["srv1"]
 
 
-def test_what_two_kinds_bring_is_one_batch(tmp_path: Path) -> None:
+def test_files_of_two_kinds_are_imported_together(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(samples.MAAS)
     (tmp_path / "b.yaml").write_text(samples.LABGRID)
     found = read_paths([tmp_path / "a.json", tmp_path / "b.yaml"], io.BytesIO(), NOW)
     assert {"calm-cod", "board-1"} <= hosts(found).keys()
 
 
-def test_a_name_in_two_files_of_two_kinds_is_refused(tmp_path: Path) -> None:
+def test_the_same_name_in_files_of_two_kinds_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(samples.MAAS)
     (tmp_path / "hosts").write_text("10.0.0.1 calm-cod\n")
     with pytest.raises(InvalidError, match="already in"):
@@ -236,7 +236,7 @@ def test_a_name_in_two_files_of_two_kinds_is_refused(tmp_path: Path) -> None:
         (metal_operator.STATES, "initial available reserved error maintenance"),
     ],
 )
-def test_states_are_compared_in_lower_case(table: dict[str, object], words: str) -> None:
+def test_the_tables_of_states_are_in_lower_case(table: dict[str, object], words: str) -> None:
     assert set(words.split()) <= table.keys()
     assert all(word == word.lower() for word in table)
 
@@ -268,7 +268,7 @@ def test_ironic_nodes_keep_their_states_instances_and_faults() -> None:
     }
 
 
-def test_what_the_command_line_of_ironic_writes_as_csv_has_its_states() -> None:
+def test_csv_of_the_openstack_command_has_the_states_of_ironic() -> None:
     records = json.loads(samples.IRONIC_LIST)
     lines = [",".join(f'"{value}"' if value is not None else "" for value in record.values()) for record in records]
     text = "\n".join([",".join(f'"{key}"' for key in records[0]), *lines])
@@ -283,7 +283,7 @@ def test_ironic_ports_give_the_nodes_of_another_file_their_macs(tmp_path: Path) 
     assert found.skipped == (f"{tmp_path}/ports.json, document 1, item 3: port skipped: these files have no node u-9",)
 
 
-def test_ironic_properties_may_be_texts_of_mappings() -> None:
+def test_ironic_properties_may_be_written_as_text() -> None:
     node = {"UUID": "u", "Name": "n", "Provisioning State": "enroll", "Properties": "{'cpus': '4', 'cpu_arch': 'arm'}"}
     assert entry(read(json.dumps([node])), "n") == {"hardware": {"cpus": 4, "arch": "arm"}}
 
@@ -373,7 +373,7 @@ def test_metal_operator_servers_are_joined_with_bmcs_claims_and_maintenances() -
     }
 
 
-def test_manifests_of_two_projects_may_stand_in_one_file() -> None:
+def test_manifests_of_two_projects_may_be_in_one_file() -> None:
     metal3 = "---\napiVersion: metal3.io/v1alpha1\nkind: BareMetalHost\nmetadata: {name: m1}\n"
     assert {"m1", "srv1", "tink1"} <= hosts(read(samples.METAL_OPERATOR + "---\n" + samples.TINKERBELL + metal3)).keys()
 
@@ -397,7 +397,7 @@ spec:
 
 
 @pytest.mark.parametrize("name", ["metal-operator", "tinkerbell"])
-def test_what_stands_beside_the_hosts_of_a_file_is_skipped(name: str) -> None:
+def test_a_secret_in_the_file_of_another_system_is_skipped(name: str) -> None:
     secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n"
     found = read(SAMPLES[name].rstrip("\n") + "\n" + secret)
     assert found.arrivals == read(SAMPLES[name]).arrivals
@@ -416,7 +416,7 @@ def test_tinkerbell_hardware_is_in_use_where_a_cluster_owns_it() -> None:
     }
 
 
-def test_an_acquired_place_of_labgrid_is_reserved_and_a_free_one_has_to_become_ready() -> None:
+def test_an_acquired_place_of_labgrid_is_reserved_and_a_free_one_is_initial() -> None:
     found = read(samples.LABGRID)
     assert states(found) == {"board-1": ("reserved", "acquired", "host1/alice"), "board-2": ("initial", "free", None)}
     assert entry(found, "board-1") == {
@@ -426,7 +426,7 @@ def test_an_acquired_place_of_labgrid_is_reserved_and_a_free_one_has_to_become_r
 
 
 @pytest.mark.parametrize(("text", "name"), [(samples.BIFROST, "bif1"), (samples.BIFROST_CSV, "bif2")])
-def test_bifrost_lists_bring_macs_bmcs_and_hardware(text: str, name: str) -> None:
+def test_macs_bmcs_and_hardware_are_read_from_bifrost_lists(text: str, name: str) -> None:
     found = entry(read(text), name)
     assert str(found["bmc"]).startswith("{'address': 'ipmi://10.0.1.4")
     assert found["mac"]
@@ -442,7 +442,7 @@ def test_groups_of_an_ansible_inventory_become_labels_and_variables_as_asked_for
     assert entry(chosen, "db-1")["labels"] == {"rack": "r2", "site": "dc1", "version": "1.10"}
 
 
-def test_a_script_may_write_groups_as_lists_and_variables_nowhere() -> None:
+def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:
     text = '{"databases": {"hosts": ["db1"], "children": ["old"]}, "old": ["db0"], "web": ["w1", "db1"]}'
     assert {name: entry(read(text), name)["labels"] for name in ("db0", "db1", "w1")} == {
         "db0": {"old": "true", "databases": "true"},
@@ -451,13 +451,13 @@ def test_a_script_may_write_groups_as_lists_and_variables_nowhere() -> None:
     }
 
 
-def test_the_path_of_a_bmc_is_kept_up_to_its_end() -> None:
+def test_the_whole_path_of_a_bmc_address_is_kept() -> None:
     address = "redfish+https://10.0.1.1/redfish/v1/Systems/1"
     assert entry(read(f"name,bmc\nx,{address}\n"), "x")["bmc"] == {"address": address}
     assert entry(read(f"[lab]\nx bmc_address={address}\n"), "x")["bmc"] == {"address": address}
 
 
-def test_a_secret_of_digits_is_a_secret() -> None:
+def test_a_secret_that_is_a_number_is_skipped_too() -> None:
     found = read("all: {hosts: {x: {ipmi_password: 12345, password_expired: false}}}", label_from=["*"])
     assert entry(found, "x") == {}
     assert found.skipped == ("standard input: 1 secret skipped, which are never stored: ipmi_password",)
@@ -485,14 +485,14 @@ def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
         ("[a]\nx\n[a:children]\nb\n[b:children]\na\n", "a: the group is within itself"),
     ],
 )
-def test_a_mistake_in_an_ini_inventory_is_named_with_its_line(text: str, said: str) -> None:
+def test_an_error_in_an_ini_inventory_names_its_line(text: str, said: str) -> None:
     with pytest.raises(InvalidError) as caught:
         read(text)
     assert said in caught.value.message
     assert "hunter2" not in caught.value.message
 
 
-def test_columns_of_well_known_names_are_read_and_others_are_named() -> None:
+def test_csv_columns_with_well_known_names_are_read_and_others_are_reported() -> None:
     found = read(samples.CSV)
     assert entry(found, "csv1") == {
         "address": "10.0.0.81",
@@ -507,7 +507,7 @@ def test_columns_of_well_known_names_are_read_and_others_are_named() -> None:
 
 
 @pytest.mark.parametrize("mac", ["525400000801", "5254.0000.0801", "52-54-00-00-08-01", "52:54:00:00:08:01"])
-def test_a_mac_may_be_written_as_switches_do(mac: str) -> None:
+def test_a_mac_may_be_in_the_notation_of_switches(mac: str) -> None:
     assert entry(read(f"name,mac\nx,{mac}\n"), "x") == {"mac": "52:54:00:00:08:01"}
 
 
@@ -536,7 +536,7 @@ def test_a_status_of_netbox_is_read_as_each_of_its_versions_writes_it(status: ob
         ("Service-Tag", "ABC1234", {"serial": "ABC1234"}),
     ],
 )
-def test_a_sheet_of_people_is_read_as_they_mean_it(heading: str, cell: str, hardware: dict[str, object]) -> None:
+def test_a_hand_written_spreadsheet_is_read(heading: str, cell: str, hardware: dict[str, object]) -> None:
     assert entry(read(f"Host Name;{heading};Mgmt. IP\nx;{cell};10.0.1.1\n"), "x") == {
         "hardware": hardware,
         "bmc": {"address": "redfish+https://10.0.1.1"},
@@ -552,7 +552,7 @@ def test_a_file_in_another_encoding_is_refused_with_how_to_convert_it() -> None:
 @pytest.mark.parametrize(
     ("above", "kind"), [("sep=;\r\n", None), ("# exported on monday\n", "csv"), ("\ufeffsep=,\n#\n\n", "csv")]
 )
-def test_what_stands_above_the_heading_of_a_csv_is_no_heading(above: str, kind: str | None) -> None:
+def test_lines_above_the_heading_of_a_csv_are_skipped(above: str, kind: str | None) -> None:
     [arrival] = read(f"{above}name;#;ip\nn1;1;10.0.0.1\n", kind).arrivals
     assert (arrival.host.spec, arrival.origin) == (
         HostSpec("n1", address="10.0.0.1"),
@@ -560,7 +560,7 @@ def test_what_stands_above_the_heading_of_a_csv_is_no_heading(above: str, kind: 
     )
 
 
-def test_a_map_says_what_any_column_is() -> None:
+def test_the_map_option_gives_any_column_a_meaning() -> None:
     text = "asset;where;ip;cond\nA 7;r1;10.0.0.1;available\nA 8;r2;10.0.0.2;reserved\n"
     found = read(text, "csv", name="{name}", mapping=["asset=name,where=labels.rack", "cond=state", "ip=hardware.port"])
     assert states(found) == {
@@ -585,7 +585,7 @@ def test_a_map_says_what_any_column_is() -> None:
         ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is not a state of bmhctl"),
     ],
 )
-def test_a_mistake_in_a_csv_is_named_with_its_line(text: str, mapping: Sequence[str] | None, said: str) -> None:
+def test_an_error_in_a_csv_names_its_line(text: str, mapping: Sequence[str] | None, said: str) -> None:
     with pytest.raises(InvalidError) as caught:
         read(text, "csv", mapping=mapping)
     assert caught.value.message.startswith(said)
@@ -600,13 +600,13 @@ def test_a_mistake_in_a_csv_is_named_with_its_line(text: str, mapping: Sequence[
         ({"label_from": ["rack"]}, "--label-from: standard input has no 'rack': did you mean Rack?"),
     ],
 )
-def test_a_column_that_does_not_exist_is_a_usage_error(option: dict[str, Sequence[str]], said: str) -> None:
+def test_the_map_option_with_a_missing_column_is_a_usage_error(option: dict[str, Sequence[str]], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(samples.CSV, **option)
     assert caught.value.message == said
 
 
-def test_leases_bring_names_addresses_and_macs() -> None:
+def test_names_addresses_and_macs_are_read_from_lease_files() -> None:
     found = read(samples.DNSMASQ)
     assert entry(found, "lease1") == {"address": "10.0.0.91", "mac": "52:54:00:00:09:01"}
     assert found.skipped == (
@@ -644,13 +644,15 @@ def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [None, "isc-dhcp"])
-def test_other_files_of_an_isc_server_are_named_as_what_they_look_like(text: str, said: str, kind: str | None) -> None:
+def test_other_files_of_an_isc_server_are_refused_with_the_kind_that_they_look_like(
+    text: str, said: str, kind: str | None
+) -> None:
     with pytest.raises(InvalidError, match="nothing to import") as caught:
         read(text, kind)
     assert caught.value.message.endswith(said)
 
 
-def test_what_maas_knows_beside_its_machines_is_skipped() -> None:
+def test_maas_devices_that_are_not_machines_are_skipped() -> None:
     machine, *_ = json.loads(samples.MAAS)
     device = {"system_id": "d1", "hostname": "switch", "fqdn": "switch.maas", "node_type": 1}
     nodes = [{**machine, "node_type": 0}, {**device, "node_type_name": "Device"}, device]
@@ -663,7 +665,7 @@ def test_what_maas_knows_beside_its_machines_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("key", ["k_g", "ipmi_hex_kg_key", "root_pw", "ansible_ssh_private_key_file"])
-def test_keys_that_are_no_passwords_by_their_words_are_secrets_too(key: str) -> None:
+def test_keys_that_look_like_secrets_are_skipped_whatever_their_words(key: str) -> None:
     batch = read(f"[all]\nn1 {key}=hunter2 ca_file=/x pwm=3\n", label_from=["*"])
     assert entry(batch, "n1")["labels"] == {"ca_file": "x", "pwm": "3"}
     assert batch.skipped == (f"standard input: 1 secret skipped, which are never stored: {key}",)
@@ -678,7 +680,7 @@ def test_keys_that_are_no_passwords_by_their_words_are_secrets_too(key: str) -> 
         (None, ["url=bmc.address"], {"bmc": {"address": "https://10.0.0.2"}}),
     ],
 )
-def test_a_password_in_a_url_is_a_secret_under_any_key(
+def test_a_url_with_a_password_is_skipped_under_any_key(
     label_from: list[str] | None, mapping: list[str] | None, landed: dict[str, object]
 ) -> None:
     url = "https://10.0.0.2" if mapping == ["url=bmc.address"] else "by ssh://ada:hunter2@10.0.0.1"
@@ -692,7 +694,7 @@ def test_a_password_in_a_url_is_a_secret_under_any_key(
     assert any(line.endswith("never stored: bmc, comment, url") for line in batch.skipped) == ("ada" in url)
 
 
-def test_variables_beside_an_ansible_inventory_are_named_as_such(tmp_path: Path) -> None:
+def test_a_file_of_ansible_variables_is_refused_as_one(tmp_path: Path) -> None:
     (tmp_path / "host_vars" / "n1").mkdir(parents=True)
     (tmp_path / "hosts.yml").write_text("all: {hosts: {n1: {}}}\n")
     (tmp_path / "host_vars" / "n1" / "main.yml").write_text("ansible_host: 10.0.0.1\n")
@@ -708,7 +710,7 @@ def test_a_lease_file_that_is_cut_off_is_refused() -> None:
         read(gzip.compress(samples.MAAS.encode())[:-20])
 
 
-def test_the_last_line_of_an_address_is_the_lease_that_kea_holds() -> None:
+def test_the_last_line_of_a_kea_file_for_an_address_counts() -> None:
     batch = read(samples.KEA)
     assert {name: entry(batch, name) for name in hosts(batch)} == {
         "kea1.lab": {"address": "10.0.0.90", "mac": "52:54:00:00:09:10"}
@@ -720,7 +722,7 @@ def test_the_last_line_of_an_address_is_the_lease_that_kea_holds() -> None:
         read(samples.KEA.rstrip()[:-8])
 
 
-def test_a_hosts_file_brings_what_is_not_this_machine_itself() -> None:
+def test_a_hosts_file_is_read_without_the_entries_of_this_machine() -> None:
     found = read(samples.HOSTS)
     assert {name: entry(found, name) for name in hosts(found)} == {
         "h1.lab": {"address": "10.0.0.97"},

@@ -60,7 +60,7 @@ def test_a_manifest_may_have_a_name_with_dots_or_in_upper_case() -> None:
     assert [spec.name for spec in specs(read(host("Worker-0.lab.Example")))] == ["worker-0.lab.example"]
 
 
-def test_hosts_of_one_name_in_two_namespaces_are_distinguished_by_a_template() -> None:
+def test_hosts_with_one_name_in_two_namespaces_can_be_named_by_a_template() -> None:
     cluster = host("worker-0", "a"), host("worker-0", "b")
     error = refusal(*cluster)
     assert error.message == "standard input, document 2: host 'worker-0' is already in standard input, document 1"
@@ -72,7 +72,7 @@ def test_hosts_of_one_name_in_two_namespaces_are_distinguished_by_a_template() -
     ]
 
 
-def test_a_name_with_an_underscore_is_refused_with_the_template_that_takes_it() -> None:
+def test_a_name_with_an_underscore_is_refused_with_a_template_that_makes_it_valid() -> None:
     error = refusal(host("rack_1.node_2"))
     assert error.message == "standard input, document 1: metadata.name: 'rack_1.node_2' is not a host name"
     assert error.hint == "import --name '{name}' writes - for _"
@@ -101,7 +101,7 @@ def test_labels_fill_a_template() -> None:
         ("", "metadata.name: --name '' makes '' of it, which is not a host name"),
     ],
 )
-def test_a_name_that_can_not_be_made_names_the_document(names: str, said: str) -> None:
+def test_the_error_for_a_missing_name_has_the_place_of_the_document(names: str, said: str) -> None:
     error = refusal(host("n1"), names=names)
     assert error.message.removeprefix("standard input, document 1: ") == said
     assert error.details["document"] == 1
@@ -126,7 +126,7 @@ def test_a_template_makes_a_host_name_or_an_error(template: str, value: str) -> 
     assert check_name(made) == made
 
 
-def test_an_export_gets_names_by_a_template_too() -> None:
+def test_a_template_also_names_the_hosts_of_an_export() -> None:
     text = b'[hosts.n1]\nlabels = { namespace = "a" }\n'
     found = read_paths(["-"], io.BytesIO(text), NOW, import_options(name="{namespace}-{name}"))
     assert [spec.name for spec in specs(found)] == ["a-n1"]
@@ -135,7 +135,7 @@ def test_an_export_gets_names_by_a_template_too() -> None:
 # credentials
 
 
-def test_secrets_whose_variables_would_be_the_same_each_have_their_own() -> None:
+def test_two_secrets_never_get_the_same_environment_variable() -> None:
     def with_secret(name: str, namespace: str | None, secret: str) -> dict[str, object]:
         return host(name, namespace, bmc={"address": f"https://{name}.bmc", "credentialsName": secret})
 
@@ -176,7 +176,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize("hardware_first", [True, False])
-def test_hardware_data_of_the_same_name_and_namespace_is_taken_whichever_comes_first(hardware_first: bool) -> None:
+def test_hardware_data_is_joined_by_name_and_namespace_in_either_order(hardware_first: bool) -> None:
     documents = [
         host("n1", "a", bootMACAddress="52:54:00:00:00:02", architecture="aarch64", hardwareProfile="big"),
         hardware_data("n1", "a", **DETAILS),
@@ -209,7 +209,7 @@ def test_hardware_data_overrides_the_status_and_may_be_in_another_file(tmp_path:
     assert specs(batch) == [HostSpec("a.n1", labels={"namespace": "a"}, hardware={"cpus": 64, "model": "old"})]
 
 
-def test_hardware_data_of_no_host_is_skipped_and_named() -> None:
+def test_hardware_data_without_a_host_is_skipped_and_named() -> None:
     batch = read(host("n1", "a"), hardware_data("n1", "b"), hardware_data("n2", "a"))
     assert batch.skipped == tuple(
         f"standard input, document {number}: HardwareData {name!r} skipped: these files have no BareMetalHost of its "
@@ -223,7 +223,7 @@ def test_hardware_data_twice_is_refused_with_both_places() -> None:
     assert error.message == ("standard input, document 3: HardwareData 'a/n1' is already in standard input, document 2")
 
 
-def test_a_mistake_in_hardware_data_names_its_field() -> None:
+def test_an_error_in_hardware_data_names_its_field() -> None:
     error = refusal(host("n1"), hardware_data("n1", None, nics=[{"ip": "10.0.0.999"}]))
     assert error.message == (
         "standard input, document 2: spec.hardware.nics[0].ip: must be an IP address, not '10.0.0.999'"
@@ -307,16 +307,14 @@ def archive(name: str, text: bytes = b"") -> bytes:
     ],
 )
 @pytest.mark.parametrize("kind", [None, "csv"])
-def test_the_message_on_a_binary_file_says_what_it_looks_like(
-    content: bytes, looks_like: str, kind: str | None
-) -> None:
+def test_the_error_for_a_binary_file_says_what_it_looks_like(content: bytes, looks_like: str, kind: str | None) -> None:
     for each in (content, gzip.compress(content)):
         with pytest.raises(InvalidError) as caught:
             read_paths(["-"], io.BytesIO(each), NOW, import_options(kind))
         assert caught.value.message == f"standard input: nothing to import: it looks like {looks_like}"
 
 
-def test_settings_of_another_program_are_refused_with_what_they_were_taken_for() -> None:
+def test_an_unknown_file_is_refused_with_the_format_that_was_assumed() -> None:
     with pytest.raises(InvalidError, match=r"standard input:1:13: Invalid value") as caught:
         read_paths(["-"], io.BytesIO(b"ClusterName=c\nNodeName=node[01-20] CPUs=64\n"), NOW)
     assert caught.value.hint == "by its first lines, the file was read as TOML; --from KIND says what it is"
@@ -331,7 +329,7 @@ def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> 
     )
 
 
-def test_what_a_folder_has_beside_its_hosts_is_skipped_and_named(tmp_path: Path) -> None:
+def test_files_without_hosts_in_a_folder_are_skipped_and_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("")
     (tmp_path / "b.yaml").write_text(yaml.safe_dump(host("n1")))
     (tmp_path / "c.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n")

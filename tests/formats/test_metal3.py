@@ -131,7 +131,7 @@ def test_a_metal3_manifest_becomes_a_host_with_its_hardware() -> None:
     assert read_manifests(METAL3, "lab.yaml", NOW) == ImportBatch((arrival,))
 
 
-def test_a_manifest_of_the_lifecycles_own_project_becomes_a_host() -> None:
+def test_a_manifest_of_the_metal_lifecycle_project_becomes_a_host() -> None:
     spec = HostSpec(
         name="compute-1",
         mac="10:20:30:40:50:60",
@@ -142,7 +142,7 @@ def test_a_manifest_of_the_lifecycles_own_project_becomes_a_host() -> None:
     )
 
 
-def test_the_other_dialects_status_brings_hardware_and_a_claim() -> None:
+def test_the_status_of_a_lifecycle_manifest_gives_hardware_and_a_claim() -> None:
     document = yaml.safe_load(LIFECYCLE)
     document["spec"]["claimRef"] = {"kind": "BareMetalHostClaim", "name": "job"}
     document["status"] = {
@@ -173,7 +173,7 @@ def test_the_other_dialects_status_brings_hardware_and_a_claim() -> None:
         ("deprovisioning", State.TAINTED),
     ],
 )
-def test_each_word_of_metal3_has_its_state_and_is_kept(word: str, state: State) -> None:
+def test_every_metal3_state_is_mapped_and_its_word_is_kept(word: str, state: State) -> None:
     arrival = arrive(manifest(status=status(word)))
     used = state in (State.RESERVED, State.TAINTED)
     assert arrival.source_state == (word or None)
@@ -194,7 +194,7 @@ def test_a_manifest_whose_state_is_a_word_of_the_lifecycle_gets_that_state(word:
     assert arrival.host.dirty is (word not in ("Initial", "Available"))
 
 
-def test_a_consumer_makes_a_host_reserved_whatever_its_word() -> None:
+def test_a_host_with_a_consumer_is_reserved_in_any_metal3_state() -> None:
     consumer = {"kind": "Metal3Machine", "namespace": "ci", "name": "m-1"}
     host = life(manifest(spec={"consumerRef": consumer}, status=status("available")))
     assert host == Host(
@@ -218,7 +218,7 @@ def test_a_host_in_use_with_an_error_stays_reserved_with_its_fault() -> None:
 
 
 @pytest.mark.parametrize("mark", ["detached", "paused"])
-def test_maintenance_beats_the_rest_and_keeps_the_consumer(mark: str) -> None:
+def test_maintenance_wins_over_other_states_and_keeps_the_consumer(mark: str) -> None:
     key = f"baremetalhost.metal3.io/{mark}"
     document = manifest(
         metadata={"annotations": {key: ""}}, spec={"consumerRef": {"name": "m-1"}}, status=status("provisioned")
@@ -240,7 +240,7 @@ def test_a_free_host_in_maintenance_is_clean_and_came_from_available() -> None:
     assert (host.state, host.came_from, host.dirty) == (State.MAINTENANCE, State.AVAILABLE, False)
 
 
-def test_the_status_is_read_from_its_annotation_when_there_is_no_other() -> None:
+def test_the_status_is_read_from_its_annotation_when_the_field_is_missing() -> None:
     kept = json.dumps(status("provisioned", hardware={"cpu": {"count": 8}}))
     annotations = {"baremetalhost.metal3.io/status": kept}
     empty = {"provisioning": {"state": "", "ID": ""}, "errorMessage": ""}
@@ -268,7 +268,7 @@ def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
     )
 
 
-def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_their_content() -> None:
+def test_secrets_and_unknown_kinds_are_skipped_and_named_without_their_content() -> None:
     batch = read(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foo"}, "data": {"password": "aHVudGVyMg=="}},
         {"kind": "Namespace", "metadata": {"name": "metal3"}},
@@ -292,7 +292,7 @@ def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_the
     )
 
 
-def test_lists_are_unrolled_and_the_items_of_a_typed_list_inherit_its_kind() -> None:
+def test_items_of_a_list_are_read_and_inherit_the_kind_of_a_typed_list() -> None:
     bare = {"metadata": {"name": "c"}}
     batch = read(
         {"apiVersion": "v1", "kind": "List", "items": [manifest("a"), {"kind": "Secret"}]},
@@ -308,12 +308,12 @@ def test_lists_are_unrolled_and_the_items_of_a_typed_list_inherit_its_kind() -> 
     assert batch.skipped == ("lab.yaml, document 1, item 2: Secret skipped: secrets are never stored",)
 
 
-def test_json_is_read_one_document_or_many() -> None:
+def test_json_may_have_one_document_or_many() -> None:
     text = f"{json.dumps(manifest('a'))}\n{json.dumps([manifest('b')])}"
     assert [arrival.host.name for arrival in read_manifests(text, "x.json", NOW).arrivals] == ["a", "b"]
 
 
-def test_flow_style_yaml_is_not_taken_for_broken_json() -> None:
+def test_flow_style_yaml_is_not_reported_as_broken_json() -> None:
     text = "{apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, metadata: {name: a}}"
     assert [arrival.host.name for arrival in read_manifests(text, "stdin", NOW).arrivals] == ["a"]
 
@@ -322,7 +322,7 @@ def test_utf16_from_a_windows_redirection_is_read() -> None:
     assert len(read_manifests(METAL3.encode("utf-16"), "lab.yaml", NOW).arrivals) == 1
 
 
-def test_files_that_were_put_together_with_their_marks_are_read() -> None:
+def test_concatenated_files_with_byte_order_marks_are_read() -> None:
     for name in "utf-8", "utf-16":
         text = "\ufeff".join(f"{yaml.safe_dump(manifest(name))}---\n" for name in "abc")
         assert len(read_manifests(text.encode(name), "lab.yaml", NOW).arrivals) == 3
@@ -340,7 +340,7 @@ def test_a_mac_is_read_as_switches_and_windows_write_it(mac: str) -> None:
 
 
 @pytest.mark.parametrize("mac", ["00:00:00:00:00:00", "FF-FF-FF-FF-FF-FF", "0000.0000.0000"])
-def test_a_mac_that_no_interface_has_is_none_and_two_hosts_do_not_share_it(mac: str) -> None:
+def test_a_placeholder_mac_is_ignored(mac: str) -> None:
     batch = read(*(manifest(name, spec={"bootMACAddress": mac}) for name in "ab"))
     assert [arrival.host.spec.mac for arrival in batch.arrivals] == [None, None]
     assert batch.warnings == ()
@@ -368,7 +368,7 @@ def test_dates_and_macs_of_digits_are_texts_as_in_kubernetes() -> None:
     assert arrival.host.spec.labels == {"since": "2026-01-02"}
 
 
-def test_aliases_and_merge_keys_work_within_reason() -> None:
+def test_yaml_aliases_and_merge_keys_are_read() -> None:
     text = (
         METAL3.replace("labels: {rack: r1}", "labels: &l {rack: r1}")
         + "---\n"
@@ -393,7 +393,7 @@ def test_an_image_on_a_host_that_looks_free_is_a_warning() -> None:
     assert batch.warnings == ("lab.yaml, document 1: a has a spec.image: Metal3 may be about to install it",)
 
 
-def test_the_same_name_twice_names_both_places() -> None:
+def test_a_duplicate_name_is_reported_with_both_places() -> None:
     with pytest.raises(InvalidError) as caught:
         read(manifest("a", metadata={"namespace": "x"}), manifest("a", metadata={"namespace": "y"}))
     assert caught.value.message == "lab.yaml, document 2: host 'a' is already in lab.yaml, document 1"
@@ -481,7 +481,7 @@ def test_an_error_names_file_document_and_field(document: dict[str, object], fie
         ('{"kind": ]', "line 1, column 10: Expecting value"),
     ],
 )
-def test_text_that_is_broken_or_dangerous_is_refused_with_its_place(text: str | bytes, said: str) -> None:
+def test_broken_or_dangerous_yaml_is_refused_with_its_place(text: str | bytes, said: str) -> None:
     error = refusal(text)
     assert error.message.startswith("lab.yaml")
     assert said in error.message
@@ -494,7 +494,7 @@ def test_manifests_are_read_without_the_c_library_too(monkeypatch: pytest.Monkey
     assert refusal("- " * 200).message == "lab.yaml, document 1: line 1: nested deeper than 100 levels"
 
 
-def test_a_long_block_may_be_repeated_by_each_of_many_hosts() -> None:
+def test_many_hosts_may_share_a_long_block_by_an_alias() -> None:
     block = "x: &labels\n  rack: r1\n" + "  # why these labels are as they are\n" * 2000 + "  role: a\n"
     item = "- {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, metadata: {name: node%d, labels: *labels}}\n"
     text = f"{block}kind: List\nitems:\n" + "".join(item % number for number in range(60))
@@ -580,7 +580,7 @@ def said_of(text: str | bytes) -> str:
 
 
 @given(TREES | PARTS, st.booleans())
-def test_no_structure_raises_anything_but_an_error_for_people(tree: object, as_json: bool) -> None:
+def test_every_random_document_is_read_or_refused_with_a_message(tree: object, as_json: bool) -> None:
     text = json.dumps(tree) if as_json else yaml.safe_dump(tree, allow_unicode=True)
     assert said_of(text).startswith("x")
 
@@ -628,7 +628,7 @@ def with_texts_as_keys(tree: object) -> object:
 
 
 @given(YAML_TEXT)
-def test_what_pyyaml_reads_is_read_alike(text: str) -> None:
+def test_yaml_is_read_as_pyyaml_reads_it(text: str) -> None:
     from bmhctl.formats.documents import parse_documents
 
     try:
@@ -678,7 +678,7 @@ def test_names_and_macs_are_compared_across_files(tmp_path: Path) -> None:
         read_paths([tmp_path], io.BytesIO(), NOW)
 
 
-def test_what_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+def test_a_missing_file_or_an_empty_folder_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(UsageError, match=str(path)):
             read_paths([path], io.BytesIO(), NOW)

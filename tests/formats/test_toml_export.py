@@ -23,7 +23,7 @@ HELD = Reservation("r-1", "ada@lab", "kernel tests", NOW, LATER, timedelta(hours
 ENDLESS = Reservation("r-2", "Machine/ci/m-1", None, NOW, None, None)
 
 
-def test_an_inventory_is_written_for_people_too() -> None:
+def test_an_exported_inventory_is_readable_for_people() -> None:
     host = Host(
         HostSpec("n1", mac="bc:55:85:92:de:b7", labels={"rack": "r1"}),
         State.MAINTENANCE,
@@ -138,7 +138,7 @@ def hosts(draw: st.DrawFn, pool: list[Reservation]) -> Host:
 
 
 @given(st.data())
-def test_what_is_written_comes_back_as_it_was(data: st.DataObject) -> None:
+def test_an_exported_inventory_is_read_back_unchanged(data: st.DataObject) -> None:
     pool = data.draw(st.lists(RESERVATIONS, max_size=3, unique_by=lambda reservation: reservation.id))
     fleet = data.draw(st.lists(hosts(pool), max_size=4, unique_by=lambda host: host.name))
     text = dump_inventory(fleet, None, NOW)
@@ -147,7 +147,7 @@ def test_what_is_written_comes_back_as_it_was(data: st.DataObject) -> None:
     assert [arrival.source_state for arrival in batch.arrivals] == [host.state.value for host in fleet]
 
 
-def test_a_policy_comes_back_as_its_own_text() -> None:
+def test_a_policy_is_exported_as_its_own_text() -> None:
     policy = '[checks.ssh]\ntcp = 22\nselector = "gpu"\n\n[cleanup.wipe]\ncommand = ["./wipe.sh", "{address}"]\n'
     text = dump_inventory([], policy, NOW)
     back = read_inventory(text, "lab.toml", NOW)
@@ -157,13 +157,13 @@ def test_a_policy_comes_back_as_its_own_text() -> None:
     assert read_inventory(dump_inventory([], None, NOW), "lab.toml", NOW) == ImportBatch(())
 
 
-def test_hosts_of_one_reservation_share_it_again() -> None:
+def test_hosts_of_one_reservation_share_it_after_an_import() -> None:
     fleet = [Host(HostSpec(name), State.RESERVED, NOW, dirty=True, reservation=HELD) for name in ("a", "b")]
     batch = read_inventory(dump_inventory(fleet, None, NOW), "lab.toml", NOW)
     assert [arrival.host.reservation for arrival in batch.arrivals] == [HELD, HELD]
 
 
-def test_a_declared_inventory_enters_at_initial() -> None:
+def test_hosts_of_a_declaration_without_states_are_imported_as_initial() -> None:
     text = '[defaults]\nttl = "4h"\n[hosts.n1]\naddress = "10.0.0.1"\n[hosts.n2]\n'
     assert read_inventory(text, "lab.toml", NOW) == ImportBatch(
         (
@@ -225,7 +225,7 @@ LEASE = '[reservations.r-1]\nowner = "ada"\ncreated_at = 2026-05-01T14:00:00Z\nt
         ('[reservations.r-1]\nttl = "1h"', "reservations.r-1.owner: is missing"),
     ],
 )
-def test_what_the_lifecycle_excludes_is_refused_by_name(text: str, said: str) -> None:
+def test_a_host_that_contradicts_the_lifecycle_is_refused_by_name(text: str, said: str) -> None:
     with pytest.raises(InvalidError) as caught:
         read_inventory(text, "lab.toml", NOW)
     assert caught.value.message == f"lab.toml: {said}"
@@ -286,5 +286,5 @@ def said_of(text: str | bytes) -> str:
 
 
 @given(TABLES | TABLES.map(lambda life: {"hosts": {"n1": {"lifecycle": {"state": "initial", "since": NOW} | life}}}))
-def test_no_structure_raises_anything_but_an_error_for_people(tables: dict[str, object]) -> None:
+def test_every_random_toml_document_is_refused_with_a_message(tables: dict[str, object]) -> None:
     assert said_of(tomli_w.dumps(tables)).startswith("x: ")

@@ -37,7 +37,7 @@ REFUSING = {
 """For each guard, the fact that makes it say no."""
 
 
-def test_the_lifecycle_is_this_table() -> None:
+def test_the_lifecycle_has_exactly_the_documented_edges() -> None:
     drawn = [(str(edge.source or "[*]"), str(edge.verb), str(edge.dest or "[*]")) for edge in EDGES if edge.drawn]
 
     assert drawn == [
@@ -66,14 +66,14 @@ def test_every_state_guard_and_edge_is_explained() -> None:
     assert all(edge.why.endswith(".") and edge.label for edge in EDGES)
 
 
-def test_every_guard_is_a_method_of_the_passage() -> None:
+def test_every_guard_is_a_method_of_passage() -> None:
     assert {guard.value for guard in Guard} <= set(dir(Passage))
 
 
 @pytest.mark.parametrize(
     "edge", [e for e in EDGES if e.source and e.dest], ids=lambda e: f"{e.source}-{e.verb}-{e.dest}"
 )
-def test_every_row_leads_where_it_says_when_no_guard_objects(edge: table.Edge) -> None:
+def test_every_row_leads_to_its_state_when_every_guard_allows_it(edge: table.Edge) -> None:
     facts = OPEN
     if edge.verb is Verb.RESUME:
         facts = replace(
@@ -91,7 +91,7 @@ def test_every_row_leads_where_it_says_when_no_guard_objects(edge: table.Edge) -
     [(e, g) for e in EDGES if e.source and e.dest for g in e.guards],
     ids=lambda value: str(value) if isinstance(value, Guard) else f"{value.source}-{value.verb}-{value.dest}",
 )
-def test_every_guard_of_every_row_can_say_no_in_words(edge: table.Edge, guard: Guard) -> None:
+def test_every_guard_of_every_row_can_refuse_with_a_reason(edge: table.Edge, guard: Guard) -> None:
     facts = OPEN
     if edge.verb is Verb.RESUME and edge.dest is not State.RESERVED:  # the rows before it must not lead away first
         facts = replace(OPEN, reservation_valid=False, came_from=State.AVAILABLE)
@@ -104,7 +104,7 @@ def test_every_guard_of_every_row_can_say_no_in_words(edge: table.Edge, guard: G
 
 @pytest.mark.parametrize("verb", [v for v in Verb if v not in (Verb.ENTER, Verb.RETIRE, Verb.REMOVE)])
 @pytest.mark.parametrize("state", list(State))
-def test_a_verb_without_a_row_is_refused_and_names_both(verb: Verb, state: State) -> None:
+def test_a_verb_without_a_row_is_refused_with_the_verb_and_the_state(verb: Verb, state: State) -> None:
     if (verb, state) in table.POSSIBLE:
         assert verb in possible(state)
         return
@@ -114,7 +114,7 @@ def test_a_verb_without_a_row_is_refused_and_names_both(verb: Verb, state: State
     assert verb not in possible(state)
 
 
-def test_resume_prefers_the_reservation_then_available_then_initial() -> None:
+def test_resume_leads_to_reserved_else_available_else_initial() -> None:
     facts = replace(OPEN, came_from=State.AVAILABLE)
 
     assert ask(Verb.RESUME, State.MAINTENANCE, facts).dest is State.RESERVED
@@ -131,7 +131,7 @@ def test_resume_keeps_a_dirty_host_whose_cleanup_failed() -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_a_host_leaves_by_retire_from_every_state_without_a_holder(state: State) -> None:
+def test_a_host_can_be_retired_from_every_state_except_reserved(state: State) -> None:
     if state is State.RESERVED:
         with pytest.raises(StateRefusedError):
             ask(Verb.RETIRE, state, OPEN)

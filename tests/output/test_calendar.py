@@ -15,7 +15,7 @@ from .samples import BOOKINGS, FLEET, NIGHTLY, NOW
 HOSTILE = 'a;b,c\\d "q"\r\nBEGIN:VALARM\x1b[31m' + "ü" * 80
 
 
-def test_each_lease_is_an_event_that_another_program_reads() -> None:
+def test_another_program_can_read_each_lease_as_a_calendar_event() -> None:
     text = calendar([Held(NIGHTLY, FLEET[:2]), Held(replace(NIGHTLY, id="r-two", expires_at=None), ())], NOW, "lab.db")
     first, second = Calendar.from_ical(text).walk("VEVENT")
     assert first.decoded("dtstart") == NIGHTLY.created_at.replace(microsecond=0)
@@ -26,7 +26,7 @@ def test_each_lease_is_an_event_that_another_program_reads() -> None:
     assert str(second["description"]) == "reservation r-two, without an end"
 
 
-def test_bookings_and_planned_maintenances_stand_beside_the_leases() -> None:
+def test_the_calendar_has_bookings_and_planned_maintenances_too() -> None:
     text = calendar([Held(NIGHTLY, FLEET[:2])], NOW, "lab.db", BOOKINGS.items)
     lease, booked, maintained = Calendar.from_ical(text).walk("VEVENT")
     assert str(lease["summary"]) == "alice: node01 node02 (nightly tests)"
@@ -46,7 +46,7 @@ def test_the_id_of_an_event_stays_when_its_lease_is_extended() -> None:
     assert len(ids) == 1
 
 
-def test_hostile_texts_stay_within_their_line() -> None:
+def test_hostile_texts_cannot_add_lines_to_a_calendar() -> None:
     text = calendar([Held(replace(NIGHTLY, purpose=HOSTILE), ())], NOW, "lab.db")
     assert all(len(line.encode()) <= 75 for line in text.split("\r\n"))
     assert "\n" not in text.replace("\r\n", "")

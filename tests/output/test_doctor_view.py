@@ -58,7 +58,7 @@ def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
     assert told(REPAIRED, quiet=True) == told(DIAGNOSIS) == ""
 
 
-def test_a_healthy_inventory_is_one_word_on_a_terminal_and_one_line_on_stderr_in_a_pipe() -> None:
+def test_a_healthy_inventory_is_reported_in_one_line() -> None:
     healthy = replace(DIAGNOSIS, findings=())
     assert shown(healthy, tty=True) == (
         "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00 UTC\n\n✓ healthy\n"

@@ -104,7 +104,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script() -> None:
         assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
-def test_what_people_wrote_is_text_and_nothing_else() -> None:
+def test_untrusted_text_is_escaped_in_the_report() -> None:
     plain, hostile = read(page(report_of("lab"))), read(page(report_of(HOSTILE)))
     assert hostile.tags == plain.tags, "no text becomes a tag"
     assert "alert(1)" in hostile.text
@@ -126,7 +126,7 @@ def test_what_people_wrote_is_text_and_nothing_else() -> None:
         "short of hosts",
     ],
 )
-def test_everything_is_there_without_the_script(shown: str) -> None:
+def test_the_report_is_complete_without_its_script(shown: str) -> None:
     text = re.sub(r"<script>.*</script>", "", page(report_of("lab")), flags=re.DOTALL)
     assert shown in text
 
@@ -139,7 +139,7 @@ def test_waits_of_less_than_a_second_are_not_drawn(longest: timedelta, bars: int
     assert text.count('aria-label="95th percentile of the waits, by week"') == bars
 
 
-def test_an_empty_inventory_has_a_report_too() -> None:
+def test_a_report_of_an_empty_inventory_can_be_made() -> None:
     empty = Figures("all", 0, {}, 0, 0)
     report = report_of("lab")
     text = page(

@@ -44,7 +44,7 @@ def test_a_terminal_of_200_columns_shows_everything() -> None:
     )
 
 
-def test_a_narrow_column_has_the_room_where_a_wide_one_of_more_importance_does_not_fit() -> None:
+def test_a_narrow_column_is_shown_where_a_more_important_wide_one_does_not_fit() -> None:
     assert shown(hosts(FLEET[2:3]), tty=True, width=50) == (
         "NAME    STATE        FLAGS     REASON\n"
         "node03  ● available  cordoned  kernel upgrade next\n"
@@ -64,14 +64,14 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_is_cut(width: int, colou
             assert each.name in text
 
 
-def test_in_a_terminal_that_is_too_narrow_the_longest_name_is_still_whole() -> None:
+def test_the_longest_name_is_not_cut_even_when_the_terminal_is_too_narrow() -> None:
     text = shown(hosts((host(LONG),)), tty=True, width=66)
     assert LONG in text
     assert text.split()[:5] == ["NAME", "STATE", LONG, "●", "available"]
     assert text.splitlines()[-1] == "left out: SINCE, ADDRESS, LABELS (see -o plain)"
 
 
-def test_a_list_shows_how_old_a_proof_is_and_how_far_a_setup() -> None:
+def test_a_list_shows_when_all_checks_last_passed_and_the_progress_of_a_setup() -> None:
     proven = host("proven", State.AVAILABLE, proven_at=NOW - timedelta(minutes=5))
     begun = host("begun", State.INITIAL, setup=SetupProgress(1, 3, "firmware"))
 
@@ -84,7 +84,7 @@ def test_a_list_shows_how_old_a_proof_is_and_how_far_a_setup() -> None:
     assert "PROVEN" not in shown(hosts((host("new", State.AVAILABLE),)), tty=True, width=120)
 
 
-def test_every_state_is_reported_without_colour() -> None:
+def test_every_state_has_a_mark_without_colour() -> None:
     text = shown(hosts(tuple(host(f"n{state}", state) for state in State)), tty=True)
     for state in State:
         assert f"{GLYPH[state]} {state}" in text
@@ -92,7 +92,7 @@ def test_every_state_is_reported_without_colour() -> None:
     assert {cell_width(sign) for sign in GLYPH.values()} == {1}
 
 
-def test_colours_are_only_added_to_what_is_there() -> None:
+def test_colours_change_no_character_of_the_text() -> None:
     import re
 
     coloured = shown(hosts(), tty=True, colour=True, width=120)
@@ -155,7 +155,7 @@ def test_an_unknown_field_names_the_nearest_and_all() -> None:
     assert where.stdout.getvalue() == ""  # type: ignore[attr-defined]
 
 
-def test_names_are_one_a_line() -> None:
+def test_the_format_name_prints_one_name_on_each_line() -> None:
     assert shown(hosts(FLEET[:3]), format=Format.NAME) == "node01\nnode02\nnode03\n"
     assert shown(RESERVATIONS, format=Format.NAME) == "r-7k3m\nr-2xq9\nr-9ab1\n"
 
@@ -211,7 +211,7 @@ def test_reservations_show_who_holds_what_until_when() -> None:
     assert "no reservations: bmhctl reserve -n 1 takes a host that is free\n" in _stderr(Reservations((), NOW))
 
 
-def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
+def test_an_expired_lease_that_is_not_reaped_is_shown_as_expired() -> None:
     left = host("node01", State.RESERVED, reservation=OVER)
     assert "node01  ◆ reserved  2h     ci-bot  job 4711  overdue 5m  " in shown(hosts((left,)), tty=True, width=100)
     assert "r-9ab1  ci-bot  overdue 5m  node01  5h ago      job 4711\n" in shown(

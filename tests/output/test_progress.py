@@ -42,7 +42,7 @@ def wait_for(words: str, where: object) -> None:
         time.sleep(0.005)
 
 
-def test_it_shows_what_is_done_where_and_for_how_long_and_is_erased() -> None:
+def test_progress_shows_the_action_the_host_and_the_time_and_is_erased() -> None:
     where = display(tty=True)
     with Progress(where) as shown:
         shown.progress("checking node01", "1 of 7")
@@ -55,7 +55,7 @@ def test_it_shows_what_is_done_where_and_for_how_long_and_is_erased() -> None:
     assert where.stdout.getvalue() == ""  # type: ignore[attr-defined]
 
 
-def test_after_it_was_cleared_it_may_go_on() -> None:
+def test_progress_can_continue_after_it_was_cleared() -> None:
     where = display(tty=True)
     shown = Progress(where)
     shown.clear()
@@ -72,7 +72,7 @@ def test_after_it_was_cleared_it_may_go_on() -> None:
     assert screen(told(where)) == ""
 
 
-def test_what_is_over_at_once_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_progress_is_shown_for_a_short_action(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 30.0)
     where = display(tty=True)
     with Progress(where) as shown:
@@ -85,14 +85,14 @@ def test_what_is_over_at_once_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
     [display(), display(tty=True, quiet=True), display(Format.JSON, tty=True), display(Format.JSONL, tty=True)],
     ids=["pipe", "quiet", "json", "jsonl"],
 )
-def test_only_a_person_at_a_terminal_sees_it(where: object) -> None:
+def test_progress_is_shown_only_on_a_terminal(where: object) -> None:
     with Progress(where) as shown:  # type: ignore[arg-type]
         shown.progress("checking node01")
         time.sleep(0.05)
     assert told(where) == ""
 
 
-def test_it_is_one_harmless_line_however_narrow_the_terminal() -> None:
+def test_progress_is_one_line_without_escape_sequences_on_a_terminal_of_any_width() -> None:
     where = display(tty=True, width=20)
     with Progress(where) as shown:
         shown.progress(f"checking {HOSTILE}")
@@ -101,7 +101,7 @@ def test_it_is_one_harmless_line_however_narrow_the_terminal() -> None:
         assert all(line.isprintable() and len(line) < 20 for line in lines)
 
 
-def test_a_terminal_that_goes_away_ends_nothing() -> None:
+def test_a_terminal_that_is_closed_during_progress_does_not_end_the_command() -> None:
     where = display(tty=True)
     with Progress(where) as shown:
         shown.progress("checking node01")

@@ -31,7 +31,7 @@ def shown(*pages: Backlog) -> tuple[str, str]:
     return after, re.sub(r"\x1b\[[0-9;]*m", "", written.rpartition("\x1b[J")[2] or written)
 
 
-def test_it_names_hosts_steps_and_what_is_due_in_80_columns() -> None:
+def test_the_recycle_page_shows_hosts_steps_and_retries_in_80_columns() -> None:
     backlog = Backlog((WIPE,), ("node02", "node03"), (("node09", 25.0),), ("node04",))
     _, text = shown(Backlog((), (), (), ()), backlog)
     lines = text.splitlines()
@@ -45,7 +45,7 @@ def test_it_names_hosts_steps_and_what_is_due_in_80_columns() -> None:
     ]
 
 
-def test_what_has_no_room_on_the_page_is_counted() -> None:
+def test_hosts_without_room_on_the_recycle_page_are_counted() -> None:
     names = tuple(f"rack{n}-node" for n in range(0, 99, 2))
     _, text = shown(Backlog((), names, (), ()))
     *_, due = text.splitlines()
@@ -54,7 +54,7 @@ def test_what_has_no_room_on_the_page_is_counted() -> None:
     assert len(NodeSet(folded)) + int(more) == len(names)
 
 
-def test_many_hosts_and_hostile_words_do_not_leave_the_screen() -> None:
+def test_many_hosts_and_hostile_texts_fit_on_the_recycle_page() -> None:
     many = tuple(Activity(f"node{n:03}", "recycle", 1.0, (("wipe", 1.0),), ("x" * 50,) * 9) for n in range(200))
     text, _ = shown(Backlog((EVIL, *many), tuple(f"{n:x}-host" for n in range(500)), (), ()))
     assert "\x1b[31mx" not in text
@@ -65,7 +65,7 @@ def test_many_hosts_and_hostile_words_do_not_leave_the_screen() -> None:
     assert re.search(r"and \d+ more", plain)
 
 
-def test_a_pipe_and_a_dumb_terminal_have_no_page() -> None:
+def test_no_recycle_page_is_shown_in_a_pipe_or_on_a_dumb_terminal() -> None:
     assert not RecyclePage(display(tty=True), "dumb").is_shown
     assert not RecyclePage(display(tty=True), None).is_shown
     assert not RecyclePage(display(), "xterm").is_shown

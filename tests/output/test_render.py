@@ -25,25 +25,25 @@ class Terminal(io.StringIO):
         ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, True),
     ],
 )
-def test_the_environment_decides_about_colour(environ: dict[str, str], tty: bool, colour: bool) -> None:
+def test_environment_variables_switch_colour_on_and_off(environ: dict[str, str], tty: bool, colour: bool) -> None:
     stream = Terminal() if tty else io.StringIO()
     display = Display.from_environment(environ, stream, stream)
     assert (display.colour, display.error_colour) == (colour, colour)
 
 
-def test_a_table_is_for_a_terminal_and_plain_for_a_pipe() -> None:
+def test_the_default_format_is_table_on_a_terminal_and_plain_in_a_pipe() -> None:
     assert Display.from_environment({}, Terminal(), io.StringIO()).shown is Format.TABLE
     assert Display.from_environment({}, io.StringIO(), Terminal()).shown is Format.PLAIN
     assert replace(Display.from_environment({}, Terminal(), Terminal()), format=Format.CSV).shown is Format.CSV
 
 
-def test_the_width_is_the_terminals_or_80() -> None:
+def test_the_width_is_that_of_the_terminal_or_80() -> None:
     assert Display.from_environment({"COLUMNS": "133"}, Terminal(), Terminal()).width == 133
     for odd in ("", "0", "wide", "-3", "²"):
         assert Display.from_environment({"COLUMNS": odd}, Terminal(), Terminal()).width == 80
 
 
-def test_what_an_encoding_does_not_hold_is_written_as_an_escape() -> None:
+def test_characters_that_an_encoding_lacks_are_written_as_escapes() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     display = Display(stream, stream)
     display.write("große → Kiste\n")

@@ -58,12 +58,12 @@ def click(tab: Page, heading: str) -> Any:
     return tab.run(NAMES)
 
 
-def test_it_opens_without_an_error(fleet: Page) -> None:
+def test_the_report_opens_without_an_error(fleet: Page) -> None:
     assert fleet.run("document.readyState") == "complete"
     assert fleet.said == []
 
 
-def test_a_click_on_a_heading_sorts_and_another_one_turns_the_order(fleet: Page) -> None:
+def test_a_click_on_a_heading_sorts_and_a_second_one_reverses_the_order(fleet: Page) -> None:
     names = [host.name for host in FLEET]
     assert click(fleet, "Name") == names
     assert click(fleet, "Name") == names[::-1]
@@ -95,17 +95,17 @@ def test_a_wide_screen_shows_all_columns_of_hosts_with_long_names_owners_and_lab
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_is_no_wider_than_the_screen(fleet: Page, width: int) -> None:
+def test_the_report_is_no_wider_than_the_screen(fleet: Page, width: int) -> None:
     fleet.resize(width)
     assert fleet.run("document.documentElement.scrollWidth") <= width
 
 
-def test_a_printed_page_is_no_wider_than_its_paper(fleet: Page) -> None:
+def test_the_printed_report_is_no_wider_than_the_paper(fleet: Page) -> None:
     fleet.resize(720, media="print")
     assert fleet.run("document.documentElement.scrollWidth") <= 720
 
 
-def test_it_is_whole_on_paper(fleet: Page) -> None:
+def test_the_printed_report_is_complete(fleet: Page) -> None:
     fleet.resize(800, media="print")
     hidden = "[...document.querySelectorAll('#search, details')].filter(each => each.offsetParent).length"
     assert fleet.run(hidden) == 0
@@ -113,7 +113,7 @@ def test_it_is_whole_on_paper(fleet: Page) -> None:
     assert fleet.run("[...document.querySelectorAll('.wide')].every(each => each.scrollHeight <= each.clientHeight)")
 
 
-def test_hostile_texts_run_and_change_nothing(tab: Page, tmp_path: Path) -> None:
+def test_hostile_texts_in_the_report_run_no_script(tab: Page, tmp_path: Path) -> None:
     tab.resize(1440)
     path = tmp_path / "lab.html"
     for attack in ATTACKS:

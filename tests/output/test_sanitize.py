@@ -27,11 +27,11 @@ def test_a_harmless_text_in_any_script_is_left_as_it_is() -> None:
         ("[red]x[/red]", "[red]x[/red]"),
     ],
 )
-def test_what_could_steer_a_terminal_is_shown_instead(text: str, shown: str) -> None:
+def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_a_clean_text_is_printable_and_stays_so() -> None:
+def test_a_sanitized_text_is_printable_and_does_not_change_again() -> None:
     assert clean(HOSTILE).isprintable()
     assert clean(clean(HOSTILE)) == clean(HOSTILE)
 
@@ -44,7 +44,7 @@ def test_widths_are_counted_in_terminal_cells() -> None:
     assert pad("too long", 3) == "too long"
 
 
-def test_a_text_is_cut_at_its_width_and_says_so() -> None:
+def test_a_cut_text_ends_with_an_ellipsis() -> None:
     assert shorten("nightly tests", 20) == "nightly tests"
     assert shorten("nightly tests", 9) == "nightly…"
     assert shorten("サーバー", 4) == "サ…"
@@ -52,7 +52,7 @@ def test_a_text_is_cut_at_its_width_and_says_so() -> None:
     assert shorten("abc", 0) == ""
 
 
-def test_times_are_in_utc_for_machines_and_relative_for_people() -> None:
+def test_times_are_in_utc_for_programs_and_relative_for_people() -> None:
     assert iso(NOW) == "2026-11-23T08:00:00Z"
     assert ago(NOW - timedelta(hours=2), NOW) == "2h ago"
     assert ago(NOW + timedelta(seconds=3), NOW) == "just now"
@@ -61,7 +61,7 @@ def test_times_are_in_utc_for_machines_and_relative_for_people() -> None:
     assert until(None, NOW) == "no end"
 
 
-def test_values_become_one_cell() -> None:
+def test_every_value_can_be_shown_in_one_cell() -> None:
     assert flatten(None) == ""
     assert flatten(True) == "yes"
     assert flatten({"arch": "arm64", "gone": None, "n": 3}) == "arch=arm64,n=3"

@@ -174,7 +174,9 @@ def odd_fleet(count: int) -> Hosts:
 
 
 @pytest.mark.parametrize("library", ["there", "not there"])
-def test_the_lines_of_a_long_list_are_as_those_of_a_short_one(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_lines_of_a_long_list_look_like_those_of_a_short_one(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if library == "not there":
         monkeypatch.setitem(sys.modules, "orjson", None)
     fleet = odd_fleet(1_100)
@@ -184,7 +186,7 @@ def test_the_lines_of_a_long_list_are_as_those_of_a_short_one(library: str, monk
     assert lines.isascii()
 
 
-def test_a_list_that_is_not_long_does_without_what_takes_long_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_long_list_loads_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "orjson", raising=False)
     assert shown(odd_fleet(1_000), Format.JSONL).count("\n") == 1_000
     assert "orjson" not in sys.modules
@@ -192,21 +194,21 @@ def test_a_list_that_is_not_long_does_without_what_takes_long_to_load(monkeypatc
     assert "orjson" in sys.modules
 
 
-def test_json_lines_of_what_has_no_list_are_its_document() -> None:
+def test_json_lines_of_a_result_without_a_list_are_its_document_on_one_line() -> None:
     for result in (STATUS, WHY, DONE, GRAPH, DETAIL):
         text = shown(result, Format.JSONL)
         assert text.count("\n") == 1
         assert json.loads(text) == json.loads(shown(result, Format.JSON))
 
 
-def test_a_list_without_records_is_still_a_document() -> None:
+def test_an_empty_list_is_a_whole_json_document() -> None:
     assert shown(Hosts((), NOW), Format.JSON) == (
         '{\n  "version": 1,\n  "kind": "hosts",\n  "now": "2026-11-23T08:00:00Z",\n  "hosts": []\n}\n'
     )
     assert shown(Reservations((), NOW), Format.JSONL) == ""
 
 
-def test_a_record_a_line_makes_documents_easy_to_compare() -> None:
+def test_a_json_document_has_one_record_on_each_line() -> None:
     assert shown(hosts(FLEET[:2]), Format.JSON, ("name", "state")) == (
         '{\n  "version": 1,\n  "kind": "hosts",\n  "now": "2026-11-23T08:00:00Z",\n  "hosts": [\n'
         '    {"name": "node01", "state": "reserved"},\n'
@@ -225,7 +227,7 @@ def test_a_failed_host_is_in_json_with_its_code() -> None:
     ]
 
 
-def test_a_marks_reason_and_a_bmcs_reference_are_in_the_record() -> None:
+def test_a_record_has_the_reasons_of_notes_and_the_credentials_reference_of_the_bmc() -> None:
     records = [json.loads(line) for line in shown(hosts(), Format.JSONL).splitlines()]
     assert records[2]["cordon"] == {
         "actor": "carol",
@@ -261,13 +263,13 @@ def test_untrusted_text_never_steers_a_terminal(format: Format, colour: bool) ->
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "－1"])
-def test_a_cell_never_begins_a_formula(text: str) -> None:
+def test_no_csv_cell_begins_a_formula(text: str) -> None:
     assert csv_cell(text).startswith("'")
     table = shown(hosts((host("a", spec=spec("a", note=text)),)), Format.CSV, ("name", "note"))
     assert next(csv.reader(io.StringIO(table.splitlines()[1])))[1].startswith("'")
 
 
-def test_csv_is_one_line_a_row_and_reads_back() -> None:
+def test_csv_has_one_line_for_each_row_and_can_be_read_back() -> None:
     table = shown(hosts(FLEET), Format.CSV)
     rows = list(csv.DictReader(io.StringIO(table)))
     assert len(table.splitlines()) == len(FLEET) + 1
@@ -278,7 +280,7 @@ def test_csv_is_one_line_a_row_and_reads_back() -> None:
     assert csv_cell("") == ""
 
 
-def test_csv_of_a_verb_and_of_history_have_a_row_a_host_and_a_row_an_event() -> None:
+def test_csv_of_a_verb_has_a_row_for_each_host_and_csv_of_history_for_each_event() -> None:
     assert shown(OUTCOMES, Format.CSV).splitlines()[:2] == [
         "host,ok,changed,code,status,message,source,state,reservation",
         "node01,yes,yes,done,0,task completed,reserved,tainted,r-7k3m",
@@ -332,7 +334,7 @@ def test_fields_are_for_lists_only() -> None:
         render(hosts(), display(Format.NAME), ("name",))
 
 
-def test_a_ready_text_is_printed_as_it_is() -> None:
+def test_a_text_document_is_printed_unchanged() -> None:
     text = '[hosts.node01]\nnote = "große Kiste"\n'
     for format in (None, Format.TOML):
         where = display(format, tty=True)
@@ -380,7 +382,7 @@ def test_only_a_table_ever_loads_rich(format: str, result: str, lazy: list[str],
 
 
 @pytest.mark.parametrize("format", ["table", "plain", "json", "jsonl", "csv", "name"])
-def test_a_reader_that_goes_away_ends_it_quietly(format: str) -> None:
+def test_output_ends_quietly_when_its_reader_closes_the_pipe(format: str) -> None:
     script = f"""
 import sys
 from datetime import UTC, datetime
@@ -430,7 +432,7 @@ CLOUDEVENT = {
         ("postgresql://alice@db:5432/lab?schema=a b", "postgresql://alice@db:5432/lab?schema=a%20b"),
     ],
 )
-def test_cloudevents_are_what_the_specification_says(inventory: str, source: str) -> None:
+def test_cloudevents_conform_to_the_specification(inventory: str, source: str) -> None:
     history = replace(HISTORY, inventory=inventory)
     lines = [json.loads(line) for line in shown(history, Format.CLOUDEVENTS).splitlines()]
     records = [json.loads(line) for line in shown(history, Format.JSONL).splitlines()]

@@ -20,7 +20,7 @@ def told(error: object, **options: object) -> str:
     return where.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_verb_says_one_line_a_host_and_leaves_failures_to_stderr() -> None:
+def test_a_verb_prints_a_line_for_each_host_and_failures_on_stderr() -> None:
     expected = "node01  reserved → tainted  task completed\nnode05  tainted             already tainted\n"
     notes = "2 reservations had expired and were reaped\n"
     assert both(OUTCOMES, tty=True) == (expected, notes)
@@ -28,7 +28,7 @@ def test_a_verb_says_one_line_a_host_and_leaves_failures_to_stderr() -> None:
     assert both(OUTCOMES, quiet=True) == ("", "")
 
 
-def test_a_failure_of_several_hosts_is_a_line_each() -> None:
+def test_a_failure_of_several_hosts_has_a_line_for_each() -> None:
     assert OUTCOMES.error
     assert told(OUTCOMES.error) == (
         "bmhctl: node02: is reserved by alice (r-7k3m)\n"
@@ -46,12 +46,12 @@ def test_one_error_says_what_happened_to_which_host_and_what_to_do() -> None:
     )
 
 
-def test_an_error_of_several_lines_is_set_in_so_that_no_line_looks_like_another_error() -> None:
+def test_the_later_lines_of_an_error_are_indented() -> None:
     error = StateRefusedError("two lines\nbmhctl: forged", hint="edit these:\n  a = 1")
     assert told(error) == "bmhctl: two lines\n  bmhctl: forged\nhint: edit these:\n    a = 1\n"
 
 
-def test_on_a_terminal_a_long_message_is_folded_between_words_and_its_hint_stays_to_be_copied() -> None:
+def test_a_terminal_wraps_a_long_message_but_not_the_command_in_its_hint() -> None:
     hint = "its holder gives -R r-7k3m; --force --reason WHY overrides and is recorded in the history"
     message = "is held by alice (r-7k3m, nightly tests of the release branch) until 2026-11-23 08:35 UTC, not by bob"
     error = NotYoursError(message, host="node01", hint=hint)
@@ -89,14 +89,14 @@ def test_in_json_mode_an_error_is_one_object() -> None:
     assert document["error"]["code"] == "mixed"
 
 
-def test_hints_that_several_errors_share_are_given_once() -> None:
+def test_a_hint_shared_by_several_errors_is_printed_once() -> None:
     errors = [NotYoursError("is not yours", host=name, hint="give -R ID") for name in ("a", "b")]
     error = combine(errors)
     assert error
     assert told(error) == "bmhctl: a: is not yours\nbmhctl: b: is not yours\nhint: give -R ID\n"
 
 
-def test_verbose_shows_what_each_step_said() -> None:
+def test_verbose_shows_the_output_of_each_step() -> None:
     expected = "node04  initial → available  all checks passed\n"
     assert both(READY)[0] == expected
     assert both(READY, verbose=True)[0] == (
@@ -108,7 +108,7 @@ def test_a_plan_is_shown_even_when_quiet() -> None:
     assert both(PLAN, quiet=True)[0] == "node04  initial → available  would run ssh, bmc\n"
 
 
-def test_a_grant_says_what_was_taken_and_on_a_terminal_how_to_give_it_back() -> None:
+def test_a_grant_names_its_hosts_and_on_a_terminal_the_command_to_give_them_back() -> None:
     assert both(GRANT, tty=True) == (
         "RESERVATION  NAME    ADDRESS    UNTIL\n"
         "r-7k3m       node01  10.0.0.11  2026-11-23 08:35:00 UTC\n"
@@ -130,14 +130,14 @@ def test_names_of_a_verb_are_the_hosts_that_are_in_the_requested_state() -> None
     assert both(OUTCOMES, format=Format.NAME)[0] == "node01\nnode05\n"
 
 
-def test_an_import_reports_what_it_skipped_and_what_looks_odd() -> None:
+def test_an_import_reports_skipped_records_and_warnings() -> None:
     assert both(IMPORTED) == (
         "node08  [*] → reserved  provisioned there\nnode09  initial         known already\n",
         "node08 and node09 have the same MAC\nskipped Secret bmc-1: secrets are never stored\n",
     )
 
 
-def test_one_thing_to_say_is_said() -> None:
+def test_a_result_with_one_line_prints_it() -> None:
     assert both(DONE) == ("lab.toml is a new inventory\n", "add a host with: bmhctl add NAME\n")
     assert both(DONE, quiet=True) == ("", "")
 
@@ -158,7 +158,7 @@ def test_notes_are_in_the_document_of_json_and_objects_beside_json_lines() -> No
     assert where.stderr.getvalue() == "mind \\x1b[31m\n"  # type: ignore[attr-defined]
 
 
-def test_a_verb_on_no_host_says_nothing() -> None:
+def test_a_verb_on_no_host_prints_nothing() -> None:
     assert both(Outcomes("taint", ())) == ("", "")
     assert both(Outcomes("taint", (Outcome("a", False, "", error=BUSY),))) == ("", "")
 

@@ -77,7 +77,7 @@ def test_the_status_shows_the_fleet_at_a_glance() -> None:
 
 @pytest.mark.parametrize("width", [66, 70, 80, 100])
 @pytest.mark.parametrize("name", [LONG, "rack-17-a-long-name-of-a-machine-in-the-lab-0042"])
-def test_what_ends_next_is_wrapped_between_names_and_never_within_one(name: str, width: int) -> None:
+def test_status_wraps_lines_between_names_and_never_within_one(name: str, width: int) -> None:
     endings = (
         Ending(NOW + timedelta(hours=3), "lease r-89z3bz0y of bob@lab", (name,)),
         Ending(NOW + timedelta(hours=6), "maintenance: replace the PSU of it", (name, "node02")),
@@ -102,7 +102,7 @@ def test_many_numbered_hosts_of_one_reservation_are_shown_as_ranges(width: int) 
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_hosts_without_room_in_their_column_are_below_the_row_and_counted(width: int) -> None:
+def test_hosts_that_do_not_fit_their_column_are_shown_below_the_row(width: int) -> None:
     hosts = tuple(host(f"rack-with-a-name-{'abcdefgh'[n]}-node{n}", State.AVAILABLE) for n in range(8))
     held = Held(NIGHTLY, hosts)
     for view in (Reservations((held,), NOW), replace(STATUS, held=(held,))):
@@ -115,7 +115,7 @@ def test_hosts_without_room_in_their_column_are_below_the_row_and_counted(width:
 
 
 @pytest.mark.parametrize("width", [62, 64, 80])
-def test_an_inventory_in_a_deep_folder_is_named_by_its_last_folders_so_that_its_line_is_one(width: int) -> None:
+def test_an_inventory_in_a_deep_folder_is_shown_by_its_last_folders(width: int) -> None:
     place = "/srv/machines/of/the/whole/company/lab.toml"
     fleet = Fleet("rack", (HostGroup("r1", (FLEET[0],)),), place, NOW)
     diagnosis = Diagnosis(place, (), NOW, {"hosts": 1200})
@@ -141,7 +141,7 @@ def test_a_reason_with_more_ranges_of_hosts_than_fit_a_line_names_them_all() -> 
     assert [*NodeSet(",".join(re.findall(r"node\S+", text)))] == [*names]
 
 
-def test_a_plan_that_changes_no_host_is_not_counted() -> None:
+def test_the_plan_of_policy_check_is_shown_without_a_count_of_changes() -> None:
     hosts = tuple(Outcome(f"node{n}", False, "checks: ssh", State.INITIAL, State.INITIAL) for n in range(40))
     where = display(tty=True)
     render(Plan("policy check", hosts, ("1 check",)), where)
@@ -167,7 +167,7 @@ def test_the_axis_of_a_chart_has_round_hours_on_both_sides_of_summer_time(
     assert {f"{at.astimezone():%H:%M}" for at, _ in days} == {"00:00"}
 
 
-def test_numbers_of_a_table_stand_one_below_the_other() -> None:
+def test_numbers_of_a_table_are_aligned() -> None:
     groups = (Figures("r1", 9, {State.RESERVED: 3.6e6}, 1200, 0), Figures("r2", 10, {State.RESERVED: 36.0}, 7, 12))
     statistics = Statistics(NOW - timedelta(days=7), NOW, NOW, "label:rack", groups, groups[0])
     head, first, second = shown(statistics, tty=True, width=200).splitlines()[-3:]
@@ -178,7 +178,7 @@ def test_numbers_of_a_table_stand_one_below_the_other() -> None:
 
 
 @pytest.mark.parametrize("width", [70, 80, 120, 200])
-def test_hours_of_the_day_stand_above_their_columns(width: int) -> None:
+def test_hours_of_the_day_are_shown_above_their_columns(width: int) -> None:
     noon = HourlyUse(NOW - timedelta(days=7), NOW, NOW, {(0, 12): (3600.0, 3600.0)})
     _, _, head, monday, *_ = shown(noon, tty=True, width=width).splitlines()
     assert head.split() in ([*map(str, range(24))], [*map(str, range(0, 24, 2))])
@@ -239,7 +239,7 @@ def test_names_of_hosts_are_whole_in_figures_and_those_of_an_ended_reservation_a
     )
 
 
-def test_one_long_value_takes_no_room_from_the_columns_beside_it() -> None:
+def test_a_long_value_is_cut_before_other_columns_lose_room() -> None:
     held = Held(replace(NIGHTLY, owner="a" * 90, purpose="soak test of the release"), (host("node01", State.RESERVED),))
     assert shown(Reservations((held,), NOW), tty=True, width=100).splitlines()[1] == (
         f"r-7k3m  {'a' * 33}…  in 35m      node01  2h ago      soak test of the release"
@@ -252,26 +252,26 @@ def test_a_timeline_without_hosts_is_a_note() -> None:
     assert (where.stdout.getvalue(), where.stderr.getvalue()) == ("", "no hosts: bmhctl list shows all\n")  # type: ignore[attr-defined]
 
 
-def test_ends_of_several_hosts_at_one_time_for_one_reason_share_a_line() -> None:
+def test_hosts_that_end_at_one_time_for_one_reason_share_a_line_of_status() -> None:
     ends = tuple(Ending(NOW + timedelta(hours=1), "maintenance: new disks", (f"node0{n}",)) for n in range(1, 5))
     text = shown(replace(STATUS, endings=ends), tty=True, width=80)
     assert "Ends next\n  in 1h  maintenance: new disks  node[01-04]\n\n" in text
 
 
-def test_more_hosts_than_a_line_has_room_for_are_counted_as_hosts() -> None:
+def test_hosts_without_room_on_a_line_are_counted() -> None:
     names = tuple(f"r{rack}-n{slot}" for rack in range(1, 13) for slot in (1, 2, 3))
     late = replace(STATUS, obstacles=(Obstacle("maintenance", "new disks", names),))
     assert "r8-n[1-3] and 12 more  new disks\n" in shown(late, tty=True, width=150)
 
 
-def test_a_long_line_goes_on_below_what_its_mark_begins() -> None:
+def test_a_wrapped_line_of_history_is_indented_below_its_text() -> None:
     event = replace(EVENTS[1], reason="a reason of many words " * 5)
     lines = shown(History((event,), event.host, NOW), tty=True, width=80).splitlines()
     assert [line[:6] for line in lines[1:]] == ["│   a ", "│   re"]
 
 
 @pytest.mark.parametrize(("width", "aged"), [(80, False), (90, True), (120, True)])
-def test_the_age_of_an_event_is_left_out_where_a_line_has_no_room_for_it(width: int, aged: bool) -> None:
+def test_the_age_of_an_event_is_omitted_where_it_does_not_fit(width: int, aged: bool) -> None:
     event = replace(EVENTS[1], host="rack1-node01", reason=None)
     lines = shown(History((event,), None, NOW), tty=True, width=width).splitlines()
     assert len(lines) == 1
@@ -285,7 +285,7 @@ def test_a_maintenance_past_its_end_is_called_overdue() -> None:
     assert "Ends next\n  overdue 5m  maintenance: replace the PSU  node06\n" in text
 
 
-def test_the_status_of_an_empty_inventory_says_what_comes_next() -> None:
+def test_the_status_of_an_empty_inventory_suggests_the_next_command() -> None:
     empty = Status("lab.db", {}, 0, (), (), (), (), (), (), NOW)
     assert shown(empty, tty=True) == (
         "lab.db  0 hosts · 0 free · 2026-11-23 08:00:00 UTC\n\n"
@@ -298,7 +298,7 @@ def test_the_status_of_an_empty_inventory_says_what_comes_next() -> None:
     "counts", [(1, 0, 0, 0, 999), (1, 1, 1, 1, 1), (3, 0, 0, 0, 0), (1, 1, 1, 1, 10**6), (7, 5, 3, 2, 1)]
 )
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_bar_is_exactly_as_wide_as_it_should_be_and_shows_every_state(counts: tuple[int, ...], width: int) -> None:
+def test_the_bar_of_status_has_its_exact_width_and_shows_every_state(counts: tuple[int, ...], width: int) -> None:
     status = replace(STATUS, counts=dict(zip(State, counts, strict=True)))
     bar = shown(status, tty=True, width=width).split("\n\n")[1]
     assert cell_width(bar) == min(width, 100)
@@ -319,7 +319,7 @@ def test_the_status_of_a_large_fleet_fits_on_one_screen() -> None:
     assert "node0899" in shown(large)
 
 
-def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> None:
+def test_status_shows_the_total_of_every_shortened_list() -> None:
     totals = {"held": 33_424, "endings": 3_002, "cordoned": 10_036, "faults": 1, "undeclared": 1, "expired": 1}
     counts = dict.fromkeys(State, 0) | {State.AVAILABLE: 1_234_567}
     large = replace(STATUS, counts=counts, free=1_000_000, waiting=3, totals=totals)
@@ -332,7 +332,7 @@ def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> N
         assert "  fault       node05" in lines
 
 
-def test_the_status_says_how_many_hosts_its_reasons_do_not_name() -> None:
+def test_status_counts_the_hosts_that_its_reasons_do_not_name() -> None:
     read = (Obstacle("cordoned", "recabling", ("node01", "node02")), Obstacle("fault", "fan 3", ("node05",)))
     large = replace(STATUS, obstacles=read, totals={"cordoned": 19, "faults": 1})
     for text in (shown(large, tty=True), shown(large)):
@@ -340,7 +340,7 @@ def test_the_status_says_how_many_hosts_its_reasons_do_not_name() -> None:
         assert text.count("more host") == 1
 
 
-def test_the_status_shows_what_is_planned_next_and_which_hosts_of_it_will_not_be_usable() -> None:
+def test_status_shows_the_next_plans_and_their_unusable_hosts() -> None:
     assert "Planned" not in shown(STATUS)
     item = BOOKINGS.items[0]
     longer = replace(item, hosts=tuple(f"node{number:02}" for number in range(1, 11)))
@@ -356,7 +356,7 @@ def test_the_status_shows_what_is_planned_next_and_which_hosts_of_it_will_not_be
     ]
 
 
-def test_why_shows_what_is_open_before_what_is_not() -> None:
+def test_why_shows_possible_commands_before_impossible_ones() -> None:
     assert shown(WHY, tty=True) == (
         "node01  ◆ reserved  2h ago\n"
         "\n"
@@ -396,7 +396,7 @@ def test_history_in_a_pipe_is_a_table() -> None:
     )
 
 
-def test_a_host_is_shown_with_all_that_is_known() -> None:
+def test_show_prints_everything_known_about_a_host() -> None:
     assert shown(DETAIL, tty=True).startswith(
         "node01  ◆ reserved  2h ago\n"
         "\n"
@@ -435,7 +435,7 @@ def test_the_lifecycle_is_drawn_with_its_counts() -> None:
     )
 
 
-def test_a_host_is_marked_in_the_drawing_with_the_ways_it_came_and_may_go() -> None:
+def test_the_graph_of_a_host_marks_its_past_and_possible_transitions() -> None:
     assert shown(HOST_GRAPH, tty=True).startswith(
         "node01  ◆ reserved  2h ago\n"
         "\n"
@@ -465,7 +465,7 @@ def test_a_host_is_marked_in_the_drawing_with_the_ways_it_came_and_may_go() -> N
     )
 
 
-def test_a_terminal_too_narrow_for_the_drawing_lists_the_ways() -> None:
+def test_a_terminal_too_narrow_for_the_graph_gets_a_list_of_transitions() -> None:
     text = shown(Graph(COUNTS), tty=True, width=60)
     assert "◆ reserved  20\n" in text
     for edge in EDGES:
@@ -481,7 +481,7 @@ def test_no_view_is_wider_than_the_terminal(width: int) -> None:
         assert max(map(cell_width, shown(result, tty=True, width=width).splitlines())) <= width
 
 
-def test_bookings_and_planned_maintenances_have_marks_of_their_own_without_colours_too() -> None:
+def test_bookings_and_planned_maintenances_have_different_marks_even_without_colours() -> None:
     planned = tuple(
         Planned(name, "alice", NOW + timedelta(hours=start), NOW + timedelta(hours=end))
         for name, start, end in (("b-1", 1, 2), ("m-2", 2, 4))
@@ -508,7 +508,7 @@ def test_bookings_and_planned_maintenances_have_marks_of_their_own_without_colou
     assert "planned" not in shown(without, tty=True)
 
 
-def test_the_drawing_of_a_timeline_shows_what_is_set_aside_only_within_its_span() -> None:
+def test_a_timeline_shows_only_the_plans_within_its_span() -> None:
     planned = Planned("b-1", "<alice>", NOW + timedelta(hours=1), NOW + timedelta(days=1))
     far = Planned("m-2", "bob", NOW + timedelta(days=2), NOW + timedelta(days=3))
     row = HostTimeline("node01", (), None, None, (planned, far))
@@ -518,7 +518,7 @@ def test_the_drawing_of_a_timeline_shows_what_is_set_aside_only_within_its_span(
     assert "node01: booked by <alice> (b-1), 2026-11-23 09:00:00 UTC to 2026-11-24 08:00:00 UTC" in titles
 
 
-def test_a_pipe_shows_all_that_a_table_of_reservations_shows() -> None:
+def test_reservations_in_a_pipe_have_all_columns_of_the_table() -> None:
     held = Held(replace(NIGHTLY, shared_with=("bob", "carol")), FLEET[:1])
     head, row = shown(Reservations((held,), NOW)).splitlines()
     assert len(head.split()) == len(RESERVATION_COLUMNS)
@@ -526,7 +526,7 @@ def test_a_pipe_shows_all_that_a_table_of_reservations_shows() -> None:
     assert row.split()[-1] == "bob,carol"
 
 
-def test_the_figures_name_bookings_where_there_are_any() -> None:
+def test_stats_show_bookings_if_there_are_any() -> None:
     found = BookingFigures(made=4, taken=2, lapsed=1, cancelled=1, booked=36_000.0, used=27_000.0)
     figures = Figures("all", 2, {State.AVAILABLE: 60.0}, 3, 0)
     stats = Statistics(NOW - timedelta(days=7), NOW, NOW, None, (), replace(figures, bookings=found))
@@ -536,7 +536,7 @@ def test_the_figures_name_bookings_where_there_are_any() -> None:
     assert line in shown(stats, tty=True, width=120).splitlines()
 
 
-def test_a_booking_shows_its_day_once_and_both_where_it_ends_on_another() -> None:
+def test_the_second_day_of_a_booking_is_shown_only_where_it_differs() -> None:
     item = BOOKINGS.items[0]
     night = replace(item, booking=replace(item.booking, ends_at=NOW + timedelta(days=1)), trouble=())
     listed = Bookings((replace(item, trouble=()), night), NOW)

@@ -13,14 +13,14 @@ def lines(text: str, width: int) -> list[str]:
     return [(" " * indent + text[start:end]).rstrip() for indent, start, end in wrapped(text, width)]
 
 
-def test_a_column_that_has_room_on_a_line_of_its_own_is_not_broken() -> None:
+def test_a_column_is_not_wrapped_if_it_fits_on_a_line_of_its_own() -> None:
     assert lines("  in 6h58m  lease r-1 of alice@lab  node[305,308] switch1", 40) == [
         "  in 6h58m  lease r-1 of alice@lab",
         "            node[305,308] switch1",
     ]
 
 
-def test_a_name_without_room_below_its_column_begins_further_to_the_left_and_is_whole() -> None:
+def test_a_name_that_does_not_fit_below_its_column_is_moved_left_and_not_cut() -> None:
     name = "arm64-devboard-01.rack51.lab.example"
     assert lines(f"lease  of {name} and more", 38) == ["lease  of", f"  {name}", "    and more"]
 
@@ -39,7 +39,7 @@ def test_a_word_wider_than_the_terminal_is_broken_after_punctuation() -> None:
     ]
 
 
-def test_a_time_and_an_age_are_not_broken_and_no_line_begins_with_a_separator() -> None:
+def test_times_are_not_wrapped_and_no_line_begins_with_a_separator() -> None:
     assert lines("lab.db  62 hosts · 16 free · 4 waiting · 2026-11-29 08:54:23 CET", 38) == [
         "lab.db  62 hosts · 16 free ·",
         "        4 waiting ·",

@@ -129,12 +129,12 @@ def word(grid: dict[tuple[int, int], str], at: tuple[int, int]) -> str:
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
-def test_every_drawn_edge_of_the_table_can_be_followed_in_the_terminal(name: str, width: int) -> None:
+def test_every_edge_of_the_lifecycle_can_be_followed_in_the_terminal_drawing(name: str, width: int) -> None:
     assert traced(shown(GRAPHS[name], tty=True, width=width)) == DRAWN
     assert len(DRAWN) == 12
 
 
-def test_an_edge_that_the_drawing_has_no_way_for_is_a_loud_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edge_that_cannot_be_drawn_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = replace(EDGES[5], verb=Verb.TAINT, source=State.INITIAL, dest=State.TAINTED)
     monkeypatch.setattr("bmhctl.output.graph.terminal.EDGES", (*EDGES, odd))
     monkeypatch.setattr("bmhctl.output.graph.svg.EDGES", (*EDGES, odd))
@@ -143,12 +143,12 @@ def test_an_edge_that_the_drawing_has_no_way_for_is_a_loud_defect(monkeypatch: p
             shown(GRAPH, format)
 
 
-def test_an_edge_that_leaves_the_table_leaves_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edge_removed_from_the_table_disappears_from_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "EDGES", tuple(e for e in EDGES if e.verb is not Verb.RESET))
     assert traced(shown(GRAPH, tty=True)) == {edge for edge in DRAWN if edge[1] != "reset"}
 
 
-def test_where_the_encoding_is_ascii_the_drawing_is_too() -> None:
+def test_the_drawing_is_ascii_where_the_encoding_is() -> None:
     import io
 
     from bmhctl.output import Display
@@ -174,14 +174,14 @@ def test_where_the_encoding_is_ascii_the_drawing_is_too() -> None:
     )
 
 
-def test_the_drawing_in_a_pipe_is_the_same_without_colour() -> None:
+def test_the_drawing_in_a_pipe_has_no_colour() -> None:
     assert shown(GRAPH) == shown(GRAPH, tty=True, width=80)
     coloured = shown(GRAPH, tty=True, colour=True)
     assert "\x1b[32m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(GRAPH)
 
 
-def test_the_trail_is_the_present_round_only() -> None:
+def test_the_trail_begins_where_the_host_was_last_initial() -> None:
     assert trail(EVENTS) == ((None, "initial"), ("initial", "available"), ("available", "reserved"))
     again = [
         replace(EVENTS[0], source=source, dest=dest)
@@ -195,16 +195,16 @@ def test_the_trail_is_the_present_round_only() -> None:
     assert trail(()) == ()
 
 
-def test_of_several_ways_of_a_verb_only_the_one_it_would_take_is_open() -> None:
+def test_only_the_edge_that_a_verb_would_take_is_marked_as_open() -> None:
     assert Marks.of(MAINTENANCE_GRAPH).open == {(State.MAINTENANCE, State.AVAILABLE)}
     assert Marks.of(HOST_GRAPH).open == {(State.RESERVED, State.TAINTED), (State.RESERVED, State.MAINTENANCE)}
 
 
-def test_mermaid_without_counts_is_the_diagram_of_the_source_document_and_the_exit() -> None:
+def test_mermaid_without_counts_is_the_documented_diagram() -> None:
     assert sorted(shown(Graph({}), Format.MERMAID).splitlines()) == sorted((SOURCE + EXIT).splitlines())
 
 
-def test_the_exit_is_named_below_each_drawing() -> None:
+def test_retire_is_named_below_each_drawing() -> None:
     assert shown(GRAPH).endswith("  retire: initial, available, tainted, maintenance → [*]\n")
     assert "retire: initial, available, tainted, maintenance → [*]</text>" in shown(GRAPH, Format.SVG)
 
@@ -226,14 +226,14 @@ def test_mermaid_adds_counts_or_the_host_to_the_same_edges() -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_every_drawn_edge_of_the_table_is_in_the_dot_file(name: str) -> None:
+def test_every_edge_of_the_lifecycle_is_in_the_dot_file(name: str) -> None:
     found = re.findall(r'^    (\w+) -> (\w+) \[label="(\w+)", .*\]$', shown(GRAPHS[name], Format.DOT), re.M)
     edges = {(source.replace("start", "[*]"), verb, dest.replace("end", "[*]")) for source, dest, verb in found}
     assert edges == DRAWN | EXITS
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_every_drawn_edge_of_the_table_leads_from_box_to_box_in_the_svg(name: str) -> None:
+def test_every_edge_of_the_lifecycle_leads_from_box_to_box_in_the_svg(name: str) -> None:
     tree = ElementTree.fromstring(shown(GRAPHS[name], Format.SVG))
     space = {"s": "http://www.w3.org/2000/svg"}
     boxes = {
@@ -275,7 +275,7 @@ def distance(point: tuple[float, float], box: list[float]) -> float:
     return max(left - x, x - left - width, top - y, y - top - height, 0.0)
 
 
-def test_untrusted_text_is_only_text_in_every_drawing() -> None:
+def test_untrusted_text_is_escaped_in_every_drawing() -> None:
     why = replace(WHY, host=host(HOSTILE, State.RESERVED, spec=spec(HOSTILE)), summary=HOSTILE, next=HOSTILE)
     hostile = Graph(COUNTS, why, MAINTENANCE_EVENTS)
     for format in (Format.TABLE, Format.PLAIN, Format.MERMAID, Format.DOT, Format.SVG):
