@@ -66,7 +66,7 @@ def test_a_failure_is_the_error_that_the_command_reports(path: str) -> None:
         assert missing.value.status is ExitStatus.NOT_FOUND
 
 
-def test_hosts_are_given_back_whatever_happens_in_the_block(path: str) -> None:
+def test_hosts_are_given_back_however_the_block_ends(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -92,7 +92,7 @@ def test_the_same_request_id_gives_the_same_reservation(path: str) -> None:
         assert lab.reserve(count=1, request_id="job-2").reservation != first.reservation
 
 
-def test_waiting_ends_in_time(path: str) -> None:
+def test_a_wait_ends_at_its_timeout(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         with pytest.raises(BmhctlError) as refused:
@@ -100,7 +100,7 @@ def test_waiting_ends_in_time(path: str) -> None:
         assert refused.value.status is ExitStatus.TIMED_OUT
 
 
-def test_no_time_to_wait_is_not_waiting(path: str) -> None:
+def test_a_wait_of_zero_times_out_at_once(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         with pytest.raises(BmhctlError) as refused:
@@ -108,7 +108,7 @@ def test_no_time_to_wait_is_not_waiting(path: str) -> None:
         assert refused.value.status is ExitStatus.TIMED_OUT
 
 
-def test_an_operator_moves_a_ticket_that_a_program_waits_with(path: str) -> None:
+def test_an_operator_can_move_the_ticket_of_a_waiting_program(path: str) -> None:
     def wait(owner: str) -> str:
         with open_inventory(path, actor=owner) as lab:
             held = lab.reserve(selector="", count=1, wait="30s")
@@ -139,7 +139,7 @@ def test_an_operator_moves_a_ticket_that_a_program_waits_with(path: str) -> None
         assert [event.actor for event in lab.history("node1") if event.verb == "reserve"] == ["carol", "bob"]
 
 
-def test_the_package_offers_its_names_and_imports_nothing_before_they_are_used() -> None:
+def test_importing_the_package_loads_nothing_before_its_names_are_used() -> None:
     code = "import bmhctl, sys; print(sorted(m for m in sys.modules if m.startswith('bmhctl')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -162,7 +162,7 @@ def test_a_lease_is_renewed_while_its_block_runs(path: str) -> None:
         assert lab.reservations() == ()
 
 
-def test_a_dry_run_returns_what_would_become_of_each_host_and_changes_nothing(path: str) -> None:
+def test_a_dry_run_returns_the_planned_outcome_of_each_host_and_changes_nothing(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node[1-3]")
         lab.ready("node[1-2]")

@@ -51,7 +51,7 @@ def asked(path: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def test_only_ci_as_root_installs_programs(path: Path) -> None:
+def test_programs_are_installed_only_in_ci_as_root(path: Path) -> None:
     for env, user in (({}, 0), ({"CI": "false"}, 0), ({"CI": "true"}, 1000)):
         program(path, "id", f"#!/bin/bash\necho {user}\n")
         done = sourced(path, **env)
@@ -62,7 +62,7 @@ def test_only_ci_as_root_installs_programs(path: Path) -> None:
     assert asked(path) == []
 
 
-def test_ci_installs_what_is_missing_and_demands_that_it_is_there(path: Path) -> None:
+def test_ci_installs_missing_programs_and_fails_without_them(path: Path) -> None:
     done = sourced(path, CI="true")
     assert (done.status, done.stderr) == (0, "")
     [update, install] = asked(path)
@@ -80,7 +80,7 @@ def test_ci_without_a_mirror_says_so_and_goes_on(path: Path) -> None:
     assert done.stdout.endswith("must be there: \n")
 
 
-def test_a_machine_that_has_all_is_asked_nothing(path: Path) -> None:
+def test_nothing_is_installed_where_all_programs_exist(path: Path) -> None:
     for name in ("chromium", "fish", "groff", "man", "node", "ssh-keygen", "systemd-analyze"):
         (path / name).symlink_to("/bin/true")
     assert sourced(path, CI="true") == Run(0, "must be there: \n", "")

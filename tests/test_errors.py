@@ -53,12 +53,12 @@ def test_every_error_can_be_combined_with_others_of_its_status(kind: type[Bmhctl
 
 
 @pytest.mark.parametrize("kind", sorted(set(classes()), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
-def test_an_error_of_another_status_makes_it_a_mixed_one(kind: type[BmhctlError]) -> None:
+def test_errors_with_different_statuses_combine_to_status_12(kind: type[BmhctlError]) -> None:
     other = made(NotFoundError if kind.status != NotFoundError.status else StateRefusedError, "node2")
     assert isinstance(combine([made(kind, "node1"), other]), MixedError)
 
 
-def test_two_hosts_on_which_steps_run_are_both_reported_and_so_is_a_third_for_another_cause(lab: Lab) -> None:
+def test_hosts_that_fail_for_different_causes_are_all_reported(lab: Lab) -> None:
     from bmhctl import Inventory
     from bmhctl.usecases import hosts
     from bmhctl.usecases.lifecycle_verbs import maintain

@@ -31,7 +31,7 @@ PRINT = "import os, sys; print(os.getcwd(), sys.stdin.read(), os.environ.get('TZ
     ],
     ids=lambda value: " ".join(value[:3]).encode("ascii", "replace").decode() if isinstance(value, list) else "",
 )
-def test_a_fork_answers_as_an_interpreter_does(
+def test_a_forked_command_gives_the_same_result_as_an_interpreter(
     arguments: list[str], extra: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(folder: Path) -> Run:
@@ -54,7 +54,7 @@ def _plain(text: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "LC_TIME", "LANG"])
-def test_what_an_interpreter_reads_at_its_start_is_given_to_one(variable: str) -> None:
+def test_environment_variables_read_at_start_need_a_new_interpreter(variable: str) -> None:
     environ = {"LC_ALL": "C.UTF-8", "HOME": "/"}
     assert forked.can_run(environ)
     assert not forked.can_run({**environ, variable: "x"} if variable != "LANG" else {"HOME": "/", "LANG": "de_DE"})
@@ -69,7 +69,7 @@ raise SystemExit(3)
 """
 
 
-def test_a_process_beside_the_test_is_used_as_one_of_popen(tmp_path: Path) -> None:
+def test_a_forked_process_has_the_interface_of_popen(tmp_path: Path) -> None:
     ended, stopped = (Process(["a", "b"], tmp_path, environment(), code=BESIDE) for _ in range(2))
     for process in (ended, stopped):
         assert process.stdout.readline() == f"{process.pid} a b\n"

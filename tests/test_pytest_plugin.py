@@ -64,7 +64,7 @@ def wait_until_given_back(lab: Path) -> None:
         time.sleep(0.1)
 
 
-def test_tests_that_ask_for_the_same_share_one_reservation_and_others_get_theirs(lab: Path) -> None:
+def test_tests_with_equal_requirements_share_a_reservation(lab: Path) -> None:
     done = call(
         lab,
         """
@@ -148,7 +148,7 @@ def test_without_an_inventory_a_test_is_skipped_and_a_wrong_marker_is_named(lab:
     assert 'the marker is @pytest.mark.bmh("SELECTOR", count=N)' in wrong.stdout
 
 
-def test_hosts_that_the_lab_has_not_are_an_error_at_once(lab: Path) -> None:
+def test_a_request_for_hosts_that_the_lab_lacks_is_an_error_at_once(lab: Path) -> None:
     done = call(lab, '@pytest.mark.bmh("arch=riscv")\ndef test_a(bmh_host): pass\n', BMHCTL_INVENTORY="lab.db")
     assert done.returncode == 1
     assert "bmhctl: not possible in this inventory: 1 host with arch=riscv" in done.stdout
@@ -171,7 +171,7 @@ def test_while_hosts_are_busy_a_line_says_what_pytest_waits_for(lab: Path) -> No
     assert said.startswith("bmhctl: waiting for up to 40s (--bmh-wait): 1 host with arch=arm64: none free now")
 
 
-def test_nothing_of_bmhctl_is_imported_where_no_test_asks_for_a_host(lab: Path) -> None:
+def test_bmhctl_is_not_imported_where_no_test_needs_a_host(lab: Path) -> None:
     done = call(
         lab,
         """

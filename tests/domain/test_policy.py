@@ -55,7 +55,7 @@ def test_a_whole_policy_is_read() -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_redfish_steps_that_change_a_host_are_refused_where_a_phase_only_checks(phase: Phase) -> None:
+def test_readiness_checks_refuse_redfish_actions_that_change_a_host(phase: Phase) -> None:
     ask = {"redfish": {"power": "on"}}
     act = {"redfish": {"reset": "ForceRestart"}}
 

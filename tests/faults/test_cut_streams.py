@@ -92,7 +92,7 @@ def test_a_copy_to_a_server_that_is_cut_off_leaves_no_inventory_there(
     drop_schema(url)
 
 
-def test_a_list_or_copy_from_a_server_that_is_cut_off_fails_and_leaves_no_copy(
+def test_a_list_or_copy_fails_when_the_server_is_cut_off_and_leaves_no_copy(
     link: ServerLink, source: str, tmp_path: Path, figures: Figures
 ) -> None:
     drop_schema(link.url)

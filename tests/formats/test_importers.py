@@ -665,7 +665,7 @@ def test_maas_devices_that_are_not_machines_are_skipped() -> None:
 
 
 @pytest.mark.parametrize("key", ["k_g", "ipmi_hex_kg_key", "root_pw", "ansible_ssh_private_key_file"])
-def test_keys_that_look_like_secrets_are_skipped_whatever_their_words(key: str) -> None:
+def test_secrets_with_unusual_key_names_are_skipped_too(key: str) -> None:
     batch = read(f"[all]\nn1 {key}=hunter2 ca_file=/x pwm=3\n", label_from=["*"])
     assert entry(batch, "n1")["labels"] == {"ca_file": "x", "pwm": "3"}
     assert batch.skipped == (f"standard input: 1 secret skipped, which are never stored: {key}",)
@@ -694,7 +694,7 @@ def test_a_url_with_a_password_is_skipped_under_any_key(
     assert any(line.endswith("never stored: bmc, comment, url") for line in batch.skipped) == ("ada" in url)
 
 
-def test_a_file_of_ansible_variables_is_refused_as_one(tmp_path: Path) -> None:
+def test_files_of_ansible_variables_are_skipped_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "host_vars" / "n1").mkdir(parents=True)
     (tmp_path / "hosts.yml").write_text("all: {hosts: {n1: {}}}\n")
     (tmp_path / "host_vars" / "n1" / "main.yml").write_text("ansible_host: 10.0.0.1\n")

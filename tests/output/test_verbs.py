@@ -137,7 +137,7 @@ def test_an_import_reports_skipped_records_and_warnings() -> None:
     )
 
 
-def test_a_result_with_one_line_prints_it() -> None:
+def test_a_message_is_printed_with_its_hint_on_stderr() -> None:
     assert both(DONE) == ("lab.toml is a new inventory\n", "add a host with: bmhctl add NAME\n")
     assert both(DONE, quiet=True) == ("", "")
 

@@ -79,14 +79,14 @@ def host(bmc: Bmc | None) -> HostSpec:
         ),
     ],
 )
-def test_addresses_in_every_form_of_manifests_lead_to_a_service_and_a_system(
+def test_every_form_of_bmc_address_in_manifests_names_a_service_and_a_system(
     address: str, system: str | None, where: tuple[str, str, str | None]
 ) -> None:
     assert endpoint(Bmc(address, system_id=system)) == Endpoint(*where)
 
 
 @pytest.mark.parametrize("address", ["ipmi://10.0.1.11", "ilo4://10.0.1.11", "libvirt://10.0.1.11"])
-def test_an_address_that_speaks_no_redfish_says_what_to_do_instead(address: str, probe: Probe) -> None:
+def test_a_bmc_address_without_redfish_is_refused_with_an_alternative(address: str, probe: Probe) -> None:
     assert probe(DEMAND, host(Bmc(address))) == (
         "fail",
         f"its BMC address {address} does not use Redfish (redfish+https://… does; for ipmi:// declare a check of kind "
@@ -107,14 +107,14 @@ def test_an_address_that_speaks_no_redfish_says_what_to_do_instead(address: str,
         ({"PowerState": None, "Status": {"Health": "Warning"}}, "fail", "health Warning, power unknown"),
     ],
 )
-def test_what_is_not_reported_is_unknown_and_never_a_pass(
+def test_a_value_that_the_bmc_does_not_report_is_unknown_and_never_passes(
     changes: dict[str, object], verdict: str, said: str, probe: Probe
 ) -> None:
     with serving(redfish({**SYSTEM, **changes})) as port:
         assert probe(DEMAND, host(at(port))) == (verdict, said)
 
 
-def test_the_hardware_is_what_the_bmc_reports_of_it() -> None:
+def test_inspect_returns_the_hardware_that_the_bmc_reports() -> None:
     report: dict[str, object] = {
         "Manufacturer": "Acme\x1b[31m\n",
         "Model": " X 9 ",
@@ -135,7 +135,7 @@ def test_the_hardware_is_what_the_bmc_reports_of_it() -> None:
         assert ask(at(port, system="2"), setting, timedelta(seconds=5), hardware) == {"health": "OK"}
 
 
-def test_a_bmc_needs_no_system_id_when_it_has_but_one(probe: Probe) -> None:
+def test_a_bmc_with_one_system_needs_no_system_id(probe: Probe) -> None:
     with serving(redfish(SYSTEM)) as port:
         assert probe(DEMAND, host(at(port, system=None))) == ("pass", "health OK, power on")
     with serving(redfish(SYSTEM, {**SYSTEM, "Id": "2"})) as port:
@@ -176,14 +176,14 @@ def test_a_bmc_needs_no_system_id_when_it_has_but_one(probe: Probe) -> None:
     ],
     ids=["html", "404", "list", "torn", "500", "400"],
 )
-def test_what_answers_something_else_is_reported_in_one_line(answer: Answer, said: str, probe: Probe) -> None:
+def test_a_server_that_is_no_bmc_is_reported_in_one_line(answer: Answer, said: str, probe: Probe) -> None:
     with serving(answer) as port:
         verdict, words = probe(DEMAND, host(at(port)))
     assert (verdict, words.startswith(said.format(where=f"http://127.0.0.1:{port}"))) == ("fail", True), words
 
 
 @pytest.mark.slow
-def test_a_bmc_that_is_down_or_silent_or_nowhere_fails_in_time(probe: Probe) -> None:
+def test_a_bmc_that_is_down_silent_or_unknown_fails_within_the_timeout(probe: Probe) -> None:
     port = closed_port()
     assert probe({**DEMAND, "timeout": "1s"}, host(at(port))) == (
         "fail",
@@ -202,7 +202,7 @@ def test_a_bmc_that_is_down_or_silent_or_nowhere_fails_in_time(probe: Probe) -> 
 
 
 @pytest.mark.slow
-def test_a_bmc_that_is_slow_in_each_answer_has_no_more_time_in_all(probe: Probe) -> None:
+def test_the_timeout_covers_all_answers_of_a_slow_bmc_together(probe: Probe) -> None:
     asked: list[str] = []
 
     def slow(request: BaseHTTPRequestHandler) -> None:
@@ -264,9 +264,7 @@ def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Pat
         ("command:'", "its credentials command:' can't be read: ValueError"),
     ],
 )
-def test_credentials_that_cannot_be_had_are_reported_without_showing_any(
-    reference: str, said: str, tmp_path: Path
-) -> None:
+def test_missing_credentials_are_reported_without_showing_a_secret(reference: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     os.mkfifo(tmp_path / "pipe")
     environ = {"HALF": "s3cret", "NO_PASSWORD": "admin:", "NO_USER": ":s3cret", "PATH": "/usr/bin:/bin"}
@@ -277,7 +275,7 @@ def test_credentials_that_cannot_be_had_are_reported_without_showing_any(
     assert "s3cret" not in f"{caught.value.message} {caught.value.hint}".replace(reference, "")
 
 
-def test_a_password_is_tried_and_its_refusal_shows_none(probe: Probe) -> None:
+def test_a_rejected_password_is_not_shown_in_the_error(probe: Probe) -> None:
     with serving(redfish(SYSTEM, password="s3cret")) as port:
         where = f"http://127.0.0.1:{port}"
         step = {**DEMAND, "timeout": "5s"}
@@ -293,11 +291,11 @@ def test_a_password_is_tried_and_its_refusal_shows_none(probe: Probe) -> None:
         )
 
 
-def test_a_host_without_a_bmc_gets_that_reason(probe: Probe) -> None:
+def test_a_redfish_step_on_a_host_without_a_bmc_fails_with_that_reason(probe: Probe) -> None:
     assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set node01 --bmc redfish+https://…)")
 
 
-def test_nothing_is_asked_of_a_bmc_any_more_once_it_was_cancelled(probe: Probe) -> None:
+def test_a_cancelled_step_sends_no_more_requests_to_the_bmc(probe: Probe) -> None:
     cancelled = Event()
     cancelled.set()
     with socket.create_server(("127.0.0.1", 0)) as server:

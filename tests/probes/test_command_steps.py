@@ -28,7 +28,7 @@ def sh(script: str, **more: object) -> dict[str, object]:
     return {"command": ["sh", "-c", script], **more}
 
 
-def test_exit_0_passes_and_the_last_lines_are_the_detail(probe: Probe) -> None:
+def test_a_command_passes_with_exit_status_0_and_its_last_lines_are_the_detail(probe: Probe) -> None:
     assert probe({"command": ["true"]}) == ("pass", "")
     assert probe(sh("for n in 1 2 3 4 5; do echo line $n; done")) == ("pass", "line 3 / line 4 / line 5")
     assert probe(sh("echo out; echo err >&2; exit 3")) == ("fail", "exit 3: out / err")
@@ -60,7 +60,7 @@ def test_placeholders_are_filled_in_and_no_shell_reads_them(part: str, becomes: 
         ("x{hardware.flag}", "its hardware.flag '--rm' begins with '-': a program could take it for an option"),
     ],
 )
-def test_what_cannot_be_filled_in_safely_fails(part: str, why: str, probe: Probe) -> None:
+def test_a_placeholder_with_an_unsafe_value_fails(part: str, why: str, probe: Probe) -> None:
     assert probe({"command": ["echo", part]}, SPEC) == ("fail", why)
     assert probe({"command": ["echo", "{address}"]}, HostSpec("node02")) == (
         "fail",
@@ -68,7 +68,7 @@ def test_what_cannot_be_filled_in_safely_fails(part: str, why: str, probe: Probe
     )
 
 
-def test_the_environment_describes_this_host_and_no_other(probe: Probe) -> None:
+def test_the_environment_of_a_command_describes_only_its_own_host(probe: Probe) -> None:
     # A task of `run` has the variables of its own hosts: a step on a host without an address must not get theirs.
     others = {"BMH_HOST": "other", "BMH_ADDRESS": "10.9.9.9", "BMH_RESERVATION": "r-1", "BMH_LABEL_X": "y"}
     told = sh("env | grep ^BMH_ | sort | tr '\\n' ' '; echo $KEPT")
@@ -92,27 +92,27 @@ def test_the_environment_describes_this_host_and_no_other(probe: Probe) -> None:
         (["python3", "-c", "import os; os.kill(os.getpid(), 40)"], "fail", "ended by signal 40"),
     ],
 )
-def test_a_command_that_is_killed_fails_and_one_that_cannot_start_says_nothing_of_the_host(
+def test_a_killed_command_fails_and_a_command_that_cannot_start_has_no_verdict(
     command: list[str], verdict: str, why: str, probe: Probe
 ) -> None:
     assert probe({"command": command}) == (verdict, why)
 
 
 @pytest.mark.slow
-def test_a_command_out_of_time_is_asked_to_end_and_may_say_a_last_word(probe: Probe, tmp_path: Path) -> None:
+def test_a_command_past_its_timeout_gets_sigterm_and_may_still_print(probe: Probe, tmp_path: Path) -> None:
     script = "trap 'echo gave up; exit 0' TERM; echo $$ > pid; echo begun; sleep 60 & wait"
     assert probe(sh(script, timeout="1s")) == ("fail", "took longer than 1 s: begun / gave up")
     assert ended(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.slow
-def test_a_command_that_ignores_that_is_killed_with_its_children(probe: Probe, tmp_path: Path) -> None:
+def test_a_command_that_ignores_sigterm_is_killed_with_its_children(probe: Probe, tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 60 & echo $$ $! > pids; echo begun; wait; sleep 60"
     assert probe(sh(script, timeout="1s"), most=4) == ("fail", "took longer than 1 s: begun")
     assert all(ended(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 
-def test_a_child_left_in_the_background_is_ended_and_not_waited_for(probe: Probe, tmp_path: Path) -> None:
+def test_a_background_process_of_a_command_is_ended_at_once(probe: Probe, tmp_path: Path) -> None:
     started = time.monotonic()
     assert probe(sh("sleep 60 & echo $! > pid; echo done")) == ("pass", "done")
     assert probe(sh("yes & echo $! > pid2; sleep 0.1"))[0] == "pass"  # it goes on and on into the pipe
@@ -121,7 +121,7 @@ def test_a_child_left_in_the_background_is_ended_and_not_waited_for(probe: Probe
     assert ended(int((tmp_path / "pid2").read_text()))
 
 
-def test_100_megabytes_take_bounded_memory_and_time(probe: Probe) -> None:
+def test_100_megabytes_of_output_take_bounded_memory_and_time(probe: Probe) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
     verdict, said = probe(sh("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end; exit 3", timeout="30s"))
@@ -130,12 +130,12 @@ def test_100_megabytes_take_bounded_memory_and_time(probe: Probe) -> None:
     assert (verdict, said.endswith("x / end"), len(said) < 500, more < 20_000) == ("fail", True, True, True)
 
 
-def test_bytes_that_are_no_text_do_no_harm(probe: Probe) -> None:
+def test_output_that_is_not_text_does_not_fail_a_command(probe: Probe) -> None:
     assert probe(sh(r"printf '\033[31mred\377\r\n\0end'; exit 1")) == ("fail", "exit 1: \x1b[31mred\ufffd / \ufffdend")
 
 
 @pytest.mark.slow
-def test_retries_try_again_until_it_passes_or_none_is_left(probe: Probe, tmp_path: Path) -> None:
+def test_a_step_is_retried_until_it_passes_or_no_retry_is_left(probe: Probe, tmp_path: Path) -> None:
     assert probe(sh("echo x >> tries; test $(wc -l < tries) -ge 2", retries=3)) == ("pass", "")
     assert (tmp_path / "tries").read_text() == "x\n" * 2
     assert probe(sh("exit 4", retries=1)) == ("fail", "exit 4 (tried 2 times)")

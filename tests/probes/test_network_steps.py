@@ -37,7 +37,7 @@ def test_an_open_port_passes_and_a_closed_one_fails(probe: Probe) -> None:
 
 
 @pytest.mark.slow
-def test_a_filtered_port_fails_in_time(probe: Probe) -> None:
+def test_a_port_that_does_not_answer_fails_within_the_timeout(probe: Probe) -> None:
     with filtered() as port:
         assert probe({"tcp": port, "timeout": "1s"}) == ("fail", f"127.0.0.1 port {port}: no answer in 1 s")
 
@@ -58,7 +58,7 @@ def test_a_host_without_an_address_or_with_one_that_does_not_resolve_fails(probe
         ({"http": "http://{address}/x"}, "http://slow.example/x: no answer in 1 s"),
     ],
 )
-def test_a_name_server_that_hangs_does_not_hang_the_step(
+def test_a_name_server_that_hangs_does_not_block_the_step(
     entry: dict[str, object], said: str, probe: Probe, stuck_resolver: threading.Event
 ) -> None:
     try:
@@ -87,7 +87,7 @@ def test_a_cancelled_step_returns_at_once_although_its_connection_hangs(kind: st
         timer.join()
 
 
-def test_a_page_passes_by_its_status_and_its_text(probe: Probe) -> None:
+def test_an_http_step_passes_by_the_status_and_the_text_of_the_page(probe: Probe) -> None:
     with serving(saying("all is well", 203)) as port:
         url = f"http://127.0.0.1:{port}/health?full=1"
         assert probe({"http": {"url": f"http://{{address}}:{port}/health?full=1", "status": 203}}) == (
@@ -102,7 +102,7 @@ def test_a_page_passes_by_its_status_and_its_text(probe: Probe) -> None:
         assert probe({"http": url}) == ("fail", f"{url}: status 203, not 200")
 
 
-def test_html_is_a_page_like_any_other(probe: Probe) -> None:
+def test_an_http_step_accepts_html(probe: Probe) -> None:
     with serving(saying("<html><body>Log in</body></html>")) as port:
         url = f"http://127.0.0.1:{port}"
         assert probe({"http": url}) == ("pass", f"{url}: status 200")
@@ -116,7 +116,7 @@ def test_a_redirect_is_not_followed(probe: Probe) -> None:
         assert probe({"http": {"url": url, "status": 302}}) == ("pass", f"{url}: status 302")
 
 
-def test_a_page_over_tls_needs_a_known_certificate(
+def test_an_https_page_needs_a_trusted_certificate(
     probe: Probe, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(saying("ok"), certificate) as port:
@@ -138,7 +138,7 @@ def drip(request: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.slow
-def test_servers_that_are_slow_or_silent_fail_in_time(probe: Probe) -> None:
+def test_a_slow_or_silent_server_fails_within_the_timeout(probe: Probe) -> None:
     with silence() as port:
         url = f"http://127.0.0.1:{port}/"
         assert probe({"http": url, "timeout": "1s"}) == ("fail", f"{url}: no answer in 1 s")
@@ -147,7 +147,7 @@ def test_servers_that_are_slow_or_silent_fail_in_time(probe: Probe) -> None:
         assert probe({"http": url, "timeout": "1s"}) == ("fail", f"{url}: no answer in 1 s")
 
 
-def test_a_server_that_is_not_there_or_speaks_something_else_fails(probe: Probe) -> None:
+def test_a_missing_server_or_one_without_http_fails(probe: Probe) -> None:
     port = closed_port()
     assert probe({"http": f"http://127.0.0.1:{port}"}) == (
         "fail",
@@ -168,7 +168,7 @@ def test_a_server_that_is_not_there_or_speaks_something_else_fails(probe: Probe)
         assert (verdict, said) == ("fail", f"http://127.0.0.1:{port}: does not speak HTTP as it should")
 
 
-def test_an_ipv6_address_stands_in_brackets_in_a_url(probe: Probe) -> None:
+def test_an_ipv6_address_is_written_in_brackets_in_a_url(probe: Probe) -> None:
     port = closed_port()
     verdict, said = probe({"http": f"http://{{address}}:{port}/"}, HostSpec("node01", "::1"))
     assert (verdict, said.startswith(f"http://[::1]:{port}/: ")) == ("fail", True)

@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (("On", "PushPowerButton"), Power.SOFT_OFF, ["PushPowerButton"]),
     ],
 )
-def test_for_each_goal_the_first_way_is_taken_that_the_bmc_allows(
+def test_the_first_reset_type_that_the_bmc_allows_for_a_goal_is_sent(
     allowed: tuple[str, ...], goal: Power, sent: list[str], action_info: bool
 ) -> None:
     with fake_bmc(allowed=allowed, action_info=action_info) as bmc:
@@ -68,7 +68,7 @@ def test_for_each_goal_the_first_way_is_taken_that_the_bmc_allows(
         assert bmc.resets == sent
 
 
-def test_a_host_that_is_off_is_switched_on_by_what_the_bmc_allows() -> None:
+def test_a_host_is_switched_on_with_a_reset_type_that_the_bmc_allows() -> None:
     for allowed in (("On",), ("ForceOn",), ("PushPowerButton",)):
         with fake_bmc(allowed=allowed, systems=[FakeSystem(power="Off")]) as bmc:
             assert talk(bmc, switch(Power.ON)) == "on"
@@ -78,7 +78,7 @@ def test_a_host_that_is_off_is_switched_on_by_what_the_bmc_allows() -> None:
         assert (talk(bmc, status), talk(bmc, switch(Power.ON)), bmc.resets) == ("paused", "on", ["Resume"])
 
 
-def test_a_bmc_that_allows_no_way_is_reported_in_plain_names_and_nothing_is_sent(probe: Probe) -> None:
+def test_a_bmc_that_allows_no_fitting_reset_type_is_reported_and_gets_none(probe: Probe) -> None:
     with fake_bmc(allowed=("Nmi", "GracefulRestart")) as bmc:
         assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC can't switch it off: it allows Nmi, GracefulRestart"
         assert talk(bmc, switch(Power.SOFT_OFF)) == "its BMC at BMC can't shut it down: it allows Nmi, GracefulRestart"
@@ -92,7 +92,7 @@ def test_a_bmc_that_allows_no_way_is_reported_in_plain_names_and_nothing_is_sent
         assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC can't restart it: it allows Nmi"
 
 
-def test_a_bmc_that_does_not_say_what_it_allows_is_asked_for_the_next_way_when_it_refuses_one() -> None:
+def test_after_a_refusal_the_next_reset_type_is_tried_with_a_bmc_that_lists_none() -> None:
     with fake_bmc(allowed=None, systems=[FakeSystem(refuses=("ForceRestart", "PowerCycle"))]) as bmc:
         assert talk(bmc, switch(Power.CYCLE)) == "on"
         assert bmc.resets == ["ForceRestart", "PowerCycle", "ForceOff", "On"]
@@ -139,7 +139,7 @@ def cut_off(sent: str, seconds: int) -> str:
     return f"{sent} was sent; its BMC at BMC does not show it after {seconds} s"
 
 
-def test_what_a_bmc_answered_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
+def test_the_answer_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
     busy = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.Busy", "Message": "An update runs."}]}}
     with fake_bmc(systems=[FakeSystem(ignores=ALL)]) as bmc:
         assert talk(bmc, switch(Power.OFF), seconds=3) in (
@@ -167,7 +167,7 @@ def test_a_bmc_that_fails_for_a_while_after_the_command_is_waited_for(how: str) 
         assert bmc.resets == ["On"]
 
 
-def test_a_bmc_that_never_comes_back_is_reported_as_sent_and_not_answered_since() -> None:
+def test_a_bmc_that_stays_silent_after_a_command_is_reported_with_the_command_that_was_sent() -> None:
     with fake_bmc(systems=[FakeSystem(power="Off")]) as bmc:
         failing(bmc, 60, "503")
         assert talk(bmc, switch(Power.ON), seconds=3) == (
@@ -177,14 +177,14 @@ def test_a_bmc_that_never_comes_back_is_reported_as_sent_and_not_answered_since(
         assert bmc.resets == ["On"]
 
 
-def test_a_cleanup_is_not_failed_by_a_bmc_that_is_busy_for_a_while(probe: Probe) -> None:
+def test_a_bmc_that_is_busy_for_a_while_does_not_fail_a_cleanup(probe: Probe) -> None:
     with fake_bmc() as bmc:
         failing(bmc, 1.0, "503")
         host = HostSpec("node01", bmc=Bmc(bmc.url))
         assert probe({"redfish": {"power": "off"}}, host, group="cleanup") == ("pass", "power off")
 
 
-def test_a_busy_bmc_is_asked_again_and_any_other_failure_at_the_beginning_is_reported_at_once() -> None:
+def test_a_request_to_a_busy_bmc_is_retried_and_other_failures_are_reported_at_once() -> None:
     with fake_bmc() as bmc:
         failing(bmc, 1.0, "503", after=False)
         assert talk(bmc, status) == "on"
@@ -220,7 +220,7 @@ def losing(bmc: FakeBmc, *, acts: bool, how: str = "cut") -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "500", "503"])
-def test_a_command_whose_answer_is_lost_is_looked_for_and_not_sent_again(how: str) -> None:
+def test_a_command_whose_answer_is_lost_is_not_sent_again_if_it_took_effect(how: str) -> None:
     for goal, sent in ((Power.OFF, ["ForceOff"]), (Power.CYCLE, ["ForceRestart"])):
         with fake_bmc() as bmc:
             losing(bmc, acts=True, how=how)
@@ -228,7 +228,7 @@ def test_a_command_whose_answer_is_lost_is_looked_for_and_not_sent_again(how: st
             assert bmc.resets == sent
 
 
-def test_a_command_that_got_lost_is_sent_again_only_after_a_look_and_never_a_restart() -> None:
+def test_a_lost_command_is_sent_again_after_the_state_was_read_except_a_restart() -> None:
     with fake_bmc() as bmc:
         losing(bmc, acts=False)
         assert talk(bmc, switch(Power.OFF)) == "off"
@@ -248,7 +248,7 @@ def test_a_command_that_got_lost_is_sent_again_only_after_a_look_and_never_a_res
 # seen done
 
 
-def test_a_restart_that_was_not_seen_is_not_done(probe: Probe) -> None:
+def test_a_restart_without_a_visible_effect_fails(probe: Probe) -> None:
     with fake_bmc(systems=[FakeSystem(restart_off=None)]) as bmc:
         assert talk(bmc, switch(Power.CYCLE), seconds=3) == (
             "its BMC at BMC accepted ForceRestart, and no restart was seen in 3 s "
@@ -288,7 +288,7 @@ def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_reported(monkey
     ],
     ids=["reset-time", "boot-progress"],
 )
-def test_a_restart_without_a_moment_without_power_is_seen_by_its_time_or_its_boot(
+def test_a_restart_that_keeps_the_power_on_is_recognized_by_its_time_or_boot_progress(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     system = FakeSystem(restart_off=None, extra=before)
@@ -299,7 +299,7 @@ def test_a_restart_without_a_moment_without_power_is_seen_by_its_time_or_its_boo
         assert time.monotonic() - started > 0.4
 
 
-def test_a_command_during_a_transition_waits_for_it_and_is_sent_again_when_it_settles_elsewhere() -> None:
+def test_a_command_waits_for_a_power_transition_and_is_sent_again_if_it_ends_in_another_state() -> None:
     system = FakeSystem(power="PoweringOff")
     with fake_bmc(systems=[system]) as bmc:
         assert talk(bmc, status) == "powering-off"
@@ -343,7 +343,7 @@ def test_a_power_state_is_read_in_any_case() -> None:
 
 
 @pytest.mark.parametrize("power", [None, "Sleeping", 7])
-def test_a_power_state_that_is_not_reported_is_unknown_and_never_reached(power: Any) -> None:
+def test_a_power_state_that_is_not_reported_never_counts_as_reached(power: Any) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"PowerState": power})]) as bmc:
         assert talk(bmc, status) == "unknown"
         assert talk(bmc, lambda system: PowerSwitch(system).reset("PushPowerButton")) == (
@@ -358,7 +358,7 @@ def test_a_power_state_that_is_not_reported_is_unknown_and_never_reached(power: 
 # whose system
 
 
-def test_another_system_behind_the_same_gateway_is_never_touched() -> None:
+def test_other_systems_behind_the_same_gateway_are_never_changed() -> None:
     for writes_prefix in (True, False):
         with fake_bmc(prefix="/bmc/node7", writes_prefix=writes_prefix) as bmc:
             assert talk(bmc, switch(Power.OFF), path="/bmc/node7/redfish/v1/Systems/1") == "off"
@@ -425,7 +425,7 @@ def test_a_bmc_that_answers_or_points_to_another_system_is_refused_and_nothing_i
         (None, "unknown"),
     ],
 )
-def test_a_host_is_as_healthy_as_the_worse_of_itself_and_its_parts(status: Any, health: str, probe: Probe) -> None:
+def test_the_health_of_a_host_is_the_worst_of_the_system_and_its_parts(status: Any, health: str, probe: Probe) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Status": status})]) as bmc:
         assert talk(bmc, lambda system: system.health()) == health
         verdict, _ = probe({"redfish": {"health": "OK"}}, HostSpec("node01", bmc=Bmc(bmc.url)))
@@ -444,7 +444,7 @@ def collection(path: str, *members: dict[str, Any]) -> dict[str, dict[str, Any]]
 CPU = {"ProcessorType": "CPU", "TotalCores": 20, "TotalThreads": 40, "Status": {"State": "Enabled"}}
 
 
-def test_sockets_are_not_cpus() -> None:
+def test_inspect_counts_cores_and_not_sockets_as_cpus() -> None:
     link = {"Processors": {"@odata.id": f"{SYSTEM}/Processors"}}
     with fake_bmc(systems=[FakeSystem(extra={"ProcessorSummary": {"Count": 2}})]) as bmc:
         assert inspected(bmc) == {"health": "OK", "sockets": 2}
@@ -493,7 +493,7 @@ PARTS = {
 }
 
 
-def test_inspect_keeps_what_selectors_like() -> None:
+def test_inspect_records_properties_that_selectors_can_use() -> None:
     with fake_bmc(systems=[FakeSystem(extra=RACK_SERVER)], resources=PARTS) as bmc:
         assert inspected(bmc) == {
             "vendor": "Contoso",
@@ -510,7 +510,7 @@ def test_inspect_keeps_what_selectors_like() -> None:
         }
 
 
-def test_a_part_that_cannot_be_read_leaves_its_total_out_and_the_rest_is_kept() -> None:
+def test_an_unreadable_part_omits_only_the_total_that_needs_it() -> None:
     broken = {
         path: page for path, page in PARTS.items() if path != "/redfish/v1/Drives/2" and "Interfaces/1" not in path
     }
@@ -523,7 +523,7 @@ def test_a_part_that_cannot_be_read_leaves_its_total_out_and_the_rest_is_kept() 
 
 
 @pytest.mark.parametrize(("total", "found"), [(0, "64GiB"), (None, "64GiB"), (128, "128GiB")])
-def test_memory_that_is_not_summed_up_is_the_sum_of_its_modules(total: int | None, found: str) -> None:
+def test_memory_without_a_total_is_the_sum_of_its_modules(total: int | None, found: str) -> None:
     empty = {"CapacityMiB": 0, "Status": {"State": "Absent"}}
     system = {"MemorySummary": {"TotalSystemMemoryGiB": total}, "Memory": {"@odata.id": f"{SYSTEM}/Memory"}}
     modules = collection(f"{SYSTEM}/Memory", {"CapacityMiB": 32768}, empty, {"CapacityMiB": 32768})
@@ -537,7 +537,7 @@ def test_memory_that_is_not_summed_up_is_the_sum_of_its_modules(total: int | Non
 # credentials and sessions
 
 
-def test_a_password_in_any_letters_is_sent_in_utf8() -> None:
+def test_a_password_is_sent_in_utf8() -> None:
     for password in ("p€ss", "pässwörd", "密码", "a b:c"):
         with fake_bmc(login=("admin", password)) as bmc:
             assert talk(bmc, status, login=f"admin:{password}") == "on"
@@ -547,7 +547,7 @@ def test_a_password_in_any_letters_is_sent_in_utf8() -> None:
             assert bmc.sessions == set()
 
 
-def test_a_bmc_with_sessions_only_is_logged_into_and_out_of() -> None:
+def test_a_bmc_that_requires_a_session_gets_a_login_and_a_logout() -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
         assert talk(bmc, switch(Power.CYCLE), login="admin:s3cret") == "on"
         assert [(method, path) for method, path, _ in bmc.received if "Reset" not in path] == [
@@ -560,7 +560,7 @@ def test_a_bmc_with_sessions_only_is_logged_into_and_out_of() -> None:
         )
 
 
-def test_a_session_is_ended_when_the_time_is_up_or_the_command_is_interrupted() -> None:
+def test_a_session_is_ended_at_a_timeout_or_an_interruption() -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False, systems=[FakeSystem(ignores=ALL)]) as bmc:
         assert "still on" in talk(bmc, switch(Power.OFF), login="admin:s3cret", seconds=3)
         assert bmc.sessions == set()
@@ -572,7 +572,7 @@ def test_a_session_is_ended_when_the_time_is_up_or_the_command_is_interrupted() 
         assert len([path for method, path, _ in bmc.received if method == "DELETE"]) == 2
 
 
-def test_a_session_that_ends_early_is_made_again_once() -> None:
+def test_a_session_that_ends_early_is_opened_again_once() -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
 
         def question(system: System) -> str:
@@ -583,7 +583,7 @@ def test_a_session_that_ends_early_is_made_again_once() -> None:
         assert bmc.sessions == set()
 
 
-def test_nothing_that_a_bmc_says_shows_the_password() -> None:
+def test_no_error_shows_the_password_that_a_bmc_repeats() -> None:
     with fake_bmc(login=("admin", "s3cret")) as bmc:
 
         def echo(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -596,7 +596,7 @@ def test_nothing_that_a_bmc_says_shows_the_password() -> None:
         assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC refuses: bad value *** in Basic *** (400)"
 
 
-def test_what_a_bmc_calls_a_session_is_deleted_only_if_it_can_be_one() -> None:
+def test_only_a_url_that_can_be_a_session_is_deleted() -> None:
     for location in (
         "/redfish/v1/AccountService/Accounts/2",
         "/redfish/v1/Systems/1",
@@ -629,7 +629,7 @@ def test_a_locked_account_is_reported_as_the_bmc_says_it() -> None:
 # why a BMC refuses
 
 
-def test_the_reason_of_a_vendor_comes_first_and_whole() -> None:
+def test_the_reason_of_a_vendor_is_printed_first_and_uncut() -> None:
     reason = "Unable to perform the operation because the server is in Lifecycle Controller mode."
     said = {
         "error": {
@@ -697,7 +697,7 @@ def accepting(
     ],
     ids=["exception", "cancelled", "critical", "killed", "monitor", "monitor-400", "job"],
 )  # fmt: skip
-def test_a_task_that_failed_gives_the_vendors_reason_at_once(
+def test_a_failed_task_is_reported_at_once_with_the_reason_of_the_vendor(
     monitor: tuple[int, dict[str, Any]], task: dict[str, Any] | None, reason: str
 ) -> None:
     for goal, allowed in ((Power.OFF, ("ForceOff",)), (Power.CYCLE, ("ForceRestart",))):
@@ -709,7 +709,7 @@ def test_a_task_that_failed_gives_the_vendors_reason_at_once(
             assert bmc.resets == list(allowed)
 
 
-def test_after_a_task_that_failed_the_next_way_is_tried() -> None:
+def test_after_a_failed_task_the_next_reset_type_is_tried() -> None:
     with fake_bmc(allowed=("ForceOff", "GracefulShutdown")) as bmc:
         accepting(bmc, (202, {}), {"TaskState": "Exception"}, only="ForceOff")
         assert talk(bmc, switch(Power.OFF)) == "off"
@@ -720,7 +720,7 @@ def test_after_a_task_that_failed_the_next_way_is_tried() -> None:
     "task",
     [{"TaskState": "Running"}, {"TaskState": 7, "Messages": {}}, {"TaskState": "Completed", "TaskStatus": "OK"}, None],
 )
-def test_a_task_that_has_not_failed_proves_nothing_and_the_power_is_awaited(task: dict[str, Any] | None) -> None:
+def test_a_task_without_a_failure_does_not_end_the_wait_for_the_power_state(task: dict[str, Any] | None) -> None:
     for location in (MONITOR, "https://elsewhere.example/x", ""):
         with fake_bmc(allowed=("ForceOff",)) as bmc:
             accepting(bmc, (404, {}), task, location=location)
@@ -728,7 +728,7 @@ def test_a_task_that_has_not_failed_proves_nothing_and_the_power_is_awaited(task
             assert said.startswith(("is still on, not off, after 3 s", cut_off("ForceOff", 3))), said
 
 
-def test_a_restart_that_is_refused_without_another_way_gives_the_vendors_reason() -> None:
+def test_a_refused_restart_is_reported_with_the_reason_of_the_vendor() -> None:
     with fake_bmc(allowed=("ForceRestart",), systems=[FakeSystem(refuses=("ForceRestart",))]) as bmc:
         assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC refuses: ForceRestart is not supported (400)"
 
@@ -752,7 +752,7 @@ def raw_deflate(body: bytes) -> bytes:
         ("gzip", bytes),
     ],
 )
-def test_an_answer_that_is_packed_unasked_is_read(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+def test_a_compressed_answer_is_read(encoding: str, pack: Callable[[bytes], bytes]) -> None:
     with fake_bmc() as bmc:
 
         def packed(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -777,7 +777,7 @@ def test_an_answer_that_is_packed_unasked_is_read(encoding: str, pack: Callable[
     ],
     ids=["bomb", "bomb-in-bomb", "cut", "nonsense", "unknown"],
 )
-def test_an_answer_that_cannot_be_unpacked_is_reported_as_what_it_is(encoding: str, body: bytes, words: str) -> None:
+def test_a_broken_compressed_answer_is_reported(encoding: str, body: bytes, words: str) -> None:
     with serving(saying(body, 200, "application/json", {"Content-Encoding": encoding})) as port:
         assert talk(FakeBmc(port=port), status) == f"its BMC at BMC {words}"
 
@@ -785,7 +785,7 @@ def test_an_answer_that_cannot_be_unpacked_is_reported_as_what_it_is(encoding: s
 # one conversation at a time
 
 
-def test_blades_behind_one_bmc_are_asked_one_after_the_other_unless_the_policy_says_more() -> None:
+def test_blades_behind_one_bmc_get_one_request_at_a_time_unless_the_policy_allows_more() -> None:
     answers: list[str] = []
     blades = [FakeSystem(f"b{number}") for number in range(8)]
     for most in (1, 4):
@@ -808,7 +808,7 @@ def test_blades_behind_one_bmc_are_asked_one_after_the_other_unless_the_policy_s
 # proxies
 
 
-def test_neither_a_proxy_nor_a_netrc_of_the_environment_is_used_unless_the_policy_says_so(
+def test_no_proxy_or_netrc_of_the_environment_is_used_unless_the_policy_says_so(
     probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str | None]] = []
@@ -841,7 +841,7 @@ def test_neither_a_proxy_nor_a_netrc_of_the_environment_is_used_unless_the_polic
 # TLS
 
 
-def test_old_tls_is_spoken_only_with_a_bmc_that_is_declared_to_need_it(certificate: Path) -> None:
+def test_an_old_tls_version_is_used_only_for_a_bmc_declared_with_it(certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     import warnings
@@ -877,7 +877,7 @@ def test_old_tls_is_spoken_only_with_a_bmc_that_is_declared_to_need_it(certifica
 # soft-off, light and next boot
 
 
-def test_soft_off_asks_the_operating_system_and_forces_only_when_asked_to() -> None:
+def test_soft_off_shuts_the_operating_system_down_and_forces_only_with_then_off() -> None:
     with fake_bmc(systems=[FakeSystem(lag=0.5)]) as bmc:
         assert (talk(bmc, switch(Power.SOFT_OFF)), bmc.resets) == ("off", ["GracefulShutdown"])
     with fake_bmc(systems=[FakeSystem(ignores=("GracefulShutdown",))]) as bmc:
@@ -918,7 +918,9 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_asked_to() -> N
         ),
     ],
 )
-def test_the_indicator_light_is_switched_and_seen(extra: dict[str, Any], lit: bool, sent: list[dict[str, Any]]) -> None:
+def test_the_indicator_light_is_switched_and_its_new_state_is_read(
+    extra: dict[str, Any], lit: bool, sent: list[dict[str, Any]]
+) -> None:
     with fake_bmc(systems=[FakeSystem(extra=extra)]) as bmc:
         assert talk(bmc, lambda system: identify(system, lit)) == ("on" if lit else "off")
         assert [body for _, _, body in bmc.received] == sent
@@ -946,7 +948,7 @@ def changing(bmc: FakeBmc, change: Callable[[str, dict[str, Any]], int], said: d
     bmc.trouble = trouble
 
 
-def test_where_the_system_refuses_to_switch_its_light_the_one_of_its_chassis_is_switched() -> None:
+def test_the_light_of_the_chassis_is_switched_where_the_system_refuses() -> None:
     chassis = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}]}}
     system = FakeSystem(extra={"IndicatorLED": "Off", "Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/1"}]}})
     with fake_bmc(systems=[system], resources={"/redfish/v1/Chassis/1": chassis}) as bmc:
@@ -969,7 +971,7 @@ def test_a_light_that_was_off_and_is_shown_steady_instead_of_blinking_is_on() ->
 BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}
 
 
-def test_the_next_boot_is_set_once_and_seen(probe: Probe) -> None:
+def test_the_next_boot_is_set_once_and_read_back(probe: Probe) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
         assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
         assert talk(bmc, lambda system: boot_once(system, BootTarget.BIOS)) == "bios"
@@ -1018,7 +1020,7 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
         ),
     ],
 )
-def test_the_next_boot_is_what_the_bmc_calls_it_and_only_if_it_allows_once(allowed: dict[str, Any], said: str) -> None:
+def test_the_next_boot_uses_the_bmcs_name_of_the_device_and_needs_once(allowed: dict[str, Any], said: str) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, **allowed}})]) as bmc:
         assert talk(bmc, lambda system: boot_once(system, BootTarget.CD)) == said
         sent = [body["Boot"]["BootSourceOverrideTarget"] for _, _, body in bmc.received]
@@ -1057,7 +1059,7 @@ def test_the_next_boot_keeps_the_mode_uefi() -> None:
     [({}, "SD", 400), ({"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}, "Settings", 200)],
     ids=["refused, without a link", "accepted without an effect"],
 )
-def test_a_change_that_the_system_does_not_take_goes_to_its_settings(link: Any, place: str, code: int) -> None:
+def test_a_change_that_the_system_refuses_is_sent_to_its_settings(link: Any, place: str, code: int) -> None:
     system = FakeSystem(extra={"Boot": dict(BOOT), "@Redfish.Settings": link})
     with fake_bmc(systems=[system], resources={f"{SYSTEM}/{place}": {"Boot": dict(BOOT)}}) as bmc:
         changing(bmc, lambda path, _: code if path == SYSTEM else 0)
@@ -1066,7 +1068,7 @@ def test_a_change_that_the_system_does_not_take_goes_to_its_settings(link: Any, 
 
 
 @pytest.mark.parametrize("wanted", ['W/"a"', '"a"', "*", None])
-def test_a_change_is_sent_with_the_tag_that_the_bmc_accepts(wanted: str | None) -> None:
+def test_a_change_is_sent_with_the_etag_that_the_bmc_accepts(wanted: str | None) -> None:
     system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": 'W/"a"'})
     with fake_bmc(systems=[system]) as bmc:
 
@@ -1081,7 +1083,7 @@ def test_a_change_is_sent_with_the_tag_that_the_bmc_accepts(wanted: str | None) 
 
 
 @pytest.mark.parametrize("within", [True, False])
-def test_a_reason_is_found_at_the_property_that_is_not_accepted(within: bool) -> None:
+def test_the_reason_of_a_refusal_is_read_from_the_refused_property(within: bool) -> None:
     info = {"Message": "The property is read-only.", "MessageId": "Base.1.8.PropertyNotWritable", "Severity": "Warning"}
     said = {"Boot@Message.ExtendedInfo": [info]}
     said = {"Boot": {"BootSourceOverrideTarget@Message.ExtendedInfo": [info]}} if within else said
@@ -1140,7 +1142,7 @@ def test_systems_on_several_pages_are_all_counted() -> None:
         assert bmc.received == []
 
 
-def test_a_bmc_that_names_a_time_is_asked_again_only_then() -> None:
+def test_a_request_is_retried_only_at_the_time_that_the_bmc_names() -> None:
     with fake_bmc() as bmc:
         asked: list[float] = []
 
@@ -1155,7 +1157,7 @@ def test_a_bmc_that_names_a_time_is_asked_again_only_then() -> None:
         assert asked[1] - asked[0] >= 1
 
 
-def test_a_changed_property_is_sent_with_its_tag_or_to_the_settings_that_take_it() -> None:
+def test_a_changed_property_is_sent_with_its_etag_or_to_the_settings() -> None:
     settings = {"@Redfish.Settings": {"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}}
     system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": '"a1"', **settings})
     with fake_bmc(systems=[system], resources={f"{SYSTEM}/Settings": {"IndicatorLED": "Off"}}) as bmc:
@@ -1193,7 +1195,7 @@ def test_a_changed_property_is_sent_with_its_tag_or_to_the_settings_that_take_it
         assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
 
 
-def test_a_reset_by_name_is_seen_where_it_shows_and_sent_once_where_it_does_not() -> None:
+def test_a_reset_by_name_is_sent_once_and_its_effect_is_awaited_where_one_is_visible() -> None:
     with fake_bmc() as bmc:
         for kind, power in (("PushPowerButton", "off"), ("PushPowerButton", "on"), ("GracefulRestart", "on")):
             assert talk(bmc, lambda system, kind=kind: PowerSwitch(system).reset(kind)) is None
@@ -1208,14 +1210,14 @@ def test_a_reset_by_name_is_seen_where_it_shows_and_sent_once_where_it_does_not(
         assert bmc.resets == ["Nmi"]
 
 
-def test_a_power_state_that_was_not_known_before_a_restart_proves_none() -> None:
+def test_a_power_state_unknown_before_a_restart_is_not_taken_as_a_restart() -> None:
     system = FakeSystem(restart_off=None, extra={"PowerState": None})
     with fake_bmc(systems=[system]) as bmc:
         threading.Timer(0.3, system.extra.clear).start()
         assert "no restart was seen" in talk(bmc, switch(Power.CYCLE), seconds=3)
 
 
-def test_a_session_that_the_bmc_has_no_room_for_is_asked_for_again() -> None:
+def test_a_session_is_requested_again_when_the_bmc_has_too_many() -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
         full = [503, 503]
 

@@ -52,7 +52,7 @@ def moving(bmc: FakeBmc, *methods: str, to: str = "{path}/") -> None:
     bmc.trouble = trouble
 
 
-def test_what_changes_something_is_redirected_to_the_same_path_with_a_slash() -> None:
+def test_a_changing_request_is_redirected_to_the_same_path_with_a_slash() -> None:
     with fake_bmc(systems=[FakeSystem(extra={"IndicatorLED": "Off"})], login=("admin", "s3cret"), basic=False) as bmc:
         moving(bmc, "POST", "PATCH", "DELETE")
         assert talk(bmc, identify_it, login="admin:s3cret") == "on"
@@ -105,14 +105,14 @@ def test_a_redirect_is_followed_in_each_spelling_of_this_bmc_only(location: str,
         ({"@odata.nextLink": "/redfish/v1/Systems?$skip=1"}, "lists no systems"),
     ],
 )
-def test_a_system_is_not_the_only_one_of_a_list_that_is_not_whole(rest: dict[str, Any], said: str) -> None:
+def test_a_single_system_in_an_incomplete_list_is_not_taken_as_the_only_one(rest: dict[str, Any], said: str) -> None:
     systems = {"Members": [{"@odata.id": SYSTEM}], **rest}
     with fake_bmc(resources={"/redfish/v1/Systems": systems}) as bmc:
         assert talk(bmc, switch(Power.OFF)).startswith(f"its BMC at BMC {said}")
         assert bmc.received == []
 
 
-def test_a_system_that_is_listed_twice_is_one() -> None:
+def test_a_system_that_is_listed_twice_counts_once() -> None:
     members = [{"@odata.id": SYSTEM}, {"@odata.id": f"{SYSTEM}/"}]
     systems = {"Members": members, "Members@odata.count": 2, "Members@odata.nextLink": ""}
     with fake_bmc(resources={"/redfish/v1/Systems": systems}) as bmc:
@@ -123,7 +123,7 @@ def test_a_system_that_is_listed_twice_is_one() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
-def test_json_is_read_in_each_encoding(encoding: str) -> None:
+def test_json_is_read_in_every_unicode_encoding(encoding: str) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"AssetTag": "Gerät"})]) as bmc:
 
         def encode(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -146,7 +146,7 @@ def test_json_is_read_in_each_encoding(encoding: str) -> None:
     ],
     ids=["a page", "nothing", "half", "the login page"],
 )
-def test_what_is_no_json_for_a_while_after_a_command_is_waited_for(answer: Answer) -> None:
+def test_answers_that_are_no_json_for_a_while_after_a_command_are_retried(answer: Answer) -> None:
     with fake_bmc(systems=[FakeSystem(power="Off", lag=0.3)]) as bmc:
         left = threading.Semaphore(3)
 
@@ -208,7 +208,7 @@ def test_credentials_that_were_rejected_are_tried_again_after_a_while(monkeypatc
         assert talk(bmc, status, login="admin:new") == "on"
 
 
-def test_one_answer_that_rejects_credentials_which_were_taken_before_counts_for_its_request_only() -> None:
+def test_a_rejection_of_credentials_that_worked_before_fails_only_its_request() -> None:
     processors = {"Members": [{"@odata.id": f"{SYSTEM}/Processors/0"}]}
     system = FakeSystem(extra={"Processors": {"@odata.id": f"{SYSTEM}/Processors"}, "Model": "M"})
     with fake_bmc(login=("admin", "s3cret"), systems=[system], resources={f"{SYSTEM}/Processors": processors}) as bmc:
@@ -226,9 +226,7 @@ def test_one_answer_that_rejects_credentials_which_were_taken_before_counts_for_
 
 @pytest.mark.parametrize("basic", [True, False])
 @pytest.mark.parametrize("rejections", [4, 99])
-def test_credentials_that_were_taken_are_tried_again_a_few_times_while_a_command_waits(
-    basic: bool, rejections: int
-) -> None:
+def test_credentials_that_worked_before_are_retried_a_few_times(basic: bool, rejections: int) -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=basic, systems=[FakeSystem(power="Off", lag=0.3)]) as bmc:
         left = threading.Semaphore(rejections)
         logins: list[str] = []
@@ -260,7 +258,7 @@ def test_credentials_that_were_taken_are_tried_again_a_few_times_while_a_command
         (403, "Base.1.8.SessionLimitExceeded"),
     ],
 )
-def test_a_bmc_that_has_no_more_sessions_is_asked_again_later(code: int, message: str) -> None:
+def test_a_request_is_retried_when_the_bmc_has_no_free_session(code: int, message: str) -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
         left = threading.Semaphore(2)
 
@@ -312,7 +310,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, port: int) -> list[tuple[str, int
     return asked
 
 
-def test_a_certificate_of_another_name_is_reported_as_that(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_for_another_name_is_reported(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with serving(FakeBmc(), certificate) as port:
         resolving(monkeypatch, port)
@@ -337,7 +335,7 @@ def test_a_bmc_that_speaks_tls_where_none_is_declared_is_reported_with_the_setti
         assert "speaks TLS" not in talk(FakeBmc(port=port), status), "it does speak HTTP"
 
 
-def test_an_ipv6_address_may_have_a_zone_which_the_bmc_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zone_of_an_ipv6_address_is_not_sent_to_the_bmc(monkeypatch: pytest.MonkeyPatch) -> None:
     names: set[str | None] = set()
     with fake_bmc() as bmc:
 

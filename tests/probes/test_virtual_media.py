@@ -83,13 +83,13 @@ def test_a_host_is_installed_by_an_image_without_a_script(probe: Probe, bmc: Fak
     assert [method for method, _, _ in bmc.received] == ["POST", "PATCH", "POST"]
 
 
-def test_a_bmc_that_takes_the_image_alone_gets_it_alone(probe: Probe, bmc: FakeBmc) -> None:
+def test_a_bmc_that_accepts_only_the_image_gets_only_the_image(probe: Probe, bmc: FakeBmc) -> None:
     bmc.media_keys = ("Image",)
     assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
     assert [body for _, _, body in bmc.received][-1] == {"Image": IMAGE}
 
 
-def test_a_bmc_that_wants_to_know_how_to_get_the_image_is_told(probe: Probe, bmc: FakeBmc) -> None:
+def test_the_transfer_protocol_is_sent_to_a_bmc_that_requires_it(probe: Probe, bmc: FakeBmc) -> None:
     bmc.media_keys = ("Image", "TransferMethod", "TransferProtocolType")
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -105,7 +105,7 @@ def test_a_bmc_that_wants_to_know_how_to_get_the_image_is_told(probe: Probe, bmc
     ]
 
 
-def test_an_image_that_is_shown_by_its_name_is_there(probe: Probe, bmc: FakeBmc) -> None:
+def test_an_image_reported_only_by_its_name_counts_as_inserted(probe: Probe, bmc: FakeBmc) -> None:
     bmc.resources[DRIVE].update({"Image": None, "ImageName": IMAGE.rpartition("/")[2], "Inserted": True})
     assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
     assert bmc.received == []
@@ -120,7 +120,7 @@ def test_a_drive_without_actions_is_changed_by_its_properties(probe: Probe, bmc:
 
 
 @pytest.mark.parametrize("systems", [(), ("1", "other")])
-def test_a_drive_that_may_be_another_systems_is_left_alone(
+def test_a_drive_that_may_belong_to_another_system_is_not_changed(
     probe: Probe, bmc: FakeBmc, systems: tuple[str, ...]
 ) -> None:
     bmc.resources = media(*systems)
@@ -131,7 +131,7 @@ def test_a_drive_that_may_be_another_systems_is_left_alone(
 
 
 @pytest.mark.slow
-def test_an_image_that_is_never_shown_fails(probe: Probe, bmc: FakeBmc) -> None:
+def test_an_image_that_the_bmc_never_reports_fails(probe: Probe, bmc: FakeBmc) -> None:
     bmc.resources[DRIVE]["Actions"]["#VirtualMedia.InsertMedia"]["target"] = f"{DRIVE}/Actions/VirtualMedia.EjectMedia"
     verdict, said = ask(probe, bmc, insert=IMAGE)
     assert verdict == "fail"
@@ -158,6 +158,6 @@ def test_an_action_that_names_another_drive_is_refused(probe: Probe, bmc: FakeBm
         ({"eject": False}, "asks for nothing"),
     ],
 )
-def test_a_demand_that_makes_no_sense_is_refused(demand: dict[str, Any], message: str) -> None:
+def test_an_invalid_redfish_step_is_refused(demand: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidError, match=message):
         parse_policy({"prepare": {"x": {"redfish": demand, "params": {"image": "[a-z]+"}}}})

@@ -37,7 +37,7 @@ def two(tmp_path: Path, bmhctl: Bmhctl) -> Path:
     return path
 
 
-def test_the_documented_variables_are_set_and_nothing_else(two: Path, bmhctl: Bmhctl) -> None:
+def test_exactly_the_documented_variables_are_set(two: Path, bmhctl: Bmhctl) -> None:
     done = bmhctl(
         "-i", "lab.toml", "run", "--want", "arch=x86_64", "--want", "arch=arm64", "--tag", "ci.org/job=4711", *SHOW
     )
@@ -77,7 +77,7 @@ def test_the_documented_variables_are_set_and_nothing_else(two: Path, bmhctl: Bm
     }
 
 
-def test_a_run_inside_a_run_knows_its_own_hosts_only(two: Path, bmhctl: Bmhctl) -> None:
+def test_a_run_inside_a_run_has_only_the_variables_of_its_own_hosts(two: Path, bmhctl: Bmhctl) -> None:
     inner = [sys.executable, "-m", "bmhctl", "run", "--host", "small", *SHOW]
     done = bmhctl("-i", "lab.toml", "run", "--host", "big", "--", *inner, BMH_FLAVOUR="mine", BMH_2_HOST="stale")
     assert (done.status, done.stderr) == (0, "")
@@ -94,7 +94,7 @@ def test_a_run_inside_a_run_knows_its_own_hosts_only(two: Path, bmhctl: Bmhctl) 
     }
 
 
-def test_bmhctl_inside_the_task_means_the_same_inventory_and_reservation(fleet: Fleet) -> None:
+def test_bmhctl_inside_the_task_uses_the_same_inventory_and_reservation(fleet: Fleet) -> None:
     script = """
         cd / &&
         bmhctl reservations -o name &&
@@ -126,7 +126,7 @@ def test_a_task_that_gives_its_hosts_back_itself_may_go_on(fleet: Fleet) -> None
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "all measured")]
 
 
-def test_data_goes_through_the_task_byte_by_byte(toml_fleet: Fleet) -> None:
+def test_stdin_and_stdout_of_the_task_pass_bytes_unchanged(toml_fleet: Fleet) -> None:
     data = bytes(range(256)) * 4096
     done = subprocess.run(
         [*BMHCTL, "run", "-n", "1", "--", "cat"],
@@ -150,7 +150,7 @@ print(json.dumps({
 """
 
 
-def test_the_process_of_the_task_is_as_it_would_be_without_run(toml_fleet: Fleet) -> None:
+def test_the_process_of_the_task_has_the_same_settings_as_without_run(toml_fleet: Fleet) -> None:
     """Descriptors, signals, umask, folder: also an open descriptor of the caller's, and a signal that it ignores."""
     shell = ["sh", "-c", "umask 027; trap '' USR1; exec 7</dev/null; exec \"$@\"", "-"]
     # -I -S, and os.execv by sh: Python itself ignores SIGPIPE and SIGXFSZ at its start, before and after.

@@ -70,7 +70,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_success_sets_the_variables_and_leaves_none_of_before(form: str, shell: list[str], two: Path) -> None:
+def test_eval_sets_the_variables_and_unsets_old_ones(form: str, shell: list[str], two: Path) -> None:
     script = FORMS[form].format(args="node1 node2") + " || exit\n" + SHOW
     status, lines, said = evaluated(shell, script, two)
     assert (status, said) == (0, "")
@@ -78,14 +78,14 @@ def test_success_sets_the_variables_and_leaves_none_of_before(form: str, shell: 
     assert lines[1:] == ["BMH_HOSTS=<node1 node2>", "BMH_HOST=<node1>", "BMH_ADDRESS=<10.0.0.11>"]
 
 
-def test_a_host_without_an_address_leaves_no_address_of_before(shell: list[str], two: Path) -> None:
+def test_eval_unsets_the_old_address_for_a_host_without_one(shell: list[str], two: Path) -> None:
     status, lines, said = evaluated(shell, FORMS["evaluated"].format(args="node2") + "\n" + SHOW, two)
     assert (status, said) == (0, "")
     assert lines[1:] == ["BMH_HOSTS=<node2>", "BMH_HOST=<node2>", "BMH_ADDRESS=<unset>"]
 
 
 @pytest.mark.parametrize(("args", "wanted"), [("absent", 3), ("-n 3", 6), ("-n 0", 2), ("node1 --ttl soon", 2)])
-def test_failure_is_the_status_of_eval_and_no_variable_is_left(
+def test_eval_of_a_failure_has_its_status_and_unsets_the_variables(
     args: str, wanted: int, shell: list[str], two: Path
 ) -> None:
     script = FORMS["evaluated"].format(args=args) + "\ncode=$?\n" + SHOW + "\nexit $code"
@@ -100,7 +100,7 @@ def test_set_e_ends_a_script_whose_reservation_failed(shell: list[str], two: Pat
     assert (status, lines) == (3, [])
 
 
-def test_asking_again_after_a_kill_before_the_first_byte_gives_the_same_reservation(fleet: Fleet) -> None:
+def test_a_retry_of_a_reserve_killed_before_its_answer_gets_the_same_reservation(fleet: Fleet) -> None:
     """The first answer was lost: the process ended after its commit and before it wrote anything."""
     patch = """
 import bmhctl.cli.reserve as reserving
@@ -116,7 +116,7 @@ reserving._answer = lambda *args, **kwargs: os._exit(9)
     assert fleet.open_reservations() == [held]
 
 
-def test_tags_are_exported_and_none_of_before_is_left(shell: list[str], two: Path) -> None:
+def test_eval_exports_tags_and_unsets_old_ones(shell: list[str], two: Path) -> None:
     show = "\nenv | grep ^BMH_TAG_ | sort"
     script = 'eval "$(bmhctl reserve --shell node1 --tag job=1 --tag stage=a)"'
     script += f'{show}\neval "$(bmhctl reserve --shell node2 --tag stage=b)"{show}'

@@ -64,7 +64,7 @@ def test_a_lease_is_renewed_as_long_as_the_task_runs(fleet: Fleet) -> None:
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
 
 
-def test_a_lock_that_ends_before_the_lease_costs_nothing(fleet: Fleet) -> None:
+def test_a_lock_that_ends_before_the_lease_does_not_end_the_task(fleet: Fleet) -> None:
     turn = waiting(fleet, "--host", "node1", "--ttl", "4s")
     held = lease(fleet)
     with fleet.lab.context().store.transaction():
@@ -74,7 +74,7 @@ def test_a_lock_that_ends_before_the_lease_costs_nothing(fleet: Fleet) -> None:
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
 
 
-def test_an_inventory_that_is_moved_away_and_back_costs_nothing(fleet: Fleet, tmp_path: Path) -> None:
+def test_an_inventory_that_is_moved_away_and_back_does_not_end_the_task(fleet: Fleet, tmp_path: Path) -> None:
     turn = waiting(fleet, "--host", "node1", "--ttl", "4s")
     held = lease(fleet)
     files = [path for path in tmp_path.iterdir() if path.is_file()]
@@ -90,7 +90,7 @@ def test_an_inventory_that_is_moved_away_and_back_costs_nothing(fleet: Fleet, tm
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
 
 
-def test_a_declaration_that_is_being_edited_costs_nothing(toml_fleet: Fleet) -> None:
+def test_a_declaration_that_is_broken_for_a_while_does_not_end_the_task(toml_fleet: Fleet) -> None:
     turn = waiting(toml_fleet, "--host", "node1", "--ttl", "2s")
     held = lease(toml_fleet)
     whole = toml_fleet.lab.path.read_text()
@@ -104,7 +104,7 @@ def test_a_declaration_that_is_being_edited_costs_nothing(toml_fleet: Fleet) -> 
 STUBBORN = "trap '' TERM HUP INT; echo ready; while :; do sleep 0.1; done"
 
 
-def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: Fleet) -> None:
+def test_a_lease_that_is_taken_away_ends_even_a_task_that_ignores_sigterm(fleet: Fleet) -> None:
     turn = fleet.start(
         "run",
         "--host",
@@ -131,7 +131,7 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
     assert lease(fleet).owner == "bob"
 
 
-def test_a_loss_that_is_found_while_another_thread_looks_at_the_files_is_kept(
+def test_a_lost_lease_found_by_one_thread_is_not_forgotten_by_another(
     toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``run`` went on for ever: one thread had found that the lease was taken away, the other one forgot it again."""
@@ -154,7 +154,7 @@ def kept_lease(fleet: Fleet, length: float) -> Lease:
     return Lease(ctx, reserve.reserve_or_wait(ctx, asked).held, lambda: None)
 
 
-def test_a_clock_that_is_set_back_while_a_lease_is_renewed_lengthens_no_task(
+def test_setting_the_clock_back_during_a_renewal_lengthens_no_task(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its watchdog let a task go on for an hour; if ``run`` was stopped then, another job got the host meanwhile."""
@@ -174,7 +174,7 @@ def test_a_clock_that_is_set_back_while_a_lease_is_renewed_lengthens_no_task(
     assert kept.deadline.ends <= steady() + 2
 
 
-def test_a_clock_that_is_set_back_a_little_loses_no_lease(fleet: Fleet) -> None:
+def test_setting_the_clock_back_a_little_loses_no_lease(fleet: Fleet) -> None:
     """A lease that lasts longer already, by that clock, is not renewed, and its task was ended."""
     kept = kept_lease(fleet, 2)
     granted = steady()
@@ -194,7 +194,7 @@ def test_a_clock_that_is_set_back_a_little_loses_no_lease(fleet: Fleet) -> None:
     assert found == [None]
 
 
-def test_a_clock_that_is_set_ahead_ends_a_task_sooner_also_by_its_watchdog(fleet: Fleet) -> None:
+def test_setting_the_clock_ahead_moves_the_deadline_of_task_and_watchdog(fleet: Fleet) -> None:
     kept = kept_lease(fleet, 60)
     told: list[Deadline | None] = []
     kept.tell_deadline = told.append
@@ -207,7 +207,7 @@ def test_a_clock_that_is_set_ahead_ends_a_task_sooner_also_by_its_watchdog(fleet
     assert kept.deadline.ends <= steady() + 30
 
 
-def test_a_task_is_not_started_when_its_lease_is_over_by_then(toml_fleet: Fleet) -> None:
+def test_a_task_is_not_started_after_its_lease_expired(toml_fleet: Fleet) -> None:
     patch = """
 class Late(task.Lease):
     def __init__(self, *args):
@@ -223,7 +223,7 @@ task.Lease = Late
     assert not (toml_fleet.folder / "started").exists()
 
 
-def test_an_older_reservation_is_renewed_before_its_task_starts(fleet: Fleet) -> None:
+def test_a_reservation_of_an_earlier_command_is_renewed_before_its_task_starts(fleet: Fleet) -> None:
     """Any time may be left of it, down to no room at all for the end of the task."""
     asked = ("--ttl", "1m", "--request-id", "job-1")
     assert fleet.bmhctl("reserve", "node1", *asked).status == 0
@@ -250,7 +250,7 @@ def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "lease expired")]
 
 
-def test_a_store_that_is_locked_for_longer_than_the_lease_loses_it(toml_fleet: Fleet) -> None:
+def test_an_inventory_locked_for_longer_than_the_lease_loses_the_lease(toml_fleet: Fleet) -> None:
     turn = waiting(toml_fleet, "--host", "node1", "--ttl", "2s")
     pid = turn.pid
     with toml_fleet.lab.context().store.transaction():
@@ -271,7 +271,7 @@ def tasks_of(pid: int) -> list[int]:
     return [child for child in children(pid) if command(child)[:1] == ["sh"]]
 
 
-def test_a_task_that_ended_in_time_keeps_its_status_however_late_run_learns_of_it(toml_fleet: Fleet) -> None:
+def test_a_task_that_ended_in_time_keeps_its_status_even_if_run_notices_late(toml_fleet: Fleet) -> None:
     turn = toml_fleet.start(
         "run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", "echo $$; read line; exit 3", pipe_in=True
     )
@@ -292,7 +292,7 @@ def test_a_task_that_ended_in_time_keeps_its_status_however_late_run_learns_of_i
     )
 
 
-def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_a_lock(fleet: Fleet) -> None:
+def test_a_task_that_ended_in_time_keeps_its_status_when_release_waits_for_a_lock(fleet: Fleet) -> None:
     turn = waiting(fleet, "--host", "node1", "--ttl", "3s")
     held = lease(fleet)
     with fleet.lab.context().store.transaction():
@@ -318,7 +318,7 @@ def last_beat(fleet: Fleet) -> datetime:
 
 
 @pytest.mark.parametrize("trouble", ["locked", "stopped"])
-def test_no_moment_has_two_tasks_on_one_host(trouble: str, fleet: Fleet) -> None:
+def test_two_tasks_never_run_on_one_host(trouble: str, fleet: Fleet) -> None:
     """The task ignores TERM while the inventory is locked, or ``run`` is stopped: it is gone when the lease ends."""
     turn = fleet.start("run", "--host", "node1", "--ttl", "4s", "--", "sh", "-c", BEATING)
     task = int(turn.line())
@@ -342,7 +342,7 @@ def test_no_moment_has_two_tasks_on_one_host(trouble: str, fleet: Fleet) -> None
     assert fleet.states()["node1"] == "tainted"
 
 
-def test_a_watchdog_that_was_killed_leaves_the_end_of_the_lease_to_run(toml_fleet: Fleet) -> None:
+def test_run_ends_the_task_with_its_lease_when_the_watchdog_was_killed(toml_fleet: Fleet) -> None:
     from tests.runner.test_watchdog import watchdog_of
 
     turn = toml_fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", BEATING)
@@ -398,7 +398,7 @@ def test_a_host_that_leaves_the_reservation_is_reported_and_the_task_goes_on(fle
     [([], "true", ""), (["--keep-on-fail", "6h"], "false", "the hosts can't be kept: the disk is gone\n")],
     ids=["given back", "kept"],
 )
-def test_hosts_that_cannot_be_given_back_are_reported_and_a_signal_ends_the_tries(
+def test_hosts_that_cannot_be_given_back_are_reported_and_a_signal_ends_the_retries(
     options: list[str], command: str, said: str, toml_fleet: Fleet
 ) -> None:
     patch = """
@@ -425,9 +425,7 @@ class Looks(threading.Event):
         return seen
 
 
-def test_a_lease_that_ends_where_something_is_planned_says_so_in_time(
-    toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_warns_in_time_when_a_plan_ends_the_lease(toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lease, "_plan", lambda _: 0.0)  # renew at each look
     lab, start = toml_fleet.lab, datetime(2026, 1, 1, 12, tzinfo=UTC)
     lab.clock.now = start
@@ -456,7 +454,7 @@ def test_a_lease_that_ends_where_something_is_planned_says_so_in_time(
     assert loss.reason == f"it ends at 2026-01-01 15:00:00 UTC: {what}"
 
 
-def test_a_lease_is_renewed_again_when_what_was_planned_is_cancelled(
+def test_a_lease_is_renewed_again_after_the_plan_in_its_way_is_cancelled(
     toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bmhctl.runner.lease._LOOK", 0.0)
@@ -475,7 +473,7 @@ def test_a_lease_is_renewed_again_when_what_was_planned_is_cancelled(
     assert lease(toml_fleet).expires_at > start + timedelta(hours=3)  # type: ignore[operator]
 
 
-def test_a_task_ends_before_what_is_planned(toml_fleet: Fleet) -> None:
+def test_a_task_ends_before_a_planned_maintenance_or_booking_begins(toml_fleet: Fleet) -> None:
     now_in(toml_fleet)
     lab = toml_fleet.lab
     line = datetime.now(UTC) + timedelta(seconds=6)

@@ -36,7 +36,7 @@ def step_process(fleet: Fleet) -> int:
     return int(file.read_text())
 
 
-def test_a_task_and_a_shell_learn_what_was_prepared(fleet: Fleet) -> None:
+def test_run_and_reserve_shell_export_what_was_prepared(fleet: Fleet) -> None:
     preparing(fleet, "echo $BMH_HOST with $BMH_PARAM_IMAGE >> done", 'params = { image = "[a-z ]+" }')
     asked = ("--param", "image=noble numbat")
     done = fleet.bmhctl("run", "-n", "2", *asked, "--", "sh", "-c", 'echo "$BMH_PARAM_IMAGE|$BMH_PREPARED"')
@@ -62,7 +62,7 @@ def test_a_task_and_a_shell_learn_what_was_prepared(fleet: Fleet) -> None:
         ("kill -9 $$", "ended by SIGKILL"),
     ],
 )
-def test_a_step_that_fails_in_any_way_taints_the_host(toml_fleet: Fleet, script: str, words: str) -> None:
+def test_a_failed_prepare_step_taints_the_host(toml_fleet: Fleet, script: str, words: str) -> None:
     preparing(toml_fleet, script.replace("\\\\", "\\"))
     done = toml_fleet.bmhctl("run", "--host", "node1", "--", "true")
     assert done.status == 125
@@ -73,7 +73,7 @@ def test_a_step_that_fails_in_any_way_taints_the_host(toml_fleet: Fleet, script:
     assert toml_fleet.open_reservations() == []
 
 
-def test_a_killed_reserve_leaves_a_lease_that_ends_by_itself_and_no_step(fleet: Fleet) -> None:
+def test_a_killed_reserve_leaves_no_step_and_a_lease_that_expires(fleet: Fleet) -> None:
     preparing(fleet, STUBBORN)
     killed = fleet.start("reserve", "node1", "--ttl", "8s")
     step = step_process(fleet)
@@ -104,7 +104,7 @@ command.subprocess.Popen = Patched
 """
 
 
-def test_a_runner_that_is_killed_as_its_step_starts_leaves_no_step(fleet: Fleet) -> None:
+def test_a_bmhctl_killed_as_its_step_starts_leaves_no_step(fleet: Fleet) -> None:
     preparing(fleet, STUBBORN)
     killed = fleet.start("reserve", "node1", "--ttl", "20s", patch=AS_IT_STARTS.format(number="SIGKILL"))
     step = step_process(fleet)
@@ -112,7 +112,7 @@ def test_a_runner_that_is_killed_as_its_step_starts_leaves_no_step(fleet: Fleet)
     until(lambda: not lives(step), "the step outlived its runner")
 
 
-def test_a_runner_that_is_stopped_as_its_step_starts_leaves_no_step_to_the_next_holder(fleet: Fleet) -> None:
+def test_a_bmhctl_stopped_as_its_step_starts_leaves_no_step_to_the_next_holder(fleet: Fleet) -> None:
     preparing(fleet, STUBBORN)
     stopped = fleet.start("reserve", "node1", "--ttl", "9s", patch=AS_IT_STARTS.format(number="SIGSTOP"))
     step = step_process(fleet)
@@ -127,7 +127,7 @@ def test_a_runner_that_is_stopped_as_its_step_starts_leaves_no_step_to_the_next_
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGSTOP"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_guard_that_is_killed_or_stopped_changes_nothing_for_a_step(
+def test_a_step_goes_on_when_its_guard_process_is_killed_or_stopped(
     toml_fleet: Fleet, number: str, moment: str
 ) -> None:
     """Before or after it learnt which process the step is."""
@@ -160,7 +160,7 @@ command.subprocess.Popen = Patched
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_step_is_ended_before_its_lease_is_over(fleet: Fleet, stopped: bool) -> None:
+def test_a_step_is_ended_before_its_lease_expires(fleet: Fleet, stopped: bool) -> None:
     preparing(fleet, STUBBORN)
     command = fleet.start("reserve", "node1", "--ttl", "9s")  # far more than a busy machine needs to start the step
     step = step_process(fleet)
@@ -192,7 +192,7 @@ def test_an_interrupted_reserve_gives_the_hosts_back(fleet: Fleet) -> None:
         fleet.recycle()
 
 
-def test_two_commands_with_one_request_id_prepare_once(fleet: Fleet) -> None:
+def test_two_commands_with_one_request_id_prepare_the_hosts_once(fleet: Fleet) -> None:
     preparing(fleet, "echo $BMH_HOST >> done; sleep 1")
     both = [fleet.start("reserve", "node1", "--request-id", "job-1", "-o", "json") for _ in range(2)]
     answers = [command.end() for command in both]

@@ -24,7 +24,7 @@ FORWARDED = ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2"]
 
 
 @pytest.mark.parametrize("name", FORWARDED)
-def test_a_signal_to_run_is_the_tasks_and_its_status_is_runs(name: str, toml_fleet: Fleet) -> None:
+def test_run_passes_signals_to_the_task_and_exits_with_its_status(name: str, toml_fleet: Fleet) -> None:
     number = signal.Signals[f"SIG{name}"]
     turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "ulimit -c 0; echo ready; exec sleep 1000")
     assert turn.line() == "ready"
@@ -33,7 +33,7 @@ def test_a_signal_to_run_is_the_tasks_and_its_status_is_runs(name: str, toml_fle
     assert toml_fleet.history() == [("node1", "reserve", None), ("node1", "taint", f"task failed: SIG{name}")]
 
 
-def test_a_task_that_traps_a_signal_ends_as_it_likes(fleet: Fleet) -> None:
+def test_a_task_may_trap_a_signal_and_choose_its_status(fleet: Fleet) -> None:
     script = "trap 'echo cleaning; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     turn = fleet.start("run", "--host", "node1", "--", "bash", "-c", script)
     assert turn.line() == "ready"
@@ -43,7 +43,7 @@ def test_a_task_that_traps_a_signal_ends_as_it_likes(fleet: Fleet) -> None:
     assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 7")
 
 
-def test_a_task_may_pass_over_a_signal(toml_fleet: Fleet) -> None:
+def test_a_task_may_ignore_a_signal(toml_fleet: Fleet) -> None:
     script = "trap 'echo got it' USR1; echo ready; read line; read line; exit 0"
     turn = toml_fleet.start("run", "-n", "1", "--", "bash", "-c", script, pipe_in=True)
     assert turn.line() == "ready"
@@ -55,7 +55,7 @@ def test_a_task_may_pass_over_a_signal(toml_fleet: Fleet) -> None:
     assert turn.end().status == 0
 
 
-def test_what_a_task_leaves_in_its_group_is_ended_with_it(toml_fleet: Fleet) -> None:
+def test_background_processes_of_a_task_are_ended_with_it(toml_fleet: Fleet) -> None:
     script = "sleep 1000 & echo $!; (trap '' TERM; while :; do sleep 0.1; done) & echo $!; exit 4"
     turn = toml_fleet.start("run", "--host", "node1", "--", "bash", "-c", script)
     left = [int(turn.line()), int(turn.line())]
@@ -75,7 +75,7 @@ WHEN = {
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
 @pytest.mark.parametrize("when", WHEN)
-def test_a_signal_between_the_grant_and_the_task_leaks_nothing(when: str, name: str, toml_fleet: Fleet) -> None:
+def test_a_signal_between_grant_and_start_of_the_task_leaks_no_host(when: str, name: str, toml_fleet: Fleet) -> None:
     number = signal.Signals[f"SIG{name}"]
     patch = WHEN[when].format(int(number))
     turn = toml_fleet.start("run", "-n", "3", "--request-id", "7", "--", "sleep", "1000", patch=patch)
@@ -86,7 +86,7 @@ def test_a_signal_between_the_grant_and_the_task_leaks_nothing(when: str, name: 
     assert toml_fleet.history()[-1] == ("node3", "taint", reason)
 
 
-def test_a_signal_while_run_waits_for_hosts_ends_it_and_leaves_no_ticket(fleet: Fleet) -> None:
+def test_a_signal_while_run_waits_for_hosts_ends_run_and_leaves_no_ticket(fleet: Fleet) -> None:
     held = fleet.bmhctl("reserve", "node1", "--as", "bob", "-o", "name")
     assert held.status == 0
     for name in ("TERM", "INT", "HUP", "USR2"):
@@ -99,7 +99,7 @@ def test_a_signal_while_run_waits_for_hosts_ends_it_and_leaves_no_ticket(fleet: 
     assert len(fleet.open_reservations()) == 1
 
 
-def test_a_signal_while_the_hosts_are_given_back_does_not_keep_them(fleet: Fleet) -> None:
+def test_a_signal_during_release_does_not_keep_the_hosts_reserved(fleet: Fleet) -> None:
     patch = "task.lifecycle_verbs.release = killed_by_itself(task.lifecycle_verbs.release, 15, before=True)"
     turn = fleet.start("run", "-n", "3", "--", "sh", "-c", "exit 3", patch=patch)
     assert turn.end() == Run(3, "", "")
@@ -157,7 +157,7 @@ sys.exit(5)
 """A task that counts Ctrl-C and ends with TERM; a shell may lose one that comes while it runs its trap."""
 
 
-def test_ctrl_c_reaches_the_task_once_and_run_ends_with_it(toml_fleet: Fleet) -> None:
+def test_ctrl_c_reaches_the_task_once_and_run_ends_with_the_task(toml_fleet: Fleet) -> None:
     terminal = on_terminal(toml_fleet, *RUN, sys.executable, "-c", COUNTING)
     terminal.expect("ready")
     terminal.sendintr()
@@ -170,7 +170,7 @@ def test_ctrl_c_reaches_the_task_once_and_run_ends_with_it(toml_fleet: Fleet) ->
     assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 5")
 
 
-def test_ctrl_c_ends_a_task_that_lets_it(toml_fleet: Fleet) -> None:
+def test_ctrl_c_ends_a_task_that_does_not_trap_it(toml_fleet: Fleet) -> None:
     terminal = on_terminal(toml_fleet, *RUN, "sh", "-c", "echo ready; exec sleep 1000")
     terminal.expect("ready")
     terminal.sendintr()

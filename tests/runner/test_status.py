@@ -21,7 +21,7 @@ ENDS = {
 }
 
 
-def test_the_status_of_the_command_passes_through_and_the_history_says_it(fleet: Fleet) -> None:
+def test_run_exits_with_the_status_of_the_task_and_the_history_has_it(fleet: Fleet) -> None:
     for script, (status, reason) in ENDS.items():
         assert fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", script) == Run(status, "", "")
         assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", reason)]
@@ -49,7 +49,7 @@ def test_on_exit_recycle_brings_the_hosts_back_to_available(fleet: Fleet) -> Non
     assert verbs[1][1] == "task failed: exit 3"
 
 
-def test_a_cleanup_that_fails_is_said_and_leaves_the_status_alone(fleet: Fleet) -> None:
+def test_a_failed_cleanup_is_reported_and_does_not_change_the_status(fleet: Fleet) -> None:
     fleet.lab.policy('[cleanup.wipe]\ncommand = ["false"]\n')
     done = fleet.bmhctl("run", "--host", "node1", "--on-exit", "recycle", "true")
     assert done == Run(0, "", "node1: cleanup step failed: wipe: exit 1\n")
@@ -76,7 +76,7 @@ def test_keep_on_fail_leaves_the_hosts_reserved_and_says_how_to_give_them_back(f
     assert fleet.states() == {"node1": "tainted", "node2": "tainted", "node3": "available"}
 
 
-def test_keep_on_fail_gives_back_what_a_task_that_succeeded_used(fleet: Fleet) -> None:
+def test_keep_on_fail_gives_the_hosts_back_after_a_success(fleet: Fleet) -> None:
     assert fleet.bmhctl("run", "--host", "node1", "--keep-on-fail", "6h", "true") == Run(0, "", "")
     assert fleet.history()[-1] == ("node1", "taint", "task completed")
     assert fleet.open_reservations() == []
@@ -125,7 +125,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 
 
 @pytest.mark.parametrize("case", OWN)
-def test_failures_of_its_own_have_their_status_and_nothing_is_reserved(case: str, used: Fleet) -> None:
+def test_a_failure_of_run_itself_has_its_own_status_and_reserves_nothing(case: str, used: Fleet) -> None:
     args, status, code = OWN[case]
     before = used.history()
     done = used.bmhctl("run", "-o", "json", *args)
@@ -135,7 +135,7 @@ def test_failures_of_its_own_have_their_status_and_nothing_is_reserved(case: str
     assert used.lab.context().store.tickets.all() == []
 
 
-def test_a_failure_of_its_own_is_reported_to_a_person_in_words(used: Fleet) -> None:
+def test_a_failure_of_run_itself_is_reported_in_words(used: Fleet) -> None:
     assert used.bmhctl("run", "-n", "1", "./naked.sh") == Run(
         126,
         "",
@@ -145,7 +145,7 @@ def test_a_failure_of_its_own_is_reported_to_a_person_in_words(used: Fleet) -> N
 
 
 @pytest.mark.parametrize("separator", [[], ["--"]], ids=["plain", "separated"])
-def test_options_behind_the_name_of_the_command_are_the_commands(
+def test_options_after_the_name_of_the_command_belong_to_the_command(
     separator: list[str], toml_fleet: Fleet, tmp_path: Path
 ) -> None:
     tool = tmp_path / "tool"
@@ -185,7 +185,7 @@ def test_tasks_of_several_owners_or_purposes_that_fail_in_a_row_quarantine_the_h
     assert (shown["state"], shown["failed_tasks"]) == ("initial", [])
 
 
-def test_one_broken_build_quarantines_no_host_and_a_success_starts_the_count_again(toml_fleet: Fleet) -> None:
+def test_failures_of_one_owner_quarantine_no_host_and_a_success_resets_the_count(toml_fleet: Fleet) -> None:
     toml_fleet.lab.policy(SUSPICIOUS)
     for purpose in ("build", "build", "build", "smoke"):
         run_failing(toml_fleet, "alice", purpose)
@@ -198,13 +198,13 @@ def test_one_broken_build_quarantines_no_host_and_a_success_starts_the_count_aga
     assert [task["owner"] for task in shown["failed_tasks"]] == ["alice", "bob"]
 
 
-def test_without_the_setting_no_number_of_failing_tasks_quarantines(toml_fleet: Fleet) -> None:
+def test_failing_tasks_quarantine_no_host_without_the_setting(toml_fleet: Fleet) -> None:
     for number in range(4):
         assert run_failing(toml_fleet, "alice", f"job {number}") == Run(3, "", "")
     assert toml_fleet.states()["node1"] == "available"
 
 
-def test_a_task_that_was_cancelled_says_nothing_about_its_host(toml_fleet: Fleet) -> None:
+def test_a_cancelled_task_does_not_count_as_a_failure_of_the_host(toml_fleet: Fleet) -> None:
     task = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "echo on; exec sleep 60")
     assert task.line() == "on"
     task.send(15)
@@ -213,7 +213,7 @@ def test_a_task_that_was_cancelled_says_nothing_about_its_host(toml_fleet: Fleet
     assert (shown["state"], shown["failed_tasks"]) == ("tainted", [])
 
 
-def test_an_infra_status_gives_the_hosts_a_fault(fleet: Fleet) -> None:
+def test_an_exit_status_for_broken_hosts_taints_them_with_a_fault(fleet: Fleet) -> None:
     command = ("run", "--host", "node1", "--infra-status", "75", "--on-exit", "recycle", "--", "sh", "-c")
     done = fleet.bmhctl(*command, "exit 75")
     assert done == Run(75, "", "node1: fault recorded: reported by a task: exit 75\n")

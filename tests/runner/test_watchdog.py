@@ -31,7 +31,7 @@ def watchdog_of(pid: int) -> int:
     return found
 
 
-def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_fleet: Fleet) -> None:
+def test_kill_9_of_run_ends_the_task_and_its_children_and_taints_the_host(toml_fleet: Fleet) -> None:
     turn = toml_fleet.start("run", "-n", "3", "--ttl", "2s", "--", "sh", "-c", FAMILY)
     printed = {int(line) for line in (turn.line() for _ in range(5)) if line != "ready"}
     watchdog = watchdog_of(turn.pid)
@@ -50,7 +50,7 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     assert toml_fleet.states() == dict.fromkeys(names, "tainted")
 
 
-def test_a_daemon_that_a_task_leaves_behind_is_ended_unless_it_hides(toml_fleet: Fleet) -> None:
+def test_a_daemon_of_a_task_is_ended_unless_it_hides(toml_fleet: Fleet) -> None:
     start = "setsid sleep 1000 > /dev/null 2>&1 & echo $!"
     task = f"({start}); (env -u BMHCTL_RUN {start})"
     turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", task)
@@ -91,7 +91,7 @@ def test_kill_9_of_run_on_a_terminal_ends_the_task(toml_fleet: Fleet) -> None:
     until(lambda: not any(lives(pid) for pid in family))
 
 
-def test_kill_9_of_the_watchdog_leaves_run_and_task_alone(fleet: Fleet) -> None:
+def test_kill_9_of_the_watchdog_does_not_end_run_or_the_task(fleet: Fleet) -> None:
     turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", "echo ready; read line; exit 3", pipe_in=True)
     assert turn.line() == "ready"
     watchdog = watchdog_of(turn.pid)
@@ -152,14 +152,14 @@ child.signal.pthread_sigmask = wait_and_block
 """
 
 
-def test_a_watchdog_that_was_killed_before_the_task_started_leaves_the_task_alone(toml_fleet: Fleet) -> None:
+def test_a_task_runs_when_its_watchdog_was_killed_before_the_start(toml_fleet: Fleet) -> None:
     task = ("sh", "-c", "sh -c 'kill -PIPE $$; echo ignored'; exit 3")
     turn = toml_fleet.start("run", "--host", "node1", "--", *task, patch=WATCHDOG_ENDS_FIRST)
     assert turn.end() == Run(3, "", "")
     assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 3")
 
 
-def test_a_task_is_not_started_when_run_was_stopped_until_its_lease_was_over(toml_fleet: Fleet) -> None:
+def test_a_task_is_not_started_when_run_was_stopped_until_its_lease_expired(toml_fleet: Fleet) -> None:
     """Between its last look at the lease and the start of the task."""
     patch = (
         "import time; from bmhctl.runner.child import Child; tell = Child.tell_deadline; "

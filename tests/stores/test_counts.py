@@ -51,7 +51,7 @@ def leaves(store: Store, name: str) -> None:
         leave()
 
 
-def test_hosts_that_come_move_and_leave_are_counted(lab: Lab) -> None:
+def test_adding_moving_and_removing_hosts_updates_the_counts(lab: Lab) -> None:
     store = lab.context().store
     assert store.hosts.counts() == dict.fromkeys(State, 0)
     a_host_in_each_state(lab)
@@ -63,7 +63,7 @@ def test_hosts_that_come_move_and_leave_are_counted(lab: Lab) -> None:
     assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 1) | {State.TAINTED: 0, State.MAINTENANCE: 2}
 
 
-def test_what_is_undone_is_not_counted(lab: Lab) -> None:
+def test_a_change_that_is_rolled_back_is_not_counted(lab: Lab) -> None:
     a_host_in_each_state(lab)
     store = lab.context().store
     before = store.hosts.counts()
@@ -74,7 +74,7 @@ def test_what_is_undone_is_not_counted(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("count", [24, 25, 60])
-def test_many_hosts_that_come_at_once_are_all_there_and_counted(lab: Lab, count: int, tmp_path: Path) -> None:
+def test_many_hosts_added_at_once_are_all_stored_and_counted(lab: Lab, count: int, tmp_path: Path) -> None:
     hosts.add(lab.context(), (f"n[01-{count}]",), hosts.AttributeChanges())
     names = [f"n{number:02}" for number in range(1, count + 1)]
     with pytest.raises(BmhctlError, match="is in the inventory already"):
@@ -88,7 +88,7 @@ def test_many_hosts_that_come_at_once_are_all_there_and_counted(lab: Lab, count:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_copy_is_counted_as_well(lab: Lab, backend: str, tmp_path: Path) -> None:
+def test_the_hosts_of_a_copy_are_counted(lab: Lab, backend: str, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     before = lab.context().store.hosts.counts()
     folder = tmp_path / "copy"
@@ -101,7 +101,7 @@ def test_a_copy_is_counted_as_well(lab: Lab, backend: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path) -> None:
+def test_table_statistics_are_current_after_a_copy_to_a_server(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     other = Lab(tmp_path / "copy.schema")
     inventories.copy(lab.context(), other.location)
@@ -110,7 +110,7 @@ def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path
     other.remove()
 
 
-def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
+def test_the_hosts_of_a_restored_backup_are_counted(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     inventories.backup(lab.context(), str(tmp_path / "backup.db"))
     store = Lab(tmp_path / "backup.db").context().store
@@ -118,9 +118,7 @@ def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_hosts_of_an_older_inventory_are_counted_by_its_migration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_migration_of_an_older_inventory_counts_its_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [migration.name for migration in MIGRATIONS]
     older = MIGRATIONS[: names.index("counts")]
     with monkeypatch.context() as before:
@@ -157,7 +155,7 @@ def test_a_wrong_count_is_reported_and_fixed(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("lab", ["postgres"], indirect=True)
-def test_on_a_server_the_rows_of_many_moves_are_summed_up_while_others_move_hosts(lab: Lab) -> None:
+def test_the_count_rows_of_a_server_are_summed_up_while_others_move_hosts(lab: Lab) -> None:
     hosts.add(lab.context(), [f"node{number:02}" for number in range(1, 13)], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
     database = lab.context().store.database

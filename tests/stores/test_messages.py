@@ -52,7 +52,7 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
 
 
 @pytest.mark.parametrize("name", ACTS)
-def test_a_command_waits_for_a_server_no_more_often_than_it_must(
+def test_a_command_needs_no_more_round_trips_to_a_server_than_counted(
     name: str, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act, most = ACTS[name]

@@ -81,7 +81,7 @@ def known_then(now: Any, then: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_older_inventory_answers_as_it_did(ask: Ask, backend: str, name: str) -> None:
+def test_an_older_inventory_gives_the_same_answers(ask: Ask, backend: str, name: str) -> None:
     then = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))[backend][name]
     now = comparable(answered(ask, *COMMANDS[name]), backend)
     then = comparable(then, backend)
@@ -126,7 +126,7 @@ def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
     assert (diagnosis["healthy"], [each["kind"] for each in diagnosis["findings"]]) == (True, [])
 
 
-def test_what_an_older_bmhctl_did_not_keep_is_not_known(ask: Ask) -> None:
+def test_values_that_an_older_bmhctl_did_not_record_are_unknown(ask: Ask) -> None:
     """Null, never 0: steps of events, and when a reservation was asked for; what happens from now on is known."""
     assert {each["steps"] and len(each["steps"]) for each in answered(ask, "history")["events"]} == {None}
     listed = answered(ask, "reservations", "--ended")["reservations"]

@@ -221,7 +221,7 @@ with open_inventory(sys.argv[1], actor="worker") as lab:
 """
 
 
-def test_what_was_acknowledged_is_there_whenever_the_process_is_killed(lab: Lab) -> None:
+def test_an_acknowledged_change_survives_a_kill_at_any_time(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
     for acknowledgements in range(1, 16, 1 if IS_WHOLE else 2):
@@ -283,7 +283,7 @@ os._exit(0)
 
 
 @pytest.mark.parametrize("verb", ["add", "rename", "remove"])
-def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab: Lab, verb: str) -> None:
+def test_after_a_kill_during_an_edit_the_toml_file_and_the_state_agree(toml_lab: Lab, verb: str) -> None:
     hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges(mac="52:54:00:00:00:01"))
     hosts.add(toml_lab.context(), ["node2"], hosts.AttributeChanges(mac="52:54:00:00:00:02"))
     step_verbs.ready(toml_lab.context(), Choice(everything=True))
@@ -321,7 +321,7 @@ def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab
     assert len(seen) == 2, "kills before and after the commit were both seen"
 
 
-def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab: Lab, tmp_path: Path) -> None:
+def test_the_host_of_a_killed_bmhctl_stays_claimed_until_the_step_ends(lab: Lab, tmp_path: Path) -> None:
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
     lab.policy(f'[checks.slow]\ncommand = ["sh", "-c", "read line < {fifo}"]\n')
@@ -350,7 +350,7 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
     assert done.returncode == 0
 
 
-def test_a_second_inventory_opened_and_closed_in_one_process_costs_no_commit(lab: Lab) -> None:
+def test_a_second_opening_in_one_process_loses_no_commit(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
     lab.close()

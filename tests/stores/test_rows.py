@@ -17,6 +17,6 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_a_value_is_written_as_json_dumps_writes_it(value: object) -> None:
+def test_a_json_value_is_written_as_by_json_dumps(value: object) -> None:
     assert to_json(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     assert from_json(to_json(value)) == value

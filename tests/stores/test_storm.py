@@ -103,7 +103,7 @@ json.dump({"overtaken": overtaken, "longest": max(waits)}, sys.stdout)
 """
 
 
-def test_who_waits_is_served_in_order_and_alone_gangs_among_ones(fleet: Lab, tmp_path: Path) -> None:
+def test_waiters_for_one_and_for_four_hosts_are_served_in_order(fleet: Lab, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     processes, grants = (12, 1000 * SCALE) if SCALE < 1 else (64, 2000) if is_on_server(fleet) else (32, 1000)
@@ -146,7 +146,7 @@ with open_inventory(sys.argv[1]) as lab:
 """
 
 
-def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
+def test_after_many_kills_every_host_comes_back_when_its_lease_expires(fleet: Lab) -> None:
     dice = random.Random(8)
     victims: list[Process] = []
     kills = max(6, round(40 * SCALE))
@@ -281,7 +281,7 @@ def overlaps(chain: list[Event], known: dict[str, Booking]) -> int:
 
 
 @pytest.mark.slow(seconds=8)
-def test_bookings_and_planned_maintenances_join_the_race_and_none_is_shared(
+def test_reservations_bookings_and_maintenances_in_a_race_share_no_host(
     fleet: Lab, tmp_path: Path, figures: Figures
 ) -> None:
     marks = tmp_path / "marks"
@@ -306,7 +306,7 @@ def test_bookings_and_planned_maintenances_join_the_race_and_none_is_shared(
     assert counts["taken"]
 
 
-def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_time(fleet: Lab) -> None:
+def test_after_all_holders_and_waiters_are_killed_every_host_is_tainted_in_time(fleet: Lab) -> None:
     holders = [spawn(HOLDER, fleet.location, actor=f"holder{number}") for number in range(4)]
     for process in holders:
         assert process.stdout is not None
@@ -352,7 +352,7 @@ while True:
 """
 
 
-def test_a_process_that_only_asks_blocks_no_claim_and_no_release(tmp_path: Path) -> None:
+def test_a_process_that_only_reads_claims_blocks_none(tmp_path: Path) -> None:
     claims = FileClaims(tmp_path / "lab.db")
     askers = [spawn(ASKER, tmp_path / "lab.db", actor="asker") for _ in range(3)]
     for asker in askers:

@@ -69,7 +69,9 @@ acts = st.recursive(
 
 
 @given(st.lists(acts, max_size=6))
-def test_what_waits_is_written_in_order_and_a_part_that_is_undone_leaves_nothing(program: list[object]) -> None:
+def test_buffered_statements_are_written_in_order_and_a_rolled_back_savepoint_writes_none(
+    program: list[object],
+) -> None:
     with closing(Table()) as table:
         play_all(table, program)
 
@@ -100,7 +102,7 @@ def play_all(table: Table, program: list[object]) -> None:
     assert table.read() == written
 
 
-def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it(table: Table) -> None:
+def test_a_failed_write_inside_a_savepoint_fails_the_outer_transaction_too(table: Table) -> None:
     table.enqueue("INSERT INTO events (id, text) VALUES (?, ?)", [1, "one"])
     table.enqueue("INSERT INTO events (id, text) VALUES (?, ?)", [1, "another one"])
     with pytest.raises(sqlite3.IntegrityError), table.savepoint():
@@ -111,7 +113,7 @@ def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it(table:
     table._flush()
 
 
-def test_little_that_waits_can_be_taken_in_order_and_much_is_written(table: Table) -> None:
+def test_a_few_buffered_statements_can_be_taken_over_the_limit_they_are_written(table: Table) -> None:
     event, fact = "INSERT INTO events (text) VALUES (?)", "INSERT INTO facts (text) VALUES (?)"
     table.enqueue(event, ["one"], ["two"])
     table.enqueue(fact, ["first"])
@@ -122,13 +124,13 @@ def test_little_that_waits_can_be_taken_in_order_and_much_is_written(table: Tabl
     assert (table._take(1), table.read()) == ([], ["one", "two"])
 
 
-def test_a_statement_without_a_place_in_the_order_may_not_wait(table: Table) -> None:
+def test_a_statement_without_a_place_in_the_order_cannot_be_buffered(table: Table) -> None:
     table.enqueue("DELETE FROM events", [])
     with pytest.raises(AssertionError, match="'DELETE FROM events' is not in the order"):
         table._flush()
 
 
-def test_a_host_that_comes_back_and_a_new_one_are_added_together_in_any_order(lab: Lab) -> None:
+def test_a_returning_host_and_a_new_one_can_be_added_together_in_any_order(lab: Lab) -> None:
     if not lab.is_toml:
         hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
         assert {host.name for host in lab.context().store.hosts.with_names(["a", "b"]).values()} == {"a", "b"}

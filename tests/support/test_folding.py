@@ -17,12 +17,12 @@ _NAMES = st.from_regex(r"[a-z]{1,2}[0-9]{0,3}(-[a-z][0-9]{1,2})?", fullmatch=Tru
 
 
 @given(st.lists(_NAMES, unique=True, max_size=40))
-def test_a_folded_name_stands_for_exactly_the_names_that_it_was_made_from(names: list[str]) -> None:
+def test_a_folded_range_means_exactly_the_original_names(names: list[str]) -> None:
     assert sorted(unfold(folded(names))) == sorted(names)
     assert sorted(unfold(folded(names, 20))) == sorted(names)
 
 
-def test_a_word_of_many_ranges_is_cut_into_words_of_a_length() -> None:
+def test_a_long_list_of_ranges_is_cut_into_words_of_limited_length() -> None:
     odd = [f"node{number:02}" for number in range(1, 12, 2)]
     assert folded(odd, 14) == ["node[01,03,05]", "node[07,09,11]"]
     assert folded(odd, 2) == odd

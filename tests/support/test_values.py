@@ -45,7 +45,7 @@ class Alone(Frozen):
     x: int
 
 
-def test_a_value_is_made_by_place_and_by_name_with_defaults() -> None:
+def test_a_value_can_be_constructed_by_position_and_by_name_with_defaults() -> None:
     assert Point(1).y == 0
     assert Point(1, y=2) == Point(1, 2, {}) == Point(x=1, y=2, marks={})
     assert (Point(1, 2).sum, Point.KIND, Point(1).KIND) == (3, "point", "point")
@@ -82,13 +82,15 @@ class Plain(Frozen):
     ("args", "given", "words"),
     [((), {}, "missing"), ((1, 2, {}, 4), {}, "positional"), ((1,), {"x": 1}, "multiple"), ((1,), {"z": 1}, "'z'")],
 )
-def test_what_makes_no_value_is_a_type_error(args: tuple[object, ...], given: dict[str, object], words: str) -> None:
+def test_wrong_arguments_of_a_value_are_a_type_error(
+    args: tuple[object, ...], given: dict[str, object], words: str
+) -> None:
     for _ in range(2):  # the first call is the one that compiles
         with pytest.raises(TypeError, match=words):
             Point(*args, **given)  # type: ignore[arg-type]
 
 
-def test_the_first_values_of_a_class_and_later_ones_are_made_alike() -> None:
+def test_the_first_value_of_a_class_is_constructed_like_later_ones() -> None:
     class Late(Frozen):
         name: str
         labels: dict[str, str] = field(default_factory=dict)
@@ -103,11 +105,11 @@ def test_the_first_values_of_a_class_and_later_ones_are_made_alike() -> None:
         Late("a", {}, 4, size=4)  # type: ignore[misc]  # what is refused
 
 
-def test_a_default_that_is_made_is_made_for_each_value() -> None:
+def test_a_default_factory_is_called_for_each_value() -> None:
     assert Point(1).marks is not Point(1).marks
 
 
-def test_a_value_never_changes() -> None:
+def test_a_value_cannot_be_changed() -> None:
     point = Point(1)
     for name in ("x", "new"):
         with pytest.raises(AttributeError, match=f"Point.{name} can't be set"):
@@ -148,13 +150,13 @@ def test_values_can_be_copied_and_pickled() -> None:
         assert other == host
 
 
-def test_a_match_takes_the_fields_in_their_order() -> None:
+def test_a_match_statement_binds_the_fields_in_their_order() -> None:
     match Spot(1, 2):
         case Spot(x, y, _, colour):
             assert (x, y, colour) == (1, 2, "red")
 
 
-def test_to_who_asks_a_value_is_a_dataclass() -> None:
+def test_the_dataclasses_module_accepts_a_value() -> None:
     spot = Spot(1)
     assert dataclasses.is_dataclass(spot)
     assert [each.name for each in dataclasses.fields(Spot)] == ["x", "y", "marks", "colour"]

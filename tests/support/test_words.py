@@ -56,13 +56,13 @@ SEEN: dict[str, Callable[[type[StrEnum]], object]] = {
 
 
 @pytest.mark.parametrize("seen", SEEN)
-def test_words_are_seen_as_those_of_a_str_enum(seen: str) -> None:
+def test_a_words_class_behaves_like_a_str_enum(seen: str) -> None:
     assert SEEN[seen](Light) == SEEN[seen](Usual)
 
 
 @pytest.mark.parametrize("kind", [Light, Usual])
 @pytest.mark.parametrize("wrong", ["", "RED", "green", 1, None, []])
-def test_what_is_no_word_is_a_value_error(kind: type[StrEnum], wrong: object) -> None:
+def test_an_unknown_word_is_a_value_error(kind: type[StrEnum], wrong: object) -> None:
     with pytest.raises(ValueError, match=f"^{wrong!r} is not a valid {kind.__name__}$".replace("[", "\\[")):
         kind(wrong)
 

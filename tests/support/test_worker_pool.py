@@ -17,7 +17,7 @@ class Interruption(BaseException):
     """What a signal raises."""
 
 
-def test_every_item_is_done_and_never_more_at_once_than_the_pool_has_threads() -> None:
+def test_every_item_is_processed_and_never_more_at_once_than_the_pool_has_threads() -> None:
     at_once, most, lock = 0, 0, threading.Lock()
     pair = threading.Barrier(2)
 
@@ -38,7 +38,7 @@ def test_every_item_is_done_and_never_more_at_once_than_the_pool_has_threads() -
     assert most == 2
 
 
-def test_what_a_task_raises_is_raised_where_its_result_is_awaited() -> None:
+def test_an_error_of_a_task_is_raised_where_its_result_is_awaited() -> None:
     def work(_: str, __: threading.Event) -> str:
         raise ValueError("broken")
 
@@ -47,7 +47,7 @@ def test_what_a_task_raises_is_raised_where_its_result_is_awaited() -> None:
         pool.run_all(["task"], pool.start, lambda _, __: None)
 
 
-def test_cancel_returns_the_result_that_was_being_handled_and_those_that_were_not() -> None:
+def test_cancel_returns_all_results_whose_handling_was_not_finished() -> None:
     pool: WorkerPool[str, str] = WorkerPool(lambda task, _: task.upper(), 2)
 
     def handle(_: str, __: str) -> None:
@@ -61,7 +61,7 @@ def test_cancel_returns_the_result_that_was_being_handled_and_those_that_were_no
     assert pool.cancel() == []  # nothing starts any more, and nothing is returned twice
 
 
-def test_results_that_are_there_together_are_handled_before_more_is_begun() -> None:
+def test_finished_results_are_handled_before_new_tasks_start() -> None:
     pool: WorkerPool[str, str] = WorkerPool(lambda task, _: task.upper(), 3)
     seen: list[str] = []
 
@@ -78,7 +78,7 @@ def test_results_that_are_there_together_are_handled_before_more_is_begun() -> N
     assert (seen[0], sorted(seen[1:-1]), seen[-1]) == ("more", ["A", "B", "C"], "more")
 
 
-def test_cancel_returns_what_was_not_handled_of_results_that_were_there_together() -> None:
+def test_cancel_returns_the_unhandled_results_of_those_that_arrived_together() -> None:
     pool: WorkerPool[str, str] = WorkerPool(lambda task, _: task.upper(), 3)
     handled: list[str] = []
 
@@ -98,7 +98,7 @@ def test_cancel_returns_what_was_not_handled_of_results_that_were_there_together
     assert sorted(handled + left) == ["A", "B", "C"]
 
 
-def test_a_signal_that_woke_another_thread_ends_the_wait_anyway() -> None:
+def test_a_signal_received_by_another_thread_still_ends_the_wait() -> None:
     was_cancelled, main = [], threading.get_ident()
 
     def work(_: str, cancelled: threading.Event) -> str:

@@ -35,7 +35,7 @@ SECRET = "geheim"
         ("postgresql://schema=lab@h?a=schema%3Dlab", SCHEMA, "postgresql://schema=lab@h?a=schema%3Dlab"),
     ],
 )
-def test_the_schema_is_taken_out_wherever_it_stands(url: str, schema: str, rest: str) -> None:
+def test_the_schema_is_removed_from_any_place_in_the_url(url: str, schema: str, rest: str) -> None:
     address = Address.parse(url)
     assert (address.schema, address.url) == (schema, rest)
     assert Address.parse(address.location) == address == Address.parse(address.shown)
@@ -50,7 +50,7 @@ def test_a_schema_whose_name_is_not_plain_is_refused(name: str) -> None:
     assert "at most 63" in str(refused.value.hint)
 
 
-def test_the_rest_of_a_password_with_an_ampersand_is_not_shown() -> None:
+def test_no_part_of_a_password_with_an_ampersand_is_shown() -> None:
     address = Address.parse("postgresql://h/db?password=ge&heim=1&user=u&schema=lab")
     assert address.shown == "postgresql://h/db?user=u&schema=lab"
 
@@ -95,7 +95,7 @@ def test_a_password_is_never_shown(url: str, shown: str) -> None:
     ["postgresql://h:5432/db", "postgresql://u@h:5432", "postgresql://[::1]:5432/db", "postgresql://h1:1,h2:2/db",
      "postgresql://", "postgresql:///?service=lab", "postgresql:///db?user=a@b", "postgresql://%2Ftmp/db"],
 )  # fmt: skip
-def test_what_is_not_a_password_is_shown(url: str) -> None:
+def test_parts_of_a_url_that_are_no_password_are_shown(url: str) -> None:
     address = Address.parse(url)
     assert (address.shown, address.location, address.url) == (url, url, url)
     assert not address.has_secret
@@ -119,7 +119,7 @@ def test_what_is_not_a_password_is_shown(url: str) -> None:
         "postgresql+psycopg://u:geheim@h/db",
     ],
 )
-def test_a_url_that_libpq_would_take_otherwise_is_refused_and_not_quoted(url: str) -> None:
+def test_a_url_that_libpq_would_read_differently_is_refused_and_not_quoted(url: str) -> None:
     assert is_on_server(url)
     with pytest.raises(UsageError) as refused:
         Address.parse(url)
@@ -131,7 +131,7 @@ def test_a_url_that_libpq_would_take_otherwise_is_refused_and_not_quoted(url: st
 
 @given(st.text("up:@/?#[],&=%4012 \n", max_size=25))
 @example("u:p@h")
-def test_whatever_is_accepted_means_to_libpq_what_is_shown(rest: str) -> None:
+def test_libpq_reads_every_accepted_url_as_it_is_shown(rest: str) -> None:
     url = f"postgresql://{rest}"
     try:
         address = Address.parse(url)
@@ -143,7 +143,7 @@ def test_whatever_is_accepted_means_to_libpq_what_is_shown(rest: str) -> None:
 
 
 @given(st.text(min_size=1), st.sampled_from(["h", "h:5432", "[::1]:5432", "h1:1,h2:2", ""]))
-def test_an_encoded_password_reaches_libpq_and_nothing_else(password: str, hosts: str) -> None:
+def test_an_encoded_password_is_passed_to_libpq_only(password: str, hosts: str) -> None:
     marked = f"x{password}x".replace("\0", "")
     address = Address.parse(f"postgresql://u:{quote(marked, safe='')}@{hosts}/db?schema=lab")
     assert conninfo_to_dict(address.url)["password"] == marked
@@ -167,7 +167,7 @@ def test_an_encoded_password_reaches_libpq_and_nothing_else(password: str, hosts
         "postgresql://h/db?password=geheim&x=y",
     ],
 )
-def test_no_text_has_a_password_any_more(text: str) -> None:
+def test_passwords_are_removed_from_any_text(text: str) -> None:
     assert SECRET not in without_secrets(text)
 
 
@@ -182,7 +182,7 @@ def test_no_text_has_a_password_any_more(text: str) -> None:
         "lab.toml:3:7: bad value",
     ],
 )
-def test_a_text_without_passwords_stays_as_it_is(text: str) -> None:
+def test_a_text_without_passwords_is_unchanged(text: str) -> None:
     assert without_secrets(text) == text
 
 
@@ -195,7 +195,7 @@ def test_a_text_without_passwords_stays_as_it_is(text: str) -> None:
         "host=h password=geheim",
     ],
 )
-def test_what_is_not_an_inventory_is_quoted_without_its_password(location: str) -> None:
+def test_an_address_that_is_no_inventory_is_quoted_without_its_password(location: str) -> None:
     with pytest.raises(UsageError, match="is not an inventory") as refused:
         resolve(location)
     assert SECRET not in refused.value.message

@@ -58,7 +58,7 @@ def refused(text: str | bytes) -> InvalidError:
 # What it says
 
 
-def test_a_declaration_has_its_hosts_in_the_order_of_the_file_and_its_policy_apart() -> None:
+def test_a_declaration_has_the_hosts_in_file_order_and_the_policy_separately() -> None:
     said = parse_declaration(LAB.encode(), "lab.toml")
     assert said.hosts == (
         HostSpec("node02", address="10.0.0.12"),
@@ -79,7 +79,7 @@ def test_a_declaration_has_its_hosts_in_the_order_of_the_file_and_its_policy_apa
     assert said.warnings[0].startswith("node02 and node01 have the same address 10.0.0.12")
 
 
-def test_the_policy_text_reads_back_as_the_same_policy() -> None:
+def test_the_policy_text_is_parsed_as_the_same_policy() -> None:
     said = parse_declaration(LAB.encode(), "lab.toml")
     again = parse_declaration(said.policy_text.encode(), "policy.toml")
     assert (again.policy, again.policy_text, again.hosts) == (said.policy, said.policy_text, ())
@@ -168,9 +168,7 @@ def test_a_file_that_is_not_toml_is_refused_with_line_and_column(
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_line_or_without_any_but_never_with_a_wrong_one(
-    text: str, message: str, hint: str | None
-) -> None:
+def test_an_error_never_names_a_wrong_line(text: str, message: str, hint: str | None) -> None:
     error = refused(text)
     assert error.message.startswith(message)
     line = message.split(":")[1]
@@ -198,14 +196,14 @@ def test_a_dotted_name_that_two_keys_share_gets_no_line(written: str) -> None:
         "x = " + "9" * 5_000,
     ],
 )
-def test_absurd_depth_and_length_are_one_clear_error(text: str) -> None:
+def test_absurd_depth_and_length_give_one_clear_error(text: str) -> None:
     error = refused(text)
     assert error.message.startswith("lab.toml")
     assert len(error.message) < 400
 
 
 @given(st.text(alphabet="[]{}=.,#\"'\\\n\r ahost1-é\t", max_size=60) | st.binary(max_size=40))
-def test_whatever_the_file_holds_it_is_a_declaration_or_refused(text: str | bytes) -> None:
+def test_any_file_is_read_as_a_declaration_or_refused(text: str | bytes) -> None:
     data = text.encode() if isinstance(text, str) else text
     try:
         parse_declaration(data, "lab.toml")
@@ -224,11 +222,11 @@ def test_both_names_of_a_file_share_one_state_file(lab: Path, tmp_path: Path) ->
     assert [DeclarationFile(path).state_path for path in (lab, link)] == [lab.resolve().with_name("lab.state.db")] * 2
 
 
-def test_a_name_with_more_dots_keeps_them_in_its_state_file(tmp_path: Path) -> None:
+def test_a_file_name_with_more_dots_keeps_them_in_the_name_of_its_state_file(tmp_path: Path) -> None:
     assert DeclarationFile(tmp_path / "lab.v2.toml").state_path.name == "lab.v2.state.db"
 
 
-def test_a_file_that_was_written_just_now_is_settled_after_one_reading(lab: Path) -> None:
+def test_the_fingerprint_of_a_file_written_just_now_is_settled_after_one_reading(lab: Path) -> None:
     for number in range(20):
         lab.write_text(LAB + f"# {number}\n")
         assert read_declaration(DeclarationFile(lab)).fingerprint.settled is True
@@ -243,7 +241,7 @@ def test_an_unchanged_file_is_neither_read_nor_parsed(lab: Path, monkeypatch: py
     assert file.same(fingerprint) is True
 
 
-def test_a_file_that_was_only_touched_or_copied_is_the_same(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_touched_or_copied_file_counts_as_unchanged(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = DeclarationFile(lab)
     fingerprint = read_declaration(file).fingerprint
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("parsed"))
@@ -256,7 +254,7 @@ def test_a_file_that_was_only_touched_or_copied_is_the_same(lab: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_an_edit_of_the_same_size_right_after_reading_is_seen(lab: Path) -> None:
+def test_an_edit_of_the_same_size_right_after_reading_is_noticed(lab: Path) -> None:
     file = DeclarationFile(lab)
     for number in range(50):
         fingerprint = read_declaration(file).fingerprint
@@ -264,7 +262,7 @@ def test_an_edit_of_the_same_size_right_after_reading_is_seen(lab: Path) -> None
         assert file.same(fingerprint) is False
 
 
-def test_an_edit_that_puts_the_old_times_back_is_seen(lab: Path) -> None:
+def test_an_edit_that_restores_the_old_times_is_noticed(lab: Path) -> None:
     file = DeclarationFile(lab)
     fingerprint = read_declaration(file).fingerprint
     lab.write_text(LAB.replace("left", "lost"))
@@ -295,9 +293,7 @@ def test_a_fingerprint_that_is_not_settled_is_compared_by_content(lab: Path) -> 
         (1_000_000_000_000_000_000, 2_000_000_001, True),
     ],
 )
-def test_times_are_trusted_only_from_an_age_at_which_a_later_write_gets_others(
-    mtime: int, age: int, settled: bool
-) -> None:
+def test_file_times_are_trusted_only_when_a_later_write_must_change_them(mtime: int, age: int, settled: bool) -> None:
     whole = mtime // 1_000_000_000
     status = os.stat_result(
         (0o100644, 7, 1, 1, 0, 0, 5, whole, whole, whole),
@@ -329,7 +325,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(lab: Path, monkeypat
     assert len(reads) == 2
 
 
-def test_a_file_that_is_written_in_place_is_read_when_its_writer_rests(
+def test_a_file_that_is_written_in_place_is_read_after_its_writer_has_finished(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chunks = [f"[hosts.node{number}]\n" for number in range(6)]
@@ -346,7 +342,7 @@ def test_a_file_that_is_written_in_place_is_read_when_its_writer_rests(
     assert len(read_declaration(DeclarationFile(lab)).hosts) == 6
 
 
-def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_all_the_time_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_and_meddle(path: Path) -> bytes:
         data = path.read_bytes()
         path.write_bytes(data + b"#\n")
@@ -368,12 +364,12 @@ def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.M
         st.booleans(),
     )
 )
-def test_a_fingerprint_reads_back_from_its_text(fingerprint: Fingerprint) -> None:
+def test_a_fingerprint_is_parsed_from_its_text(fingerprint: Fingerprint) -> None:
     assert Fingerprint.from_text(fingerprint.to_text()) == fingerprint
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "1 2 3 4 1 beef", "1 2 3 4 2 " + "0" * 64])
-def test_a_text_that_is_not_a_fingerprint_is_like_no_file(text: str) -> None:
+def test_an_invalid_fingerprint_is_treated_as_a_missing_one(text: str) -> None:
     assert Fingerprint.from_text(text) is None
 
 
@@ -409,7 +405,7 @@ def test_a_directory_a_pipe_and_a_loop_of_links_are_unreachable(tmp_path: Path) 
             read_declaration(DeclarationFile(tmp_path / f"{name}.toml"))
 
 
-def test_a_file_that_may_not_be_read_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> object:
         raise PermissionError(13, "Permission denied")
 
@@ -418,14 +414,14 @@ def test_a_file_that_may_not_be_read_is_unreachable(lab: Path, monkeypatch: pyte
         read_declaration(DeclarationFile(lab))
 
 
-def test_a_huge_file_is_refused_unread(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_file_is_refused_without_being_read(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.truncate(lab, toml_file.SIZE_LIMIT + 1)
     monkeypatch.setattr(toml_file, "open", lambda *_: pytest.fail("read"), raising=False)
     with pytest.raises(InvalidError, match=r"lab\.toml is larger than 256 MiB$"):
         read_declaration(DeclarationFile(lab))
 
 
-def test_messages_name_a_file_below_the_working_directory_as_short_as_they_can(
+def test_messages_name_a_file_by_its_path_relative_to_the_working_directory(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.write_text("[hosts.a]\nadress = 1\n")

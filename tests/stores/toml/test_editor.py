@@ -56,7 +56,7 @@ def host(text: str, name: str) -> HostSpec:
     return next(spec for spec in parse_declaration(text.encode(), "lab.toml").hosts if spec.name == name)
 
 
-def test_add_appends_a_block_after_a_blank_line_and_touches_nothing_else() -> None:
+def test_add_appends_a_block_after_a_blank_line_and_changes_nothing_else() -> None:
     spec = HostSpec(
         "node04",
         address="10.0.0.14",
@@ -86,18 +86,18 @@ def test_set_replaces_only_the_values_that_differ() -> None:
     ).replace("note = 'left # [hosts.node09]'\n", "")
 
 
-def test_set_writes_into_sub_tables_and_keeps_the_comment_of_a_line_that_goes() -> None:
+def test_set_writes_into_sub_tables_and_keeps_the_comment_of_a_removed_line() -> None:
     new = replace(host(LAB, "node02"), mac="bc:55:85:92:de:b8", labels={"rack": "r2"})
     assert change(LAB, Replace(new)) == LAB.replace(
         'address = "10.0.0.12"\n', 'address = "10.0.0.12"\nmac = "bc:55:85:92:de:b8"\n'
     ).replace('arch = "arm64"  # new\n', '# new\nrack = "r2"\n')
 
 
-def test_a_value_that_means_the_same_stays_as_it_is_written() -> None:
+def test_set_keeps_the_notation_of_an_equal_value() -> None:
     assert change(LAB, Replace(host(LAB, "node01"))) == LAB
 
 
-def test_rename_writes_the_new_name_wherever_the_old_one_stands() -> None:
+def test_rename_replaces_every_occurrence_of_the_old_name() -> None:
     assert change(LAB, Rename("node02", "blade-7")) == LAB.replace("hosts.node02", "hosts.blade-7")
 
 
@@ -163,7 +163,7 @@ def test_every_layout_is_edited_in_its_own_way(before: str, made: Change, after:
         assert host(result, made.spec.name) == made.spec
 
 
-def test_names_that_are_not_there_or_taken_are_refused() -> None:
+def test_missing_and_taken_names_are_refused() -> None:
     with pytest.raises(NotFoundError, match=r"^lab\.toml declares no host nope$"):
         change(LAB, Remove("nope"))
     with pytest.raises(NotFoundError):
@@ -186,7 +186,7 @@ def test_all_hosts_of_a_file_can_be_removed_at_once(names: list[str], between: s
     assert rest.replace("\n", "") == "# kept" * (len(names) - 1) * ("#" in between)
 
 
-def test_a_result_that_is_not_as_meant_is_refused_with_the_lines_to_write_by_hand(
+def test_an_edit_with_an_unintended_result_is_refused_with_the_lines_to_write_by_hand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes = [
@@ -209,7 +209,7 @@ def test_a_result_that_is_not_as_meant_is_refused_with_the_lines_to_write_by_han
         assert caught.value.hint == f"edit it by hand: {'; '.join(by_hand[:3])} …"
 
 
-def test_a_lost_comment_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_that_would_lose_a_comment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     lossy = LAB.replace("node02", "b").replace("# inside the second\n", "")
     monkeypatch.setattr(editor, "_rewritten", lambda *_: lossy)
     with pytest.raises(InvalidError, match="can't make this change"):
@@ -471,7 +471,7 @@ def names_of(made: Change) -> Iterable[str]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @given(documents())
-def test_the_scanner_finds_just_the_comments_and_follows_every_key(
+def test_the_scanner_finds_exactly_the_comments_and_every_key(
     case: tuple[str, list[str], dict[str, HostSpec]],
 ) -> None:
     text, comments, _ = case
@@ -569,7 +569,7 @@ def test_an_edit_starts_again_when_another_process_wrote_the_file_meanwhile(lab:
     assert lab.read_bytes() == told[1]
 
 
-def test_an_edit_of_a_file_that_never_rests_gives_up(lab: Path) -> None:
+def test_an_edit_gives_up_on_a_file_that_changes_all_the_time(lab: Path) -> None:
     def meddle(new: bytes) -> None:
         lab.write_bytes(lab.read_bytes() + b"# more\n")
 
@@ -578,7 +578,7 @@ def test_an_edit_of_a_file_that_never_rests_gives_up(lab: Path) -> None:
     assert (b"hosts.a" in lab.read_bytes(), os.listdir(lab.parent)) == (False, ["lab.toml"])
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_file_unchanged(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -588,20 +588,20 @@ def test_a_full_disk_leaves_the_file_as_it_was(lab: Path, monkeypatch: pytest.Mo
     assert (lab.read_text(), os.listdir(lab.parent)) == (LAB, ["lab.toml"])
 
 
-def test_a_change_that_fails_leaves_the_file_as_it_was_and_the_folder_unlocked(lab: Path) -> None:
+def test_a_failed_edit_leaves_the_file_unchanged_and_the_folder_unlocked(lab: Path) -> None:
     with pytest.raises(InvalidError):
         edit_file(lab, adding("node01"))
     edit_file(lab, adding("a"))
     assert lab.read_text() == LAB + "\n[hosts.a]\n"
 
 
-def test_what_a_killed_edit_left_behind_is_cleared_away(lab: Path) -> None:
+def test_files_left_by_a_killed_edit_are_removed(lab: Path) -> None:
     (lab.parent / ".lab.toml.new").write_text("half a fi")
     edit_file(lab, adding("a"))
     assert os.listdir(lab.parent) == ["lab.toml"]
 
 
-def test_an_edit_waits_for_another_one_and_says_so_when_that_takes_too_long(
+def test_an_edit_waits_for_another_one_and_reports_a_wait_that_takes_too_long(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic_replace, "LOCK_PATIENCE", 0.1)

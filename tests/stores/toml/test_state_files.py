@@ -18,7 +18,7 @@ def states(bmhctl: Bmhctl, name: str = "lab.toml", **environ: str) -> str:
     return done.stdout.splitlines()[1]
 
 
-def test_a_file_that_says_where_its_state_is_may_be_read_only(tmp_path: Path, bmhctl: Bmhctl) -> None:
+def test_a_file_that_names_its_state_file_may_be_read_only(tmp_path: Path, bmhctl: Bmhctl) -> None:
     place = tmp_path / "var"
     place.mkdir()
     folder = tmp_path / "etc"
@@ -38,7 +38,7 @@ def test_a_file_that_says_where_its_state_is_may_be_read_only(tmp_path: Path, bm
     assert states(bmhctl, str(lab)) == "node1,tainted"
 
 
-def test_the_environment_says_where_the_states_are_unless_the_file_does(tmp_path: Path, bmhctl: Bmhctl) -> None:
+def test_the_environment_names_the_state_folder_unless_the_file_does(tmp_path: Path, bmhctl: Bmhctl) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     lab = tmp_path / "lab.toml"
@@ -76,9 +76,7 @@ def swap(tmp_path: Path) -> None:
     (tmp_path / "next").rename(tmp_path / "current")
 
 
-def test_a_release_that_is_swapped_is_refused_by_name_until_the_file_says_where_the_state_is(
-    tmp_path: Path, bmhctl: Bmhctl
-) -> None:
+def test_a_swapped_release_is_refused_until_the_file_names_its_state_file(tmp_path: Path, bmhctl: Bmhctl) -> None:
     releases(tmp_path, HOST)
     assert bmhctl("-i", "lab.toml", "ready", "node1").status == 0
     swap(tmp_path)
@@ -104,7 +102,7 @@ def test_a_link_beside_a_state_file_of_its_own_is_refused_by_name(tmp_path: Path
     assert states(bmhctl, BMHCTL_STATE_DIR=".") == "node1,available"
 
 
-def test_a_state_that_was_not_moved_to_its_new_place_is_not_started_again(tmp_path: Path, bmhctl: Bmhctl) -> None:
+def test_an_old_state_file_that_was_not_moved_is_reported(tmp_path: Path, bmhctl: Bmhctl) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "lab.toml").write_text(HOST)
     assert bmhctl("-i", "lab.toml", "ready", "node1").status == 0
@@ -126,7 +124,7 @@ def test_a_state_that_was_not_moved_to_its_new_place_is_not_started_again(tmp_pa
         ("[inventory]\nstate = \n", "can't read its [inventory] table"),
     ],
 )
-def test_a_place_that_is_none_is_refused_and_nothing_is_made(
+def test_an_invalid_state_setting_is_refused_and_no_file_is_created(
     table: str, said: str, tmp_path: Path, bmhctl: Bmhctl
 ) -> None:
     (tmp_path / "lab.toml").write_text(table)
@@ -136,7 +134,7 @@ def test_a_place_that_is_none_is_refused_and_nothing_is_made(
     assert os.listdir(tmp_path) == ["lab.toml"]
 
 
-def test_a_backup_comes_back_with_its_comments_and_its_state_beside_it(tmp_path: Path, bmhctl: Bmhctl) -> None:
+def test_a_restored_backup_has_its_comments_and_its_state_file(tmp_path: Path, bmhctl: Bmhctl) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "lab.toml").write_text(f'# ours\n[inventory]\nstate = "var/lab.state.db"\n\n{HOST}')
     assert bmhctl("-i", "lab.toml", "ready", "node1").status == 0
