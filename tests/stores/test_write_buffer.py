@@ -113,7 +113,7 @@ def test_a_failed_write_inside_a_savepoint_fails_the_outer_transaction_too(table
     table._flush()
 
 
-def test_a_few_buffered_statements_can_be_taken_over_the_limit_they_are_written(table: Table) -> None:
+def test_few_buffered_statements_can_be_taken_and_many_are_written(table: Table) -> None:
     event, fact = "INSERT INTO events (text) VALUES (?)", "INSERT INTO facts (text) VALUES (?)"
     table.enqueue(event, ["one"], ["two"])
     table.enqueue(fact, ["first"])

@@ -20,7 +20,7 @@ def answer(lab: Lab, actor: str, verb: Verb) -> VerbAnswer:
     return found
 
 
-def test_a_resume_is_recommended_to_whom_it_would_help(lab: Lab) -> None:
+def test_why_recommends_resume_only_where_it_would_help(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), NODE)
     lifecycle_verbs.maintain(lab.context("alice"), NODE, reason="new disk")
@@ -39,7 +39,7 @@ def test_a_resume_is_recommended_to_whom_it_would_help(lab: Lab) -> None:
     assert answer(lab, "alice", Verb.RESUME).words == ("stays in maintenance for bob; --all closes that reason, too",)
 
 
-def test_the_reason_of_a_maintenance_or_a_fault_is_explained_once(lab: Lab) -> None:
+def test_why_names_the_reason_of_a_maintenance_or_a_fault_once(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1", "node2"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("node1", "node2")))
     lifecycle_verbs.maintain(lab.context("alice"), NODE, reason="new disk")
@@ -58,7 +58,7 @@ def test_the_reason_of_a_maintenance_or_a_fault_is_explained_once(lab: Lab) -> N
     assert "last: fault by alice\n" in words("node2") + "\n"
 
 
-def test_nothing_is_recommended_while_a_step_runs(lab: Lab) -> None:
+def test_why_recommends_nothing_while_a_step_runs(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     host = lab.context().store.hosts.named("node1")
     assert host is not None

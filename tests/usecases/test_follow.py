@@ -58,7 +58,7 @@ def add(lab: Lab, name: str, rack: str = "r1") -> None:
         hosts.add(ctx, [name], hosts.AttributeChanges(labels={"rack": rack}))
 
 
-def test_events_are_handed_on_as_they_come_and_each_once(lab: Lab) -> None:
+def test_a_follower_gets_each_event_once_in_order(lab: Lab) -> None:
     add(lab, "node1")
     told = followed(
         lab.context(),
@@ -72,7 +72,7 @@ def test_events_are_handed_on_as_they_come_and_each_once(lab: Lab) -> None:
     assert followed(lab.context(), lambda: add(lab, "node5"), last=0) == ["node5 enter"]
 
 
-def test_the_filters_of_the_history_hold_for_what_comes(lab: Lab) -> None:
+def test_filters_of_history_apply_to_followed_events(lab: Lab) -> None:
     add(lab, "node1")
     acts = [
         lambda: add(lab, "node2", "r2"),
@@ -91,7 +91,7 @@ def test_the_filters_of_the_history_hold_for_what_comes(lab: Lab) -> None:
     assert followed(context, after=newest, choice=Choice(("n*1",))) == ["new1 enter", "node1 maintain"]
 
 
-def test_what_has_an_end_or_names_no_host_is_refused(lab: Lab) -> None:
+def test_follow_with_an_end_or_an_unknown_host_is_refused(lab: Lab) -> None:
     add(lab, "node1")
     for more in ({"newest_first": True}, {"until": lab.clock.now}):
         with pytest.raises(UsageError, match="--follow can't be combined"):
@@ -101,7 +101,7 @@ def test_what_has_an_end_or_names_no_host_is_refused(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_an_inventory_that_is_replaced_is_followed_on(lab: Lab, tmp_path: Path) -> None:
+def test_a_follower_continues_in_an_inventory_that_replaces_its_own(lab: Lab, tmp_path: Path) -> None:
     add(lab, "node1")
     inventories.backup(lab.context(), str(tmp_path / "copy.db"))
     add(lab, "node2")
@@ -117,7 +117,7 @@ def test_an_inventory_that_is_replaced_is_followed_on(lab: Lab, tmp_path: Path) 
     assert any("the inventory was restored, or is another one: going on after its event 1" in said for said in lab.said)
 
 
-def test_a_toml_file_that_is_edited_is_synced_and_one_that_is_broken_waited_for(
+def test_a_follower_syncs_an_edited_toml_file_and_waits_for_a_broken_one(
     toml_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bmhctl.usecases.shared.changes._LOOK_AT_FILE", 0)
@@ -209,7 +209,7 @@ class Writer:
             self.end(commit=choice.random() < 0.7)
 
 
-def test_an_event_waits_for_the_older_ones_that_are_not_committed(server_lab: Lab) -> None:
+def test_an_event_is_delivered_after_older_ones_that_are_not_yet_committed(server_lab: Lab) -> None:
     first, second = Writer(server_lab, 1), Writer(server_lab, 2)
 
     def overtake() -> None:
@@ -241,7 +241,7 @@ def test_an_event_waits_for_the_older_ones_that_are_not_committed(server_lab: La
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_none_is_lost_nor_told_twice_however_transactions_overlap(seed: int, server_lab: Lab) -> None:
+def test_overlapping_transactions_lose_or_repeat_no_event_of_a_follower(seed: int, server_lab: Lab) -> None:
     choice = random.Random(seed)
     writers = [Writer(server_lab, number) for number in range(1, 7)]
     ctx = server_lab.context()

@@ -74,7 +74,7 @@ def test_the_oldest_come_first_unless_the_newest_are_asked_for(lab: Lab, began: 
     assert found(lab, after=first.id) == everything[1:]
 
 
-def test_what_makes_no_sense_is_refused(lab: Lab, began: datetime) -> None:
+def test_invalid_filters_of_history_are_refused(lab: Lab, began: datetime) -> None:
     with pytest.raises(UsageError, match="is not before --until"):
         found(lab, since=began, until=began)
     with pytest.raises(UsageError, match="the actor is empty"):

@@ -39,7 +39,7 @@ def add(lab: Lab, *new: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_name_goes_in_and_out_unchanged_but_for_its_case(lab: Lab) -> None:
+def test_a_host_name_is_stored_unchanged_in_lower_case(lab: Lab) -> None:
     @settings(max_examples=8)
     @given(st.lists(NAMES, min_size=1, max_size=3, unique_by=str.lower))
     def lives(given_names: list[str]) -> None:
@@ -89,7 +89,7 @@ def test_a_dot_in_a_pattern_is_a_dot(lab: Lab) -> None:
     assert names(lab, "node1?lab") == ["node1-lab", "node1.lab", "node1xlab"]
 
 
-def test_a_range_may_have_a_domain_behind_it(lab: Lab) -> None:
+def test_a_range_may_end_with_a_domain(lab: Lab) -> None:
     assert add(lab, "Node[09-11].lab.example") == ["node09.lab.example", "node10.lab.example", "node11.lab.example"]
     assert names(lab, "node[10-11].lab.example") == ["node10.lab.example", "node11.lab.example"]
     assert unfold(["rack[1-2].node[1,3].r4.lab"])[1::2] == ["rack1.node3.r4.lab", "rack2.node3.r4.lab"]
@@ -129,7 +129,7 @@ def test_a_toml_file_keeps_its_spelling_and_quotes_new_names_with_dots(toml_lab:
 
 @pytest.mark.slow
 @given(st.lists(NAMES, min_size=1, max_size=5, unique_by=str.lower), NAMES, st.booleans())
-def test_edits_of_a_toml_file_hit_the_host_that_is_named(present: list[str], new: str, inline: bool) -> None:
+def test_edits_of_a_toml_file_change_only_the_named_host(present: list[str], new: str, inline: bool) -> None:
     from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited
 
     taken = [name.lower() for name in present]
@@ -163,7 +163,7 @@ def test_edits_of_a_toml_file_hit_the_host_that_is_named(present: list[str], new
         ('[hosts."A.b"]\nmac = "x"\n', "lab.toml:2: hosts.a.b.mac must be a MAC address", None),
     ],
 )
-def test_a_mistake_about_names_in_a_toml_file_is_reported_with_its_line(text: str, said: str, hint: str | None) -> None:
+def test_an_error_about_names_in_a_toml_file_is_reported_with_its_line(text: str, said: str, hint: str | None) -> None:
     with pytest.raises(InvalidError) as caught:
         parse_declaration(text.encode(), "lab.toml")
     assert caught.value.message.startswith(said)
@@ -180,7 +180,7 @@ def test_what_is_not_a_dns_name_is_not_a_host_name(lab: Lab, name: str) -> None:
     assert names(lab) == []
 
 
-def test_labels_whose_variables_would_be_the_same_all_have_one() -> None:
+def test_labels_whose_variables_would_have_the_same_name_get_different_ones() -> None:
     spec = HostSpec("a", labels={"a.b": "2", "A-B": "1", "a_b": "3", "a_b_2": "4"}, hardware={"a.b": 5})
     assert host_variables(spec) == {
         "HOST": "a",

@@ -35,7 +35,7 @@ def use(lab: Lab, *names: str, actor: str = "alice") -> None:
     reserve.reserve_or_wait(lab.context(actor), request.reservation_request(names))
 
 
-def test_added_hosts_enter_at_initial_with_what_is_declared(lab: Lab) -> None:
+def test_added_hosts_are_initial_and_have_the_declared_values(lab: Lab) -> None:
     done = hosts.add(
         lab.context(),
         ["node[01-02]"],
@@ -94,7 +94,7 @@ def test_adding_is_all_or_nothing(lab: Lab) -> None:
         ([], AttributeChanges()),
     ],
 )
-def test_what_can_not_be_is_refused_and_nothing_is_added(lab: Lab, names: list[str], facts: AttributeChanges) -> None:
+def test_an_invalid_host_is_refused_and_no_host_is_added(lab: Lab, names: list[str], facts: AttributeChanges) -> None:
     with pytest.raises(UsageError) as refused:
         hosts.add(lab.context(), names, facts)
 
@@ -121,7 +121,7 @@ def test_the_same_address_is_a_warning_that_names_both(lab: Lab) -> None:
     assert any("node1 and node2 have the same address 10.0.0.1" in line for line in lab.said)
 
 
-def test_setting_changes_just_what_is_named(lab: Lab) -> None:
+def test_set_changes_only_the_given_values(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(labels={"rack": "r1", "gpu": ""}, note="old"))
 
     done = hosts.set_attributes(
@@ -136,7 +136,7 @@ def test_setting_changes_just_what_is_named(lab: Lab) -> None:
     ]
 
 
-def test_selectors_see_what_was_set(lab: Lab) -> None:
+def test_selectors_use_values_that_were_set(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-2]"], AttributeChanges(hardware={"memory": "64GiB"}))
     hosts.set_attributes(
         lab.context(), Choice(("node2",)), AttributeChanges(labels={"rack": "r2"}, hardware={"memory": "1TiB"})
@@ -151,7 +151,7 @@ def test_selectors_see_what_was_set(lab: Lab) -> None:
     assert found("rack!=r2") == ["node1"]
 
 
-def test_two_hosts_with_one_system_of_a_bmc_are_warned_of(lab: Lab) -> None:
+def test_two_hosts_with_the_same_system_of_a_bmc_give_a_warning(lab: Lab) -> None:
     bmc = "https://10.0.0.1"
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc=bmc))
     hosts.add(lab.context(), ["node2"], AttributeChanges(bmc=bmc, bmc_system_id="2"))
@@ -205,7 +205,7 @@ def test_hosts_that_swap_what_identifies_them_are_not_warned_of(lab: Lab) -> Non
     ]
 
 
-def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
+def test_a_changed_bmc_address_drops_the_credentials(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 
     for wrong in "https://fd00::1", "10.6.6.6/redfish/v1":
@@ -300,7 +300,7 @@ def test_globs_ranges_states_and_selectors_choose_hosts(lab: Lab) -> None:
     assert listed("node1", "nope*", "rack2-node2") == (["rack2-node2"], ["node1", "nope*"])
 
 
-def test_an_import_brings_hosts_in_their_states_and_again_changes_nothing(lab: Lab) -> None:
+def test_an_import_adds_hosts_in_their_states_and_a_second_one_changes_nothing(lab: Lab) -> None:
     manifest = """
 apiVersion: metal3.io/v1alpha1
 kind: BareMetalHost
@@ -340,7 +340,7 @@ spec:
     assert list(lab.context().store.events.read()) == before
 
 
-def test_an_import_updates_facts_but_never_a_state_and_never_credentials(lab: Lab) -> None:
+def test_an_import_updates_properties_but_never_a_state_or_credentials(lab: Lab) -> None:
     hosts.add(
         lab.context(),
         ["node1"],
@@ -373,7 +373,7 @@ def test_an_import_makes_no_reference_to_files_or_commands(lab: Lab) -> None:
     assert specs(lab)["node1"].bmc == Bmc("http://10.0.0.1")
 
 
-def test_an_export_is_taken_back_with_its_states(lab: Lab, tmp_path: Path) -> None:
+def test_an_export_is_imported_with_its_states(lab: Lab, tmp_path: Path) -> None:
     hosts.add(lab.context(), ["node[1-3]"], AttributeChanges(labels={"rack": "r1"}))
     use(lab, "node1", "node2")
     lifecycle_verbs.taint(lab.context(), Choice(("node2",)))
@@ -423,7 +423,7 @@ def test_a_copy_in_any_backend_has_every_host_state_reservation_event_and_the_po
         copied.close()
 
 
-def test_a_copy_never_takes_the_place_of_what_is_there(lab: Lab, tmp_path: Path) -> None:
+def test_a_copy_never_replaces_an_existing_inventory(lab: Lab, tmp_path: Path) -> None:
     there = tmp_path / "there.db"
     there.write_bytes(b"precious")
 
@@ -433,7 +433,7 @@ def test_a_copy_never_takes_the_place_of_what_is_there(lab: Lab, tmp_path: Path)
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
-def test_a_used_machine_that_left_is_known_by_its_mac_whatever_became_of_its_name(lab: Lab) -> None:
+def test_a_removed_used_machine_is_recognized_by_its_mac_under_any_name(lab: Lab) -> None:
     hosts.add(lab.context(), ["b"], AttributeChanges(mac="52:54:00:00:00:02"))
     use(lab, "b")
     hosts.remove(lab.context(), Choice(("b",)), force=True, reason="scrapped")
@@ -459,7 +459,7 @@ def test_a_used_machine_can_not_come_back_clean_by_changing_macs_or_names(lab: L
     assert states(lab) == {"a": "reserved", "x": "initial"}
 
 
-def test_a_mac_that_comes_back_to_its_used_host_is_not_remembered_as_gone(lab: Lab) -> None:
+def test_a_mac_set_back_on_its_used_host_is_not_kept_as_removed(lab: Lab) -> None:
     hosts.add(lab.context(), ["a"], AttributeChanges(mac="52:54:00:00:00:01"))
     use(lab, "a")
     for mac in ("", "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:01"):
@@ -469,7 +469,7 @@ def test_a_mac_that_comes_back_to_its_used_host_is_not_remembered_as_gone(lab: L
     assert kept == ["52:54:00:00:00:02"]
 
 
-def test_used_hosts_that_swap_their_macs_are_not_remembered_as_gone(toml_lab: Lab) -> None:
+def test_used_hosts_that_swap_their_macs_are_not_kept_as_removed(toml_lab: Lab) -> None:
     macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"]
     for name, mac in zip("ab", macs, strict=True):
         hosts.add(toml_lab.context(), [name], AttributeChanges(mac=mac))
@@ -481,7 +481,7 @@ def test_used_hosts_that_swap_their_macs_are_not_remembered_as_gone(toml_lab: La
     assert list(toml_lab.context().store.database.execute("SELECT key FROM departed")) == []
 
 
-def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> None:
+def test_an_imported_host_never_joins_an_existing_reservation(lab: Lab) -> None:
     hosts.add(lab.context(), ["n1"], AttributeChanges())
     use(lab, "n1")
     found = queries.list_hosts(lab.context(), ALL)
@@ -499,7 +499,7 @@ def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> No
     assert lifecycle_verbs.taint(lab.context(), Choice(("n1",))).status is ExitStatus.DONE
 
 
-def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: Path) -> None:
+def test_the_policy_of_a_refused_import_is_not_stored(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.db")
     inventories.init(lab.location)
     hosts.add(lab.context(), ["n1"], AttributeChanges(mac="52:54:00:00:00:01"))
@@ -512,7 +512,7 @@ def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: 
     lab.close()
 
 
-def test_facts_of_a_host_that_is_not_declared_any_more_can_not_be_set(toml_lab: Lab) -> None:
+def test_values_of_an_undeclared_host_cannot_be_set(toml_lab: Lab) -> None:
     hosts.add(toml_lab.context(), ["n1", "n2"], AttributeChanges())
     toml_lab.path.write_text("[hosts.n2]\n")
 
@@ -554,9 +554,7 @@ def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any
     backup.close()
 
 
-def test_a_backup_whose_toml_file_says_something_else_by_now_restores_what_was_known(
-    toml_lab: Lab, tmp_path: Path
-) -> None:
+def test_a_backup_that_was_changed_is_restored_with_its_changes(toml_lab: Lab, tmp_path: Path) -> None:
     hosts.add(toml_lab.context(), ["node1"], AttributeChanges())
     inventories.backup(toml_lab.context(), str(tmp_path / "backup.db"))
     backup = Lab(tmp_path / "backup.db", clock=toml_lab.clock)

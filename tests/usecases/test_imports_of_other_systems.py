@@ -23,7 +23,7 @@ def batch(name: str) -> ImportBatch:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_hosts_enter_once_in_the_states_they_have_there_and_come_back_from_an_export(lab: Lab, name: str) -> None:
+def test_hosts_of_other_systems_are_imported_once_in_their_states_and_can_be_exported(lab: Lab, name: str) -> None:
     brought = batch(name)
     hosts.import_hosts(lab.context(), brought)
     with lab.visit() as ctx:

@@ -58,7 +58,7 @@ def reserve(lab: Lab, *names: str, actor: str = "alice", minutes: int = 60) -> s
     return reserve_or_wait(lab.context(actor), asked).held.reservation.id
 
 
-def test_a_hosts_whole_life_is_in_its_history(fleet: Lab) -> None:
+def test_the_history_has_the_whole_life_of_a_host(fleet: Lab) -> None:
     reserve(fleet, "node1")
     lifecycle_verbs.taint(fleet.context(), named("node1"))
     step_verbs.reset(fleet.context(), named("node1"))
@@ -94,7 +94,7 @@ def test_steps_that_are_not_declared_pass_and_say_so(lab: Lab) -> None:
         (lifecycle_verbs.uncordon, [], "is not cordoned"),
     ],
 )
-def test_a_verb_whose_end_is_reached_succeeds_says_so_and_writes_nothing(fleet, verb, prepare, message) -> None:  # type: ignore[no-untyped-def]  # a table of functions
+def test_a_verb_on_a_host_already_in_its_end_state_succeeds_and_writes_nothing(fleet, verb, prepare, message) -> None:  # type: ignore[no-untyped-def]  # a table of functions
     if prepare:
         reserve(fleet, "node1")
     for step in prepare:
@@ -116,7 +116,7 @@ def test_a_verb_from_the_wrong_state_is_refused_and_changes_nothing(fleet: Lab) 
     assert states(fleet)["node1"] == "available"
 
 
-def test_of_many_hosts_each_is_tried_and_named(fleet: Lab) -> None:
+def test_a_verb_tries_every_host_and_names_each(fleet: Lab) -> None:
     reserve(fleet, "node1", "node2")
     reserve(fleet, "node3", actor="bob")
 
@@ -145,7 +145,7 @@ def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) ->
     assert (with_old.status, without.status) == (ExitStatus.NOT_YOURS, ExitStatus.DONE)
 
 
-def test_a_late_holder_changes_nothing_and_learns_who_holds_it_now(fleet: Lab) -> None:
+def test_a_former_holder_changes_nothing_and_learns_the_present_holder(fleet: Lab) -> None:
     old = reserve(fleet, "node1", minutes=5)
     fleet.clock.move(minutes=6)
     expiry.reap(fleet.context())
@@ -181,7 +181,7 @@ def test_an_unknown_reservation_is_not_found(fleet: Lab) -> None:
         lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-00000000")
 
 
-def test_a_host_in_the_place_of_its_reservation_is_answered_with_the_id(fleet: Lab) -> None:
+def test_a_host_name_given_as_a_reservation_gets_the_id_as_a_hint(fleet: Lab) -> None:
     mine = reserve(fleet, "node1")
     with pytest.raises(NotFoundError) as refused:
         lifecycle_verbs.release(fleet.context(), Choice(), reservation="node1")
@@ -205,7 +205,7 @@ def test_force_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
     assert events(fleet, "node1")[-1] == ("bob", "taint", "reserved", "tainted", "forced: night shift")
 
 
-def test_giving_back_one_of_three_keeps_the_reservation_until_the_last(fleet: Lab) -> None:
+def test_a_reservation_ends_when_its_last_host_is_given_back(fleet: Lab) -> None:
     mine = reserve(fleet, "node1", "node2", "node3")
 
     lifecycle_verbs.taint(fleet.context(), named("node1", "node2"))
@@ -215,7 +215,7 @@ def test_giving_back_one_of_three_keeps_the_reservation_until_the_last(fleet: La
     assert fleet.context().store.reservations.open() == []
 
 
-def test_an_expired_reservation_taints_its_hosts_but_for_one_in_maintenance(fleet: Lab) -> None:
+def test_an_expired_reservation_taints_its_hosts_except_one_in_maintenance(fleet: Lab) -> None:
     reserve(fleet, "node1", "node2", "node3", minutes=5)
     lifecycle_verbs.maintain(fleet.context("bob"), named("node3"), reason="fan")
     fleet.clock.move(minutes=6)
@@ -233,7 +233,7 @@ def test_an_expired_reservation_taints_its_hosts_but_for_one_in_maintenance(flee
 # maintenance
 
 
-def test_two_operators_two_reasons_each_closes_their_own(fleet: Lab) -> None:
+def test_each_operator_closes_only_the_own_reason_of_a_maintenance(fleet: Lab) -> None:
     lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
     lifecycle_verbs.maintain(fleet.context("carol"), named("node1"), reason="disk")
 
@@ -247,7 +247,7 @@ def test_two_operators_two_reasons_each_closes_their_own(fleet: Lab) -> None:
     assert lines(last) == [("node1", "available", "no readiness checks are declared")]
 
 
-def test_resume_all_closes_everybodys_reasons(fleet: Lab) -> None:
+def test_resume_all_closes_the_reasons_of_all_operators(fleet: Lab) -> None:
     lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
     lifecycle_verbs.maintain(fleet.context("carol"), named("node1"), reason="disk")
 
@@ -274,7 +274,7 @@ def test_a_reserved_host_keeps_its_lease_through_maintenance(fleet: Lab) -> None
     assert (host.state, host.reservation and host.reservation.id) == (State.RESERVED, mine)
 
 
-def test_a_lease_lost_during_maintenance_is_not_given_back(fleet: Lab) -> None:
+def test_a_lease_lost_during_maintenance_is_not_restored(fleet: Lab) -> None:
     reserve(fleet, "node1", minutes=5)
     lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
     fleet.clock.move(minutes=6)
@@ -294,7 +294,7 @@ def test_a_holder_may_give_back_a_host_in_maintenance(fleet: Lab) -> None:
     assert fleet.context().store.reservations.open() == []
 
 
-def test_the_plan_of_a_resume_says_where_and_why_and_changes_nothing(fleet: Lab) -> None:
+def test_a_dry_run_of_resume_names_the_next_state_and_why_and_changes_nothing(fleet: Lab) -> None:
     reserve(fleet, "node1")
     for name in ("node1", "node2"):
         lifecycle_verbs.maintain(fleet.context("bob"), named(name), reason="fan")
@@ -327,7 +327,7 @@ selector = "broken"
 """
 
 
-def test_a_failed_check_leaves_the_host_and_says_what_the_check_said(fleet: Lab) -> None:
+def test_a_failed_check_keeps_the_host_in_its_state_and_reports_its_output(fleet: Lab) -> None:
     fleet.policy(FAILING)
     hosts.add(fleet.context(), ["node9"], hosts.AttributeChanges(labels={"broken": "yes"}))
 
@@ -339,7 +339,7 @@ def test_a_failed_check_leaves_the_host_and_says_what_the_check_said(fleet: Lab)
     assert events(fleet, "node9")[-1][1:4] == ("step-failed", "initial", "initial")
 
 
-def test_failed_cleanups_in_a_row_end_in_quarantine_which_anyone_may_close(fleet: Lab) -> None:
+def test_a_quarantine_after_failed_cleanups_may_be_closed_by_anyone(fleet: Lab) -> None:
     fleet.policy(FAILING)
     hosts.set_attributes(fleet.context(), named("node1"), hosts.AttributeChanges(labels={"broken": "yes"}))
     reserve(fleet, "node1")
@@ -399,7 +399,7 @@ def test_a_cordoned_host_is_kept_by_its_holder_and_given_to_no_other(fleet: Lab)
     assert reserve(fleet, "node1")
 
 
-def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
+def test_commands_that_would_collide_with_a_running_step_are_refused(fleet: Lab) -> None:
     ctx = fleet.context()
     host = ctx.store.hosts.named("node1")
     assert host is not None
@@ -414,7 +414,7 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
     assert [h.name for h in others.hosts] == ["node2", "node3", "node4"]
 
 
-def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
+def test_two_concurrent_resumes_leave_no_host_in_maintenance_without_a_reason(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lifecycle_verbs.maintain(fleet.context("ann"), named("node1"), reason="disk")
@@ -437,7 +437,7 @@ def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
     assert [(item.host, item.state) for item in done.items] == [("node1", State.AVAILABLE)]
 
 
-def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_is_never_claimed_and_put_into_maintenance_at_once(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.policy('[checks.up]\ncommand = ["true"]\n')
     ctx = fleet.context("bob")
     hosts.add(ctx, ["node9"], hosts.AttributeChanges())

@@ -55,7 +55,7 @@ def test_a_host_that_is_not_held_goes_to_maintenance_at_once(fleet: Lab) -> None
     assert queries.show(fleet.context(), "node1").host.state is State.MAINTENANCE
 
 
-def test_a_host_that_is_to_be_maintained_when_it_is_free_is_reserved_no_more(fleet: Lab) -> None:
+def test_a_host_with_a_maintenance_when_free_is_not_reserved_again(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
@@ -67,14 +67,14 @@ def test_a_host_that_is_to_be_maintained_when_it_is_free_is_reserved_no_more(fle
     assert [item.message for item in undone.items] == ["uncordoned: undo of cordon by carl"]
 
 
-def test_an_export_keeps_that_a_host_goes_to_maintenance_when_it_is_free(fleet: Lab) -> None:
+def test_an_export_keeps_a_maintenance_when_free(fleet: Lab) -> None:
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
     host = queries.show(fleet.context(), "node1").host
     assert whole_host(Former().of(host, whole=True)).cordon == host.cordon
 
 
-def test_a_host_in_maintenance_that_is_held_gets_one_more_reason_when_its_lease_ends(fleet: Lab) -> None:
+def test_a_reserved_host_in_maintenance_gets_the_when_free_reason_when_its_lease_ends(fleet: Lab) -> None:
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     lifecycle_verbs.maintain(fleet.context("dave"), Choice(("node1",)), reason="noise")
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
@@ -86,7 +86,7 @@ def test_a_host_in_maintenance_that_is_held_gets_one_more_reason_when_its_lease_
     )  # fmt: skip
 
 
-def test_a_host_that_is_being_retired_is_not_kept_for_maintenance(fleet: Lab) -> None:
+def test_a_host_that_is_being_retired_does_not_go_to_maintenance_when_free(fleet: Lab) -> None:
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     retire.retire(fleet.context("carl"), Choice(("node1",)), reason="sold", when_free=True)
     done = lifecycle_verbs.maintain(fleet.context("dave"), Choice(("node1",)), reason="new disk", when_free=True)
@@ -95,7 +95,7 @@ def test_a_host_that_is_being_retired_is_not_kept_for_maintenance(fleet: Lab) ->
     ]
 
 
-def test_a_host_with_a_fault_goes_to_maintenance_with_it(fleet: Lab) -> None:
+def test_a_host_keeps_its_fault_when_it_goes_to_maintenance(fleet: Lab) -> None:
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
     lifecycle_verbs.taint(fleet.context("bob"), Choice(("node1",)), fault="fan")

@@ -44,7 +44,7 @@ def used(lab: Lab) -> Lab:
     return lab
 
 
-def test_prometheus_reads_the_fleet_as_it_is(used: Lab) -> None:
+def test_prometheus_reads_the_present_states_of_the_fleet(used: Lab) -> None:
     read = samples(metrics(used.context()))
     states = {"initial": 0, "available": 1, "reserved": 1, "tainted": 1, "maintenance": 0}
     for state, number in states.items():
@@ -59,7 +59,7 @@ def test_prometheus_reads_the_fleet_as_it_is(used: Lab) -> None:
     assert not any("host" in dict(labels) for _, labels in read)
 
 
-def test_what_is_booked_and_planned_is_counted_and_when_the_next_begins(used: Lab) -> None:
+def test_metrics_count_bookings_and_plans_and_show_when_the_next_begins(used: Lab) -> None:
     read = samples(metrics(used.context()))
     of = {kind: ("bmhctl_bookings_open", (("kind", kind),)) for kind in ("booking", "maintenance")}
     assert [read[each] for each in of.values()] == [0, 0]
@@ -73,14 +73,14 @@ def test_what_is_booked_and_planned_is_counted_and_when_the_next_begins(used: La
     assert read["bmhctl_next_booking_start_timestamp_seconds", ()] == int(starts.timestamp())
 
 
-def test_a_series_for_each_host_is_there_only_when_it_is_asked_for(used: Lab) -> None:
+def test_metrics_for_each_host_are_written_only_on_request(used: Lab) -> None:
     read = samples(metrics(used.context(), per_host=True))
     assert read["bmhctl_host_state", (("host", "node1"), ("state", "reserved"))] == 1
     assert read["bmhctl_host_state", (("host", "node1"), ("state", "available"))] == 0
     assert sum(name == "bmhctl_host_since_timestamp_seconds" for name, _ in read) == 3
 
 
-def test_counters_never_go_back_and_count_each_event_once(used: Lab) -> None:
+def test_counters_never_decrease_and_count_each_event_once(used: Lab) -> None:
     before = samples(metrics(used.context()))
     assert used.context().store.meta.get("metrics") is None, "an event that is minutes old may still be followed"
     used.clock.move(minutes=30)

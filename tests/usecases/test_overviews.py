@@ -50,7 +50,7 @@ def fleet_of_seven(lab: Lab) -> Lab:
     return lab
 
 
-def test_the_reasons_are_told_the_oldest_first_with_their_hosts_together(fleet_of_seven: Lab) -> None:
+def test_reasons_are_listed_oldest_first_with_their_hosts(fleet_of_seven: Lab) -> None:
     found = reasons(fleet_of_seven.context())
     shown = [(each.kind, each.reason, each.actor, each.hosts) for each in found.items if each.kind != "failed check"]
     assert shown == [

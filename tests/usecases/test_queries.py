@@ -40,7 +40,7 @@ def reserve(lab: Lab, name: str, hours: int) -> str:
     return reserve_or_wait(lab.context(), asked).held.reservation.id
 
 
-def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest(fleet: Lab) -> None:
+def test_held_hosts_are_listed_oldest_first_and_endings_soonest_first(fleet: Lab) -> None:
     late, last, soon = reserve(fleet, "node1", 9), reserve(fleet, "node2", 60), reserve(fleet, "node3", 1)
     lifecycle_verbs.maintain(
         fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2)
@@ -73,7 +73,7 @@ def test_a_lease_that_is_over_is_reported_until_a_command_ends_it(fleet: Lab) ->
     assert (seen.expired, seen.endings, seen.total("expired")) == ((token,), (), 1)
 
 
-def test_what_can_not_be_reserved_is_not_free(fleet: Lab) -> None:
+def test_a_host_that_cannot_be_reserved_is_not_counted_as_free(fleet: Lab) -> None:
     lifecycle_verbs.cordon(fleet.context(), Choice(("node1", "node2", "node9")))
     reserve(fleet, "node8", 1)
     lifecycle_verbs.cordon(fleet.context(), Choice(("node8",)))
@@ -85,7 +85,7 @@ def test_what_can_not_be_reserved_is_not_free(fleet: Lab) -> None:
     assert seen.free == 5
 
 
-def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
+def test_a_host_set_aside_for_a_ticket_is_not_counted_as_free(fleet: Lab) -> None:
     ctx = fleet.context("bob")
     now = ctx.clock()
     ticket = ctx.store.tickets.add(
@@ -104,7 +104,7 @@ def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
     ctx.store.tickets.remove(small.id)
 
 
-def test_what_is_planned_next_comes_with_the_first_to_start_first(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_are_listed_in_the_order_of_their_start(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status(fleet.context()).planned == ()
     monkeypatch.setattr("bmhctl.usecases.status.SHOWN", 3)
     now = fleet.clock.now
@@ -155,7 +155,7 @@ def test_a_status_has_the_first_few_of_each_list_and_the_totals_of_all(
     assert [held.hosts[0].name for held in seen.held] == ["node4", "node5"]
 
 
-def test_when_a_host_should_be_back_is_known_of_older_inventories_and_after_a_repair(
+def test_the_expected_end_of_a_maintenance_survives_a_migration_and_a_repair(
     fleet: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the backup of a server's inventory goes

@@ -42,7 +42,7 @@ def fleet(lab: Lab) -> Lab:
     return lab
 
 
-def test_each_end_is_told_once_when_it_is_near(fleet: Lab) -> None:
+def test_each_approaching_end_is_reported_once(fleet: Lab) -> None:
     assert told(fleet) == []
     fleet.clock.move(hours=1.5)
     [lease] = told(fleet)
@@ -56,7 +56,7 @@ def test_each_end_is_told_once_when_it_is_near(fleet: Lab) -> None:
     assert told(fleet) == told(fleet, 2 * HOUR) == []
 
 
-def test_what_could_not_be_told_is_told_again(fleet: Lab) -> None:
+def test_a_reminder_that_could_not_be_sent_is_sent_again(fleet: Lab) -> None:
     fleet.clock.move(hours=1.5)
 
     def fail(_: Reminders) -> None:
@@ -67,7 +67,7 @@ def test_what_could_not_be_told_is_told_again(fleet: Lab) -> None:
     assert len(told(fleet)) == 1
 
 
-def test_who_waits_for_the_hosts_is_named(fleet: Lab) -> None:
+def test_a_reminder_names_the_owners_that_wait_for_the_hosts(fleet: Lab) -> None:
     fleet.clock.move(hours=1.5)
     ctx = fleet.context("carol")
     wants = dump_requirements([parse_requirement("rack=r1")])
@@ -78,12 +78,12 @@ def test_who_waits_for_the_hosts_is_named(fleet: Lab) -> None:
         assert [each.waiting for each in told(fleet)] == [("carol",)]
 
 
-def test_without_a_length_it_is_refused(fleet: Lab) -> None:
+def test_remind_without_a_duration_is_refused(fleet: Lab) -> None:
     with pytest.raises(UsageError, match="--before is zero"):
         told(fleet, timedelta())
 
 
-def test_a_command_gets_one_json_a_line_and_when_it_fails_nothing_counts_as_told(bmhctl: Bmhctl, toml_lab: Lab) -> None:
+def test_the_command_of_remind_gets_json_lines_and_a_failure_counts_none_as_sent(bmhctl: Bmhctl, toml_lab: Lab) -> None:
     where = ("-i", toml_lab.location)
     assert bmhctl(*where, "add", "node1").status == bmhctl(*where, "ready", "node1").status == 0
     assert bmhctl(*where, "reserve", "node1", "--ttl", "30m").status == 0
@@ -96,7 +96,7 @@ def test_a_command_gets_one_json_a_line_and_when_it_fails_nothing_counts_as_told
     assert (done.status, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_what_begins_and_a_booking_without_enough_hosts_are_told_once(lab: Lab) -> None:
+def test_plans_that_begin_and_bookings_without_enough_hosts_are_reported_once(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("node[1-2]",)), jobs=1)
     begin = lab.clock.now + 3 * HOUR

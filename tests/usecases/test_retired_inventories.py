@@ -71,7 +71,7 @@ def test_a_retired_inventory_refuses_changes_and_names_its_successor(name: str, 
     assert list(queries.list_hosts(ctx, ALL).hosts) == before
 
 
-def test_a_transaction_that_began_after_the_first_look_is_refused_too(retired: Lab) -> None:
+def test_every_transaction_on_a_retired_inventory_is_refused(retired: Lab) -> None:
     ctx = retired.context()
     [held] = ctx.store.reservations.open()
     with pytest.raises(RetiredError), ctx.store.transaction():
@@ -94,7 +94,7 @@ def test_the_successor_has_everything_and_may_be_changed(retired: Lab, tmp_path:
 
 
 @pytest.mark.parametrize("kind", list(SUFFIX))
-def test_a_copy_or_a_backup_of_a_retired_inventory_is_in_use(retired: Lab, kind: str, tmp_path: Path) -> None:
+def test_a_copy_or_a_backup_of_a_retired_inventory_can_be_used(retired: Lab, kind: str, tmp_path: Path) -> None:
     copied = Lab(tmp_path / f"third-{SUFFIX[kind]}", clock=retired.clock)
     inventories.copy(retired.context(), copied.location)
     saved = Lab(tmp_path / "saved.db", clock=retired.clock)

@@ -77,7 +77,7 @@ def hours(figures: Figures) -> dict[str, float]:
     return {state.value: round(seconds / 3600, 2) for state, seconds in figures.seconds.items()}
 
 
-def test_the_figures_of_a_day_are_those_that_a_person_counts(history: Lab) -> None:
+def test_the_statistics_of_a_day_match_those_counted_by_hand(history: Lab) -> None:
     day = statistics(history.context(), START, by="host")
     assert {each.name: hours(each) for each in day.groups} == {
         "node1": {"initial": 3.0, "available": 13.0, "reserved": 6.0, "tainted": 2.0},
@@ -100,7 +100,7 @@ def test_hosts_are_ranked_by_the_tasks_that_failed_on_them(history: Lab) -> None
     assert [each.name for each in by_name] == ["node1", "node2", "node3"]
 
 
-def test_a_window_counts_what_was_within_it_wherever_it_begins_and_ends(history: Lab) -> None:
+def test_a_window_counts_only_the_time_within_it(history: Lab) -> None:
     part = statistics(history.context(), START + 5 * HOUR, START + 11 * HOUR, by="host", sort="name")
     assert {each.name: hours(each) for each in part.groups} == {
         "node1": {"initial": 1.0, "reserved": 3.0, "tainted": 2.0},
@@ -112,7 +112,7 @@ def test_a_window_counts_what_was_within_it_wherever_it_begins_and_ends(history:
     assert part.total.mean_repair is None
 
 
-def test_owners_are_told_apart_and_a_handover_counts_for_both(history: Lab) -> None:
+def test_statistics_separate_owners_and_count_a_handover_for_both(history: Lab) -> None:
     day = statistics(history.context(), START, by="owner")
     assert {each.name: (hours(each), each.reservations, each.failed_tasks) for each in day.groups} == {
         "alice": ({"reserved": 4.0}, 1, 0),
@@ -167,7 +167,7 @@ def test_groups_come_in_their_natural_order_and_those_without_a_name_last(histor
         assert [each.name for each in found.groups] == names
 
 
-def test_a_tag_that_no_reservation_of_the_time_has_is_no_error_if_an_earlier_one_had_it(history: Lab) -> None:
+def test_a_tag_used_only_by_earlier_reservations_is_not_an_error(history: Lab) -> None:
     store = history.context().store
     with store.transaction():
         store.database.execute("UPDATE reservations SET tags = ?", ['{"job":"4711"}'])
@@ -192,12 +192,14 @@ def test_a_tag_that_no_reservation_of_the_time_has_is_no_error_if_an_earlier_one
         ({"sort": "beauty"}, "can't sort by 'beauty'"),
     ],
 )
-def test_what_can_t_be_answered_is_refused_in_one_line(history: Lab, options: dict[str, object], said: str) -> None:
+def test_an_invalid_question_about_statistics_is_refused_in_one_line(
+    history: Lab, options: dict[str, object], said: str
+) -> None:
     with pytest.raises(UsageError, match=said.replace("(", r"\(")):
         statistics(history.context(), **{"since": START, **options})  # type: ignore[arg-type]
 
 
-def test_waits_are_those_that_are_known(history: Lab) -> None:
+def test_only_reservations_with_a_known_wait_are_counted_in_waits(history: Lab) -> None:
     store = history.context().store
     with store.transaction():
         store.database.execute("UPDATE reservations SET asked_at = NULL")
@@ -284,7 +286,7 @@ def moved(lab: Lab, name: str, verb: Verb) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(moves=MOVES, window=st.tuples(st.integers(0, 860_000), st.integers(1, 1_500_000)))
-def test_any_history_has_the_figures_that_reading_it_event_by_event_gives(
+def test_the_statistics_of_random_histories_match_a_count_event_by_event(
     moves: list[tuple[str, Verb, int]], window: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from bmhctl.usecases import inventories
@@ -372,7 +374,7 @@ def in_hours(found: BookingFigures | None) -> tuple[int, int, int, int, float, f
     return *counts, round(found.booked / 3600, 2), round(found.used / 3600, 2)
 
 
-def test_bookings_are_counted_as_a_person_counts_them(booked: Lab) -> None:
+def test_the_statistics_of_bookings_match_those_counted_by_hand(booked: Lab) -> None:
     day = statistics(booked.context(), START, by="owner")
     assert {each.name: in_hours(each.bookings) for each in day.groups} == {
         "alice": (2, 1, 0, 0, 12.0, 5.5),

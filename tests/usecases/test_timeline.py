@@ -57,7 +57,7 @@ def _hours(at: datetime) -> float:
     return round((at - START) / HOUR, 2)
 
 
-def test_a_host_s_stays_follow_one_another_with_their_holders(history: Lab) -> None:
+def test_a_timeline_shows_the_states_of_a_host_in_order_with_their_holders(history: Lab) -> None:
     found = timeline(history.context(), Choice(), START + HOUR)
     assert [row.host for row in found.hosts] == ["node1", "node2"]
     assert rounded(found.hosts[0]) == [
@@ -75,7 +75,7 @@ def test_a_host_s_stays_follow_one_another_with_their_holders(history: Lab) -> N
     assert _hours(found.until) == 11.0, "a quarter of the eight hours before is ahead"
 
 
-def test_a_span_that_is_over_shows_what_was_within_it(history: Lab) -> None:
+def test_a_timeline_of_the_past_shows_only_that_span(history: Lab) -> None:
     found = timeline(history.context(), Choice(("node1",)), START + 5 * HOUR, START + 7 * HOUR)
     assert rounded(found.hosts[0]) == [
         (5.0, 6.0, State.RESERVED, "bob"),
@@ -83,7 +83,7 @@ def test_a_span_that_is_over_shows_what_was_within_it(history: Lab) -> None:
     ]
 
 
-def test_a_host_that_came_later_has_no_stay_before(history: Lab) -> None:
+def test_a_timeline_shows_nothing_before_a_host_was_added(history: Lab) -> None:
     found = timeline(history.context(), Choice(("node2",)), START - 5 * HOUR)
     assert found.hosts[0].stays[0].start == START + timedelta(microseconds=found.hosts[0].stays[0].start.microsecond)
 
@@ -97,7 +97,7 @@ def test_impossible_spans_and_unknown_hosts_are_refused(history: Lab) -> None:
         timeline(history.context(), Choice(("node9",)), START)
 
 
-def test_what_is_booked_and_planned_ahead_stands_in_the_row_of_its_hosts(history: Lab) -> None:
+def test_a_timeline_shows_bookings_and_plans_in_the_row_of_their_hosts(history: Lab) -> None:
     now = history.clock.now
     booked = bookings.book(
         history.context(), request.reservation_request(("node2",)), now + HOUR, now + 2 * HOUR

@@ -117,7 +117,7 @@ CHANGES: dict[str, Callable[[Lab, Context], object]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_undo_gives_back_the_same_inventory_and_another_undo_makes_the_change_again(name: str, small: Lab) -> None:
+def test_undo_restores_the_inventory_and_a_second_undo_repeats_the_change(name: str, small: Lab) -> None:
     before = content(small)
     CHANGES[name](small, small.context("bob"))
     after = content(small)
@@ -151,7 +151,7 @@ def test_any_changes_are_undone_one_after_the_other(seed: int, small: Lab) -> No
             assert content(small) == before
 
 
-def test_comments_and_order_of_the_file_stay(small: Lab) -> None:
+def test_undo_keeps_comments_and_order_of_the_toml_file(small: Lab) -> None:
     if not small.is_toml:
         return
     hosts.set_attributes(small.context(), Choice(("node1", "node2")), AttributeChanges(labels={"rack": "r9"}))
@@ -163,7 +163,7 @@ def test_comments_and_order_of_the_file_stay(small: Lab) -> None:
     assert 'rack = "r0"' in after
 
 
-def test_what_happened_since_is_named_and_nothing_is_changed(small: Lab) -> None:
+def test_undo_is_refused_with_the_name_of_a_later_change(small: Lab) -> None:
     hosts.set_attributes(small.context(), ALL, LABELLED)
     reserve.reserve_or_wait(small.context("carol"), request.reservation_request(("node1",)))
     small.clock.move(minutes=2)
@@ -173,7 +173,7 @@ def test_what_happened_since_is_named_and_nothing_is_changed(small: Lab) -> None
     assert content(small) == before
 
 
-def test_an_edit_by_hand_is_not_undone(small: Lab) -> None:
+def test_undo_does_not_revert_an_edit_by_hand(small: Lab) -> None:
     if not small.is_toml:
         return
     small.path.write_text(small.path.read_text().replace('note = "spare"', 'note = "edited"'))
@@ -181,7 +181,7 @@ def test_an_edit_by_hand_is_not_undone(small: Lab) -> None:
         undo.undo(small.context())
 
 
-def test_a_host_that_was_retired_is_the_last_change_and_no_earlier_one_is_taken_back(small: Lab) -> None:
+def test_undo_is_refused_after_a_host_was_retired(small: Lab) -> None:
     hosts.set_attributes(small.context(), Choice(("node3",)), LABELLED)
     small.clock.move(seconds=1)
     [spec] = [host.spec for host in small.context().store.hosts.find() if host.name == "node1"]
@@ -195,7 +195,7 @@ def test_a_host_that_was_retired_is_the_last_change_and_no_earlier_one_is_taken_
     assert event.before["declared"] == {"name": "node1", **dump_spec(spec)}
 
 
-def test_an_import_after_an_undo_brings_the_same_again(small: Lab) -> None:
+def test_an_import_after_an_undo_adds_the_same_hosts_again(small: Lab) -> None:
     CHANGES["import"](small, small.context())
     after = content(small)
     undo.undo(small.context())
@@ -209,7 +209,7 @@ def test_an_empty_inventory_has_nothing_to_undo(lab: Lab) -> None:
         undo.undo(lab.context())
 
 
-def test_many_hosts_are_undone_after_a_question(lab: Lab) -> None:
+def test_undo_of_many_hosts_asks_first(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[01-20]"], AttributeChanges())
     asked: list[str] = []
     undo.undo(replace(lab.context(), confirm=asked.append))
@@ -217,7 +217,7 @@ def test_many_hosts_are_undone_after_a_question(lab: Lab) -> None:
     assert content(lab)[:-1] == []
 
 
-def test_the_change_of_another_actor_is_undone_after_a_question(lab: Lab) -> None:
+def test_undo_of_another_actors_change_asks_first(lab: Lab) -> None:
     hosts.add(lab.context("bob"), ["node01"], AttributeChanges())
     asked: list[str] = []
     undo.undo(replace(lab.context(), confirm=asked.append))

@@ -42,7 +42,7 @@ def waited(lab: Lab, choice: Choice, wanted: StateName, *acts: Callable[[], obje
     return [host.name for host in wait(lab.context(), choice, wanted, pause).hosts]
 
 
-def test_it_returns_when_all_hosts_are_in_the_state(fleet: Lab) -> None:
+def test_wait_returns_when_all_hosts_are_in_the_state(fleet: Lab) -> None:
     assert waited(fleet, Choice(("node1",)), StateName.RESERVED) == ["node1"]
     done = waited(
         fleet,
@@ -67,13 +67,13 @@ def test_a_cordoned_host_is_available_and_not_free(fleet: Lab) -> None:
     assert waited(fleet, Choice(("node2",)), StateName.FREE, uncordon) == ["node2"]
 
 
-def test_a_lease_that_expires_meanwhile_is_ended(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ends_a_lease_that_expires_meanwhile(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bmhctl.usecases.wait._REAP", 0)
     expire = lambda: fleet.clock.move(hours=2)  # noqa: E731
     assert waited(fleet, Choice(("node1",)), StateName.TAINTED, expire, lambda: None, lambda: None) == ["node1"]
 
 
-def test_hosts_that_are_not_there_are_named(fleet: Lab) -> None:
+def test_wait_reports_missing_hosts(fleet: Lab) -> None:
     with pytest.raises(UsageError, match="wait for which hosts"):
         waited(fleet, Choice(), StateName.FREE)
     with pytest.raises(NotFoundError):

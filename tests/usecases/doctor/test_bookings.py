@@ -111,7 +111,7 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
 }  # fmt: skip
 
 
-def test_sound_bookings_are_healthy_at_every_time(lab: Lab, ids: Ids) -> None:
+def test_the_doctor_finds_nothing_in_valid_bookings_at_any_time(lab: Lab, ids: Ids) -> None:
     for hours in (0.5, 1, 1, 1):
         assert found(examined(lab)) == []
         lab.clock.move(hours=hours)
@@ -121,7 +121,7 @@ def test_sound_bookings_are_healthy_at_every_time(lab: Lab, ids: Ids) -> None:
 
 
 @pytest.mark.parametrize("case", FIXED)
-def test_what_contradicts_a_booking_is_fixed_as_the_booking_says(case: str, lab: Lab, ids: Ids) -> None:
+def test_a_plan_that_contradicts_its_booking_is_fixed(case: str, lab: Lab, ids: Ids) -> None:
     breaks, expected = FIXED[case]
     unchecked(lab, *breaks(ids))
     assert found(examined(lab)) == expected(ids)
@@ -135,7 +135,7 @@ def test_what_contradicts_a_booking_is_fixed_as_the_booking_says(case: str, lab:
     assert planned(lab) == of_hosts
 
 
-def test_a_host_that_another_holds_then_is_left_to_a_person(lab: Lab, ids: Ids) -> None:
+def test_a_booked_host_that_another_owner_holds_then_is_left_to_a_person(lab: Lab, ids: Ids) -> None:
     unchecked(lab, "UPDATE hosts SET planned = NULL, planned_at = NULL WHERE name = 'node2'")
     asked = request.reservation_request(("node2",), ttl=timedelta(hours=2))
     reserve.reserve_or_wait(lab.context("bob"), asked)
@@ -169,7 +169,7 @@ def test_bookings_that_overlap_are_left_to_a_person(lab: Lab, ids: Ids) -> None:
     ]
 
 
-def test_removed_hosts_and_what_is_due_are_named(lab: Lab, ids: Ids) -> None:
+def test_removed_hosts_and_due_plans_of_bookings_are_named(lab: Lab, ids: Ids) -> None:
     hosts.remove(lab.context(), Choice(("node2",)), reason="sold", force=True)
     hosts.remove(lab.context(), Choice(("node4",)), reason="sold", force=True)
     messages = [message for _, _, _, message, _ in found(examined(lab))]
@@ -185,7 +185,7 @@ def test_removed_hosts_and_what_is_due_are_named(lab: Lab, ids: Ids) -> None:
     assert not [each for each in found(examined(lab)) if each[1] == "note"]
 
 
-def test_an_unreadable_history_of_the_queue_is_named(lab: Lab, ids: Ids) -> None:
+def test_an_unreadable_history_of_the_queue_is_a_finding(lab: Lab, ids: Ids) -> None:
     unchecked(
         lab,
         "INSERT INTO queue_events (ticket, at, actor, verb, owner, requirements)"

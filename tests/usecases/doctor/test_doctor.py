@@ -46,7 +46,7 @@ def fleet(lab: Lab) -> Lab:
 # nothing is wrong
 
 
-def test_an_inventory_after_every_verb_is_healthy_and_the_doctor_changes_nothing(fleet: Lab) -> None:
+def test_the_doctor_finds_and_changes_nothing_after_every_verb(fleet: Lab) -> None:
     before = everything(fleet)
     diagnosis = examined(fleet)
 
@@ -58,7 +58,7 @@ def test_an_inventory_after_every_verb_is_healthy_and_the_doctor_changes_nothing
     assert everything(fleet) == before
 
 
-def test_an_expired_lease_that_is_not_reaped_yet_is_not_a_finding(fleet: Lab) -> None:
+def test_an_expired_lease_that_is_not_yet_reaped_is_no_finding(fleet: Lab) -> None:
     fleet.clock.move(days=2)
     assert examined(fleet).findings == ()
 
@@ -169,7 +169,7 @@ def test_a_host_that_vanished_while_clean_is_a_warning(fleet: Lab) -> None:
     assert fleet.context().store.departed.reason("node2", None) is None
 
 
-def test_findings_beyond_the_first_hundred_of_their_sort_are_counted_and_fixed_anyway(lab: Lab) -> None:
+def test_findings_beyond_the_first_hundred_of_a_kind_are_counted_and_fixed(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-250]"], hosts.AttributeChanges(labels={"arch": "arm64"}))
     unchecked(
         lab,
@@ -213,7 +213,7 @@ LAUNDERED = {
 
 
 @pytest.mark.parametrize("name", LAUNDERED)
-def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, fleet: Lab) -> None:
+def test_a_used_host_recorded_as_clean_is_cleaned_by_way_of_maintenance(name: str, fleet: Lab) -> None:
     unchecked(fleet, *LAUNDERED[name])
     [told] = examined(fleet, fix=True).findings
     assert (told.kind, told.severity, told.host, told.fixable) == ("dirt", "broken", name, False)
@@ -227,7 +227,7 @@ def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, 
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_only_a_cleanup_after_a_machine_left_cleans_it(hours: int, fleet: Lab) -> None:
+def test_only_a_cleanup_after_the_removal_of_a_machine_makes_it_clean(hours: int, fleet: Lab) -> None:
     fleet.clock.move(hours=2)
     left = fleet.clock() + timedelta(hours=hours)
     step_verbs.reset(fleet.context(), Choice(("node4",)))
@@ -239,7 +239,7 @@ def test_only_a_cleanup_after_a_machine_left_cleans_it(hours: int, fleet: Lab) -
     assert [each.host for each in examined(fleet).findings] == ([] if hours < 0 else ["node4"])
 
 
-def test_a_host_that_is_dirty_where_it_must_not_be_is_cleaned_by_way_of_maintenance(fleet: Lab) -> None:
+def test_a_dirty_host_in_a_clean_state_is_cleaned_by_way_of_maintenance(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET dirty = 1 WHERE name = 'node2'")
     lifecycle_verbs.maintain(fleet.context(), Choice(("node2",)), reason="not clean")
     cleaned(fleet, "node2")
@@ -284,7 +284,7 @@ def test_a_host_with_a_broken_history_is_removed_and_added_again(fleet: Lab) -> 
     assert fleet.context().store.hosts.named("node4").dirty  # type: ignore[union-attr]  # it is there
 
 
-def test_a_maintenance_without_a_reason_gets_one(fleet: Lab) -> None:
+def test_the_doctor_gives_a_maintenance_without_a_reason_one(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET maintenance = NULL WHERE name = 'node5'")
     lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="fan")
     assert examined(fleet).findings == ()
@@ -304,7 +304,7 @@ def test_an_invalid_policy_is_reported(fleet: Lab) -> None:
     assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} contains")
 
 
-def test_a_lease_without_end_is_no_finding_when_max_ttl_is_none(fleet: Lab) -> None:
+def test_a_lease_without_end_is_no_finding_where_the_policy_allows_it(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'")
     assert [each.kind for each in examined(fleet).findings] == ["lease"]
     if fleet.is_toml:
@@ -336,7 +336,7 @@ with open_inventory(sys.argv[1]) as lab:
 """
 
 
-def test_an_inventory_in_use_is_never_reported_as_broken(lab: Lab) -> None:
+def test_an_inventory_that_other_processes_use_is_not_reported_as_broken(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
     with spawn("-c", WORKER, lab.location) as worker:
@@ -356,7 +356,7 @@ KILLED_RUN = "bmhctl run --host node2 -- sh -c 'echo $BMH_RESERVATION; sleep 100
 
 
 @pytest.mark.slow(seconds=30)
-def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fleet: Lab) -> None:
+def test_the_finding_for_the_claim_of_a_killed_run_names_that_run(fleet: Lab) -> None:
     with spawn("-m", *shlex.split(KILLED_RUN), BMHCTL_INVENTORY=fleet.location) as run:
         assert run.stdout is not None
         reservation = run.stdout.readline().strip()
@@ -384,7 +384,9 @@ def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fle
         (31, "lab process 7 was killed, or lost its connection to the server"),
     ],
 )
-def test_a_claim_that_was_held_when_the_server_was_restarted_says_so(seconds: int, cause: str, lab: Lab) -> None:
+def test_the_finding_for_a_claim_from_before_a_restart_of_the_server_says_so(
+    seconds: int, cause: str, lab: Lab
+) -> None:
     until_column = f"(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint + {seconds} * 1000000"
     unchecked(
         lab,
@@ -397,7 +399,7 @@ def test_a_claim_that_was_held_when_the_server_was_restarted_says_so(seconds: in
 
 
 @pytest.mark.parametrize("column", ["labels", "bmc", "hardware", "cordon", "maintenance"])
-def test_a_row_that_cannot_be_read_is_named_and_the_doctor_says_which_column(column: str, fleet: Lab) -> None:
+def test_the_finding_for_an_unreadable_row_names_its_column(column: str, fleet: Lab) -> None:
     unchecked(fleet, f"UPDATE hosts SET {column} = '{{oops' WHERE name = 'node2'")
     store = fleet.context().store
     for query in (HostQuery(names=("node2",)), HostQuery()):
@@ -408,6 +410,6 @@ def test_a_row_that_cannot_be_read_is_named_and_the_doctor_says_which_column(col
 
 
 @pytest.mark.parametrize("lab", ["sqlite", "toml"], indirect=True)
-def test_values_that_are_no_times_are_reported_as_they_are(fleet: Lab) -> None:
+def test_an_invalid_time_is_reported_with_its_value(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE events SET at = 'bad' WHERE host = 'node1'")
     assert "times in the future: 1, up to 'bad'" in [each.message for each in examined(fleet).findings]

@@ -67,7 +67,7 @@ def kinds(diagnosis: Diagnosis) -> list[tuple[str, str, bool]]:
 # a TOML file and its state file
 
 
-def test_a_mistake_in_the_file_is_reported_with_its_line_and_the_state_is_examined_anyway(
+def test_an_error_in_the_toml_file_is_reported_with_its_line_and_the_state_is_examined(
     toml_fleet: Lab,
 ) -> None:
     toml_fleet.path.write_text(toml_fleet.path.read_text() + "[hosts.node1\n")
@@ -82,7 +82,7 @@ def test_a_mistake_in_the_file_is_reported_with_its_line_and_the_state_is_examin
     assert kinds(at(toml_fleet)) == [("declaration", "broken", False)]
 
 
-def test_a_file_that_is_gone_can_be_written_again_from_its_state(toml_fleet: Lab, tmp_path: Path) -> None:
+def test_a_missing_toml_file_can_be_restored_from_its_state_file(toml_fleet: Lab, tmp_path: Path) -> None:
     before = everything(toml_fleet)["events"]
     toml_fleet.path.unlink()
     state = database_of(toml_fleet)
@@ -100,7 +100,7 @@ def test_a_file_that_is_gone_can_be_written_again_from_its_state(toml_fleet: Lab
     assert (at(again).findings, everything(again)["events"]) == ((), before)
 
 
-def test_a_file_that_changed_is_read_by_the_next_command_not_by_the_doctor(toml_fleet: Lab) -> None:
+def test_the_doctor_does_not_sync_a_changed_toml_file(toml_fleet: Lab) -> None:
     before = everything(toml_fleet)
     with toml_fleet.path.open("a") as file:
         file.write("\n[hosts.node8]\n")
@@ -112,7 +112,7 @@ def test_a_file_that_changed_is_read_by_the_next_command_not_by_the_doctor(toml_
     assert at(toml_fleet).findings == ()
 
 
-def test_a_change_that_every_command_refuses_is_reported(toml_fleet: Lab) -> None:
+def test_a_change_of_the_toml_file_that_commands_refuse_is_reported(toml_fleet: Lab) -> None:
     before = everything(toml_fleet)
     text = toml_fleet.path.read_text().replace("[hosts.node2]", "[hosts.renamed]")
     toml_fleet.path.write_text(text)
@@ -125,7 +125,7 @@ def test_a_change_that_every_command_refuses_is_reported(toml_fleet: Lab) -> Non
     assert everything(toml_fleet) == before
 
 
-def test_a_file_that_changed_is_not_tried_on_rows_that_cannot_be_read(toml_fleet: Lab) -> None:
+def test_a_changed_toml_file_is_not_compared_with_unreadable_rows(toml_fleet: Lab) -> None:
     toml_fleet.path.write_text(toml_fleet.path.read_text() + "[hosts.node8]\n")
     unchecked(toml_fleet, "UPDATE hosts SET labels = 'oops' WHERE name = 'node1'")
     assert [each[:4] for each in found(at(toml_fleet, fix=True))] == [
@@ -148,7 +148,7 @@ def test_an_undeclared_host_is_a_note(toml_fleet: Lab) -> None:
     assert diagnosis.error is None
 
 
-def test_a_state_that_contradicts_the_file_it_has_read_reads_it_again(toml_fleet: Lab) -> None:
+def test_the_toml_file_is_read_again_where_the_state_contradicts_it(toml_fleet: Lab) -> None:
     unchecked(
         toml_fleet,
         "UPDATE hosts SET labels = '{\"arch\":\"x86\"}' WHERE name = 'node1'",
@@ -249,7 +249,7 @@ def test_a_wal_without_its_database_is_reported_and_never_applied_to_a_new_one(f
     assert at(fleet).error is None
 
 
-def test_an_interrupted_edit_is_forgotten(toml_fleet: Lab) -> None:
+def test_the_record_of_an_interrupted_edit_is_removed(toml_fleet: Lab) -> None:
     intent = {"sha256": "0" * 64, "actor": "bob", "renames": [], "removals": [], "newcomers": [], "reason": None}
     unchecked(toml_fleet, f"INSERT INTO meta (key, value) VALUES ('intent', '{json.dumps(intent)}')")
     draft = toml_fleet.path.with_name(".lab.toml.new")
@@ -269,7 +269,7 @@ def test_an_interrupted_edit_is_forgotten(toml_fleet: Lab) -> None:
     assert (at(toml_fleet).findings, draft.exists()) == ((), False)
 
 
-def test_an_edit_of_the_file_that_is_not_in_the_state_yet_is_kept_for_the_next_command(toml_fleet: Lab) -> None:
+def test_the_record_of_an_edit_that_is_not_yet_synced_is_kept(toml_fleet: Lab) -> None:
     from hashlib import sha256
 
     text = toml_fleet.path.read_text().replace("[hosts.node2]", "[hosts.renamed]")
@@ -353,7 +353,7 @@ def test_text_that_is_not_utf8_is_a_finding(fleet: Lab) -> None:
     assert [(each.kind, each.severity.value) for each in at(fleet).findings] == [("damage", "broken")]
 
 
-def test_an_index_without_its_rows_is_built_again_from_them(fleet: Lab) -> None:
+def test_a_broken_index_is_rebuilt_from_its_rows(fleet: Lab) -> None:
     fleet.close()
     with sqlite3.connect(database_of(fleet)) as connection:
         [(sql,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'hosts_mac'")
@@ -376,7 +376,7 @@ def test_an_index_without_its_rows_is_built_again_from_them(fleet: Lab) -> None:
     assert fleet.context().store.hosts.having(macs=["52:54:00:00:00:02"])
 
 
-def test_an_inventory_without_any_file_is_an_error_not_a_finding(tmp_path: Path) -> None:
+def test_a_missing_inventory_is_an_error_and_not_a_finding(tmp_path: Path) -> None:
     for name in ("lab.toml", "lab.db"):
         with pytest.raises(UnreachableError, match="there is no inventory at"):
             at(Lab(tmp_path / name))
@@ -401,7 +401,7 @@ def mode(path: Path, bits: int) -> Callable[[Lab], Path]:
     return change
 
 
-def test_files_that_every_user_may_write_are_broken_but_not_a_folder_like_tmp(fleet: Lab) -> None:
+def test_files_that_every_user_may_write_are_a_finding_but_not_a_folder_like_tmp(fleet: Lab) -> None:
     folder = fleet.path.parent
     claims = database_of(fleet).with_name(database_of(fleet).name + ".claims")
     claims.mkdir()
@@ -425,7 +425,7 @@ def test_files_that_every_user_may_write_are_broken_but_not_a_folder_like_tmp(fl
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_users_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_fleet: Lab) -> None:
+def test_a_state_file_that_writers_of_the_toml_file_cannot_write_is_a_finding(toml_fleet: Lab) -> None:
     state, path = database_of(toml_fleet), toml_fleet.path
     toml_fleet.close()
     os.chown(path, 54321, 4321)
@@ -508,7 +508,7 @@ def test_tickets_and_claims_of_running_processes_are_no_finding(fleet: Lab) -> N
     assert [each.findings for each in seen] == [()]
 
 
-def test_a_claim_that_was_left_is_reported_with_its_holder_and_removed(fleet: Lab) -> None:
+def test_a_claim_of_an_ended_process_is_reported_with_its_holder_and_removed(fleet: Lab) -> None:
     claims = database_of(fleet).with_name(database_of(fleet).name + ".claims")
     claims.mkdir()
     held_by = {
@@ -564,7 +564,7 @@ def test_the_backup_is_the_inventory_as_it_was_with_the_same_permissions(fleet: 
     assert not list(fleet.path.parent.glob(".*"))
 
 
-def test_without_room_for_a_backup_nothing_is_fixed(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fixed_without_room_for_a_backup(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from bmhctl.stores.sqlite.database import SqliteDatabase
 
     unchecked(fleet, "DELETE FROM facts")
@@ -580,7 +580,7 @@ def test_without_room_for_a_backup_nothing_is_fixed(fleet: Lab, monkeypatch: pyt
     assert not list(fleet.path.parent.glob(".*"))
 
 
-def test_a_toml_file_that_is_gone_is_reported_with_the_way_back(tmp_path: Path) -> None:
+def test_a_missing_toml_file_is_reported_with_the_command_that_restores_it(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.toml")
     inventories.init(lab.location)
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())

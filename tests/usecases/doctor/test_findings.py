@@ -385,7 +385,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
 
 
 @pytest.mark.parametrize("case", GUESSES)
-def test_what_would_need_a_guess_is_reported_with_a_remedy_and_not_changed(case: str, fleet: Lab) -> None:
+def test_a_fault_that_needs_a_decision_is_reported_and_not_fixed(case: str, fleet: Lab) -> None:
     breaks, expected = GUESSES[case]
     unchecked(fleet, *breaks(fleet))
     before = everything(fleet)
@@ -531,7 +531,7 @@ FIXES: dict[str, tuple[Broken, list[Found]]] = {
 
 
 @pytest.mark.parametrize("case", FIXES)
-def test_what_needs_no_guess_is_fixed_once_after_a_backup(case: str, fleet: Lab) -> None:
+def test_a_fault_that_needs_no_decision_is_fixed_after_a_backup(case: str, fleet: Lab) -> None:
     breaks, expected = FIXES[case]
     unchecked(fleet, *breaks(fleet))
     before = everything(fleet)

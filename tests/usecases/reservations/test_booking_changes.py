@@ -50,7 +50,7 @@ def fleet(lab: Lab) -> Lab:
     return lab
 
 
-def test_a_move_keeps_to_the_limits_of_the_bookings_owner(fleet: Lab) -> None:
+def test_moving_a_booking_respects_the_limits_of_its_owner(fleet: Lab) -> None:
     fleet.policy('[limits.interns]\nowner = "intern-*"\nmax_ahead = "1d"\nmax_hosts = 1\nmax_ttl = "4h"\n')
     made = book(fleet, 2, 5, "node1", actor="intern-1").booking
     book(fleet, 8, 9, "node2", actor="intern-1")
@@ -73,7 +73,7 @@ def test_a_booking_is_not_moved_into_the_past(fleet: Lab) -> None:
     assert bookings.booking(fleet.context(), made.id).booking == made
 
 
-def test_a_host_that_is_replaced_gets_none_that_is_booked_within_the_turnaround(fleet: Lab) -> None:
+def test_replace_takes_no_host_that_is_booked_within_the_turnaround(fleet: Lab) -> None:
     fleet.policy('[defaults]\nturnaround = "30m"\n')
     held = reserve(fleet, "node1", ttl=timedelta(hours=1)).held.reservation
     book(fleet, 1.25, 5, "node2")
@@ -84,7 +84,7 @@ def test_a_host_that_is_replaced_gets_none_that_is_booked_within_the_turnaround(
     assert held.id != any_host.reservation.id
 
 
-def test_the_same_request_id_shows_what_it_booked_only_for_the_same_request(fleet: Lab) -> None:
+def test_a_repeated_request_id_with_another_request_is_refused(fleet: Lab) -> None:
     made = bookings.book(fleet.context(), asked("node1", request_id="job-1"), at(2), at(5), weekly=3).items
     again = bookings.book(fleet.context(), asked("node1", request_id="job-1"), at(2), at(5), weekly=3)
     assert (again.items, again.notes) == (made, ("request job-1 was booked before",))
@@ -122,13 +122,13 @@ def test_bookings_repeated_past_the_farthest_time_are_refused(fleet: Lab) -> Non
     assert open_ids(fleet) == []
 
 
-def test_a_retired_host_of_a_booking_without_another_is_reported_once(fleet: Lab) -> None:
+def test_a_booking_without_a_host_for_a_retired_one_is_reported_once(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node1").booking
     retire.retire(fleet.context("bob"), Choice(("node1",)), reason="old")
     assert [line for line in fleet.said if made.id in line and "is short of 1 host" in line] == [fleet.said[-1]]
 
 
-def test_a_booking_follows_its_host_to_another_name(fleet: Lab) -> None:
+def test_a_booking_keeps_a_renamed_host(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node1", "node3").booking
     plan_maintenance(fleet.context(), Choice(("node1",)), at(6), at(7), reason="power work")
     hosts.rename(fleet.context(), "node1", "disk1")
@@ -171,7 +171,7 @@ BREAKS = (cordon, maintain, remove, retire_later, taint_with_a_fault, release_wi
 
 
 @pytest.mark.parametrize("breaks", BREAKS, ids=lambda each: each.__name__)
-def test_a_command_that_breaks_a_booked_host_exchanges_it(fleet: Lab, breaks: Callable[[Lab], None]) -> None:
+def test_a_command_that_makes_a_booked_host_unusable_exchanges_it(fleet: Lab, breaks: Callable[[Lab], None]) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     named = book(fleet, 6, 7, "node1", actor="dave")
     reserve(fleet, "node1", ttl=timedelta(hours=1))
@@ -231,7 +231,7 @@ def test_a_booking_that_could_not_be_prepared_can_be_taken_again(fleet: Lab) -> 
     assert (names_of(taken), taken.held.reservation.expires_at) == (["node1"], at(5))
 
 
-def test_a_booking_is_prepared_on_the_next_host_that_fits(fleet: Lab) -> None:
+def test_a_booking_gets_the_next_fitting_host_after_a_failed_preparation(fleet: Lab) -> None:
     fleet.policy('[prepare.image]\ncommand = ["./deploy.sh"]\n')
     made = book(fleet, 2, 5, selector="rack=r1", count=1).booking
     fleet.clock.now = at(2)
@@ -244,7 +244,7 @@ def test_a_booking_is_prepared_on_the_next_host_that_fits(fleet: Lab) -> None:
     assert open_ids(fleet) == []
 
 
-def test_a_planned_maintenance_that_ends_by_itself_ends_when_it_is_cancelled(fleet: Lab) -> None:
+def test_cancelling_a_planned_maintenance_that_has_begun_ends_it(fleet: Lab) -> None:
     reserve(fleet, "node2", ttl=timedelta(minutes=10))
     choice = Choice(("node1", "node2"))
     plan_maintenance(fleet.context("carl"), choice, at(3), at(5), reason="power work", resumes=True)
@@ -257,7 +257,7 @@ def test_a_planned_maintenance_that_ends_by_itself_ends_when_it_is_cancelled(fle
     assert (states, open_ids(fleet)) == ([State.INITIAL, State.MAINTENANCE], [])
 
 
-def test_a_planned_maintenance_that_has_begun_is_ended_by_resume(fleet: Lab) -> None:
+def test_resume_ends_a_planned_maintenance_that_has_begun(fleet: Lab) -> None:
     plan_maintenance(fleet.context("carl"), Choice(("node1",)), at(3), at(5), reason="power work")
     [planned] = open_ids(fleet)
     fleet.clock.now = at(3.5)
@@ -308,7 +308,7 @@ def test_a_booking_does_not_lapse_while_its_owner_waits_to_take_it(fleet: Lab) -
     assert bookings.booking(fleet.context(), made.id).booking.reservation == taken.held.reservation.id
 
 
-def test_who_waits_for_a_booking_gets_it_when_it_begins_also_where_it_is_moved_meanwhile(fleet: Lab) -> None:
+def test_a_waiter_gets_its_booking_at_its_beginning_even_after_it_was_moved(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
     moves = iter([lambda: bookings.reschedule(fleet.context("alice"), made.id, at(2.1))])
     pauses = []
@@ -335,14 +335,14 @@ def test_a_booking_that_begins_after_the_wait_is_refused_at_once(fleet: Lab) -> 
         reserve_or_wait(fleet.context(), asked(booking=made.id), patience)
 
 
-def test_a_wait_for_a_booking_ends_when_that_is_cancelled(fleet: Lab) -> None:
+def test_a_wait_for_a_booking_ends_when_the_booking_is_cancelled(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
     patience = WaitOptions(lambda *_: bookings.cancel(fleet.context("alice"), made.id) and None, None)
     with pytest.raises(StateRefusedError, match="has ended: cancelled"):
         reserve_or_wait(fleet.context(), asked(booking=made.id), patience)
 
 
-def test_a_booking_is_taken_within_the_limits_of_its_owner(fleet: Lab) -> None:
+def test_taking_a_booking_respects_the_limits_of_its_owner(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node1", actor="intern-1").booking
     fleet.policy('[limits.interns]\nowner = "intern-*"\nmax_hosts = 1\n')
     reserve(fleet, "node3", actor="intern-1", ttl=timedelta(hours=3))
@@ -376,7 +376,7 @@ def import_another_label(fleet: Lab) -> None:
 
 
 @pytest.mark.parametrize("changes", [change_a_label, import_another_label], ids=lambda each: each.__name__)
-def test_a_host_that_does_not_fit_its_booking_any_more_is_exchanged(fleet: Lab, changes: Callable[[Lab], None]) -> None:
+def test_a_host_that_no_longer_fits_its_booking_is_exchanged(fleet: Lab, changes: Callable[[Lab], None]) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     assert made.hosts == ("node1",)
     changes(fleet)
@@ -435,7 +435,7 @@ def test_a_host_that_could_not_be_exchanged_at_once_is_reported(fleet: Lab) -> N
     assert bookings.bookings(fleet.context()).items[0].hosts == ("node2",)
 
 
-def test_a_booking_moves_for_the_host_that_replaces_a_bad_one(fleet: Lab) -> None:
+def test_a_booking_moves_to_make_room_for_a_replacement(fleet: Lab) -> None:
     held = reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))
     made = book(fleet, 2, 3, selector="rack=r1", count=1)
     assert (names_of(held), made.hosts) == (["node1"], ("node2",))
@@ -449,7 +449,7 @@ def test_a_booking_moves_for_the_host_that_replaces_a_bad_one(fleet: Lab) -> Non
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_booking_moves_for_the_host_that_is_prepared_instead_of_another(fleet: Lab, count: int) -> None:
+def test_a_booking_moves_to_make_room_when_another_host_is_prepared_instead(fleet: Lab, count: int) -> None:
     """Of two that fail only one could be replaced: then no booking moves."""
     fleet.policy('[prepare.image]\ncommand = ["./deploy.sh"]\n')
     made = book(fleet, 2, 3, selector="rack=r1", count=1)
@@ -471,7 +471,7 @@ def test_a_booking_moves_for_the_host_that_is_prepared_instead_of_another(fleet:
     assert f"booking {made.booking.id} of alice was moved to node4 to make room" in granted.notes
 
 
-def test_a_broken_host_is_exchanged_for_one_that_has_the_turnaround(fleet: Lab) -> None:
+def test_a_broken_booked_host_is_exchanged_for_one_that_is_free_with_the_turnaround(fleet: Lab) -> None:
     fleet.policy('[defaults]\nturnaround = "30m"\n')
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     other = book(fleet, 5.25, 6, "node2", actor="dave").booking

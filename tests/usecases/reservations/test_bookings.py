@@ -126,7 +126,7 @@ def test_a_refused_booking_names_the_next_time_that_fits_and_changes_nothing(fle
 
 
 @pytest.mark.parametrize(("begin", "end"), [(3, 3), (3, 2), (-1, 2), (1, 24 * 4)])
-def test_a_span_that_makes_no_sense_is_refused(fleet: Lab, begin: float, end: float) -> None:
+def test_an_invalid_span_of_a_booking_is_refused(fleet: Lab, begin: float, end: float) -> None:
     with pytest.raises(UsageError):
         book(fleet, begin, end, "node1")
     assert open_ids(fleet) == []
@@ -143,7 +143,7 @@ def test_a_lease_without_a_length_ends_where_a_booking_begins(fleet: Lab) -> Non
     )
 
 
-def test_a_lease_with_a_length_gets_hosts_that_have_it_or_is_told_the_longest(fleet: Lab) -> None:
+def test_a_lease_with_a_length_is_granted_or_refused_with_the_longest_possible_one(fleet: Lab) -> None:
     book(fleet, 2, 5, selector="rack=r1", count=3)
     assert names_of(reserve(fleet, count=1, ttl=timedelta(hours=3))) == ["node4"]
     with pytest.raises(BusyError) as refused:
@@ -154,7 +154,7 @@ def test_a_lease_with_a_length_gets_hosts_that_have_it_or_is_told_the_longest(fl
     assert names_of(reserve(fleet, selector="rack=r1", count=1, ttl=timedelta(hours=1))) == ["node1"]
 
 
-def test_hosts_with_a_booking_soon_after_the_lease_come_first(fleet: Lab) -> None:
+def test_hosts_that_are_booked_soon_after_the_lease_are_chosen_first(fleet: Lab) -> None:
     book(fleet, 9, 10, "node2")
     book(fleet, 6, 7, "node3")
     book(fleet, 2, 3, "node1")
@@ -163,7 +163,7 @@ def test_hosts_with_a_booking_soon_after_the_lease_come_first(fleet: Lab) -> Non
     assert names_of(reserve(fleet, count=1, ttl=timedelta(hours=4))) == ["node4"]
 
 
-def test_a_lease_without_an_end_gets_only_hosts_on_which_nothing_is_planned(fleet: Lab) -> None:
+def test_a_lease_without_an_end_gets_only_hosts_without_plans(fleet: Lab) -> None:
     fleet.policy('[defaults]\nmax_ttl = "none"\n')
     book(fleet, 200, 201, selector="rack=r1", count=3)
     assert names_of(reserve(fleet, count=1, endless=True)) == ["node4"]
@@ -180,7 +180,7 @@ def test_the_turnaround_is_kept_free_before_a_booking(fleet: Lab) -> None:
     book(fleet, 5.5, 6, "node1")
 
 
-def test_an_extension_stops_at_the_line_and_says_so(fleet: Lab) -> None:
+def test_an_extension_stops_at_the_next_booking_and_says_so(fleet: Lab) -> None:
     held = reserve(fleet, "node1", ttl=timedelta(hours=1)).held.reservation
     book(fleet, 2, 5, "node1")
     longer = holder.extend(fleet.context("bob"), held.id, timedelta(hours=4))
@@ -237,7 +237,7 @@ def test_a_request_that_takes_a_booking_keeps_its_ttl_and_can_be_repeated(fleet:
 
 @pytest.mark.parametrize("is_named", [True, False])
 @pytest.mark.parametrize(("ttl", "end", "is_told"), [(1, 3.25, False), (4, 5, True), (None, 5, False)])
-def test_a_booking_is_taken_for_the_length_that_is_asked_for_or_the_rest_of_it(
+def test_a_booking_is_taken_for_the_requested_length_or_for_its_rest(
     fleet: Lab, ttl: float | None, end: float, is_told: bool, is_named: bool
 ) -> None:
     made = book(fleet, 2, 5, "node1").booking
@@ -273,7 +273,7 @@ def test_a_lease_is_extended_to_the_turnaround_before_what_is_planned(fleet: Lab
         (lambda ctx: lifecycle_verbs.maintain(ctx, Choice(("node4",)), reason="fan"), "is in maintenance: fan"),
     ],
 )
-def test_a_refused_booking_says_why_a_host_is_not_usable_then(
+def test_a_refused_booking_names_why_a_host_is_unusable_at_that_time(
     fleet: Lab, breaks: Callable[[Context], object], told: str
 ) -> None:
     breaks(fleet.context("carl"))
@@ -281,7 +281,7 @@ def test_a_refused_booking_says_why_a_host_is_not_usable_then(
         book(fleet, 2, 5, selector="rack=r2", count=1)
 
 
-def test_a_plan_in_the_way_of_a_maintenance_is_one_that_its_owner_can_give_up(fleet: Lab) -> None:
+def test_the_refusal_of_a_maintenance_says_how_the_plan_in_its_way_can_be_moved(fleet: Lab) -> None:
     booked = book(fleet, 2, 5, "node1").booking.id
     plan_maintenance(fleet.context(), Choice(("node2",)), at(2), at(5), reason="power work")
     planned = next(each for each in open_ids(fleet) if each != booked)
@@ -292,7 +292,7 @@ def test_a_plan_in_the_way_of_a_maintenance_is_one_that_its_owner_can_give_up(fl
     ]
 
 
-def test_the_history_says_why_a_booking_of_another_owner_was_moved(fleet: Lab) -> None:
+def test_the_history_has_the_reason_why_another_owners_booking_was_moved(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node1").booking
     bookings.reschedule(fleet.context("carl"), made.id, at(6), force=True, reason="power work")
     events = queries.show(fleet.context(), "node1").events
@@ -311,7 +311,7 @@ def test_a_dry_run_shows_what_a_booking_would_give(fleet: Lab) -> None:
     assert open_ids(fleet) == [made.id]
 
 
-def test_a_refusal_names_the_longest_lease_that_any_hosts_would_have(fleet: Lab) -> None:
+def test_a_refusal_names_the_longest_lease_on_any_hosts(fleet: Lab) -> None:
     for name, begin in (("node1", 0.5), ("node2", 2), ("node3", 1), ("node4", 3)):
         book(fleet, begin, 9, name)
     for count, longest in ((1, "3h"), (2, "2h"), (4, "30m")):
@@ -323,7 +323,7 @@ def test_a_refusal_names_the_longest_lease_that_any_hosts_would_have(fleet: Lab)
         plan_reserve(fleet.context("bob"), asked(count=count, ttl=named))
 
 
-def test_a_lease_without_a_length_gets_the_hosts_that_are_free_the_longest(fleet: Lab) -> None:
+def test_a_lease_without_a_length_gets_the_hosts_that_stay_free_longest(fleet: Lab) -> None:
     for name, begin in (("node1", 0.5), ("node2", 2), ("node3", 1), ("node4", 3)):
         book(fleet, begin, 9, name)
     assert names_of(reserve(fleet, count=1)) == ["node4"]
@@ -348,7 +348,7 @@ def test_a_booking_that_is_not_taken_lapses(fleet: Lab) -> None:
     assert (ended.booking.id, ended.booking.end_reason) == (made.id, "lapsed: its owner did not take it in time")
 
 
-def test_a_host_that_breaks_is_exchanged_by_whoever_writes_next(fleet: Lab) -> None:
+def test_the_next_writing_command_exchanges_a_broken_booked_host(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="fan")
     reserve(fleet, "node4", ttl=timedelta(hours=1))
@@ -358,7 +358,7 @@ def test_a_host_that_breaks_is_exchanged_by_whoever_writes_next(fleet: Lab) -> N
     assert queries.show(fleet.context(), "node3").host.planned[0].id == made.id
 
 
-def test_where_no_other_host_fits_the_owner_is_told(fleet: Lab) -> None:
+def test_a_booking_without_a_fitting_host_is_reported_to_its_owner(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node4").booking
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node4",)), reason="fan")
     reserve(fleet, "node1", ttl=timedelta(hours=1))
@@ -392,7 +392,7 @@ def test_a_move_into_a_conflict_changes_nothing(fleet: Lab) -> None:
     assert (moved.starts_at, moved.ends_at) == (at(3), at(6))
 
 
-def test_weekly_bookings_are_made_all_or_none(fleet: Lab) -> None:
+def test_weekly_bookings_are_all_made_or_none(fleet: Lab) -> None:
     made = bookings.book(fleet.context(), asked("node1"), at(2), at(5), weekly=3).items
     assert [item.booking.starts_at - at(2) for item in made] == [timedelta(weeks=week) for week in range(3)]
     with pytest.raises(BusyError):
@@ -401,7 +401,7 @@ def test_weekly_bookings_are_made_all_or_none(fleet: Lab) -> None:
     assert len(open_ids(fleet)) == 3
 
 
-def test_a_refusal_of_a_series_says_which_week_it_is(fleet: Lab) -> None:
+def test_the_refusal_of_a_series_of_bookings_names_the_week(fleet: Lab) -> None:
     later = timedelta(weeks=2)
     bookings.book(fleet.context("bob"), asked("node1"), at(2) + later, at(5) + later)
     with pytest.raises(BusyError) as refused:
@@ -418,7 +418,7 @@ def test_the_same_request_id_books_once(fleet: Lab) -> None:
     assert len(open_ids(fleet)) == 1
 
 
-def test_leases_end_before_a_planned_maintenance_which_begins_lazily(fleet: Lab) -> None:
+def test_leases_end_before_a_planned_maintenance_which_the_next_command_begins(fleet: Lab) -> None:
     done = plan_maintenance(fleet.context("carl"), Choice(("node1", "node2")), at(3), at(5), reason="power work")
     assert [(item.host, item.message) for item in done.items] == [
         ("node1", "planned: power work"), ("node2", "planned: power work"),
@@ -456,7 +456,7 @@ def test_a_maintenance_is_not_planned_over_a_booking(fleet: Lab) -> None:
         book(fleet, 4, 6, "node2")
 
 
-def test_why_and_the_guard_tell_of_a_booking(fleet: Lab) -> None:
+def test_why_and_the_refusal_of_reserve_name_a_booking(fleet: Lab) -> None:
     from bmhctl.usecases.explain import why
 
     made = book(fleet, 2, 5, "node1").booking
@@ -467,7 +467,7 @@ def test_why_and_the_guard_tell_of_a_booking(fleet: Lab) -> None:
     assert seen.summary == f"node1 is available, but it is {words}"
 
 
-def test_several_requirements_are_booked_together(fleet: Lab) -> None:
+def test_a_booking_may_have_several_requirements(fleet: Lab) -> None:
     wanted = request.reservation_request(requirements=[parse_requirement("rack=r1*3"), parse_requirement("rack=r2")])
     made = bookings.book(fleet.context(), wanted, at(2), at(5)).items[0]
     assert sorted(made.hosts) == ["node1", "node2", "node3", "node4"]
@@ -479,7 +479,7 @@ def planned_on(fleet: Lab) -> dict[str, list[str]]:
     return {name: [each.id for each in planned] for name, planned in known.items()}
 
 
-def test_a_booking_moves_to_another_host_that_fits_for_a_lease_that_has_no_other(fleet: Lab) -> None:
+def test_a_booking_moves_to_another_fitting_host_to_make_room_for_a_lease(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     granted = reserve(fleet, "node1", ttl=timedelta(hours=4))
 
@@ -504,7 +504,7 @@ def test_a_booking_moves_to_another_host_that_fits_for_a_lease_that_has_no_other
     }
 
 
-def test_a_booking_moves_though_many_hosts_before_its_own_have_none(fleet: Lab) -> None:
+def test_a_booking_is_moved_even_if_many_hosts_before_its_own_have_none(fleet: Lab) -> None:
     many = [f"many{number:02}" for number in range(1, 26)]
     hosts.add(fleet.context(), many, hosts.AttributeChanges(labels={"rack": "r9"}))
     hosts.set_attributes(fleet.context(), Choice(("many25", "node4")), hosts.AttributeChanges(labels={"spot": "x"}))
@@ -588,7 +588,7 @@ def test_a_dry_run_moves_nothing(fleet: Lab) -> None:
     assert planned_on(fleet) == {"node1": [made.booking.id], "node2": [], "node3": [], "node4": []}
 
 
-def test_a_booking_that_is_moved_in_time_makes_room_there(fleet: Lab) -> None:
+def test_a_booking_moved_to_another_time_displaces_another_one_that_can_move(fleet: Lab) -> None:
     named = book(fleet, 6, 8, "node1")
     other = book(fleet, 2, 5, selector="rack=r1", count=1)
     bookings.reschedule(fleet.context("alice"), named.booking.id, at(3))
@@ -603,7 +603,7 @@ def test_a_lease_without_a_length_is_shortened_before_a_booking_moves(fleet: Lab
         reserve(fleet, "node1", actor="carol")
 
 
-def test_a_booking_moves_for_a_lease_without_a_length_that_could_not_begin(fleet: Lab) -> None:
+def test_a_booking_moves_for_a_lease_without_a_length_that_could_not_start_otherwise(fleet: Lab) -> None:
     made = book(fleet, 0.005, 3, selector="rack in (r1,r2)", count=1)
     granted = reserve(fleet, *made.hosts)
     [(now_on, _)] = [(name, ids) for name, ids in planned_on(fleet).items() if ids]
@@ -611,7 +611,7 @@ def test_a_booking_moves_for_a_lease_without_a_length_that_could_not_begin(fleet
     assert end_of(granted) >= at(4)  # type: ignore[operator]
 
 
-def test_checks_that_pass_before_a_grant_do_not_lose_the_room(fleet: Lab) -> None:
+def test_a_grant_after_passed_checks_still_moves_a_booking(fleet: Lab) -> None:
     fleet.policy('[checks.ping]\ncommand = ["true"]\n')
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     granted = reserve_or_wait(fleet.context("bob"), asked("node1", ttl=timedelta(hours=4)), check=True)
@@ -620,7 +620,7 @@ def test_checks_that_pass_before_a_grant_do_not_lose_the_room(fleet: Lab) -> Non
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_booking_moves_for_another_one_whose_host_broke(fleet: Lab, is_known: bool) -> None:
+def test_a_booking_moves_to_make_room_for_one_whose_host_broke(fleet: Lab, is_known: bool) -> None:
     """Before it begins, where that is known; else when it is taken."""
     later = book(fleet, 2, 5, selector="rack in (r1,r2)", count=1, actor="carol")
     broken = book(fleet, 1, 4, selector="rack=r1", count=1)

@@ -66,7 +66,7 @@ def known(lab: Lab) -> tuple[object, object]:
 
 
 @pytest.mark.parametrize("looks", range(1, 7))
-def test_a_host_whose_step_ends_while_hosts_are_chosen_is_granted_or_busy(
+def test_a_host_whose_step_ends_during_the_choice_of_hosts_is_granted_or_busy(
     looks: int, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
@@ -109,7 +109,7 @@ def test_a_booking_is_made_on_hosts_for_which_no_ticket_waits(fleet: Lab) -> Non
             book(fleet, 3, 5, count=1)
 
 
-def test_a_booking_gets_the_one_host_that_no_ticket_wants_of_many(fleet: Lab) -> None:
+def test_a_booking_gets_the_only_host_that_no_ticket_requires(fleet: Lab) -> None:
     """More choices than are tried would each delay the ticket."""
     hosts.add(fleet.context(), ["rack[01-30]"], hosts.AttributeChanges(labels={"gpu": ""}))
     hosts.add(fleet.context(), ["spare"], hosts.AttributeChanges())
@@ -136,14 +136,14 @@ def test_a_booking_delays_no_ticket_far_behind_in_the_queue(fleet: Lab) -> None:
             book(fleet, 3, 5, "node3")
 
 
-def test_a_booking_that_delays_no_ticket_is_made_as_without_one(fleet: Lab) -> None:
+def test_a_booking_that_delays_no_ticket_is_made(fleet: Lab) -> None:
     with waiting(fleet, reservation_request(("node1",))):  # without a length: a shorter lease will do
         assert book(fleet, 3, 5, "node1") == ("node1",)
     with waiting(fleet, reservation_request(("node2",), ttl=timedelta(hours=4))):
         assert book(fleet, 5, 6, "node1") == ("node1",)
 
 
-def test_a_booking_is_not_moved_into_the_way_of_an_older_ticket(fleet: Lab) -> None:
+def test_moving_a_booking_never_delays_an_older_ticket(fleet: Lab) -> None:
     book(fleet, 9, 11, "node1")
     [made] = bookings.bookings(fleet.context()).items
     with waiting(fleet, reservation_request(("node1",), ttl=timedelta(hours=4))):
@@ -164,7 +164,7 @@ def test_the_hint_of_a_refused_booking_can_be_followed(fleet: Lab) -> None:
     assert book(fleet, 6 + 1 / 60, 7, "node1") == first.hosts
 
 
-def test_no_booking_moves_to_a_host_that_is_due_to_an_older_ticket(fleet: Lab) -> None:
+def test_no_booking_moves_to_a_host_set_aside_for_an_older_ticket(fleet: Lab) -> None:
     hosts.add(fleet.context(), ["node[3-4]"], hosts.AttributeChanges(labels={"rack": "r3"}))
     step_verbs.ready(fleet.context(), Choice(("node3", "node4")))
     wanted = reservation_request((), parse_selector("rack=r3"), 1)

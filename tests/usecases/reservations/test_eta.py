@@ -181,7 +181,7 @@ def test_the_forecast_is_what_a_simulation_of_every_minute_finds(
     assert forecasted == Simulated(found, claims, limits, turnaround).run()
 
 
-def test_what_an_owner_holds_counts_until_it_ends() -> None:
+def test_reservations_of_an_owner_count_against_its_limit_until_they_end() -> None:
     host = Host(HostSpec("node1", labels={"a": ""}), State.AVAILABLE, NOW, id=1)
     other = Host(HostSpec("node2", labels={"a": ""}), State.RESERVED, NOW, id=2)
     claim = Claim("o1", wants("a*1"), None)
@@ -209,7 +209,7 @@ def refused(lab: Lab, count: int, selector: str = "") -> BusyError:
     return error.value
 
 
-def test_a_busy_refusal_says_by_when_the_request_fits(fleet: Lab) -> None:
+def test_a_busy_refusal_names_the_time_by_which_the_request_fits(fleet: Lab) -> None:
     ends = [each.expires_at for each in fleet.context().store.reservations.open()]
 
     for count in (1, 2, 3):
@@ -222,7 +222,7 @@ def test_a_busy_refusal_says_by_when_the_request_fits(fleet: Lab) -> None:
         assert error.details["eta"] == end.isoformat().replace("+00:00", "Z")
 
 
-def test_it_is_unknown_where_a_state_needs_a_person(fleet: Lab) -> None:
+def test_the_eta_is_unknown_where_a_host_needs_an_operator(fleet: Lab) -> None:
     lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
     lifecycle_verbs.release(fleet.context(), Choice(("node2",)), force=True, reason="drill")
 
@@ -232,7 +232,7 @@ def test_it_is_unknown_where_a_state_needs_a_person(fleet: Lab) -> None:
     assert error.details["eta"] is None
 
 
-def test_a_ticket_and_its_progress_say_by_when_it_fits_behind_those_before_it(fleet: Lab) -> None:
+def test_a_ticket_and_its_progress_show_an_eta_behind_earlier_tickets(fleet: Lab) -> None:
     seen: list[list[datetime | None]] = []
     told: list[Waiting] = []
     ends = [each.expires_at for each in fleet.context().store.reservations.open()]
@@ -263,7 +263,7 @@ def told(lab: Lab, **more: object) -> datetime | None:
     return None if eta is None else datetime.fromisoformat(str(eta))
 
 
-def test_leases_end_before_what_is_planned_so_a_long_one_fits_later(fleet: Lab) -> None:
+def test_a_long_lease_fits_only_after_the_next_plan(fleet: Lab) -> None:
     first, second, third = (each.expires_at for each in fleet.context().store.reservations.open())
     assert first is not None
     assert second is not None
@@ -279,7 +279,7 @@ def test_leases_end_before_what_is_planned_so_a_long_one_fits_later(fleet: Lab) 
     assert told(fleet, ttl=2 * hour) == second + 3 * hour
 
 
-def test_the_turnaround_counts_after_a_lease_and_for_a_host_that_was_just_given_back(fleet: Lab) -> None:
+def test_the_eta_includes_the_turnaround_after_a_lease_and_a_release(fleet: Lab) -> None:
     first = fleet.context().store.reservations.open()[0].expires_at
     assert first is not None
     fleet.policy('[defaults]\nturnaround = "10m"\n')
@@ -293,7 +293,7 @@ def test_the_turnaround_counts_after_a_lease_and_for_a_host_that_was_just_given_
     assert told(fleet) == first + timedelta(minutes=10)
 
 
-def test_a_waiter_beside_a_booking_is_told_when_it_fits_and_gets_a_host_by_then(fleet: Lab) -> None:
+def test_a_waiter_beside_a_booking_gets_a_host_by_its_eta(fleet: Lab) -> None:
     """Meanwhile its ticket keeps no other from a lease that ends before the booking."""
     begin = fleet.clock.now
     for name in ("node2", "node3"):

@@ -73,7 +73,7 @@ def test_a_refusal_names_the_limit_what_it_allows_and_what_the_owner_holds(fleet
     assert names(take(fleet)) == ["gpu2"]
 
 
-def test_more_than_the_limit_ever_allows_is_unsatisfiable_waiting_or_not(fleet: Lab) -> None:
+def test_a_request_for_more_than_a_limit_allows_is_unsatisfiable_even_with_wait(fleet: Lab) -> None:
     patience = WaitOptions(lambda *_: pytest.fail("it waited"))
     asked = reservation_request((), parse_selector("gpu"), 3)
 
@@ -83,12 +83,12 @@ def test_more_than_the_limit_ever_allows_is_unsatisfiable_waiting_or_not(fleet: 
     assert len(names(take(fleet, count=3, actor="alice"))) == 3
 
 
-def test_other_hosts_are_chosen_where_those_of_a_limit_would_exceed_it(fleet: Lab) -> None:
+def test_hosts_outside_a_reached_limit_are_chosen(fleet: Lab) -> None:
     take(fleet)
     assert sorted(names(take(fleet, "", count=3))) == ["cpu1", "cpu2", "gpu2"]
 
 
-def test_a_lease_is_no_longer_than_the_limit_and_says_so(fleet: Lab) -> None:
+def test_a_lease_is_shortened_to_the_limit_with_a_note(fleet: Lab) -> None:
     granted = take(fleet, ttl=timedelta(hours=8))
     assert granted.held.reservation.ttl == timedelta(hours=6)
     assert granted.notes == ("the lease is 6h, the longest that limit interns allows intern-1",)
@@ -103,7 +103,7 @@ def test_a_lease_is_no_longer_than_the_limit_and_says_so(fleet: Lab) -> None:
     assert longer.notes == ("capped at 6h from now, the longest that limit interns allows intern-1",)
 
 
-def test_a_lease_without_end_is_refused_under_a_limit_of_its_length(fleet: Lab) -> None:
+def test_a_lease_without_end_is_refused_under_a_limit_of_the_length(fleet: Lab) -> None:
     fleet.policy('[defaults]\nmax_ttl = "none"\n' if fleet.is_toml else f'[defaults]\nmax_ttl = "none"\n{INTERNS}')
     asked = reservation_request((), parse_selector("gpu"), endless=True)
 
@@ -112,7 +112,7 @@ def test_a_lease_without_end_is_refused_under_a_limit_of_its_length(fleet: Lab) 
     assert reserve.reserve_or_wait(fleet.context("bob"), asked).held.reservation.expires_at is None
 
 
-def test_nobody_is_handed_more_than_the_own_limit(fleet: Lab) -> None:
+def test_a_handover_beyond_the_limit_of_the_new_owner_is_refused(fleet: Lab) -> None:
     take(fleet, count=2)
     theirs = take(fleet, actor="alice").held.reservation.id
 
@@ -121,7 +121,7 @@ def test_nobody_is_handed_more_than_the_own_limit(fleet: Lab) -> None:
     assert holder.handover(fleet.context("alice"), theirs, "intern-2").held.reservation.owner == "intern-2"
 
 
-def test_a_bad_host_is_replaced_by_one_within_the_limit(fleet: Lab) -> None:
+def test_replace_chooses_a_host_within_the_limit(fleet: Lab) -> None:
     granted = take(fleet, count=2)
 
     replaced = replace_host(fleet.context("intern-1"), "gpu1", granted.held.reservation.id, "dead fan")
@@ -207,7 +207,7 @@ def test_two_grants_at_once_do_not_exceed_a_limit_together(fleet: Lab) -> None:
     assert sum(got) == 2
 
 
-def test_no_moment_has_more_hosts_or_longer_leases_than_the_limits_allow(fleet: Lab) -> None:
+def test_the_limits_hold_after_every_command(fleet: Lab) -> None:
     """Random acts of three owners, of which two are under limits; each is refused or keeps within them."""
     random = Random(7)
     owners = ("intern-1", "intern-2", "alice")
@@ -256,7 +256,7 @@ def test_no_moment_has_more_hosts_or_longer_leases_than_the_limits_allow(fleet: 
     assert granted > 3
 
 
-def test_a_booking_is_refused_by_the_limit_that_it_exceeds(fleet: Lab) -> None:
+def test_the_refusal_of_a_booking_names_the_limit_that_it_exceeds(fleet: Lab) -> None:
     limit = Limit("interns", "intern-*", parse_selector("gpu"), 2, timedelta(hours=6), timedelta(days=14))
     now, hour = fleet.clock(), timedelta(hours=1)
     gpus = tuple(host for host in fleet.context().store.hosts.find() if "gpu" in host.spec.labels)

@@ -67,7 +67,7 @@ def recycle(fleet: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_two_days_of_a_lab_go_as_planned(fleet: Lab) -> None:
+def test_two_planned_days_of_a_lab_run_as_expected(fleet: Lab) -> None:
     # Thursday: a team books three hosts for tomorrow morning; a rack's power work is planned for Saturday.
     now = fleet.clock.now
     starts = parse_moment("tomorrow 09:00", now)

@@ -100,7 +100,7 @@ def reasons(lab: Lab, name: str) -> list[tuple[str, str | None]]:
     return [(str(e.verb), e.reason) for e in lab.context().store.events.read() if e.host == name]
 
 
-def test_what_was_prepared_is_kept_with_the_reservation(fleet: Lab, steps: Steps) -> None:
+def test_a_reservation_records_what_was_prepared(fleet: Lab, steps: Steps) -> None:
     granted = take(fleet, 2, params={"image": "jammy"})
     assert steps.hosts == ["node1", "node2"]
     variables = {"BMH_RESERVATION": granted.held.reservation.id, "BMH_PREPARED": "image=jammy"}
@@ -130,7 +130,7 @@ def test_a_policy_without_prepare_steps_prepares_nothing(lab: Lab, steps: Steps)
         ({"image": "-x"}, "the parameter image can't begin with '-'"),
     ],
 )
-def test_a_bad_value_is_refused_before_anything_is_reserved(
+def test_an_invalid_parameter_is_refused_before_anything_is_reserved(
     fleet: Lab, steps: Steps, given: dict[str, str], message: str
 ) -> None:
     for wait in (None, 5.0):
@@ -141,7 +141,7 @@ def test_a_bad_value_is_refused_before_anything_is_reserved(
     assert (set(states(fleet).values()), open_ones(fleet), steps.ran) == ({"available"}, [], [])
 
 
-def test_a_step_without_a_value_runs_only_when_it_is_given_one(lab: Lab, steps: Steps) -> None:
+def test_a_step_whose_parameter_has_no_default_runs_only_with_a_value(lab: Lab, steps: Steps) -> None:
     available(
         lab,
         """
@@ -163,7 +163,7 @@ params = { disk = "[a-z]+", size = "[0-9]+" }
     ]
 
 
-def test_a_parameter_asks_for_hosts_that_its_step_prepares(lab: Lab, steps: Steps) -> None:
+def test_a_parameter_restricts_the_request_to_hosts_that_its_step_applies_to(lab: Lab, steps: Steps) -> None:
     available(lab, POLICY + 'selector = "disk"\n')
     hosts.set_attributes(lab.context(), Choice(("node3",)), hosts.AttributeChanges(labels={"disk": "ssd"}))
     assert take(lab, params={"image": "noble"}).held.hosts[0].name == "node3"
@@ -190,7 +190,7 @@ def test_a_host_that_fails_is_tainted_with_the_reason_and_the_next_is_tried(flee
     assert kept.prepared_at is not None
 
 
-def test_no_booking_makes_room_on_a_host_that_takes_the_place_of_another(fleet: Lab, steps: Steps) -> None:
+def test_no_booking_moves_away_from_the_substitute_of_a_failed_host(fleet: Lab, steps: Steps) -> None:
     now = fleet.clock.now
     asked = request.reservation_request((), None, 1)
     booked = bookings.book(fleet.context("bob"), asked, now + timedelta(minutes=1), now + timedelta(minutes=95))
@@ -216,14 +216,14 @@ def test_no_more_hosts_are_tried_than_the_policy_allows(lab: Lab, steps: Steps) 
     assert (set(states(lab).values()), open_ones(lab)) == ({"tainted"}, [])
 
 
-def test_without_another_host_all_are_given_back(fleet: Lab, steps: Steps) -> None:
+def test_all_hosts_are_given_back_when_no_substitute_is_left(fleet: Lab, steps: Steps) -> None:
     steps.bad = {"node2"}
     with pytest.raises(StepFailedError, match="node2: prepare step failed: image: said fail; no other host that fits"):
         take(fleet, 4)
     assert (set(states(fleet).values()), open_ones(fleet)) == ({"tainted"}, [])
 
 
-def test_who_waits_gets_another_host_once_one_is_free(fleet: Lab, steps: Steps) -> None:
+def test_a_waiter_whose_host_failed_gets_another_one_when_it_is_free(fleet: Lab, steps: Steps) -> None:
     lifecycle_verbs.cordon(fleet.context(), Choice(("node[2-4]",)))
     steps.bad = {"node1"}
     taken: list[Grant] = []
@@ -246,7 +246,7 @@ def test_who_waits_gets_another_host_once_one_is_free(fleet: Lab, steps: Steps) 
     assert states(fleet)["node1"] == "tainted"
 
 
-def test_a_deadline_ends_the_search_for_another_host(fleet: Lab, steps: Steps) -> None:
+def test_the_deadline_of_the_wait_ends_the_search_for_another_host(fleet: Lab, steps: Steps) -> None:
     steps.bad = {"node1", "node2", "node3", "node4"}
     steps.during = lambda: fleet.clock.move(seconds=20)
     with pytest.raises(StepFailedError, match="the time to wait is over"):
@@ -263,7 +263,7 @@ def test_the_lease_counts_from_when_the_hosts_are_prepared(fleet: Lab, steps: St
     assert take(fleet, ttl=timedelta(hours=1)).held.reservation.ttl == timedelta(hours=1)
 
 
-def test_a_lease_that_was_lost_meanwhile_is_no_grant(fleet: Lab, steps: Steps) -> None:
+def test_a_lease_lost_during_the_preparation_is_reported_as_lost(fleet: Lab, steps: Steps) -> None:
     def lose() -> None:
         with fleet.visit("bob") as ctx:
             lifecycle_verbs.taint(ctx, Choice(("node1",)), force=True, reason="mine")
@@ -292,7 +292,7 @@ def test_no_lock_is_held_while_a_step_runs(fleet: Lab, steps: Steps) -> None:
     assert seen == [True, True, "a step is running on it"]
 
 
-def test_the_same_request_goes_on_where_a_killed_process_ended(fleet: Lab, steps: Steps) -> None:
+def test_a_repeated_request_continues_the_preparation_of_a_killed_process(fleet: Lab, steps: Steps) -> None:
     class KilledError(BaseException):
         pass
 
@@ -318,7 +318,7 @@ def test_the_same_request_goes_on_where_a_killed_process_ended(fleet: Lab, steps
     assert len(open_ones(fleet)) == 1  # without a request id, it was given back
 
 
-def test_the_host_that_replaces_a_bad_one_is_prepared_too(fleet: Lab, steps: Steps) -> None:
+def test_replace_prepares_the_new_host(fleet: Lab, steps: Steps) -> None:
     kept = take(fleet, 2, params={"image": "jammy"}).held.reservation
     steps.bad, steps.ran = {"node3"}, []
     held = replacement.replace_host(fleet.context(), "node1", kept.id, "no fan").held
@@ -335,7 +335,7 @@ def test_the_host_that_replaces_a_bad_one_is_prepared_too(fleet: Lab, steps: Ste
     assert [each.id for each in open_ones(fleet)] == [kept.id]
 
 
-def test_two_processes_with_one_request_go_on_with_the_host_that_replaces_a_bad_one(fleet: Lab, steps: Steps) -> None:
+def test_two_processes_with_one_request_both_get_the_substitute_of_a_failed_host(fleet: Lab, steps: Steps) -> None:
     steps.bad = {"node1"}
     answers: list[Grant] = []
 

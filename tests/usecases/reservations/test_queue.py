@@ -115,12 +115,12 @@ def busy(act: Step) -> Step:
 # whose turn it is
 
 
-def test_what_is_free_is_had_at_once_and_without_a_ticket(fleet: Lab) -> None:
+def test_a_free_host_is_granted_at_once_without_a_ticket(fleet: Lab) -> None:
     assert names(wait(fleet)) == ["node1"]
     assert told == []
 
 
-def test_a_waiter_gets_the_host_that_comes_back_and_no_other_does(fleet: Lab) -> None:
+def test_a_returned_host_goes_to_the_waiter_and_to_no_other_process(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def back() -> None:
@@ -149,7 +149,7 @@ def test_a_request_for_two_is_not_starved_by_those_for_one(fleet: Lab) -> None:
     assert names(wait(fleet, one_back("node1"), one_back("node4"), count=2)) == ["node1", "node4"]
 
 
-def test_others_take_what_an_earlier_ticket_does_not_need(fleet: Lab) -> None:
+def test_hosts_that_an_earlier_ticket_does_not_need_are_granted_to_others(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def step() -> None:
@@ -175,7 +175,7 @@ def test_a_ticket_that_needs_an_operator_holds_nothing_and_says_so(fleet: Lab) -
     assert "1 cordoned, 1 maintenance, 2 reserved" in told[-1].why
 
 
-def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> None:
+def test_the_queue_lists_owners_requirements_and_missing_hosts(fleet: Lab) -> None:
     take(fleet, count=4)
     asked: dict[str, Any] = {"count": 2, "selector": parse_selector("rack=r1"), "purpose": "nightly"}
     seen = []
@@ -234,7 +234,7 @@ def test_a_ticket_sets_aside_no_hosts_that_are_booked_during_its_lease(fleet: La
     assert seen == [3]  # node4 is set aside
 
 
-def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: Lab) -> None:
+def test_a_waiter_reports_its_position_at_first_and_after_each_change(fleet: Lab) -> None:
     held = take(fleet, count=4).held.reservation.id
 
     with pytest.raises(WaitTimeoutError):
@@ -268,7 +268,7 @@ def test_overlapping_requirements_find_the_hosts_that_fit_them_all(fleet: Lab) -
 # who stops waiting
 
 
-def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_place(fleet: Lab) -> None:
+def test_a_waiter_without_a_sign_of_life_for_15_seconds_is_skipped_and_keeps_its_position(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def stopped() -> None:
@@ -287,7 +287,7 @@ def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_clock_that_is_set_again_changes_nothing_for_an_endless_wait(fleet: Lab, hours: int) -> None:
+def test_setting_the_clock_does_not_end_a_wait_without_limit(fleet: Lab, hours: int) -> None:
     held = reserve.reserve_or_wait(
         fleet.context("holder"), reservation_request(count=4, ttl=timedelta(days=2))
     ).held.hosts
@@ -299,7 +299,7 @@ def test_a_clock_that_is_set_again_changes_nothing_for_an_endless_wait(fleet: La
     assert names(wait(fleet, lambda: fleet.clock.move(hours=hours), lambda: None, back, timeout=None)) == ["node1"]
 
 
-def test_a_clock_that_is_set_back_makes_no_wait_longer(fleet: Lab) -> None:
+def test_setting_the_clock_back_makes_no_wait_longer(fleet: Lab) -> None:
     take(fleet, count=4)
     begun = fleet.clock.now
 
@@ -310,7 +310,7 @@ def test_a_clock_that_is_set_back_makes_no_wait_longer(fleet: Lab) -> None:
     assert tickets(fleet) == []
 
 
-def test_the_time_is_over_when_it_is_over_and_the_ticket_with_it(fleet: Lab) -> None:
+def test_a_wait_ends_at_its_deadline_and_its_ticket_with_it(fleet: Lab) -> None:
     take(fleet, count=4)
     begun = fleet.clock.now
 
@@ -355,7 +355,7 @@ class Interruption(BaseException):
 
 
 @pytest.mark.parametrize("way", ["grant_uncontended", "try_grant"])
-def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_given_back(
+def test_a_grant_is_given_back_when_its_process_is_interrupted_before_it_reads_it(
     way: str, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = reserve if way == "grant_uncontended" else contended
@@ -398,7 +398,7 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
         assert states(lab) == ["available", "available"]
 
 
-def test_an_id_that_is_taken_is_refused_and_its_reservation_stays(fleet: Lab) -> None:
+def test_a_reservation_id_that_exists_already_is_refused(fleet: Lab) -> None:
     mine, other = (request.reservation_request((name,)).requirements for name in ("node1", "node2"))
     reserve.reserve_or_wait(fleet.context(), request.ReservationRequest(mine, token="r-one"))
     with pytest.raises(UsageError, match="has the id r-one already"):
@@ -406,7 +406,7 @@ def test_an_id_that_is_taken_is_refused_and_its_reservation_stays(fleet: Lab) ->
     assert states(fleet)[:2] == ["reserved", "available"]
 
 
-def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
+def test_a_connection_lost_while_the_queue_is_joined_reserves_nothing(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(fleet, count=4)
@@ -420,7 +420,7 @@ def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
     assert refused.value.hint == "try again"
 
 
-def test_asking_again_for_a_lease_that_is_over_ends_it(fleet: Lab) -> None:
+def test_a_repeated_request_for_an_expired_lease_ends_the_lease(fleet: Lab) -> None:
     asked = request.reservation_request(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
     reserve.reserve_or_wait(fleet.context(), asked)
     fleet.clock.move(minutes=2)
@@ -444,7 +444,7 @@ def test_a_wait_that_is_interrupted_leaves_no_ticket(fleet: Lab) -> None:
 # what changes meanwhile
 
 
-def test_a_host_that_is_added_wakes_whom_it_fits(fleet: Lab) -> None:
+def test_an_added_host_wakes_the_waiter_that_it_fits(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def add() -> None:
@@ -454,7 +454,7 @@ def test_a_host_that_is_added_wakes_whom_it_fits(fleet: Lab) -> None:
     assert names(wait(fleet, add)) == ["node5"]
 
 
-def test_labels_that_change_wake_whom_they_fit(fleet: Lab) -> None:
+def test_a_changed_label_wakes_the_waiter_that_it_fits(fleet: Lab) -> None:
     take(fleet, "node1", "node2")
     relabel = hosts.AttributeChanges(labels={"rack": "r1"})
 
@@ -464,7 +464,7 @@ def test_labels_that_change_wake_whom_they_fit(fleet: Lab) -> None:
     assert names(wait(fleet, step, selector=parse_selector("rack=r1"))) == ["node3"]
 
 
-def test_an_edit_by_hand_wakes_a_waiter_that_is_the_first_to_see_it(toml_lab: Lab) -> None:
+def test_an_edit_of_the_toml_file_wakes_a_waiter(toml_lab: Lab) -> None:
     hosts.add(toml_lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}))
     step_verbs.ready(toml_lab.context(), Choice(everything=True))
     take(toml_lab, "node1")
@@ -478,7 +478,7 @@ def test_an_edit_by_hand_wakes_a_waiter_that_is_the_first_to_see_it(toml_lab: La
     assert toml_lab.clock.now - begun < timedelta(seconds=1.5)
 
 
-def test_asked_that_no_host_can_meet_any_more_end_the_wait(fleet: Lab) -> None:
+def test_a_request_that_becomes_unsatisfiable_ends_its_wait(fleet: Lab) -> None:
     take(fleet, "node1")
 
     def relabel() -> None:
@@ -509,7 +509,7 @@ def move_away(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [spoil, move_away])
-def test_while_the_file_is_not_usable_nothing_is_granted_which_is_reported_once(
+def test_nothing_is_granted_while_the_toml_file_is_broken_and_that_is_reported_once(
     toml_lab: Lab, change: Callable[[Path], None]
 ) -> None:
     hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
@@ -534,7 +534,9 @@ def test_while_the_file_is_not_usable_nothing_is_granted_which_is_reported_once(
 
 
 @pytest.mark.parametrize("change", [spoil, move_away])
-def test_a_wait_that_ends_while_the_file_is_not_usable_says_why(toml_lab: Lab, change: Callable[[Path], None]) -> None:
+def test_a_wait_that_ends_while_the_toml_file_is_broken_names_the_cause(
+    toml_lab: Lab, change: Callable[[Path], None]
+) -> None:
     hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
     step_verbs.ready(toml_lab.context(), Choice(everything=True))
     take(toml_lab, "node1")
@@ -543,7 +545,7 @@ def test_a_wait_that_ends_while_the_file_is_not_usable_says_why(toml_lab: Lab, c
     assert sum("waiting until" in text for text in toml_lab.said) == 1
 
 
-def test_a_wait_without_limit_ends_when_the_file_is_broken_for_too_long(
+def test_a_wait_without_limit_ends_when_the_toml_file_is_broken_for_too_long(
     toml_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bmhctl.usecases.shared.absence.LONGEST", 0.0)
@@ -555,7 +557,7 @@ def test_a_wait_without_limit_ends_when_the_file_is_broken_for_too_long(
     assert tickets(toml_lab) == []
 
 
-def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said(fleet: Lab) -> None:
+def test_the_policy_at_the_grant_limits_the_lease_with_a_note(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def step() -> None:
@@ -568,7 +570,7 @@ def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said
     assert granted.notes == ("the lease is 2h, the longest that this inventory allows",)
 
 
-def test_a_waiter_ends_leases_that_are_over(fleet: Lab) -> None:
+def test_a_waiter_ends_expired_leases(fleet: Lab) -> None:
     reserve.reserve_or_wait(fleet.context("holder"), reservation_request(count=4, ttl=timedelta(seconds=20)))
 
     def recycle() -> None:
@@ -583,7 +585,7 @@ def test_a_waiter_ends_leases_that_are_over(fleet: Lab) -> None:
 # asking again
 
 
-def test_who_asks_again_while_waiting_waits_with_the_same_ticket_and_gets_the_same(fleet: Lab) -> None:
+def test_a_repeated_request_shares_the_ticket_and_the_reservation_of_the_first(fleet: Lab) -> None:
     take(fleet, count=4)
     again: list[Grant] = []
     asked: dict[str, Any] = {"count": 1, "request_id": "job-1"}
@@ -601,7 +603,7 @@ def test_who_asks_again_while_waiting_waits_with_the_same_ticket_and_gets_the_sa
     assert first.notes == ("request job-1 was granted before",)
 
 
-def test_the_ticket_stays_for_who_attached_when_the_first_gives_up(fleet: Lab) -> None:
+def test_a_shared_ticket_stays_open_when_the_first_process_gives_up(fleet: Lab) -> None:
     take(fleet, count=4)
     asked: dict[str, Any] = {"count": 1, "request_id": "job-1"}
 
@@ -616,7 +618,7 @@ def test_the_ticket_stays_for_who_attached_when_the_first_gives_up(fleet: Lab) -
     assert tickets(fleet) == []
 
 
-def test_who_attached_is_protected_beyond_the_first_ones_deadline(fleet: Lab) -> None:
+def test_a_shared_ticket_is_valid_beyond_the_deadline_of_the_first_process(fleet: Lab) -> None:
     take(fleet, count=4)
     asked: dict[str, Any] = {"count": 1, "request_id": "job-1"}
 
@@ -680,7 +682,7 @@ def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
     assert said == ["cancelled ticket 1 of alice, 0s old, for 1 host"]
 
 
-def test_that_the_last_ticket_is_cancelled_is_announced_like_any_other(fleet: Lab) -> None:
+def test_cancelling_the_last_ticket_wakes_its_waiter(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def cancel() -> None:
@@ -743,9 +745,7 @@ def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, mo
     assert states(fleet) == ["available", "reserved", "available", "available"]
 
 
-def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
-    fleet: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ticket_holds_no_other_hosts_while_its_hosts_are_checked(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from bmhctl.usecases.steps.execution import Claimed
 
     take(fleet, count=4)
@@ -764,9 +764,7 @@ def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
     assert names(wait(fleet, back, check=True)) == ["node1"]
 
 
-def test_checks_that_take_longer_than_there_is_time_reserve_nothing(
-    fleet: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checks_that_outlast_the_deadline_reserve_nothing(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from bmhctl.usecases.steps.execution import Claimed
 
     run_checks = Claimed.run_checks
@@ -788,7 +786,7 @@ def test_a_lease_without_end_is_refused_before_any_wait(fleet: Lab) -> None:
         wait(fleet, lambda: pytest.fail("it waited"), count=1, endless=True)
 
 
-def test_a_wait_goes_on_with_its_ticket_after_the_disk_was_full_for_a_moment(
+def test_a_wait_keeps_its_ticket_when_the_disk_is_full_for_a_moment(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([AwayError("the disk is full: it can't be written")])
@@ -809,7 +807,7 @@ def test_a_wait_goes_on_with_its_ticket_after_the_disk_was_full_for_a_moment(
     assert tickets(fleet) == []
 
 
-def test_a_moved_ticket_is_served_in_its_new_place_and_the_history_says_who_and_why(fleet: Lab) -> None:
+def test_a_moved_ticket_is_served_in_its_new_position_and_the_move_is_in_the_history(fleet: Lab) -> None:
     take(fleet, count=4)
     got: list[tuple[str, list[str]]] = []
 
@@ -850,7 +848,7 @@ def test_a_moved_ticket_is_served_in_its_new_place_and_the_history_says_who_and_
     assert (move.actor, move.reason) == ("olga", f"before ticket {move.ticket - 1} of alice: release")
 
 
-def test_the_history_of_the_queue_tells_a_deadline_from_a_cancellation(fleet: Lab) -> None:
+def test_the_history_of_the_queue_distinguishes_a_deadline_from_a_cancellation(fleet: Lab) -> None:
     take(fleet, count=4)
     with pytest.raises(WaitTimeoutError):
         wait(fleet, timeout=5)

@@ -40,7 +40,7 @@ def free(lab: Lab) -> int:
     return sum(h.state == "available" for h in queries.list_hosts(lab.context(), Choice(everything=True)).hosts)
 
 
-def test_four_reservations_on_a_pool_of_four_get_four_hosts(fleet: Lab) -> None:
+def test_four_reservations_in_a_pool_of_four_get_different_hosts(fleet: Lab) -> None:
     taken = [take(fleet, count=1, actor=f"actor{n}")[0] for n in range(4)]
 
     assert sorted(taken) == ["node1", "node2", "node3", "node4"]
@@ -52,11 +52,11 @@ def test_a_selector_finds_hosts_by_label_and_by_number(fleet: Lab) -> None:
     assert take(fleet, selector="memory>=128GiB,rack!=r1", count=2) == ["node3", "node4"]
 
 
-def test_without_a_count_a_selector_takes_one(fleet: Lab) -> None:
+def test_a_selector_without_a_count_takes_one_host(fleet: Lab) -> None:
     assert take(fleet, selector="rack=r1") == ["node1"]
 
 
-def test_one_busy_host_among_the_named_means_none_is_taken(fleet: Lab) -> None:
+def test_no_named_host_is_taken_when_one_of_them_is_busy(fleet: Lab) -> None:
     take(fleet, "node2", actor="bob", purpose="soak")
 
     with pytest.raises(BusyError) as refused:
@@ -68,7 +68,7 @@ def test_one_busy_host_among_the_named_means_none_is_taken(fleet: Lab) -> None:
     assert free(fleet) == 3
 
 
-def test_too_few_free_hosts_is_busy_and_takes_none(fleet: Lab) -> None:
+def test_a_request_with_too_few_free_hosts_is_busy_and_takes_none(fleet: Lab) -> None:
     take(fleet, "node1", actor="bob")
 
     with pytest.raises(BusyError) as refused:
@@ -79,7 +79,7 @@ def test_too_few_free_hosts_is_busy_and_takes_none(fleet: Lab) -> None:
     assert free(fleet) == 3
 
 
-def test_the_hint_says_what_makes_hosts_of_each_state_available(lab: Lab) -> None:
+def test_the_hint_of_a_busy_refusal_says_how_hosts_of_each_state_become_available(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
 
     def hint(*names: str, **asked: object) -> str | None:
@@ -102,7 +102,7 @@ def test_the_hint_says_what_makes_hosts_of_each_state_available(lab: Lab) -> Non
     )
 
 
-def test_more_than_there_are_is_unsatisfiable_with_what_each_term_excludes(fleet: Lab) -> None:
+def test_an_unsatisfiable_request_is_refused_with_what_each_term_excludes(fleet: Lab) -> None:
     with pytest.raises(UnsatisfiableError) as refused:
         take(fleet, selector="rack=r1,memory>=128GiB", count=1)
 
@@ -128,7 +128,7 @@ def test_unknown_names_are_not_found_with_the_nearest_name(fleet: Lab) -> None:
     assert free(fleet) == 4
 
 
-def test_names_are_exact_never_substrings(fleet: Lab) -> None:
+def test_a_host_name_never_matches_as_a_substring(fleet: Lab) -> None:
     with pytest.raises(NotFoundError):
         take(fleet, "node")
 
@@ -137,7 +137,7 @@ def test_names_are_exact_never_substrings(fleet: Lab) -> None:
     "asked",
     [{}, {"count": 0}, {"names": ("node1",), "count": 2}, {"count": 1, "ttl": timedelta(0)}, {"names": ("no*",)}],
 )
-def test_a_senseless_request_is_a_usage_error(fleet: Lab, asked: dict[str, object]) -> None:
+def test_an_invalid_request_is_a_usage_error(fleet: Lab, asked: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         reserve.reserve_or_wait(fleet.context(), reservation_request(**asked))  # type: ignore[arg-type]  # a table of shorthands
 
@@ -152,7 +152,7 @@ def test_the_least_recently_used_come_first(fleet: Lab) -> None:
     assert take(fleet, count=4) == ["node1", "node2", "node3", "node4"]
 
 
-def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fleet: Lab) -> None:
+def test_the_length_of_a_lease_is_the_requested_one_or_the_default_and_at_most_max_ttl(fleet: Lab) -> None:
     fleet.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
 
     def length(ttl: timedelta | None) -> timedelta | None:
@@ -187,14 +187,14 @@ def test_reservations_are_listed_with_their_hosts_and_ended_ones_on_request(flee
     assert ever == [None, "task completed"]
 
 
-def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
+def test_a_failed_reservation_leaves_nothing_behind(fleet: Lab) -> None:
     with pytest.raises(BmhctlError):
         take(fleet, "node1", "nope")
 
     assert list(fleet.context().store.reservations.all()) == []
 
 
-def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab) -> None:
+def test_a_retry_returns_the_hosts_in_the_order_of_the_requirements(fleet: Lab) -> None:
     wants = [parse_requirement("rack=r2"), parse_requirement("rack=r1")]
     asked = request.reservation_request(requirements=wants, request_id="job-1")
 
@@ -205,7 +205,7 @@ def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab
     assert [host.name for host in again.hosts] == ["node3", "node1"]
 
 
-def test_the_order_of_terms_makes_no_other_request(fleet: Lab) -> None:
+def test_a_request_with_reordered_terms_is_the_same_request(fleet: Lab) -> None:
     def ask(selector: str) -> str:
         asked = request.reservation_request(selector=parse_selector(selector), request_id="job-1")
         return reserve.reserve_or_wait(fleet.context(), asked, None).held.reservation.id

@@ -83,7 +83,7 @@ def test_a_job_gives_back_its_own_hosts_by_their_tag(fleet: Lab) -> None:
     assert found(fleet) == ["node2", "node3"]
 
 
-def test_a_tag_goes_before_a_label_of_the_same_key(fleet: Lab) -> None:
+def test_a_tag_wins_over_a_label_with_the_same_key(fleet: Lab) -> None:
     reserve(fleet, "node1", rack="other")
     released = lifecycle_verbs.release(fleet.context(), Choice(selector=parse_selector("rack=r1")))
     assert [item.host for item in released.items] == ["node2"]  # it fits, and is not reserved
@@ -101,12 +101,12 @@ def test_tags_are_kept_by_an_extension_and_a_handover(fleet: Lab) -> None:
 @pytest.mark.parametrize(
     "tags", [{"": "1"}, {"a b": "1"}, {"job": "a b"}, {"job": "x" * 64}, {f"k{number}": "" for number in range(101)}]
 )
-def test_a_tag_is_written_as_a_label_is(tags: dict[str, str]) -> None:
+def test_tags_have_the_same_syntax_as_labels(tags: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"tag"):
         request.reservation_request(("node1",), tags=tags)
 
 
-def test_a_reservation_knows_when_it_was_asked_for(fleet: Lab) -> None:
+def test_a_reservation_records_when_it_was_requested(fleet: Lab) -> None:
     """At once it was asked for when it began; after a wait, when its process began to wait."""
     held = reserve(fleet, "node1").reservation
     assert held.asked_at is not None

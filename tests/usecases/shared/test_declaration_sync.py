@@ -46,7 +46,7 @@ def seen(lab: Lab) -> dict[str, str]:
     return {h.name: f"{h.state}{' undeclared' if h.undeclared else ''}" for h in found}
 
 
-def test_no_verb_touches_a_byte_of_the_file(cellar: Lab) -> None:
+def test_no_lifecycle_verb_changes_the_toml_file(cellar: Lab) -> None:
     before = (cellar.path.read_bytes(), cellar.path.stat().st_mtime_ns, cellar.path.stat().st_ino)
 
     lifecycle_verbs.taint(cellar.context(), Choice(("node1",)))
@@ -65,7 +65,7 @@ def test_an_unchanged_file_is_not_read_again(cellar: Lab, monkeypatch: pytest.Mo
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
 
 
-def test_a_file_that_was_only_touched_is_read_once(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_touched_file_is_read_once(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     seen(cellar)
     os.utime(cellar.path)
     seen(cellar)
@@ -93,7 +93,7 @@ def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserv
         reserve.reserve_or_wait(cellar.context("bob"), request.reservation_request(("node2",)))
 
 
-def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
+def test_a_host_that_is_declared_again_keeps_its_state(cellar: Lab) -> None:
     cellar.path.write_text("# empty\n")
     seen(cellar)
     cellar.path.write_text(LAB)
@@ -133,7 +133,7 @@ def test_a_broken_file_stops_commands_and_harms_nothing(cellar: Lab) -> None:
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
 
 
-def test_an_edit_while_the_store_is_open_is_seen_by_the_next_use(cellar: Lab) -> None:
+def test_an_edit_while_the_store_is_open_is_synced_by_the_next_command(cellar: Lab) -> None:
     ctx = cellar.context()
     queries.list_hosts(ctx, Choice(everything=True))
     cellar.path.write_text(LAB + "\n[hosts.node3]\n")
@@ -141,7 +141,7 @@ def test_an_edit_while_the_store_is_open_is_seen_by_the_next_use(cellar: Lab) ->
     assert [h.name for h in queries.list_hosts(ctx, Choice(everything=True)).hosts] == ["node1", "node2", "node3"]
 
 
-def test_without_its_state_file_every_host_is_initial_never_free(cellar: Lab) -> None:
+def test_every_host_is_initial_without_a_state_file(cellar: Lab) -> None:
     for path in cellar.path.parent.glob("lab.state.db*"):
         if path.is_file():
             path.unlink()
@@ -164,7 +164,7 @@ def test_a_state_file_of_another_toml_file_is_refused_until_it_is_adopted(cellar
     other.close()
 
 
-def test_files_that_were_moved_together_still_belong_together(cellar: Lab, tmp_path: Path) -> None:
+def test_a_toml_file_and_its_state_file_can_be_moved_together(cellar: Lab, tmp_path: Path) -> None:
     cellar.close()
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -186,7 +186,7 @@ def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> Non
     linked.close()
 
 
-def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_no_host(cellar: Lab) -> None:
+def test_an_empty_toml_file_is_refused_and_undeclares_no_host(cellar: Lab) -> None:
     cellar.path.write_bytes(b"")  # as an editor leaves it that was killed, or whose disk was full
     with pytest.raises(InvalidError, match="is empty: was it cut off while it was saved"):
         seen(cellar)
@@ -195,14 +195,14 @@ def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_no_host(
     assert "undeclare" not in [event.verb for event in cellar.context().store.events.read()]
 
 
-def test_the_last_host_of_a_file_can_be_removed_though_that_empties_it(toml_lab: Lab) -> None:
+def test_removing_the_last_host_may_empty_the_toml_file(toml_lab: Lab) -> None:
     toml_lab.path.write_text("[hosts.node1]\n")
     assert seen(toml_lab) == {"node1": "initial"}
     hosts.remove(toml_lab.context(), Choice(("node1",)))
     assert (toml_lab.path.read_bytes(), seen(toml_lab)) == (b"", {})
 
 
-def test_a_missing_file_is_not_an_empty_one(cellar: Lab) -> None:
+def test_a_missing_toml_file_is_not_treated_as_an_empty_one(cellar: Lab) -> None:
     cellar.path.unlink()
 
     with pytest.raises(UnreachableError, match="there is no"):
@@ -219,7 +219,7 @@ def test_an_undeclared_host_is_removed_without_touching_the_file(cellar: Lab) ->
     assert (seen(cellar), cellar.path.read_bytes()) == ({"node1": "reserved"}, before)
 
 
-def test_a_policy_in_the_file_is_the_inventorys(cellar: Lab) -> None:
+def test_the_policy_in_the_toml_file_is_that_of_the_inventory(cellar: Lab) -> None:
     cellar.path.write_text(LAB + '\n[defaults]\nttl = "10m"\n\n[checks.ping]\ncommand = ["true"]\n')
 
     ctx = cellar.context()
@@ -227,7 +227,7 @@ def test_a_policy_in_the_file_is_the_inventorys(cellar: Lab) -> None:
     assert [step.name for step in ctx.store.policy().of(Phase.CHECKS)] == ["ping"]
 
 
-def test_comments_and_order_survive_every_edit_of_ours(cellar: Lab) -> None:
+def test_every_edit_by_bmhctl_keeps_comments_and_order(cellar: Lab) -> None:
     hosts.add(cellar.context(), ["node3"], hosts.AttributeChanges(labels={"rack": "r1"}))
     hosts.set_attributes(cellar.context(), Choice(("node1",)), hosts.AttributeChanges(note="left slot"))
     hosts.rename(cellar.context(), "node2", "db2")
@@ -279,7 +279,7 @@ def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) ->
     assert seen(cellar) == {"node1": "reserved", "node2": "available", "node9": "tainted"}
 
 
-def test_an_edit_that_comes_before_another_one_is_synced_keeps_its_meaning(
+def test_an_edit_before_the_sync_of_another_edit_keeps_its_meaning(
     cellar: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit_file = atomic_replace.edit_file
@@ -298,7 +298,7 @@ def test_an_edit_that_comes_before_another_one_is_synced_keeps_its_meaning(
     assert seen(cellar) == {"db1": "reserved", "new1": "initial", "node2": "available"}
 
 
-def test_two_edits_of_one_host_lose_nothing_of_each_other(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_edits_of_one_host_keep_each_others_changes(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     edit_file = atomic_replace.edit_file
     others = iter([lambda: hosts.set_attributes(cellar.context("bob"), Choice(("node1",)), LABEL)])
 

@@ -45,7 +45,7 @@ FIRST = HostSpec(
 )
 
 
-def test_what_was_set_here_since_the_import_stays_and_the_difference_is_reported(lab: Lab) -> None:
+def test_a_value_set_since_the_last_import_is_kept_and_the_difference_is_reported(lab: Lab) -> None:
     bring(lab, FIRST)
     put(lab, note="left slot", labels={"rack": "r9", "zone": None, "own": "x"})
 
@@ -76,7 +76,7 @@ def test_what_was_set_here_since_the_import_stays_and_the_difference_is_reported
     )
 
 
-def test_overwrite_takes_what_the_file_says(lab: Lab) -> None:
+def test_overwrite_takes_the_values_of_the_file(lab: Lab) -> None:
     bring(lab, FIRST)
     put(lab, note="left slot", labels={"zone": None, "own": "x"})
     lab.said.clear()
@@ -87,7 +87,7 @@ def test_overwrite_takes_what_the_file_says(lab: Lab) -> None:
     assert spec(lab).note == "newer"
 
 
-def test_what_a_host_had_before_its_first_import_stays(lab: Lab) -> None:
+def test_values_from_before_the_first_import_are_kept(lab: Lab) -> None:
     hosts.add(lab.context(), ["n1.lab"], AttributeChanges(note="mine", labels={"rack": "r9"}))
     done = bring(lab, FIRST)
     assert "kept here: note mine (the file: from the cluster), labels.rack r9 (the file: r1)" in done.items[0].message
@@ -104,7 +104,7 @@ def test_importing_again_changes_nothing_and_writes_nothing(lab: Lab) -> None:
     assert (lab.path.read_bytes() if lab.is_toml else b"") == before
 
 
-def test_a_dry_run_says_what_would_be_kept_and_remembers_nothing(lab: Lab) -> None:
+def test_a_dry_run_of_import_reports_kept_values_and_records_nothing(lab: Lab) -> None:
     bring(lab, FIRST)
     put(lab, note="left slot")
     newer = replace(FIRST, note="newer", labels={"rack": "r2"})
@@ -113,14 +113,14 @@ def test_a_dry_run_says_what_would_be_kept_and_remembers_nothing(lab: Lab) -> No
     assert bring(lab, newer).items[0].message == said
 
 
-def test_a_renamed_host_is_still_known_by_what_was_imported(lab: Lab) -> None:
+def test_a_renamed_host_keeps_its_imported_values(lab: Lab) -> None:
     bring(lab, FIRST)
     hosts.rename(lab.context(), "n1.lab", "n9.lab")
     bring(lab, replace(FIRST, name="n9.lab", note="newer"))
     assert spec(lab, "n9.lab").note == "newer"
 
 
-def test_a_host_that_was_removed_and_added_again_is_not_known_from_before(lab: Lab) -> None:
+def test_a_host_removed_and_added_again_has_no_imported_values(lab: Lab) -> None:
     bring(lab, FIRST)
     hosts.remove(lab.context(), Choice(("n1.lab",)))
     assert not list(lab.context().store.database.execute("SELECT 1 FROM meta WHERE key LIKE 'imported/%'"))
@@ -130,7 +130,7 @@ def test_a_host_that_was_removed_and_added_again_is_not_known_from_before(lab: L
 
 
 @pytest.mark.parametrize("kind", SUFFIX)
-def test_a_copy_knows_what_was_imported(lab: Lab, kind: str) -> None:
+def test_a_copy_keeps_the_imported_values(lab: Lab, kind: str) -> None:
     bring(lab, FIRST)
     copy = Lab(lab.path.with_name(f"copy{SUFFIX[kind].removeprefix('lab')}"))
     try:
@@ -141,14 +141,14 @@ def test_a_copy_knows_what_was_imported(lab: Lab, kind: str) -> None:
         copy.remove()
 
 
-def test_an_edit_of_the_toml_file_by_hand_is_what_was_set_here(toml_lab: Lab) -> None:
+def test_a_value_edited_by_hand_in_the_toml_file_is_kept(toml_lab: Lab) -> None:
     bring(toml_lab, FIRST)
     toml_lab.path.write_text(toml_lab.path.read_text().replace("from the cluster", "by hand"))
     bring(toml_lab, replace(FIRST, note="newer", labels={"rack": "r2"}))
     assert (spec(toml_lab).note, spec(toml_lab).labels["rack"]) == ("by hand", "r2")
 
 
-def test_a_bmc_follows_the_file_and_loses_its_credentials_unless_it_was_set_here(lab: Lab) -> None:
+def test_an_imported_bmc_address_replaces_one_that_was_not_set_here_and_drops_its_credentials(lab: Lab) -> None:
     imported = replace(FIRST, bmc=Bmc("https://10.0.1.1", type="a", credentials="env:THERE"))
     bring(lab, imported)
     put(lab, credentials="env:MINE", verify_tls=False)
@@ -177,7 +177,7 @@ SPECS = st.builds(
 
 
 @given(SPECS, SPECS, SPECS, st.booleans())
-def test_each_value_is_the_files_or_the_one_that_was_here(
+def test_every_merged_value_comes_from_the_file_or_the_inventory(
     last: HostSpec, here: HostSpec, there: HostSpec, knows: bool
 ) -> None:
     merged = merge(here, there, values_of(last) if knows else None)

@@ -58,7 +58,9 @@ def recycle(lab: Lab, *names: str) -> None:
 
 
 @pytest.mark.parametrize("given_back", [True, False], ids=["given back", "expired"])
-def test_a_late_act_with_an_old_id_changes_nothing_and_says_who_has_the_host_now(fleet: Lab, given_back: bool) -> None:
+def test_a_command_with_an_ended_reservation_changes_nothing_and_names_the_present_holder(
+    fleet: Lab, given_back: bool
+) -> None:
     alice, bob = as_(fleet, "alice"), as_(fleet, "bob")
     old, _ = ids(alice.reserve("node1"))
     if given_back:
@@ -108,7 +110,7 @@ def test_force_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
     assert "fire" in str(reason)
 
 
-def test_an_id_that_never_was_is_not_found(fleet: Lab) -> None:
+def test_an_unknown_reservation_id_is_not_found(fleet: Lab) -> None:
     with pytest.raises(NotFoundError):
         as_(fleet, "alice").extend("r-00000000")
 
@@ -116,7 +118,7 @@ def test_an_id_that_never_was_is_not_found(fleet: Lab) -> None:
 # how long
 
 
-def test_extending_counts_from_now_and_never_shortens_nor_exceeds_the_most(fleet: Lab) -> None:
+def test_extend_counts_from_now_and_never_shortens_a_lease_or_exceeds_max_ttl(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve("node1")
     begun = held.reservation.created_at
@@ -136,7 +138,7 @@ def test_extending_counts_from_now_and_never_shortens_nor_exceeds_the_most(fleet
     assert states(fleet) == ["tainted", "available", "available", "available"], "asking has reaped it"
 
 
-def test_what_the_policy_caps_is_said(fleet: Lab) -> None:
+def test_a_lease_that_the_policy_shortens_is_reported(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1")
     granted = holder.extend(fleet.context(), held.reservation.id, timedelta(hours=9))
 
@@ -144,7 +146,7 @@ def test_what_the_policy_caps_is_said(fleet: Lab) -> None:
 
 
 @pytest.mark.parametrize("is_reaped", [True, False])
-def test_a_lease_that_is_over_is_not_extended_reaped_or_not(fleet: Lab, is_reaped: bool) -> None:
+def test_an_expired_lease_cannot_be_extended(fleet: Lab, is_reaped: bool) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve("node1")
     fleet.clock.move(hours=1)
@@ -172,7 +174,7 @@ WRITERS: dict[str, Callable[[Inventory], object]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_command_that_writes_ends_the_leases_that_are_over(fleet: Lab, name: str) -> None:
+def test_every_writing_command_ends_expired_leases(fleet: Lab, name: str) -> None:
     over = as_(fleet, "alice").reserve("node1", "node2")
     as_(fleet, "bob").reserve("node3", ttl="2h")
     fleet.clock.move(hours=1)
@@ -186,7 +188,7 @@ def test_every_command_that_writes_ends_the_leases_that_are_over(fleet: Lab, nam
     assert over.reservation.id not in [one.id for one in fleet.context().store.reservations.open()]
 
 
-def test_reap_names_what_it_ends_and_a_dry_run_changes_nothing(fleet: Lab) -> None:
+def test_reap_names_the_leases_that_it_ends_and_a_dry_run_ends_none(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1", "node2")
     fleet.clock.move(hours=1)
 
@@ -198,7 +200,7 @@ def test_reap_names_what_it_ends_and_a_dry_run_changes_nothing(fleet: Lab) -> No
     assert holder.reap_expired(fleet.context()).items == ()
 
 
-def test_a_host_in_maintenance_keeps_its_lease_and_gets_back_into_it(fleet: Lab) -> None:
+def test_resume_returns_a_host_to_its_valid_lease(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve("node1")
     alice.maintain("node1", reason="dead fan")
@@ -208,7 +210,7 @@ def test_a_host_in_maintenance_keeps_its_lease_and_gets_back_into_it(fleet: Lab)
     assert (alice.host("node1").state, alice.host("node1").reservation) == ("reserved", held.reservation)
 
 
-def test_a_lease_that_ends_in_maintenance_is_not_given_back(fleet: Lab) -> None:
+def test_a_lease_that_expires_during_maintenance_is_not_restored(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     alice.reserve("node1", "node2", "node3")
     alice.maintain("node2", reason="dead fan")
@@ -235,7 +237,7 @@ def test_a_reservation_ends_with_its_last_host(fleet: Lab) -> None:
 # another owner, another host
 
 
-def test_a_reservation_that_is_handed_over_has_a_new_id_and_the_old_one_is_dead(fleet: Lab) -> None:
+def test_a_handover_gives_a_new_id_and_ends_the_old_one(fleet: Lab) -> None:
     alice, bob = as_(fleet, "alice"), as_(fleet, "bob")
     old = alice.reserve("node1", "node2")
     with pytest.raises(NotYoursError):
@@ -254,7 +256,7 @@ def test_a_reservation_that_is_handed_over_has_a_new_id_and_the_old_one_is_dead(
     assert states(fleet)[:2] == ["tainted", "tainted"]
 
 
-def test_a_bad_host_is_replaced_by_one_that_fits_and_is_tainted_with_its_fault(fleet: Lab) -> None:
+def test_replace_takes_a_fitting_host_and_taints_the_bad_one_with_its_fault(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve(selector="rack=r1")
 
@@ -270,7 +272,7 @@ def test_a_bad_host_is_replaced_by_one_that_fits_and_is_tainted_with_its_fault(f
     assert last_events(fleet, "node2", 1) == [("alice", "reserve", "replaces node1")]
 
 
-def test_when_no_other_host_fits_replacing_changes_nothing(fleet: Lab) -> None:
+def test_replace_changes_nothing_when_no_other_host_fits(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve(selector="rack=r1", count=2)
     before: list[Event] = list(fleet.context().store.events.read())
@@ -283,7 +285,7 @@ def test_when_no_other_host_fits_replacing_changes_nothing(fleet: Lab) -> None:
         alice.replace("node1", held.reservation.id, reason=" ")
 
 
-def test_a_topology_keeps_its_shape_when_one_of_it_is_replaced(fleet: Lab) -> None:
+def test_replace_keeps_the_requirements_of_a_reservation_met(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve(wants=["rack=r1", "rack=r2"])
     assert [host.name for host in held.hosts] == ["node1", "node3"]
@@ -294,7 +296,7 @@ def test_a_topology_keeps_its_shape_when_one_of_it_is_replaced(fleet: Lab) -> No
 # what cannot be had
 
 
-def test_requirements_that_overlap_find_the_hosts_that_meet_them_all_or_take_none(fleet: Lab) -> None:
+def test_overlapping_requirements_get_hosts_that_meet_them_all_or_none(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     hosts.set_attributes(fleet.context(), Choice(("node1",)), hosts.AttributeChanges(labels={"role": "switch"}))
 
@@ -305,7 +307,7 @@ def test_requirements_that_overlap_find_the_hosts_that_meet_them_all_or_take_non
         alice.reserve(wants=["rack=r1*2", "role=switch"])
 
 
-def test_unsatisfiable_counts_what_each_term_excludes_and_names_the_nearest(fleet: Lab) -> None:
+def test_an_unsatisfiable_request_names_what_each_term_excludes_and_the_nearest_value(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     with pytest.raises(UnsatisfiableError) as refused:
         alice.reserve(selector="rack=r1,gpu", count=2)
@@ -322,7 +324,7 @@ def test_unsatisfiable_counts_what_each_term_excludes_and_names_the_nearest(flee
     assert refused.value.hint == "2 at once would be possible; bmhctl list -l SELECTOR shows what fits"
 
 
-def test_busy_names_the_holders_and_the_first_end(fleet: Lab) -> None:
+def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> None:
     bob = as_(fleet, "bob").reserve(selector="rack=r1", count=2, ttl="30m").reservation.id
     carol = as_(fleet, "carol").reserve("node3").reservation.id
 
@@ -346,7 +348,7 @@ def test_busy_names_the_holders_and_the_first_end(fleet: Lab) -> None:
 # asking again
 
 
-def test_a_request_id_gives_the_same_reservation_until_it_is_over(fleet: Lab) -> None:
+def test_a_request_id_gives_the_same_reservation_until_it_ends(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     first = alice.reserve(selector="rack=r1", request_id="job-1")
 
@@ -360,7 +362,7 @@ def test_a_request_id_gives_the_same_reservation_until_it_is_over(fleet: Lab) ->
     assert queue.queue(fleet.context()).items == ()
 
 
-def test_a_shared_reservation_is_extended_and_released_by_the_others_and_the_token_stays(fleet: Lab) -> None:
+def test_other_owners_of_a_shared_reservation_can_extend_and_release_it(fleet: Lab) -> None:
     token = as_(fleet, "alice").reserve("node1", "node2").reservation.id
     with pytest.raises(NotYoursError):
         holder.share(fleet.context("bob"), token, add=["bob"])

@@ -147,7 +147,7 @@ def power(lab: Lab, names: str, action: Power, **more: object) -> dict[str, str]
 
 @pytest.mark.slow(seconds=35)
 @pytest.mark.parametrize("lab", ["toml"], indirect=True)
-def test_a_whole_life_through_redfish(fleet: Lab) -> None:
+def test_a_host_is_set_up_checked_and_cleaned_through_redfish(fleet: Lab) -> None:
     fleet.policy(POLICY)
     seven = [f"compute-{n}" for n in range(1, 8)]
     before = power(fleet, "compute-*", Power.STATUS)
@@ -188,7 +188,7 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
+def test_switching_the_power_waits_for_the_new_state_or_the_timeout(fleet: Lab) -> None:
     # The emulator takes 1 to 11 s for what it is told, as real BMCs do.
     assert power(fleet, "compute-4", Power.ON, timeout=timedelta(seconds=30)) == {"compute-4": "power on"}
     assert power(fleet, "compute-4", Power.STATUS) == {"compute-4": "power on"}
@@ -203,7 +203,7 @@ def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_the_light_the_shutdown_and_the_next_boot_are_reported_as_the_bmc_shows_them(fleet: Lab) -> None:
+def test_light_shutdown_and_next_boot_are_reported_as_the_bmc_shows_them(fleet: Lab) -> None:
     time_limit = timedelta(seconds=30)
     assert power(fleet, "compute-5", Power.ON, timeout=time_limit) == {"compute-5": "power on"}
     assert power(fleet, "compute-5", Power.IDENTIFY) == {"compute-5": "indicator light on"}
@@ -215,7 +215,7 @@ def test_the_light_the_shutdown_and_the_next_boot_are_reported_as_the_bmc_shows_
     assert item.message.endswith("accepted booting once from pxe, but shows Continuous, Pxe after 1 s")
 
 
-def test_power_of_what_another_owner_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
+def test_power_on_a_host_of_another_owner_needs_force_and_is_recorded(fleet: Lab) -> None:
     step_verbs.ready(context(fleet), Choice(("compute-1",)))
     reservation = reserve.reserve_or_wait(context(fleet), request.reservation_request(("compute-1",))).held.reservation
     choice = Choice(("compute-1",))
@@ -237,7 +237,7 @@ def test_power_of_what_another_owner_holds_needs_force_and_is_in_the_history(fle
     assert (last.verb, last.actor, last.reason) == (EventKind.SET, "bob", "forced power on: fire")
 
 
-def test_every_host_has_its_own_answer_and_the_bad_ones_stop_no_other(fleet: Lab, emulator: Emulator) -> None:
+def test_a_bmc_that_fails_does_not_stop_the_requests_to_others(fleet: Lab, emulator: Emulator) -> None:
     def change(number: int, **facts: str) -> None:
         hosts.set_attributes(context(fleet), Choice((f"compute-{number}",)), hosts.AttributeChanges(**facts))  # type: ignore[arg-type]
 
@@ -269,7 +269,7 @@ def test_every_host_has_its_own_answer_and_the_bad_ones_stop_no_other(fleet: Lab
     assert not any(secret in words for secret in (PASSWORD, "wr0ng"))
 
 
-def test_listing_names_never_loads_what_talks_to_bmcs(fleet: Lab) -> None:
+def test_list_never_loads_the_redfish_client(fleet: Lab) -> None:
     code = (
         "import sys; from bmhctl.cli.main import run\n"
         "assert run(['list', '-o', 'name']) == 0\n"

@@ -46,7 +46,7 @@ def left_step(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         step.kill()
 
 
-def test_it_is_named_with_its_process_and_ended_with_its_children(fleet: Lab) -> None:
+def test_end_step_ends_the_step_of_a_killed_bmhctl_with_its_children(fleet: Lab) -> None:
     if "postgres" in fleet.location:
         pytest.skip("a step ends with its bmhctl there")
     with left_step(fleet) as step:
@@ -68,7 +68,7 @@ def test_it_is_named_with_its_process_and_ended_with_its_children(fleet: Lab) ->
     assert said(end_step.end_step(fleet.context(), NODE)) == {"node1": (True, "no step is running on it")}
 
 
-def test_a_step_of_a_bmhctl_that_is_alive_is_not_ended(fleet: Lab) -> None:
+def test_end_step_refuses_the_step_of_a_running_bmhctl(fleet: Lab) -> None:
     """Another connection stands for another process: this one is not among the holders of a file."""
     with fleet.context().store.claims.claim(host_claim(host(fleet).id)):
         [outcome] = end_step.end_step(fleet.context(), NODE).items
@@ -81,7 +81,7 @@ def test_a_step_of_a_bmhctl_that_is_alive_is_not_ended(fleet: Lab) -> None:
         assert "not seen from here" in outcome.message
 
 
-def test_a_step_whose_bmhctl_runs_it_is_named_as_that(fleet: Lab) -> None:
+def test_why_says_that_the_bmhctl_of_a_step_is_running(fleet: Lab) -> None:
     place = fleet.path.parent / "pid"
     script = json.dumps(["sh", "-c", f"echo $$ > '{place}.new'; mv '{place}.new' '{place}'; sleep 1000"])
     fleet.policy(f"[checks.long]\ncommand = {script}\ntimeout = '5m'\n")
@@ -100,6 +100,6 @@ def test_a_step_whose_bmhctl_runs_it_is_named_as_that(fleet: Lab) -> None:
     assert "its step is run by bmhctl" in refused.message
 
 
-def test_hosts_are_named(fleet: Lab) -> None:
+def test_end_step_without_host_names_is_a_usage_error(fleet: Lab) -> None:
     with pytest.raises(UsageError, match="needs the names"):
         end_step.end_step(fleet.context(), Choice())

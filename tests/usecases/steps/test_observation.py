@@ -51,7 +51,7 @@ def set_events(lab: Lab) -> list[str | None]:
     return [event.reason for event in lab.context().store.events.read("node1") if event.verb is EventKind.SET]
 
 
-def test_what_a_check_reports_is_found_by_selectors_and_recorded_once(lab: Lab) -> None:
+def test_a_property_reported_by_a_check_can_be_selected_and_is_recorded_once(lab: Lab) -> None:
     fleet(lab, "echo BMH_PROPERTY cpus=32; echo done; printf 'BMH_PROPERTY firmware = 2.1 '")
     before = lab.path.read_bytes() if lab.is_toml else b""
     outcomes = step_verbs.ready(lab.context(), ALL)
@@ -85,7 +85,7 @@ def test_a_declared_property_wins_and_the_difference_is_reported(lab: Lab) -> No
     assert (found(lab, "memory=64GiB"), found(lab, "memory=32GiB")) == ([], ["node1"])
 
 
-def test_an_empty_value_takes_a_property_away_and_a_failed_step_reports_none(lab: Lab) -> None:
+def test_an_empty_value_removes_a_property_and_a_failed_step_reports_none(lab: Lab) -> None:
     fleet(lab, "echo BMH_PROPERTY cpus=$(test {hardware.disks} = 2 && echo 8); exit $(({hardware.disks} / 4))")
     step_verbs.ready(lab.context(), ALL)
     assert found(lab, "cpus=8") == ["node1"]
@@ -97,7 +97,7 @@ def test_an_empty_value_takes_a_property_away_and_a_failed_step_reports_none(lab
     assert found(lab, "cpus") == []
 
 
-def test_setup_reports_as_soon_as_the_step_passed_and_the_checks_see_it(lab: Lab) -> None:
+def test_properties_reported_by_a_setup_step_are_visible_to_the_checks(lab: Lab) -> None:
     fleet(lab, "echo BMH_PROPERTY cpus=8", "setup", '[checks.many]\ncommand = ["false"]\nselector = "cpus>4"\n')
     outcomes = step_verbs.ready(lab.context(), ALL)
 
@@ -106,7 +106,7 @@ def test_setup_reports_as_soon_as_the_step_passed_and_the_checks_see_it(lab: Lab
     assert found(lab, "cpus=8") == ["node1"]
 
 
-def test_hostile_output_is_bounded_and_named(lab: Lab) -> None:
+def test_hostile_properties_are_limited_and_reported(lab: Lab) -> None:
     script = (
         "printf 'BMH_PROPERTY cpus=\\033[31m8\\n'; echo BMH_PROPERTY name=evil; echo BMH_PROPERTY cpus;"
         " echo BMH_PROPERTY cpus=16; yes BMH_PROPERTY rack=r9 | head -5000;"
@@ -122,7 +122,7 @@ def test_hostile_output_is_bounded_and_named(lab: Lab) -> None:
     assert len(detail) < 1000
 
 
-def test_an_export_brings_observed_properties_back_as_observed(lab: Lab) -> None:
+def test_observed_properties_are_exported_and_imported_as_observed(lab: Lab) -> None:
     fleet(lab, "echo BMH_PROPERTY memory=32GiB; echo BMH_PROPERTY cpus=8")
     step_verbs.ready(lab.context(), ALL)
     text = "".join(dump_parts([], [host(lab)], None, lab.clock.now))

@@ -72,7 +72,7 @@ def take(lab: Lab, *names: str) -> list[str]:
     return [one.name for one in reserve.reserve_or_wait(lab.context(), asked).held.hosts]
 
 
-def test_ready_and_a_check_of_all_are_proofs_and_a_check_of_one_is_none(lab: Lab) -> None:
+def test_ready_and_a_full_check_count_as_a_pass_of_all_checks_and_a_partial_one_does_not(lab: Lab) -> None:
     fleet(lab)
     first = host(lab).proven_at
     with saying(lambda *_: PASS):
@@ -86,7 +86,7 @@ def test_ready_and_a_check_of_all_are_proofs_and_a_check_of_one_is_none(lab: Lab
     assert age(lab) == timedelta(hours=1)
 
 
-def test_stale_hosts_are_proven_again_the_oldest_first(lab: Lab) -> None:
+def test_stale_hosts_are_rechecked_oldest_first(lab: Lab) -> None:
     fleet(lab)
     assert rechecked(lab) == []
     lab.clock.move(hours=22)  # node1 is 26 hours old, node4 23
@@ -96,7 +96,7 @@ def test_stale_hosts_are_proven_again_the_oldest_first(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("days", [1, 400])
-def test_a_proof_that_lies_ahead_of_the_clock_is_stale(days: int, lab: Lab) -> None:
+def test_a_pass_that_lies_ahead_of_the_clock_counts_as_stale(days: int, lab: Lab) -> None:
     """The clock was wrong when the hosts were proven, and was set back; a minute is no such case."""
     fleet(lab)
     lab.clock.move(days=-days)
@@ -107,7 +107,7 @@ def test_a_proof_that_lies_ahead_of_the_clock_is_stale(days: int, lab: Lab) -> N
     assert rechecked(lab) == ["node1", "node2", "node3", "node4"]
 
 
-def test_a_clock_that_is_set_back_keeps_no_host_in_maintenance(lab: Lab) -> None:
+def test_setting_the_clock_back_keeps_no_host_in_maintenance(lab: Lab) -> None:
     fleet(lab)
     lab.clock.move(hours=21)
     rechecked(lab, lambda *_: FAIL)
@@ -120,7 +120,7 @@ def test_a_clock_that_is_set_back_keeps_no_host_in_maintenance(lab: Lab) -> None
     assert states(lab)["node1"] == "available"
 
 
-def test_a_policy_without_it_proves_nothing_again(lab: Lab) -> None:
+def test_no_host_is_rechecked_without_the_setting(lab: Lab) -> None:
     lab.policy('[checks.ssh]\ncommand = ["true"]\n')
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     with saying(lambda *_: PASS):
@@ -129,7 +129,7 @@ def test_a_policy_without_it_proves_nothing_again(lab: Lab) -> None:
     assert rechecked(lab) == []
 
 
-def test_a_free_host_that_fails_goes_to_maintenance_and_anyone_resumes_it(lab: Lab) -> None:
+def test_a_free_host_that_fails_a_recheck_goes_to_maintenance_and_anyone_can_resume_it(lab: Lab) -> None:
     fleet(lab)
     lab.clock.move(hours=21)
     with saying(lambda *_: FAIL):
@@ -144,7 +144,7 @@ def test_a_free_host_that_fails_goes_to_maintenance_and_anyone_resumes_it(lab: L
     assert states(lab)["node1"] == "available"
 
 
-def test_it_comes_back_by_itself_when_its_checks_pass_twice(lab: Lab) -> None:
+def test_a_host_in_maintenance_after_a_recheck_resumes_when_its_checks_pass_twice(lab: Lab) -> None:
     fleet(lab)
     lab.clock.move(hours=21)
     rechecked(lab, lambda *_: FAIL)
@@ -159,7 +159,7 @@ def test_it_comes_back_by_itself_when_its_checks_pass_twice(lab: Lab) -> None:
     assert states(lab)["node1"] == "available"
 
 
-def test_what_a_person_took_to_maintenance_never_comes_back_by_itself(lab: Lab) -> None:
+def test_a_host_that_a_person_put_into_maintenance_is_never_resumed_automatically(lab: Lab) -> None:
     fleet(lab)
     lifecycle_verbs.maintain(lab.context(), Choice(("node1",)), reason="a new disk")
     lab.clock.move(hours=20)
@@ -167,7 +167,7 @@ def test_what_a_person_took_to_maintenance_never_comes_back_by_itself(lab: Lab) 
     assert states(lab)["node1"] == "maintenance"
 
 
-def test_at_most_the_share_of_the_free_hosts_is_checked_at_a_time(lab: Lab) -> None:
+def test_at_most_the_configured_share_of_free_hosts_is_rechecked_at_a_time(lab: Lab) -> None:
     fleet(lab)
     lab.clock.move(days=3)
     running, most, lock = 0, 0, threading.Lock()
@@ -188,7 +188,7 @@ def test_at_most_the_share_of_the_free_hosts_is_checked_at_a_time(lab: Lab) -> N
 
 
 @pytest.mark.slow
-def test_checks_step_aside_when_somebody_waits_for_the_host(lab: Lab) -> None:
+def test_a_recheck_ends_when_a_waiter_needs_the_host(lab: Lab) -> None:
     lab.policy('[defaults]\nrecheck_after = "24h"\n[checks.long]\ncommand = ["sleep", "60"]\n')
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     with saying(lambda *_: PASS):
@@ -219,9 +219,7 @@ def test_checks_step_aside_when_somebody_waits_for_the_host(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("when", "checked"), [("always", ["node1", "node4"]), ("stale", ["node1"]), ("never", [])])
-def test_the_policy_says_when_a_host_has_to_prove_itself_before_it_is_granted(
-    when: str, checked: list[str], lab: Lab
-) -> None:
+def test_the_policy_says_when_a_host_is_checked_before_a_grant(when: str, checked: list[str], lab: Lab) -> None:
     fleet(lab, f'check_on_reserve = "{when}"')
     lab.clock.move(hours=20, minutes=30)
     seen: list[str] = []
@@ -236,7 +234,7 @@ def test_the_policy_says_when_a_host_has_to_prove_itself_before_it_is_granted(
     assert seen == checked
 
 
-def test_a_host_that_fails_when_it_is_to_be_granted_goes_to_maintenance_and_the_next_is_tried(lab: Lab) -> None:
+def test_a_host_that_fails_its_checks_before_a_grant_goes_to_maintenance_and_the_next_is_tried(lab: Lab) -> None:
     fleet(lab, 'check_on_reserve = "always"')
     with saying(lambda _, spec: FAIL if spec.name == "node1" else PASS):
         assert take(lab) == ["node2"]

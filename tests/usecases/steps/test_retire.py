@@ -81,7 +81,7 @@ def named(*names: str) -> Choice:
     return Choice(names)
 
 
-def test_a_free_host_leaves_with_an_event_that_says_what_was_done(fleet: Lab, steps: Steps) -> None:
+def test_retire_removes_a_free_host_with_an_event(fleet: Lab, steps: Steps) -> None:
     (done,) = retire(fleet.context(), named("node1"), reason="too old").items
     assert (done.source, done.state, done.error) == (State.AVAILABLE, None, None)
     assert steps.ran == [("erase", "node1"), ("reset-credentials", "node1")]
@@ -92,7 +92,7 @@ def test_a_free_host_leaves_with_an_event_that_says_what_was_done(fleet: Lab, st
         assert "node1" not in fleet.path.read_text()
 
 
-def test_a_used_host_is_cleaned_before_it_leaves(fleet: Lab, steps: Steps) -> None:
+def test_retire_cleans_a_used_host_before_it_is_removed(fleet: Lab, steps: Steps) -> None:
     lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-one")
     retire(fleet.context(), named("node3"), reason="too old")
     assert [name for name, _ in steps.ran] == ["wipe", "erase", "reset-credentials"]
@@ -101,7 +101,7 @@ def test_a_used_host_is_cleaned_before_it_leaves(fleet: Lab, steps: Steps) -> No
     assert [f.kind for f in doctor(fleet.context()).findings if f.host == "node3"] == []
 
 
-def test_a_machine_that_comes_back_says_when_and_why_it_was_retired(fleet: Lab) -> None:
+def test_adding_a_retired_machine_again_reports_when_and_why_it_was_retired(fleet: Lab) -> None:
     retire(fleet.context(), named("node1"), reason="too old")
     (back,) = hosts.add(fleet.context(), ["node9"], hosts.AttributeChanges(mac=MAC)).items
     assert back.state is State.INITIAL  # it left clean
@@ -114,7 +114,7 @@ def test_a_machine_that_comes_back_says_when_and_why_it_was_retired(fleet: Lab) 
     assert (other.state, history(fleet, "node1")[-1][2]) == (State.INITIAL, None)  # only the name is the same
 
 
-def test_a_held_host_is_refused_unless_it_may_leave_later(fleet: Lab, steps: Steps) -> None:
+def test_retire_refuses_a_reserved_host_unless_it_may_be_retired_later(fleet: Lab, steps: Steps) -> None:
     refused = retire(fleet.context("bob"), named("node3"), reason="too old")
     assert refused.status is ExitStatus.REFUSED
     assert retire(fleet.context("bob"), named("node[2-3]"), reason="too old", when_free=True).error is None
@@ -144,13 +144,13 @@ def test_no_reservation_is_made_on_a_host_that_is_being_retired(fleet: Lab, step
     assert "node1" not in states(fleet)
 
 
-def test_a_request_for_a_host_that_is_being_retired_says_so_also_while_it_is_held(fleet: Lab) -> None:
+def test_the_refusal_of_a_host_that_is_being_retired_says_so(fleet: Lab) -> None:
     retire(fleet.context(), named("node3"), reason="too old", when_free=True)
     with pytest.raises(BusyError, match=r"is reserved by alice .*, and is being retired by alice"):
         reserve.reserve_or_wait(fleet.context("bob"), request.reservation_request(("node3",)))
 
 
-def test_undo_keeps_a_host_and_its_earlier_cordon(fleet: Lab, steps: Steps) -> None:
+def test_undoing_a_retire_keeps_the_host_and_its_earlier_cordon(fleet: Lab, steps: Steps) -> None:
     lifecycle_verbs.cordon(fleet.context("dave"), named("node1"), reason="loose cable")
     steps.bad = {"erase"}
     retire(fleet.context(), named("node[1-2]"), reason="too old")
@@ -163,7 +163,7 @@ def test_undo_keeps_a_host_and_its_earlier_cordon(fleet: Lab, steps: Steps) -> N
     assert states(fleet)["node2"] == "maintenance"
 
 
-def test_a_cleanup_that_fails_keeps_the_host_dirty(fleet: Lab, steps: Steps) -> None:
+def test_retire_keeps_a_host_dirty_when_its_cleanup_fails(fleet: Lab, steps: Steps) -> None:
     lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-one")
     steps.bad = {"wipe"}
     retire(fleet.context(), named("node3"), reason="too old")
@@ -172,7 +172,7 @@ def test_a_cleanup_that_fails_keeps_the_host_dirty(fleet: Lab, steps: Steps) -> 
     assert ("erase", "node3") not in steps.ran
 
 
-def test_a_host_that_changed_meanwhile_stays(fleet: Lab, steps: Steps) -> None:
+def test_retire_keeps_a_host_that_changed_during_its_cleanup(fleet: Lab, steps: Steps) -> None:
     def change() -> None:
         with fleet.visit("bob") as ctx:
             undo_retire(ctx, named("node1"))
@@ -184,7 +184,7 @@ def test_a_host_that_changed_meanwhile_stays(fleet: Lab, steps: Steps) -> None:
     assert states(fleet)["node1"] == "available"
 
 
-def test_an_interrupted_retire_leaves_a_host_that_is_not_reserved_and_can_go_on(fleet: Lab, steps: Steps) -> None:
+def test_an_interrupted_retire_can_be_continued_and_its_host_is_not_reserved(fleet: Lab, steps: Steps) -> None:
     class KilledError(BaseException):
         pass
 
@@ -201,7 +201,7 @@ def test_an_interrupted_retire_leaves_a_host_that_is_not_reserved_and_can_go_on(
     assert "node1" not in states(fleet)
 
 
-def test_a_dry_run_says_what_leaves_at_once_and_changes_nothing(lab: Lab) -> None:
+def test_a_dry_run_of_retire_names_what_is_removed_at_once_and_changes_nothing(lab: Lab) -> None:
     """No step has to run on a clean host; on a used one, only its cleanup."""
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))

@@ -88,7 +88,7 @@ def test_setup_runs_before_the_checks_and_both_are_in_the_outcome(fleet: Lab) ->
     assert host(fleet).setup is None
 
 
-def test_what_is_done_is_not_repeated(fleet: Lab) -> None:
+def test_a_setup_step_that_passed_is_not_repeated(fleet: Lab) -> None:
     assert ready(fleet, "firmware") == ["bios", "firmware"]
     assert (states(fleet)["node1"], host(fleet).setup) == ("initial", SetupProgress(1, 3, "firmware"))
     assert ready(fleet, "ssh") == ["firmware", "raid", "ssh"]
@@ -105,13 +105,13 @@ def test_a_setup_that_is_complete_is_named_in_the_history(fleet: Lab) -> None:
     assert (event.verb, event.reason) == (Verb.READY, "its setup was complete; readiness check passed: ssh")
 
 
-def test_again_repeats_all_of_it_even_when_it_is_interrupted(fleet: Lab) -> None:
+def test_again_repeats_the_whole_setup_even_when_it_is_interrupted(fleet: Lab) -> None:
     ready(fleet, "ssh")
     assert ready(fleet, "bios", again=True) == ["bios"]
     assert ready(fleet) == ["bios", "firmware", "raid", "ssh"]
 
 
-def test_a_reset_and_a_return_from_maintenance_start_over(fleet: Lab) -> None:
+def test_setup_starts_over_after_a_reset_or_a_return_from_maintenance(fleet: Lab) -> None:
     ready(fleet)
     taint(fleet, "node1")
     with saying(Ran()):
@@ -124,7 +124,7 @@ def test_a_reset_and_a_return_from_maintenance_start_over(fleet: Lab) -> None:
     assert ready(fleet) == ["bios", "firmware", "raid", "ssh"]
 
 
-def test_a_clock_that_is_set_back_does_not_keep_what_was_done_before_a_reset(fleet: Lab) -> None:
+def test_setup_starts_over_after_a_reset_even_if_the_clock_was_set_back(fleet: Lab) -> None:
     fleet.clock.move(hours=5)
     ready(fleet)
     taint(fleet, "node1")
@@ -135,7 +135,7 @@ def test_a_clock_that_is_set_back_does_not_keep_what_was_done_before_a_reset(fle
     assert ready(fleet) == ["bios", "firmware", "raid", "ssh"]
 
 
-def test_a_step_that_changed_in_the_policy_runs_again_and_no_other(fleet: Lab) -> None:
+def test_only_a_setup_step_that_changed_in_the_policy_runs_again(fleet: Lab) -> None:
     ready(fleet, "ssh")
     changed = POLICY.replace('["./firmware"]', '["./firmware", "--new"]\ntimeout = "5m"')
     replace_policy(fleet, POLICY, changed)
@@ -144,7 +144,7 @@ def test_a_step_that_changed_in_the_policy_runs_again_and_no_other(fleet: Lab) -
     assert ready(fleet) == ["ssh"]
 
 
-def test_what_a_policy_no_longer_declares_neither_counts_nor_has_to_be_repaired(fleet: Lab) -> None:
+def test_a_setup_step_that_was_removed_from_the_policy_does_not_count(fleet: Lab) -> None:
     """The step that failed was renamed, and then there are no steps at all; a policy that comes back finds it again."""
 
     def shown() -> tuple[str, str | None, list[str], list[str], list[str]]:
@@ -172,7 +172,7 @@ def test_what_a_policy_no_longer_declares_neither_counts_nor_has_to_be_repaired(
     assert ready(fleet) == ["firmware", "raid", "ssh"]
 
 
-def test_a_command_goes_on_with_the_policy_that_it_began_with_and_remembers_it_as_that(fleet: Lab) -> None:
+def test_a_command_uses_and_records_the_policy_that_it_started_with(fleet: Lab) -> None:
     changed = POLICY.replace('["./bios"]', '["./bios", "--new"]')
 
     def run(step: Step, _: object) -> Verdict:
@@ -225,7 +225,7 @@ def test_failed_checks_are_not_counted_as_failed_setups(fleet: Lab) -> None:
     assert (host(fleet).failed_setups, states(fleet)["node1"]) == (0, "initial")
 
 
-def test_why_explains_how_far_a_setup_is_and_what_failed(fleet: Lab) -> None:
+def test_why_shows_the_progress_of_a_setup_and_what_failed(fleet: Lab) -> None:
     assert "setup: 0 of 3 done; next: bios, firmware, raid" in explain.why(fleet.context(), "node1").facts
     ready(fleet, "firmware")
     fleet.clock.move(hours=2)
@@ -257,7 +257,7 @@ def test_a_setup_step_is_overridden_with_a_reason(fleet: Lab) -> None:
         step_verbs.ready(fleet.context(), ONE, override=("rade",), reason="by hand")
 
 
-def test_each_step_is_remembered_as_soon_as_it_ended(fleet: Lab) -> None:
+def test_each_setup_step_is_recorded_as_soon_as_it_ended(fleet: Lab) -> None:
     seen: list[SetupProgress | None] = []
 
     def says(step: Step, _: object) -> Verdict:
@@ -279,7 +279,7 @@ def test_each_step_is_remembered_as_soon_as_it_ended(fleet: Lab) -> None:
     assert ready(fleet) == ["firmware", "raid", "ssh"]
 
 
-def test_a_check_and_a_setup_step_of_one_name_have_results_of_their_own(fleet: Lab) -> None:
+def test_a_check_and_a_setup_step_with_the_same_name_have_separate_results(fleet: Lab) -> None:
     replace_policy(fleet, POLICY, '[setup.ssh]\ncommand = ["true"]\n[checks.ssh]\ncommand = ["true"]\n')
 
     def says(step: Step, _: object) -> Verdict:

@@ -56,7 +56,7 @@ def lab(backend: str, tmp_path: Path) -> Iterator[Lab]:
 @pytest.mark.parametrize(
     ("backend", "temper"), [(backend, temper) for temper, some in WHERE.items() for backend in some]
 )
-def test_a_step_that_fails_in_any_way_is_recorded_and_lets_no_host_pass(
+def test_any_failure_of_a_step_is_recorded_and_keeps_the_host_in_its_state(
     temper: str, phase: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "GRACE", 0.2)

@@ -76,7 +76,7 @@ def test_a_step_without_needs_follows_the_one_before_it(lab: Lab) -> None:
     assert order.events.index("-c") < order.events.index("+d")
 
 
-def test_a_check_that_needs_one_that_failed_is_not_run_and_others_are(lab: Lab) -> None:
+def test_only_checks_that_need_a_failed_one_are_skipped(lab: Lab) -> None:
     fleet(lab, checks__bmc="", checks__sensors='needs = ["bmc"]', checks__ssh="needs = []", checks__after="")
     order = Order(fails="bmc")
     with saying(order):
@@ -107,7 +107,7 @@ def test_no_setup_step_starts_after_one_failed(lab: Lab) -> None:
     assert order.events == ["+b", "-b", "+c", "-c"]
 
 
-def test_a_step_waits_for_what_an_inapplicable_one_would_wait_for(lab: Lab) -> None:
+def test_a_step_waits_for_the_predecessors_of_an_inapplicable_step(lab: Lab) -> None:
     fleet(lab, setup__a="needs = []", setup__gpu='selector = "gpu"\nneeds = ["a"]', setup__c='needs = ["gpu"]')
     order = Order()
     with saying(order):

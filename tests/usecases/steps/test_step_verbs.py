@@ -119,7 +119,7 @@ def test_the_last_result_of_each_step_is_recorded_with_its_time(fleet: Lab) -> N
 
 
 @pytest.mark.parametrize("verdict", [FAIL, UNKNOWN])
-def test_only_a_pass_is_a_pass(verdict: Verdict, fleet: Lab) -> None:
+def test_any_verdict_except_pass_keeps_the_host_in_its_state(verdict: Verdict, fleet: Lab) -> None:
     with saying(lambda step, _: verdict if step.name in ("a", "verify") else PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
         assert states(fleet)["node1"] == "initial"
@@ -128,7 +128,7 @@ def test_only_a_pass_is_a_pass(verdict: Verdict, fleet: Lab) -> None:
         assert states(fleet)["node1"] == "tainted"
 
 
-def test_a_check_moves_nothing(fleet: Lab) -> None:
+def test_a_check_changes_no_state(fleet: Lab) -> None:
     taint(fleet, "node2")
     lifecycle_verbs.maintain(fleet.context(), Choice(("node3",)), reason="fan")
     before = states(fleet)
@@ -143,7 +143,7 @@ def test_a_check_moves_nothing(fleet: Lab) -> None:
     ]
 
 
-def test_a_check_of_what_another_owner_holds_needs_force(fleet: Lab) -> None:
+def test_a_check_of_a_host_of_another_owner_needs_force(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
         reserve.reserve_or_wait(fleet.context("alice"), request.reservation_request(("node1",)))
@@ -155,7 +155,7 @@ def test_a_check_of_what_another_owner_holds_needs_force(fleet: Lab) -> None:
             }
 
 
-def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet: Lab) -> None:
+def test_the_result_of_a_check_is_recorded_even_if_its_host_changed_state_meanwhile(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
         reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
@@ -173,7 +173,7 @@ def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet
     assert states(fleet)["node1"] == "tainted"
 
 
-def test_a_transition_happens_only_if_nothing_happened_to_the_host(fleet: Lab) -> None:
+def test_a_transition_is_dropped_if_the_host_changed_during_the_steps(fleet: Lab) -> None:
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
             with fleet.visit() as ctx:
@@ -187,7 +187,7 @@ def test_a_transition_happens_only_if_nothing_happened_to_the_host(fleet: Lab) -
     assert states(fleet)["node1"] == "initial"
 
 
-def test_check_and_override_know_the_checks(fleet: Lab) -> None:
+def test_check_and_override_refuse_unknown_steps(fleet: Lab) -> None:
     for call in (
         lambda: step_verbs.check(fleet.context(), ALL, only=("c",)),
         lambda: step_verbs.ready(fleet.context(), ALL, override=("c",), reason="x"),
@@ -253,7 +253,7 @@ def test_failed_cleanups_in_a_row_are_counted_and_end_in_quarantine(fleet: Lab) 
     assert (host(fleet).state, host(fleet).failed_cleanups) == (State.INITIAL, 0)
 
 
-def test_a_fault_is_never_recycled_without_being_named(fleet: Lab) -> None:
+def test_recycle_skips_a_faulty_host_unless_it_is_named(fleet: Lab) -> None:
     taint(fleet, "node1", fault="fan")
     ran: list[str] = []
     with saying(lambda step, spec: ran.append(spec.name) or PASS):  # type: ignore[func-returns-value]
@@ -267,7 +267,7 @@ def test_a_fault_is_never_recycled_without_being_named(fleet: Lab) -> None:
     assert (host(fleet).state, host(fleet).fault) == (State.AVAILABLE, None)
 
 
-def test_a_fault_that_is_found_while_a_host_waits_to_be_processed_counts_too(fleet: Lab) -> None:
+def test_recycle_skips_a_host_that_gets_a_fault_while_it_waits(fleet: Lab) -> None:
     taint(fleet, "node1", "node2")
     ran: list[str] = []
 
@@ -283,7 +283,7 @@ def test_a_fault_that_is_found_while_a_host_waits_to_be_processed_counts_too(fle
     assert set(ran) == {"node1"}
 
 
-def test_recycle_reaps_first(fleet: Lab) -> None:
+def test_recycle_ends_expired_leases_first(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
         reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",), ttl=timedelta(minutes=1)))
@@ -294,7 +294,7 @@ def test_recycle_reaps_first(fleet: Lab) -> None:
         }
 
 
-def test_a_pattern_means_the_tainted_ones_and_a_name_means_the_host(fleet: Lab) -> None:
+def test_recycle_takes_only_tainted_hosts_of_a_pattern_but_any_named_host(fleet: Lab) -> None:
     taint(fleet, "node1")
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node2",)))
@@ -319,7 +319,7 @@ def test_a_host_on_which_a_step_runs_is_skipped_unless_it_is_named(fleet: Lab) -
         assert said(step_verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
 
 
-def test_at_most_so_many_hosts_are_processed_at_once(fleet: Lab) -> None:
+def test_no_more_hosts_are_processed_at_once_than_jobs_says(fleet: Lab) -> None:
     hosts.add(fleet.context(), ["node[4-9]"], hosts.AttributeChanges())
     lock, now, most = threading.Lock(), 0, 0
 
@@ -338,7 +338,7 @@ def test_at_most_so_many_hosts_are_processed_at_once(fleet: Lab) -> None:
     assert (most, set(states(fleet).values())) == (3, {"available"})
 
 
-def test_what_has_ended_is_recorded_and_reported_when_the_rest_is_interrupted(
+def test_finished_hosts_are_recorded_and_reported_when_a_command_is_interrupted(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
@@ -369,7 +369,7 @@ def test_what_has_ended_is_recorded_and_reported_when_the_rest_is_interrupted(
     assert not fleet.context().store.claims.claimed([f"host-{host(fleet, 'node3').id}"])
 
 
-def test_a_recycling_that_is_interrupted_reports_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_recycle_reports_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     taint(fleet, "node1")
 
     def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
@@ -418,7 +418,7 @@ def test_an_interruption_right_after_a_commit_reports_what_was_committed(
     ]
 
 
-def test_an_interruption_as_a_claim_is_given_up_reports_what_was_committed(
+def test_an_interruption_while_a_claim_is_given_up_reports_what_was_committed(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
@@ -445,7 +445,7 @@ selector = "bmc"
 """
 
 
-def test_hosts_without_steps_are_processed_together_and_each_by_itself(lab: Lab) -> None:
+def test_hosts_without_steps_share_a_commit_and_fail_separately(lab: Lab) -> None:
     lab.policy(STEPS_FOR_FEW)
     hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
     hosts.add(lab.context(), ["bmc1"], hosts.AttributeChanges(labels={"bmc": "yes"}))
@@ -475,7 +475,7 @@ def test_hosts_without_steps_are_processed_together_and_each_by_itself(lab: Lab)
 
 
 @pytest.mark.parametrize("lab", ["postgres"], indirect=True)
-def test_a_host_that_was_renamed_since_it_was_chosen_is_claimed_by_no_other_meanwhile(
+def test_a_host_renamed_after_the_choice_is_claimed_by_one_command_only(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
@@ -512,7 +512,7 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_claimed_by_no_other_mean
     ]
 
 
-def test_what_was_committed_before_an_interruption_is_reported(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_committed_before_an_interruption_are_reported(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
     monkeypatch.setattr(parallel, "_IN_ONE_COMMIT", 2)
 
@@ -526,7 +526,7 @@ def test_what_was_committed_before_an_interruption_is_reported(lab: Lab, monkeyp
     assert states(lab) == {f"node{n}": "available" if n < 5 else "initial" for n in range(1, 7)}
 
 
-def test_more_hosts_than_one_commit_holds_are_moved_in_several(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_hosts_are_moved_in_several_commits(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.add(lab.context(), ["node[1-5]"], hosts.AttributeChanges())
     monkeypatch.setattr(parallel, "_IN_ONE_COMMIT", 2)
     monkeypatch.setattr(parallel, "FEW", 1)
@@ -535,9 +535,7 @@ def test_more_hosts_than_one_commit_holds_are_moved_in_several(lab: Lab, monkeyp
 
 
 @pytest.mark.parametrize("lab", ["sqlite", "postgres"], indirect=True)
-def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_declared_meanwhile_runs_on_hosts_that_had_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     transaction, declared = Store.transaction, iter(['[checks.up]\ncommand = ["false"]\n'])
 
@@ -647,7 +645,7 @@ def test_an_event_keeps_the_steps_that_led_to_it_with_their_seconds(fleet: Lab) 
     assert kept(EventKind.STEP_FAILED) == [("checks", "b", "unknown", 1.5)]
 
 
-def test_the_checks_of_a_host_that_failed_when_it_was_to_be_reserved_are_kept(fleet: Lab) -> None:
+def test_the_checks_of_a_host_that_failed_before_a_grant_are_in_its_event(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), ALL)
     asked = request.reservation_request(("node1",))

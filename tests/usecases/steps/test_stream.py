@@ -92,7 +92,7 @@ def run(lab: Lab, says: Says, each_time: Callable[[Backlog], None], *, interval:
     return ran
 
 
-def test_a_long_wipe_and_a_long_check_hold_nobody_up(fleet: Lab) -> None:
+def test_a_long_wipe_or_check_does_not_delay_other_hosts(fleet: Lab) -> None:
     fleet.clock.move(hours=25)
     go_on = threading.Event()
     tainted: list[str] = []
@@ -125,7 +125,7 @@ def test_a_long_wipe_and_a_long_check_hold_nobody_up(fleet: Lab) -> None:
     assert not ran.troubles
 
 
-def test_an_outcome_whose_report_is_interrupted_is_reported_again(fleet: Lab) -> None:
+def test_an_outcome_whose_report_was_interrupted_is_reported_again(fleet: Lab) -> None:
     reports: list[str] = []
 
     def ended(verb: str, outcome: Outcome) -> None:
@@ -195,7 +195,7 @@ def test_a_failed_host_is_tried_again_after_the_interval_or_when_it_changed(flee
     assert tries[2] - tries[1] >= 2
 
 
-def test_hosts_beyond_the_jobs_wait_and_are_named(fleet: Lab) -> None:
+def test_hosts_beyond_the_number_of_jobs_wait_and_are_named(fleet: Lab) -> None:
     taint(fleet, "node2")
     go_on = threading.Event()
 
@@ -212,7 +212,7 @@ def test_hosts_beyond_the_jobs_wait_and_are_named(fleet: Lab) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [InvalidError("it is broken"), UnreachableError("it is away")])
-def test_steps_that_run_outlast_an_inventory_that_cannot_be_read(
+def test_running_steps_go_on_while_the_inventory_cannot_be_read(
     error: BmhctlError, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
@@ -238,7 +238,7 @@ def test_steps_that_run_outlast_an_inventory_that_cannot_be_read(
     assert len([words for words in fleet.said if error.message in words]) == 1
 
 
-def test_an_end_cancels_the_steps_and_names_their_hosts(fleet: Lab) -> None:
+def test_the_end_of_a_recycler_cancels_its_steps_and_names_their_hosts(fleet: Lab) -> None:
     started = threading.Event()
 
     def says(step: Step, spec: HostSpec) -> Verdict:
