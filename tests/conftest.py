@@ -341,6 +341,14 @@ def bmhctl(tmp_path: Path) -> Bmhctl:
     return call
 
 
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the ``PATH`` of scripts whose commands may be forked: see ``forked.install``."""
+    folder = tmp_path_factory.mktemp("bin")
+    forked.install(folder)
+    return folder
+
+
 @pytest.fixture
 def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Sets the local zone."""

@@ -34,16 +34,19 @@ PRINT = "import os, sys; print(os.getcwd(), sys.stdin.read(), os.environ.get('TZ
 def test_a_forked_command_gives_the_same_result_as_an_interpreter(
     arguments: list[str], extra: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ended(folder: Path) -> Run:
+    folders = tmp_path / "lab1", tmp_path / "lab2"
+    for folder in folders:
         folder.mkdir()
         for line in ("init", "add node1", "ready node1"):
             assert run_bmhctl(*line.split(), cwd=folder).status == 0
+
+    def ended(folder: Path) -> Run:
         done = run_bmhctl(*arguments, cwd=folder, stdin="node2\n", **extra)
         return Run(done.status, _plain(done.stdout, folder), _plain(done.stderr, folder))
 
-    one = ended(tmp_path / "lab1")
+    one = ended(folders[0])
     monkeypatch.setattr(forked, "can_run", lambda environ: False)
-    assert one == ended(tmp_path / "lab2")
+    assert one == ended(folders[1])
 
 
 def _plain(text: str, folder: Path) -> str:
@@ -51,6 +54,20 @@ def _plain(text: str, folder: Path) -> str:
     import re
 
     return re.sub(r"\d{4}-\d\d-\d\d.\d\d:\d\d(:\d\d)?|\br-\w+|\d+(\.\d+)? ?m?s\b", "…", text.replace(str(folder), "…"))
+
+
+def test_a_script_gets_the_streams_and_the_end_of_a_command_that_is_forked(tmp_path: Path, forking: Path) -> None:
+    def script(text: str) -> Run:
+        environ = environment(PATH=f"{forking}:/usr/bin:/bin", BMHCTL_INVENTORY="lab.toml")
+        done = subprocess.run(["sh", "-c", text], cwd=tmp_path, env=environ, input=b"node2\n", capture_output=True)
+        return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    assert script("bmhctl -i lab.toml init -q && bmhctl add -q node1 && bmhctl ready -q node1") == Run(0, "", "")
+    assert script("bmhctl list -o name | cat") == Run(0, "node1\n", "")
+    assert script("bmhctl run --host node1 --on-exit recycle -- sh -c 'cat; exit 3'") == Run(3, "node2\n", "")
+    refused = script("bmhctl show $(printf '\\377')")
+    assert (refused.status, refused.stdout, r"\udcff" in refused.stderr) == (2, "", True)
+    assert script("bmhctl run --host node1 -- sh -c 'kill -9 $PPID'").status == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "LC_TIME", "LANG"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +19,6 @@ from bmhctl.stores import open_store
 from tests.cli.conftest import Cli
 from tests.conftest import Run, environment
 from tests.programs import needs
-
-BIN = str(Path(sys.executable).parent)
 
 SHELLS = [pytest.param(name, marks=needs(name)) for name in ("bash", "zsh", "fish")]
 
@@ -41,9 +38,9 @@ SHOW = {
 class Shell:
     """A shell on a terminal that has loaded its completion script."""
 
-    def __init__(self, name: str, cwd: Path) -> None:
+    def __init__(self, name: str, cwd: Path, programs: Path) -> None:
         command, load = START[name]
-        env = environment(PATH=f"{BIN}:/usr/bin:/bin", HOME=str(cwd), TERM="xterm", LC_ALL="C.UTF-8")
+        env = environment(PATH=f"{programs}:/usr/bin:/bin", HOME=str(cwd), TERM="xterm", LC_ALL="C.UTF-8")
         self.process = pexpect.spawn(
             command[0], command[1:], cwd=str(cwd), env=env, dimensions=(60, 200), encoding="utf-8", timeout=30
         )
@@ -89,11 +86,11 @@ HOSTS = ["node01", "node02", "node03"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli) -> None:
+def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli, forking: Path) -> None:
     lab.write_text(lab.read_text() + "[checks.ssh]\ntcp = 22\n[checks.bmc]\ntcp = 443\n[cleanup.wipe]\ntcp = 22\n")
     assert cli("set", "node01", "--hardware", "model=PowerEdge 6").status == 0
     (lab.parent / "notes.txt").touch()
-    with Shell(shell, lab.parent) as real:
+    with Shell(shell, lab.parent, forking) as real:
 
         def completed(line: str) -> str:
             return real.complete(line)[0].replace("\\!", "!")  # bash and zsh quote what means the history to them
@@ -121,12 +118,14 @@ def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", [each for each in SHELLS if each.values[0] != "bash"])
-def test_a_real_shell_shows_descriptions_and_executes_nothing_in_them(shell: str, lab: Path, cli: Cli) -> None:
+def test_a_real_shell_shows_descriptions_and_executes_nothing_in_them(
+    shell: str, lab: Path, cli: Cli, forking: Path
+) -> None:
     assert cli("ready", "--state", "initial", "-q").status == 0
     hostile = "[/red] \\$(touch pwned) '$(touch pwned)' `touch pwned` \";touch pwned;\" :a \x1b[31m \t \\"
     for host, purpose in (("node01", hostile), ("node02", "nightly")):
         assert cli("reserve", host, "--for", purpose, "--as", "bob").status == 0
-    with Shell(shell, lab.parent) as real:
+    with Shell(shell, lab.parent, forking) as real:
         line, printed = real.complete("bmhctl release -R r-", tabs=2)
         assert line.startswith("bmhctl release -R r-")
         assert re.search(r"r-\w{8}.*bob nightly", printed)

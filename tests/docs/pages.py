@@ -183,9 +183,12 @@ class Played:
     output: str
 
 
-def played(page: Page) -> Iterator[Played]:
-    """Play all sessions of a page in order, in one shell of their own; its scripts are files there by then."""
-    with terminal() as screen:
+def played(page: Page, programs: Path | None = None) -> Iterator[Played]:
+    """Play all sessions of a page in order, in one shell of their own; its scripts are files there by then.
+
+    ``programs`` is as for :func:`environment`.
+    """
+    with terminal(programs) as screen:
         for block in page.blocks("console", "sh"):
             script = re.match(r"#!/bin/sh\n# (\S+\.sh)\n", block.text)
             if script:
@@ -198,7 +201,7 @@ def played(page: Page) -> Iterator[Played]:
 
 
 @contextmanager
-def terminal() -> Iterator[Terminal]:
+def terminal(programs: Path | None = None) -> Iterator[Terminal]:
     """Open a terminal for the sessions of one page; its folder is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp")).resolve()
     shutil.copytree(ROOT / "examples", folder / "examples")
@@ -213,7 +216,7 @@ def terminal() -> Iterator[Terminal]:
         stdout=slave,
         stderr=slave,
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, programs),
         start_new_session=True,
     )
     os.close(slave)
@@ -226,10 +229,11 @@ def terminal() -> Iterator[Terminal]:
         shutil.rmtree(folder)
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a person's shell, with this bmhctl first on its path."""
+def environment(folder: Path, programs: Path | None = None) -> dict[str, str]:
+    """Return the environment of a person's shell, with this bmhctl first on its path, or the one in ``programs``."""
+    path = (programs or sysconfig.get_path("scripts"), Path(sys.executable).parent, os.environ["PATH"])
     return {
-        "PATH": os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"])),
+        "PATH": os.pathsep.join(map(str, path)),
         "HOME": str(folder),
         "LANG": "C.UTF-8",
         "TERM": "xterm",

@@ -33,6 +33,7 @@ from bmhctl.domain.host_spec import SPEC_KEYS
 from bmhctl.domain.policy import StepKind
 from bmhctl.domain.policy_parser import DEFAULTS
 from bmhctl.errors import BmhctlError, ExitStatus
+from tests import forked
 
 pytestmark = pytest.mark.slow
 
@@ -48,22 +49,16 @@ def lab(tmp_path: Path) -> Path:
 
 def bmhctl(lab: Path, *args: str, status: int = 0) -> str:
     """What a command on the example lab prints: to stdout, or when it fails to stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bmhctl", *args],
-        cwd=lab,
-        capture_output=True,
-        text=True,
-        env={**environment(lab), "BMHCTL_INVENTORY": "lab.toml"},
-    )
-    assert done.returncode == status, done.stderr
-    return done.stderr if status else done.stdout
+    ended, stdout, stderr = forked.run(args, lab, {**environment(lab), "BMHCTL_INVENTORY": "lab.toml"})
+    assert ended == status, stderr
+    return (stderr if status else stdout).decode()
 
 
 @pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("path", [path for path in FILES if read(path).blocks("console")], ids=lambda path: path.stem)
-def test_every_console_example_prints_what_the_page_shows(path: Path) -> None:
+def test_every_console_example_prints_what_the_page_shows(path: Path, forking: Path) -> None:
     shown = read(path)
-    steps = list(played(shown))
+    steps = list(played(shown, forking))
     wrong = [
         f"{shown.name}:{step.line}: {step.command.typed}\n--- shown\n{step.command.output}--- printed\n{step.output}"
         for step in steps

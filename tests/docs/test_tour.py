@@ -18,10 +18,10 @@ TOUR = ROOT / "examples" / "tour.sh"
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> dict[str, str]:
+def setting(tmp_path: Path, forking: Path) -> dict[str, str]:
     """The environment of a tour with the bmhctl that is under test, so that nothing is installed."""
     (tmp_path / "tmp").mkdir()
-    binary = os.path.join(sysconfig.get_path("scripts"), "bmhctl")
+    binary = str(forking / "bmhctl")
     return {**environment(tmp_path), "TMPDIR": str(tmp_path / "tmp"), "BMHCTL_TOUR_BIN": binary, "CI": "true"}
 
 
@@ -68,6 +68,7 @@ def test_the_tour_needs_an_empty_folder_and_keeps_it(tmp_path: Path, setting: di
 
 def test_the_tour_shows_tables_on_a_terminal(tmp_path: Path, setting: dict[str, str]) -> None:
     del setting["NO_COLOR"]
+    setting["BMHCTL_TOUR_BIN"] = os.path.join(sysconfig.get_path("scripts"), "bmhctl")  # on that terminal
     child = pexpect.spawn(
         "sh", [str(TOUR)], cwd=tmp_path, env=setting, dimensions=(40, 100), encoding="utf-8", timeout=60
     )  # type: ignore[arg-type]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.conftest import Bmhctl, environment
 from tests.runner.conftest import Fleet
 
@@ -48,9 +48,7 @@ def two(tmp_path: Path, bmhctl: Bmhctl) -> Path:
 
 
 def evaluated(shell: list[str], script: str, inventory: Path) -> tuple[int, list[str], str]:
-    name = inventory.parent / "bmhctl"
-    name.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m bmhctl "$@"\n')
-    name.chmod(0o755)
+    forked.install(inventory.parent)
     inner = environment(BMHCTL_INVENTORY=str(inventory))
     done = subprocess.run(
         [*shell, "-c", script],
