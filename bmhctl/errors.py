@@ -201,7 +201,7 @@ def _published(kind: type[BmhctlError]) -> type[BmhctlError]:
 
 
 FASTER = "another command was faster"
-"""Says in a :class:`ConflictError` what happened."""
+"""The beginning of the message of a :class:`ConflictError`."""
 
 
 class ConflictError(UnreachableError):

@@ -94,7 +94,7 @@ class _Lease:
 
 
 def _guard(location: str, actor: str, reservation: str) -> subprocess.Popen[bytes]:
-    """Start a process that gives a reservation back when this process ends without having said that it did."""
+    """Start a process that gives a reservation back if this process ends without doing so."""
     release = [sys.executable, "-m", "bmhctl", "-i", location, "--as", actor, "--quiet", "release"]
     return subprocess.Popen(
         ["/bin/sh", "-c", 'read -r said || exec "$@"', "sh", *release, "-R", reservation, "--reason", "pytest died"],

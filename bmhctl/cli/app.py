@@ -37,7 +37,7 @@ OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s", "recycle 
 
 
 def _help_width() -> int:
-    """Return the width of help: Click's own is never less than 50 columns."""
+    """Return the width of help: that of the terminal, also below 50 columns, which is the minimum of Click."""
     import shutil
 
     return max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
@@ -62,7 +62,7 @@ class OptionalValueCommand(TyperCommand):
         return [re.sub(r"\{(.*?)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options without the ranges that only keep numbers small enough for the tables."""
+        """Write the options; leave out ranges whose only purpose is that numbers fit the database's columns."""
         for param in self.params:
             hide_range(param, MOST)
         super().format_options(ctx, formatter)
@@ -100,7 +100,7 @@ class OptionalValueCommand(TyperCommand):
         return {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
 
     def _refuse_swallowed(self, ctx: Any, args: Sequence[str]) -> None:
-        """Raise :class:`UsageError` for an option, or nothing, in the place of a value: ``--fault --reason TEXT``."""
+        """Raise :class:`UsageError` for an option without its value, as in ``--fault --reason TEXT``."""
         takes_value = self._takes_value()
         own = self.own(args)
         own = own[: own.index("--")] if "--" in own else own

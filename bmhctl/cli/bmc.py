@@ -42,7 +42,7 @@ def power(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Switch the power of hosts through their BMCs: bmhctl power node01 on. Waits until it was seen.
+    """Switch the power of hosts through their BMCs: bmhctl power node01 on. Waits for the new state.
 
     The last argument is on, off, soft-off (the operating system shuts down), cycle, status, identify or identify-off
     (the indicator light). Status of a whole rack: bmhctl power -l rack=r1 status
@@ -127,7 +127,7 @@ def inspect(
 ) -> None:
     """Read the hardware of hosts from their BMCs and keep it for selectors.
 
-    Each only when the BMC knows it: vendor, model, serial, bios, sockets, cpus, memory, storage, nics, macs, health.
+    What the BMC knows of: vendor, model, serial, bios, sockets, cpus, memory, storage, nics, macs, health.
     """
     with session(ctx, Outcomes) as lab:
         chosen = choice(hosts, selector, state)

@@ -40,7 +40,7 @@ def bookings(
 def bookings_cancel(
     ctx: typer.Context, which: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
 ) -> None:
-    """Cancel a booking or a planned maintenance; its hosts are free of it."""
+    """Cancel a booking or a planned maintenance; its hosts can be reserved by others."""
     from bmhctl.usecases.reservations.bookings import cancel
 
     with session(ctx, Done) as lab:
@@ -96,7 +96,7 @@ def book_hosts(
     *,
     has_other: bool,
 ) -> None:
-    """Book hosts for a time to come, and show the bookings; ``has_other``: options are given that no booking has."""
+    """Book hosts for a time to come, and show the bookings; ``has_other``: an option that no booking has is given."""
     if begins is None:
         raise UsageError(
             "a booking needs its beginning",

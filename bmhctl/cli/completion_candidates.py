@@ -74,7 +74,7 @@ def tickets(store: Store, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def fields(command: str, incomplete: str) -> Iterator[str]:
-    """Yield the lists of fields that go on from what is typed, with the next field of a command's records."""
+    """Yield completions of a typed list of fields: the list with one more field of the command's records."""
     from bmhctl.output.render import view_of
 
     done, comma, _ = incomplete.rpartition(",")

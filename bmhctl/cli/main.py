@@ -104,7 +104,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
 
 
 def _ours(args: list[str]) -> list[str]:
-    """Return the arguments that are read here, without those of a program that ``run`` starts."""
+    """Return bmhctl's own arguments, without those of the program that ``run`` starts."""
     name = _command_in(args)
     if name not in OWN_FAILURES:
         return args
@@ -140,7 +140,7 @@ def _check_text(args: list[str]) -> None:
 def _open_streams() -> bool:
     """Return whether stdout is open, and open closed streams on /dev/null.
 
-    The next file that is opened would get the number of a closed stream.
+    Otherwise the next file that is opened would get the number of the closed stream.
     """
     is_open = sys.__stdout__ is not None
     for number in range(3):
@@ -161,7 +161,7 @@ def _open_streams() -> bool:
 
 
 class _EndedError(KeyboardInterrupt):
-    """A signal asked the process to end. Derived from KeyboardInterrupt: libraries clean up after that one."""
+    """A signal asked the process to end. Derived from KeyboardInterrupt, after which libraries clean up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -73,7 +73,7 @@ def complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str
 
 
 def complete_selector(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the selectors that go on from what is typed, by the keys and values that hosts or reservations have."""
+    """Return completions of a typed selector, by the keys and values that hosts or reservations have."""
     from bmhctl.cli.completion_candidates import selectors
 
     return _read(ctx, lambda store: selectors(store, ctx.info_name or "", incomplete))
@@ -99,7 +99,7 @@ def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_checks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of the policy's steps before a host is available that begin with what is typed."""
+    """Return the names of setup steps and readiness checks that begin with what is typed."""
     from bmhctl.cli.completion_candidates import checks
 
     return _read(ctx, lambda store: checks(store, incomplete))

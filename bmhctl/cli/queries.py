@@ -135,16 +135,18 @@ def history(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help="From then on: 2h (ago), yesterday, 2026-01-31T12:00 (local)."),
+        typer.Option(
+            "--since", metavar="WHEN", help="From this time on: 2h (ago), yesterday, 2026-01-31T12:00 (local)."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Before then; the same forms as --since.")
+        str | None, typer.Option("--until", metavar="WHEN", help="Before this time; the same forms as --since.")
     ] = None,
     actor: Annotated[
         str | None, typer.Option("--actor", metavar="ACTOR", help="By an actor, or by several: 'ci*'.")
     ] = None,
     verb: Annotated[
-        list[str] | None, typer.Option("--verb", metavar="VERB", help="Only such events; may be repeated.")
+        list[str] | None, typer.Option("--verb", metavar="VERB", help="Only events of this verb; may be repeated.")
     ] = None,
     reservation: Annotated[
         str | None,

@@ -18,7 +18,7 @@ from bmhctl.usecases.steps.stream import Stream
 
 
 def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
-    """Recycle hosts as they are tainted, and prove stale ones again; show what became of each, until a signal ends it.
+    """Recycle hosts as they are tainted, and recheck stale ones; show each outcome, until a signal ends it.
 
     Hosts that failed are tried again after ``interval``. While the inventory is away or was replaced, wait, and open it
     again; raise its error when that takes too long. Why a host can't be recycled is reported once, until that changes.
@@ -53,7 +53,7 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
 
 
 class _Watch:
-    """Prints what became of hosts, above the page."""
+    """Prints the outcomes of hosts above the page."""
 
     def __init__(self, lab: Session, page: RecyclePage) -> None:
         self._lab = lab
@@ -67,7 +67,7 @@ class _Watch:
         self._lab.context.report(text)
 
     def show(self, verb: str, outcome: Outcome) -> None:
-        """Show an outcome if it is new: why no step can run on a host is shown once."""
+        """Show an outcome, unless it repeats why no step can run on a host."""
         is_idle = outcome.error is not None and not outcome.steps
         is_known = is_idle and self._said.get(outcome.host) == outcome.message
         self._said.pop(outcome.host, None)
@@ -82,7 +82,7 @@ class _Watch:
             report(outcomes.error, self._lab.display)
 
     def report(self, error: BmhctlError) -> None:
-        """Report an error, once in a row."""
+        """Report an error, unless it is the same as the last one."""
         if error.message != self._trouble:
             self._page.clear()
             report(error, self._lab.display)

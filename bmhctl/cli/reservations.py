@@ -89,7 +89,7 @@ def share(
         list[str] | None, typer.Option("--with", metavar="OWNER", help="Let this owner extend and release it, too.")
     ] = None,
     remove: Annotated[
-        list[str] | None, typer.Option("--without", metavar="OWNER", help="Take that right from this owner.")
+        list[str] | None, typer.Option("--without", metavar="OWNER", help="Stop sharing it with this owner.")
     ] = None,
     reservation: Reservation = None,
     force: Force = False,

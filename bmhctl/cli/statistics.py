@@ -19,9 +19,11 @@ _STDOUT = Path("-")
 def stats(
     ctx: typer.Context,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="From then on: 30d, yesterday, 2026-11-01 (local).")
+        str, typer.Option("--since", metavar="TIME", help="From this time on: 30d, yesterday, 2026-11-01 (local).")
     ] = "30d",
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then; now by default.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Up to this time; now by default.")
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option("--by", metavar="GROUP", help="host, owner, label:KEY, tag:KEY, or hour."),
@@ -54,9 +56,9 @@ def timeline(
     ctx: typer.Context,
     hosts: HostNames = None,
     selector: SelectorText = None,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From then on: 24h, yesterday.")] = "24h",
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this time on: 24h, yesterday.")] = "24h",
     until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Up to then: +12h from now, or a time.")
+        str | None, typer.Option("--until", metavar="TIME", help="Up to this time: +12h from now, or a time.")
     ] = None,
 ) -> None:
     """Draw in which state each host was over the last day, and until when its lease lasts.
@@ -103,7 +105,7 @@ def report(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE.html", help="Replace this file atomically instead of printing.")
     ] = None,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From then on: 56d, 2026-11-01.")] = "56d",
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this time on: 56d, 2026-11-01.")] = "56d",
 ) -> None:
     """Write one page for a browser: the fleet now, its use and waits, what is broken, each host's history.
 

@@ -54,7 +54,7 @@ def _is_drawn(display: Display) -> bool:
 
 
 class _Watching:
-    """Looks when something was committed, and no more often than is asked for."""
+    """Reads the status after a commit, but no more often than the interval allows."""
 
     def __init__(
         self, ctx: Context, look: Look, show: Callable[[object], None], interval: float, repeat: float | None
@@ -69,7 +69,7 @@ class _Watching:
         self._shown: Seen | None = None
 
     def look(self) -> None:
-        """Look now or, when the last look is not long ago, a little later; show it if it differs from the last one."""
+        """Read the status now, or later if the last reading is too recent; show it if it changed."""
         now = time.monotonic()
         self._is_pending = now - self._looked < self._interval
         if self._is_pending:
@@ -82,7 +82,7 @@ class _Watching:
         self._shown = seen
 
     def is_due(self) -> bool:
-        """Return whether a look was put off until now, or the ages in the picture are old."""
+        """Return whether a delayed reading is due, or the ages on the screen are out of date."""
         since = time.monotonic() - self._looked
         if self._is_pending and since >= self._interval:
             return True
@@ -118,13 +118,13 @@ def _keys(view: LiveView) -> Iterator[Pause]:
         view.pause()
         leave()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # it goes on here
+        os.kill(os.getpid(), signal.SIGTSTP)  # continued here after the stop
         signal.signal(signal.SIGTSTP, note)
         enter()
         view.resume()
 
     def note(number: int, _: FrameType | None) -> None:
-        noted.add(number)  # it may have come in the middle of drawing
+        noted.add(number)  # the signal may have come in the middle of drawing
 
     def pause(seconds: float, wakes: int | None) -> None:
         if wakes is not None:

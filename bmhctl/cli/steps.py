@@ -77,7 +77,7 @@ def recycle(
         ),
     ] = None,
     end_step: Annotated[
-        bool, typer.Option("--end-step", help="End steps that run on although their bmhctl has died.")
+        bool, typer.Option("--end-step", help="End steps that still run after their bmhctl died.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:

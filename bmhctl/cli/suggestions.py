@@ -99,7 +99,7 @@ def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _filled(meant: str, words: list[str]) -> str:
-    """Return a command line with the hosts, the label and the program among the words in their places."""
+    """Return a command line, with the hosts, the label and the program from the words in place of its placeholders."""
     end = words.index("--") if "--" in words else len(words)
     program = shlex.join(words[end + 1 :])
     named = [

@@ -25,7 +25,7 @@ def completion_item(value: str, help: str | None) -> Any:
 
 
 def hide_range(param: Any, limit: int) -> None:
-    """Keep a range that only ends at ``limit``, or beyond it, out of an option's help."""
+    """Hide the range of an option in its help if it only ends at ``limit`` or beyond."""
     if (getattr(param.type, "max", None) or 0) >= limit:
         param.type._describe_range = str
 

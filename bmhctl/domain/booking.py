@@ -14,7 +14,7 @@ SHORTEST_LEASE = timedelta(minutes=1)
 """The shortest lease that is granted before something that is planned: a shorter one is of no use."""
 
 LAPSED, CANCELLED = "lapsed", "cancelled"
-"""How the reason begins for which a booking ended that was not taken in time, or that a person gave up."""
+"""How the end reason of a booking begins that was not taken in time, or that a person cancelled."""
 
 
 class Booking(Frozen):

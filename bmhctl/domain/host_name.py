@@ -13,7 +13,7 @@ LONGEST_NAME = 253
 AS_STORED = str.maketrans(ascii_uppercase, ascii_lowercase)
 """For ``name.translate(AS_STORED)``: a host's name, or a pattern or range of names, as the inventory has it.
 
-Only ASCII letters become lower-case ones: a name has no others, and none of those is to become one.
+Only ASCII letters are changed: a name has no other letters, and no other letter must turn into an ASCII one.
 """
 
 _HOST_NAME = pattern(

@@ -197,12 +197,12 @@ def is_ip(value: str) -> bool:
 
 
 def known_mac(value: str | None) -> str | None:
-    """Return a MAC of another system; None for zeros and ``ff:…``, which stand there for one that is not known."""
+    """Return a MAC from another system; None for zeros and ``ff:…``, which mean an unknown MAC there."""
     return None if value is None or normal_mac(value) in _NO_MACS else value
 
 
 def normal_mac(value: str) -> str | None:
-    """Return a MAC in lower case with colons, None if it is none; it may have hyphens, dots or no separators."""
+    """Return a MAC in lower case with colons, also one with hyphens, dots or no separators; None for any other text."""
     mac = value.strip().lower().replace("-", ":")
     if _BARE_MAC.fullmatch(mac):
         bare = mac.replace(".", "")
@@ -318,6 +318,6 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
     return address
 
 
-@lru_cache(maxsize=1000)  # apart from its host, which does not matter here, the BMCs of a fleet have few addresses
+@lru_cache(maxsize=1000)  # without their host names, the BMC addresses of a fleet are few
 def _check_resource(scheme: str, rest: str, system_id: str | None) -> None:
     redfish_endpoint(f"{scheme}bmc{rest}", system_id)

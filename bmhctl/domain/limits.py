@@ -50,7 +50,7 @@ class Limit(Frozen):
 
     @property
     def is_by_role(self) -> bool:
-        """Whether it counts the hosts of a role of a server, whose names its owners have to bear."""
+        """Whether it counts the hosts of all owners with one database role; owners must bear its name."""
         return self.owner == BY_ROLE
 
     def concerns(self, owner: str) -> bool:

@@ -296,10 +296,10 @@ class Host(Frozen):
     ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
     when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
     passed, None if that is not known. ``setup`` is how far the setup of an initial host is, None before its first step
-    ran; ``failed_setups`` counts those that failed in a row. ``failed_tasks`` are those that failed on it in a row, of
-    each owner and purpose one. ``planned`` are the times that are set aside, the next one first. ``failed_recycles``
-    counts in a row how often an initial host could not be made available by ``recycle``, which tries again; it is None
-    for a host that is left to a person. ``id`` and ``last_event`` are the store's.
+    ran; ``failed_setups`` counts those that failed in a row. ``failed_tasks`` are the tasks that failed on it in a
+    row, one for each owner and purpose. ``planned`` are the times that are set aside, the next one first.
+    ``failed_recycles`` counts in a row how often an initial host could not be made available by ``recycle``, which
+    tries again; it is None for a host that is left to a person. ``id`` and ``last_event`` are the store's.
     """
 
     spec: HostSpec

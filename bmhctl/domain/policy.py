@@ -54,7 +54,7 @@ PHASES: Mapping[Phase, PhaseRules] = {
 
 
 class CheckOnReserve(Words):
-    """When a free host has to prove itself before it is granted: each time, when its proof is stale, or never."""
+    """When a free host is checked before it is granted: each time, when its last pass is stale, or never."""
 
     ALWAYS = "always"
     STALE = "stale"
@@ -143,9 +143,9 @@ class Policy(Frozen):
     ``quarantine_after_task_failures`` is after how many tasks that fail in a row a host goes to maintenance; None:
     never. ``prepare_failures`` is on how many hosts a request's preparation may fail before it is given up.
 
-    ``recheck_after`` is the age at which the proof of a free host is stale, None: never; ``recheck_share`` the part of
-    the free hosts that is proven again at a time. A host that failed then is tried again ``recover_after`` so long.
-    ``limits`` are those of owners.
+    ``recheck_after`` is the age at which the last pass of a free host's checks is stale (None: never);
+    ``recheck_share`` is the share of the free hosts that is rechecked at a time. A host that failed a recheck is tried
+    again after ``recover_after``. ``limits`` are those of owners.
 
     A booking that is not taken within ``no_show`` of its start lapses. ``turnaround`` is how long a host is kept free
     before a booking or a planned maintenance, for its cleanup.
@@ -168,7 +168,7 @@ class Policy(Frozen):
     turnaround: timedelta = timedelta()
 
     def is_stale(self, host: Host, now: datetime) -> bool:
-        """Return whether a free host has to be proven again; it has to when it is not known when it was proven."""
+        """Return whether a free host must be rechecked: its checks passed too long ago, or at an unknown time."""
         if self.recheck_after is None:
             return False
         return host.proven_at is None or not is_within(host.proven_at, self.recheck_after, now)
@@ -193,7 +193,7 @@ class Policy(Frozen):
 
 
 AHEAD = timedelta(minutes=1)
-"""How far in the future a proof may be, as time servers set clocks back now and then; else its age is not known."""
+"""How far in the future the last pass of checks may be, since time servers set clocks back; else its age is unknown."""
 
 
 def is_within(at: datetime, age: timedelta, now: datetime) -> bool:

@@ -125,7 +125,7 @@ _NEVER_ZERO = {
 
 
 def _proofs(defaults: Mapping[str, Any]) -> dict[str, object]:
-    """Return what the defaults say about the age of proofs and cannot be read by itself."""
+    """Return the settings of rechecks that need a validation of their own."""
     share = defaults.get("recheck_share", 0.25)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise type_error("defaults.recheck_share", "a number above 0 and up to 1, such as 0.25", share)

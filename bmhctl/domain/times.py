@@ -137,7 +137,7 @@ def parse_past(text: str, now: datetime) -> datetime:
 
 
 def parse_until(text: str, now: datetime) -> datetime:
-    """Return the end of a span, in UTC: ``+12h`` is to come, all else is read as by :func:`parse_past` or as a time.
+    """Return the end of a span, in UTC: ``+12h`` is in the future, anything else is in the past or a time.
 
     Raises `UsageError` for a text that is not a time.
     """

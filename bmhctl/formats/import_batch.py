@@ -86,7 +86,7 @@ def entering(
     """Return a host as it enters: in use by ``owner`` elsewhere, with a fault, or in maintenance (``aside``)."""
     came_from, reservation = None, None
     if owner is not None:
-        # A machine that is in use is so with a fault too: as tainted, a cleanup would wipe it under its user's hands.
+        # A machine in use stays reserved despite a fault: if it were tainted, a cleanup would wipe it while it is used.
         state = State.RESERVED
         reservation = Reservation("", owner, "in use elsewhere", now, expires_at=None, ttl=None)
     elif fault is not None:
@@ -283,7 +283,7 @@ def decode(text: str | bytes, origin: str) -> str:
         return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")
     marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # what a redirection writes on Windows
     try:
-        # Files that were put together with their marks have some within.
+        # Concatenated files may have byte order marks in the middle.
         return text.decode("utf-16" if marked else "utf-8-sig").replace("\n\ufeff", "\n")
     except UnicodeDecodeError as error:
         raise InvalidError(

@@ -154,4 +154,4 @@ def bad_document(origin: str, number: int, said: str) -> InvalidError:
 
 def key_twice(key: object) -> str:
     """Return the words for a key that a mapping has twice."""
-    return f"the key {key!r:.80} stands twice in one mapping"
+    return f"the key {key!r:.80} occurs twice in one mapping"

@@ -65,14 +65,14 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
     "Tainted": State.TAINTED,
     "Maintenance": State.MAINTENANCE,
 }
-"""What a manifest's word for its state is here; None: such a host is not taken in."""
+"""The state here for each state of a manifest; None: such a host is not imported."""
 
 
 class OtherKinds(Protocol):
     """What takes the documents and manifests of other systems out of a text that may hold both."""
 
     def check_records(self, origin: str) -> None:
-        """Raise an error that begins with ``origin`` if what bmhctl wrote is not what the text may be."""
+        """Raise an error that begins with ``origin`` if the text must not be one that bmhctl wrote."""
 
     def takes_document(self, place: str, document: object) -> bool:
         """Return whether a document is another system's, and is taken."""

@@ -43,7 +43,7 @@ _OTHERS = (
     ("a shell script", re.compile(r"#!")),
 )
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
-"""What a text may look like that has no hosts, whatever its name is."""
+"""What a text without hosts may look like, whatever its name is."""
 
 _ABOVE = r"(?:\s++|#[^\n]*+\n|[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
 """Empty lines, comments and settings above the first block of a file of an ISC server."""

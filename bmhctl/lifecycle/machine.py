@@ -36,10 +36,10 @@ _OUTSIDE = "[*]"  # the state of a host that has left
 
 
 class GuardInput(Frozen):
-    """What the guards need to know, found out before: a guard does no I/O.
+    """What the guards need to know; it is read beforehand, since guards do no I/O.
 
-    A text says why its guard refuses; None means that nothing stands against it. ``checks``, ``cleanup`` and
-    ``setup`` default to "has not run", which refuses. ``holder`` is None when the caller may act for the reservation.
+    A text says why its guard refuses; None means that it allows the verb. ``checks``, ``cleanup`` and ``setup``
+    default to "has not run", which refuses. ``holder`` is None when the caller may act for the reservation.
     """
 
     undeclared: str | None = None
@@ -59,7 +59,7 @@ class GuardInput(Frozen):
 
 
 class Passage:
-    """One host on its way through one verb: a state, the inputs of the guards, and what the guards said."""
+    """One host during one verb: its state, the inputs of the guards, and their answers."""
 
     __slots__ = ("inputs", "refusals", "state")
 

@@ -63,7 +63,7 @@ EDGES: tuple[Edge, ...] = (
         _S.AVAILABLE,
         (_G.NOT_CLAIMED, _G.SETUP_COMPLETE, _G.CHECKS_PASSED),
         "Host is ready",
-        "Only a host that is set up and has just proven itself may be handed to anyone.",
+        "Only a host that is set up and has just passed its checks may be handed to anyone.",
     ),
     Edge(
         _V.RESERVE,

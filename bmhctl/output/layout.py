@@ -37,7 +37,7 @@ GLYPH = {
 }
 """The sign of a state: one cell wide and different from every other, with or without colour."""
 
-# One for one, so that what is aligned stays aligned where the encoding holds no more than ASCII.
+# Each glyph has a substitute of one character, so that columns stay aligned where the encoding is ASCII.
 _ASCII = (
     str.maketrans("○●◆✗■◐✓→·…–█", "o*#x%/+>-~-#")
     | str.maketrans("░◇□", ":bp")

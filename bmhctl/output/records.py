@@ -49,7 +49,7 @@ def _bmc(bmc: Bmc | None) -> Json:
 
 
 def flags(host: Host) -> list[str]:
-    """Return what to know beside the state, in words; that a reserved or tainted host is dirty is not repeated."""
+    """Return what to know beside the state, in words; ``dirty`` is left out where the state implies it."""
     words = []
     if host.cordon:
         words.append(host.cordon.flag)
@@ -113,8 +113,8 @@ FIELDS = {
     "proven_at": "when the checks of an available host last passed; null if not known",
     "setup": "how far the setup of an initial host is; null before its first step ran",
     "failed_setups": "setups that failed in a row",
-    "failed_recycles": "failed tries in a row of `recycle`, which goes on; null if it leaves the host alone",
-    "failed_tasks": "tasks that failed on it in a row, of each owner and purpose one",
+    "failed_recycles": "failed tries of `recycle` in a row, while it retries; null if it does not",
+    "failed_tasks": "tasks that failed on it in a row, one for each owner and purpose",
     "planned": "the times that are set aside on it, for bookings and planned maintenances",
     "observed": "hardware properties that steps reported; a declared one under the same key wins",
     "reason": "why it is not free: its fault, its maintenance, steps that failed, its cordon",

@@ -39,7 +39,7 @@ def credentials(reference: str | None, environment: StepEnvironment, seconds: fl
         said = getattr(error, "strerror", None) or type(error).__name__
         raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_HINT) from None
     user, _, password = line.removeprefix("\ufeff").split("\n", 1)[0].strip().partition(":")
-    if not user or not password:  # a variable in it that was empty: as a login it would only count as a failure
+    if not user or not password:  # such as an empty variable: a login with it would only count as a failed one
         raise BmcError(f"its credentials {kind}:{what} hold no user:password", hint=_HINT)
     return user, password
 
@@ -52,7 +52,7 @@ def _from_environment(name: str, environment: StepEnvironment, _: float) -> str:
 
 def _from_file(path: str, environment: StepEnvironment, seconds: float) -> str:
     file = Path(environment.folder) / Path(path).expanduser()
-    # A named pipe, or a file of a server that is away, is read for as long as it likes.
+    # Reading a named pipe, or a file on a server that is away, may never end.
     return within(seconds, environment.cancelled, lambda: file.read_text(encoding="utf-8"))
 
 

@@ -56,9 +56,9 @@ class HttpError(Exception):
 class HttpConnection:
     """A connection to the server of ``url`` (scheme, host and port), opened when it is needed.
 
-    A request that is not safe to repeat is sent over a new connection: on an idle one that the server has closed, it
-    would fail, and it would not be known whether it was sent. :meth:`close` may be called from another thread and ends
-    a request.
+    A request that is not safe to repeat is sent over a new connection: on an idle one that the server has closed it
+    would fail, and nothing would show whether it had been received. :meth:`close` may be called from another thread
+    and ends a request.
     """
 
     def __init__(self, url: str, rules: ConnectionRules) -> None:

@@ -36,7 +36,7 @@ POLL = 0.5
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 _EXTRA_READ = 10.0  # seconds at most for a read that is not needed
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
-_LOGIN_PAUSE = 5.0  # seconds before credentials that were taken, and then were not, are tried again
+_LOGIN_PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected, are tried again
 _MOST_REJECTIONS = 3  # BMCs lock accounts after a few
 _MOST_PAGES = 50
 _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
@@ -74,9 +74,9 @@ class Client:
         self._login = login
         self._authorization = {} if login is None else {"Authorization": basic(*login)}
         self._task: Task | None = None
-        self._is_accepted = login is None  # whether the BMC has taken the credentials
+        self._is_accepted = login is None  # whether the BMC has accepted the credentials
         self._rejection: BmcError | None = None
-        self._rejections = 0  # of what it has taken before
+        self._rejections = 0  # of credentials that it had accepted before
         self._session: str | None = None
         self._sessions = f"{where.root}/SessionService/Sessions"
         self._opening = Lock()
@@ -140,7 +140,7 @@ class Client:
     def members(self, path: str, *, needed: bool = True) -> list[str] | None:
         """Return the paths of all of a collection's members; None if they can't be had and are not ``needed``.
 
-        A list that is not whole is none: what it lacks may be another system.
+        An incomplete list counts as none: a missing member may be another system.
         """
         try:
             return self._members(path, needed=needed)
@@ -344,7 +344,8 @@ class Client:
     def _redirected(self, method: str, path: str, reply: Reply) -> str:
         """Return where a redirect leads; raise :class:`BmcError` for another server, where no credentials may go.
 
-        What changes something goes only to another spelling of its path: another path may be another system's.
+        A request that changes something is sent only to another spelling of its path: another path may belong to
+        another system.
         """
         location = reply.headers.get("location", "")
         found = None
@@ -410,7 +411,7 @@ class Client:
     # login
 
     def _open_session(self) -> bool:
-        """Make a session for a BMC that does not take Basic authentication; whether there is a new one."""
+        """Open a session with a BMC that refuses Basic authentication; return whether a new one was opened."""
         if self._login is None:
             return False
         with self._opening:
@@ -445,7 +446,7 @@ class Client:
         return None
 
     def _unauthorized(self, reply: Reply) -> BmcError | PassingError:
-        """Return the error for credentials that are not taken, by whether it may pass: they were taken before."""
+        """Return the error for rejected credentials; it may pass if they were accepted before."""
         if self._login is None:
             return BmcError(
                 f"{self.name} requires credentials, and none are declared",

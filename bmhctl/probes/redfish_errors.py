@@ -31,7 +31,7 @@ class PassingError(Exception):
 
 
 class RejectedError(BmcError):
-    """The BMC takes the credentials for nothing: they are wrong, or the account is locked."""
+    """The BMC rejects the credentials: they are wrong, or the account is locked."""
 
 
 class RefusedError(BmcError):

@@ -79,7 +79,7 @@ class PowerSwitch:
                 raise BmcError(f"is still {state}, not {goal}")
             if state in MOVING:
                 if sent is not None:
-                    sent.is_over = True  # when it settles elsewhere, what was sent had its effect
+                    sent.is_over = True  # if it settled in another state, what was sent has had its effect
             elif sent is not None and self._has_failed(sent, refused):
                 continue
             elif sent is None or sent.may_repeat(time.monotonic()):
@@ -185,7 +185,7 @@ class PowerSwitch:
         return sent
 
     def _has_failed(self, sent: _Sent, refused: list[str]) -> bool:
-        """Return whether the BMC reports that what it was sent has failed: then it is as if it had refused it."""
+        """Return whether the BMC reports that the reset it was sent has failed, which counts as a refusal."""
         try:
             self._system.client.check_task()
         except RefusedError as error:
@@ -197,7 +197,7 @@ class PowerSwitch:
         return False
 
     def _send_once(self, kind: str) -> bool:
-        """Send a reset that must not be repeated once it may have arrived; whether the BMC confirmed it."""
+        """Send a reset that must not be repeated once it may have arrived; return whether the BMC confirmed it."""
         client = self._system.client
         while True:
             try:

@@ -1,6 +1,7 @@
 """Work that a BMC goes on with after its answer to an action (202): whether it failed, and why.
 
-A task is read only until the effect of the action is seen. That it succeeded proves nothing, so it is not asked for.
+A task is read only until the effect of the action is seen. Its success does not show that the effect has happened, so
+it is not waited for.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Task:
 
 
 _GONE_OR_BUSY = frozenset({401, 403, 404, 405, 408, 410, 425, 429, 500, 502, 503, 504})
-"""What says nothing about a task: a monitor is removed after its end, and a BMC that restarts something is busy."""
+"""Statuses that say nothing about a task: its monitor is removed at its end, and a restarting BMC is busy."""
 
 
 def _failure(task: Json) -> str | None:

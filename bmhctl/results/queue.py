@@ -65,7 +65,7 @@ class Reminder(Frozen):
 
 
 class Reminders(Frozen):
-    """What ends or begins soon and was not told before, the first first."""
+    """What ends or begins soon and was not reported before, the earliest first."""
 
     items: tuple[Reminder, ...]
     now: datetime

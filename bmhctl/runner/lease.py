@@ -39,7 +39,7 @@ def check_length(ttl: timedelta | None) -> None:
 
 
 class Loss(Frozen):
-    """Why a task has to end; ``is_free``: its hosts may be another job's already, not only when the lease ends."""
+    """Why a task has to end; ``is_free``: another job may have its hosts already, before the lease ends."""
 
     reason: str
     is_free: bool
@@ -84,7 +84,7 @@ class Lease:
 
         None also when its holder gave it back. Reads no database, so a locked one does not delay it.
         """
-        # The thread of `keep` may find a loss at any moment: it must never be replaced by None.
+        # The thread of `keep` may find a loss at any moment: never replace that loss by None.
         if self._loss is None and (why := self._why_moved()) is not None:
             self._loss = Loss(why, is_free=True)
         if self._loss is None and (why := self._why_over()) is not None:
@@ -116,7 +116,7 @@ class Lease:
         except MovedError as error:
             return self._is_lost_by(error)
         except BmhctlError:
-            return None  # it can't be found out now: nor can the lease be renewed
+            return None  # not known for now; the lease can't be renewed either
         self._gone_since = None
         return None
 
@@ -159,7 +159,7 @@ class Lease:
         return steady(), self._ctx.clock()
 
     def _ends_with(self, held: Reservation, before: tuple[float, datetime]) -> None:
-        """Note when a reservation ends that was read after the moment ``before``, and plan its renewal."""
+        """Note the end of a reservation that was read after the moment ``before``, and plan its renewal."""
         with self._setting:
             self._ends, self._deadline = held.expires_at, None
             if held.expires_at is not None:

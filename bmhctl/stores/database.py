@@ -25,7 +25,7 @@ class Database(Protocol):
     """Whether several transactions write at the same time, and so lock the rows that they read to change them."""
 
     after_commit: Callable[[], object] | None
-    """What is called once the transaction that is open has committed; nothing if it is undone."""
+    """The function to call once the open transaction has committed; it is dropped if the transaction is undone."""
 
     @property
     def location(self) -> str:
@@ -123,7 +123,8 @@ class Database(Protocol):
     def refuse_changes(self, tables: Sequence[str]) -> None:
         """Let every insert and update in the tables fail with :class:`RetiredError`, for every connection.
 
-        In the caller's transaction, from its commit on. What is right for :data:`SUCCESSOR_KEY` is in ``meta`` before.
+        In the caller's transaction, with effect from its commit. The caller saves :data:`SUCCESSOR_KEY` in ``meta``
+        before.
         """
 
     def allow_changes(self, tables: Sequence[str]) -> None:

@@ -177,7 +177,7 @@ class Hosts(Frozen):
         return map(to_host, read(*self._select(query, HOST_SELECT)))
 
     def stale(self, before: datetime, after: datetime) -> Iterator[Host]:
-        """Yield the free hosts that were last proven before or after these times, or never, the oldest first."""
+        """Yield the free hosts whose checks last passed before or after these times, or never; the oldest first."""
         sql = (
             f"{HOST_SELECT} WHERE hosts.state = 'available' AND hosts.undeclared = 0 "
             "AND (COALESCE(hosts.proven_at, 0) <= ? OR hosts.proven_at > ?) "

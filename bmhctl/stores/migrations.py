@@ -198,7 +198,7 @@ _COUNTS = Migration(
             END IF;
             RETURN NULL;
         END $$""",
-        # It has its owner's rights: other roles must not run it on a table of their own.
+        # The function runs with its owner's rights: other roles must not run it on their own tables.
         "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
         """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
             FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",

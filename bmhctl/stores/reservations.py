@@ -38,8 +38,8 @@ _DUE = (
     ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
     (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
 )
-"""Which leases are due, each with an index, in whose order only few are asked for: PostgreSQL, which expects most
-leases to be due, would else read all open ones to find none."""
+"""Conditions for due leases, each with the order of its index: with that order and a limit, PostgreSQL uses the index.
+It expects most leases to be due, and would otherwise read all open ones to find none."""
 
 _ANY_LEASE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
 _ANY_BOOKING = "(SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1)"

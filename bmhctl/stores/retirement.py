@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _GUARDED = ("hosts", "reservations", "tickets", "events")
-"""Tables of which every command that matters changes one. Tickets may still be removed, and ``meta`` be read again."""
+"""The tables that refuse changes: every command that matters changes one of them. Tickets may still be removed, and
+``meta`` may be changed."""
 
 
 class Retirement(Frozen):

@@ -145,7 +145,7 @@ def state_of(table: object, declaration: Path) -> Path | None:
 
 
 def check_only_one(given: Path, declaration: Path, state: Path) -> None:
-    """Raise :class:`UsageError` when it is in doubt where the states are; ``given`` is the name that the user gave.
+    """Raise :class:`UsageError` if the state file is uncertain; ``given`` is the name that the user gave.
 
     All hosts would be initial if a link led to another file than before, or if the state file had not been moved to its
     new place.

@@ -208,7 +208,7 @@ def _details(
     if host.state is State.AVAILABLE and host.proven_at:
         from bmhctl.domain.units import format_age
 
-        yield f"proven ready {format_age(now - host.proven_at)} ago"
+        yield f"its checks last passed {format_age(now - host.proven_at)} ago"
     if host.state is State.AVAILABLE:
         yield from _limited(ctx, host, policy)
     if host.state is State.INITIAL:

@@ -67,7 +67,8 @@ def _bucket(seconds: float) -> str:
 def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
     """Return the metrics of an inventory; with ``per_host`` its hosts as well.
 
-    What is counted for good is kept in the inventory. Who may not write there gets the same numbers, later.
+    Counts that can't change any more are kept in the inventory. A user who may not write there gets the same numbers,
+    but each call counts everything again.
     """
     seen = status(ctx)
     with ctx.store.snapshot():

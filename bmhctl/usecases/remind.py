@@ -37,7 +37,7 @@ def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
         raise UsageError("--before is zero", hint="such as --before 1h")
     with ctx.store.claims.claim(_CLAIM) as hold:
         if hold is None:
-            ctx.report("another remind is running: nothing was told here")
+            ctx.report("another remind is running: nothing was reported here")
             return
         now = refresh_and_reap(ctx)
         with ctx.store.snapshot():

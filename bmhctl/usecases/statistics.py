@@ -337,7 +337,7 @@ def _tag(tags: str | None, key: str) -> str:
 
 
 def _order(sort: str) -> Callable[[Iterable[Figures]], list[Figures]]:
-    """Return what sorts groups: those without such a figure come last, and so do those without a name."""
+    """Return a sort key for groups: those without the figure come last, and so do those without a name."""
     key = sort.removeprefix("-")
     if key != "name" and key not in SORT_KEYS:
         known = ("name", *SORT_KEYS)

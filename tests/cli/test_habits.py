@@ -372,5 +372,5 @@ def test_a_range_that_goes_down_or_changes_its_digits_is_refused_with_an_example
         2,
         "",
         f"bmhctl: '{name}' is not a range of hosts\n"
-        "hint: a range goes up, and its ends have the same number of digits or no zeros before: node[01-20]\n",
+        "hint: a range goes up, and its ends have the same number of digits or no leading zeros: node[01-20]\n",
     )

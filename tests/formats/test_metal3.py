@@ -465,7 +465,7 @@ def test_an_error_names_file_document_and_field(document: dict[str, object], fie
     ("text", "said"),
     [
         ("kind: [", "line 2, column 1: did not find expected node content"),
-        ("a: b\n---\n\na: b\na: c\n", "document 2: line 5: the key 'a' stands twice in one mapping"),
+        ("a: b\n---\n\na: b\na: c\n", "document 2: line 5: the key 'a' occurs twice in one mapping"),
         ("a: *x", "line 1: the alias *x has no anchor before it"),
         ("a: &x [*x]", "line 1: the alias *x has no anchor before it"),
         ("[" * 100_000, "nested too deep"),
@@ -477,7 +477,7 @@ def test_an_error_names_file_document_and_field(document: dict[str, object], fie
         ("just words", "must be a manifest, not a text"),
         (b"\xff\xff", "not UTF-8 text (at byte 0)"),
         ("a: \x00", "control characters are not allowed"),
-        ('{"a": 1, "a": 2}', "the key 'a' stands twice in one mapping"),
+        ('{"a": 1, "a": 2}', "the key 'a' occurs twice in one mapping"),
         ('{"kind": ]', "line 1, column 10: Expecting value"),
     ],
 )
@@ -515,7 +515,7 @@ def test_aliases_that_multiply_a_text_are_refused() -> None:
         ("{a: b}", "line 1, column 2: Expecting property name enclosed in double quotes"),
         ('{"kind": }', "line 1, column 10: Expecting value"),
         ('{"a": ' + "1" * 5000 + "}", "Exceeds the limit"),
-        ('{} {"a": 1, "a": 2}', "the key 'a' stands twice in one mapping"),
+        ('{} {"a": 1, "a": 2}', "the key 'a' occurs twice in one mapping"),
         ("[" * 100_000, "nested too deep"),
     ],
 )

@@ -87,7 +87,7 @@ def _manifest(host: Host) -> dict[str, object]:
 
 
 def _state(host: Host) -> State:
-    """Return the state below a maintenance: used and not cleaned since, a host is never shown as free."""
+    """Return the state without its maintenance; a host that was used and not cleaned since is never shown as free."""
     if host.state is not State.MAINTENANCE:
         return host.state
     if host.reservation is not None:

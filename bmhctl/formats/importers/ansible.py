@@ -150,7 +150,7 @@ def _take_line(group: _Group, line: str) -> None:
     if len(line) > _LONGEST_LINE:
         raise bad_field("", f"longer than {_LONGEST_LINE} characters")
     try:
-        # Most lines have nothing that shlex is needed for, which takes 20 times as long.
+        # Most lines do not need shlex, which takes 20 times as long.
         pattern, *words = shlex.split(line, comments=True) if _QUOTED.search(line) else line.split()
     except ValueError as error:
         raise bad_field("", f"{str(error).lower()} in the line of a host") from error

@@ -188,7 +188,7 @@ def reads_text(kind: Kind, text: str) -> bool:
 
 
 def look_of_text(text: str, wanted: Kind) -> str | None:
-    """Return what a text looks like that is of another kind than is wanted; None where its beginning shows none."""
+    """Return what a text of another kind than the wanted one looks like; None if its beginning does not show it."""
     if wanted.text is not None and wanted.text(text[:_HEAD]):
         return None
     kind = kind_of_text(text)

@@ -89,12 +89,12 @@ Reader = Callable[[Item], Record | str]
 
 
 def alone(read: Reader) -> Callable[[list[Item]], Reader]:
-    """Make a reader that reads each item alone what a kind's module has: a function of all items."""
+    """Return the ``reader`` of a kind's module for a function that reads each item alone."""
     return lambda _: read
 
 
 class ImportOptions(Frozen):
-    """How the hosts of an import are chosen, named and labelled; ``kind`` is that of the files, None to find out."""
+    """How the hosts of an import are chosen, named and labelled; ``kind`` is the files' (None: recognise it)."""
 
     kind: str | None = None
     names: NameTemplate | None = None
@@ -306,7 +306,7 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
 
 
 def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
-    """Return the address of a BMC with its protocol, which stays as it is where the address has one."""
+    """Return the address of a BMC with its protocol; an address that has one is unchanged."""
     if address and "://" in address:
         return address
     bare = without_prefix(address)
@@ -333,7 +333,7 @@ def is_secret(key: str) -> bool:
 
 
 class _Secrets(dict[str, bool]):
-    """Whether a key is a secret, found out once: the records of a file have the same few keys, each of them often."""
+    """Whether a key is a secret, computed once for each key: the records of a file share a few keys."""
 
     def __missing__(self, key: str) -> bool:
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")

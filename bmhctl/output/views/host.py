@@ -87,7 +87,7 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         yield "hardware", [(flatten(dict(spec.hardware)), "")]
     if spec.observed:
         other = [key for key, value in spec.observed.items() if spec.hardware.get(key, value) != value]
-        words = f" · declared otherwise, which counts: {', '.join(other)}" if other else ""
+        words = f" · overridden by the declaration: {', '.join(other)}" if other else ""
         yield "observed", [(flatten({**spec.observed}), ""), (words, "yellow")]
     if spec.bmc:
         yield "bmc", joined([(t, "") for t in (spec.bmc.address, spec.bmc.type, spec.bmc.credentials) if t], " · ")

@@ -30,7 +30,7 @@ from bmhctl.stores.rows import Value
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.support.redact import without_secrets
 
-# What it logs beside the errors that it raises is not for the terminal.
+# psycopg also logs what it raises: its log must not reach the terminal.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 CONNECT_PATIENCE = 10

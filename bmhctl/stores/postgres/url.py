@@ -44,8 +44,8 @@ class Address(Frozen):
     def parse(cls, location: str) -> Address:
         """Split ``?schema=`` off a URL.
 
-        Raises :class:`UsageError` for a name that needs quoting, and for what libpq would understand differently: of a
-        password with an unencoded ``@``, it would look up and print a part as the name of a host.
+        Raises :class:`UsageError` for a name that needs quoting, and for what libpq would understand differently: it
+        would take a part of a password with an unencoded ``@`` for the name of a host, look it up and print it.
         """
         url = _Url.parse(location)
         named = [value for key, value in url.query if key == "schema"]
@@ -132,8 +132,8 @@ class _Url(Frozen):
     def bare(self) -> _Url:
         """Return the same without a password.
 
-        Beside one among the parameters, only what tells which database it is remains: the rest of a password with an
-        unencoded ``&`` looks like a parameter.
+        If a password is among the parameters, only those that identify the database are kept: the rest of a password
+        with an unencoded ``&`` looks like a parameter.
         """
         kept = self.query
         if any(_decoded(key) in _SECRETS for key, _ in kept):

@@ -314,9 +314,10 @@ class Marks(Frozen):
 
 
 def _take(handle: int, *, sharers: bool, tries: int) -> bool:
-    """Lock a file alone; return False when it was held ``tries`` times, by ``sharers`` or else by one process alone.
+    """Lock a file alone; return False if all ``tries`` found it held: by ``sharers``, or else by one process alone.
 
-    A process that locks it in the other way only asks, and is waited for, but not for ever: it may be stopped.
+    A process with the other kind of lock is only testing the claim: wait for it, but not for ever, since it may be
+    stopped.
     """
     for _ in range(_MOST_TRIES):
         if _lock(handle, fcntl.LOCK_EX):
@@ -338,7 +339,7 @@ def _take_alone(handle: int) -> None:
 
 
 def _join(handle: int) -> None:
-    fcntl.flock(handle, fcntl.LOCK_SH)  # waits at most for a process that only asks
+    fcntl.flock(handle, fcntl.LOCK_SH)  # waits at most for a process that is testing the claim
 
 
 def _lock(handle: int, kind: int) -> bool:

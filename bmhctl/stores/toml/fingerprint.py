@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Fingerprint(Frozen):
     """The state of a file when it was read; times in ns, ``sha256`` in hex.
 
-    ``settled``: the file's times lay so far in the past that every later write gives it others.
+    ``settled``: the file's times were so far in the past that every later write must change them.
     """
 
     inode: int

@@ -40,7 +40,7 @@ class Examination:
 
     ``repairs`` are in the order in which they must run. ``counts`` is how many hosts, events and reservations were
     examined, empty if none could be. ``is_damaged``: the database is, so its rows were not examined; ``is_foreign``:
-    the state file belongs to another inventory; ``is_unreadable``: so is the row of a host.
+    the state file belongs to another inventory; ``is_unreadable``: the row of a host can't be read.
     """
 
     def __init__(self) -> None:

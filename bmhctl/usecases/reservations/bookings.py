@@ -209,7 +209,7 @@ def _with_names(booking: Booking, hosts: Sequence[Host]) -> Booked:
 
 @retried
 def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | None = None) -> Done:
-    """Cancel a booking or a planned maintenance: its hosts are free of it.
+    """Cancel a booking or a planned maintenance: its hosts can be reserved by others.
 
     A maintenance that has begun and ends by itself ends now; hosts that are dirty stay until ``resume``. Another
     owner's only with ``force`` and a ``reason``; raises :class:`NotYoursError` else.

@@ -48,7 +48,7 @@ class Attempt:
         self.token: str | None = None
 
     def is_late(self) -> bool:
-        """Return whether the deadline has passed, or the time to wait by a clock that is never set back."""
+        """Return whether the deadline has passed, or the time to wait is over by a clock that is never set back."""
         if self._ends is not None and time.monotonic() >= self._ends:
             return True
         return self.deadline is not None and self.ctx.clock() >= self.deadline

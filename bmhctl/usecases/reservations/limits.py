@@ -118,7 +118,8 @@ class Excess(Frozen):
 def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> Excess | None:
     """Return the limit that forbids requirements that the inventory could meet; None if none does.
 
-    It is the first limit that forbids them alone, else the first limit of the owner: only together they forbid them.
+    It is the first limit that forbids them by itself; else the first limit of the owner, because only several limits
+    together forbid them.
     """
     mine = allowances(ctx, owner, limits)
     for always in (True, False):

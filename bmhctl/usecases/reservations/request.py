@@ -166,7 +166,7 @@ def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 
 def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[Host]:
     """Return hosts of a query that fit any of the requirements, least recently used first: as many as a match can need.
 
-    Of the hosts in all states these are any: no index has them in the order of their use.
+    For hosts of all states the order is arbitrary: no index has them in the order of their use.
     """
     queries = queries_for(everyone, query, more)
     if query.free_until is not None:

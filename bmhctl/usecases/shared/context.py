@@ -83,7 +83,7 @@ class Context(Frozen):
 
 
 def once(report: Callable[[str], None], known: Iterable[str] = ()) -> Callable[[str], None]:
-    """Return a report that passes on each line once, and those that are known already not at all."""
+    """Return a report function that passes on each line once, and skips lines that are known already."""
     said = set(known)
 
     def report_new(line: str) -> None:

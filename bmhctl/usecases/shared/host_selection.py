@@ -109,7 +109,7 @@ def unfold(names: Sequence[str]) -> list[str]:
         except (NodeSetParseError, AssertionError) as error:  # ValueError for too many digits in or after []
             raise UsageError(
                 f"{name!r} is not a range of hosts",
-                hint="a range goes up, and its ends have the same number of digits or no zeros before: node[01-20]",
+                hint="a range goes up, and its ends have the same number of digits or no leading zeros: node[01-20]",
             ) from error
     return list(found)
 

@@ -13,7 +13,7 @@ from bmhctl.usecases.shared.transitions import SELF, guard_input, move
 
 
 def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
-    """Return the reasons that stay open after the actor's are closed, or everyone's; anyone closes a quarantine's."""
+    """Return the reasons that stay open when the actor's are closed, or everyone's; a quarantine's is anyone's."""
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
 
 

@@ -40,7 +40,7 @@ def end_booking(
     actor: str | None = None,
     keep: Collection[int] = (),
 ) -> None:
-    """End a booking in the caller's transaction; its hosts are free of it, except those that the caller saves."""
+    """End a booking in the caller's transaction; its hosts are released, except those that the caller saves."""
     for host in hosts_of(ctx, booking):
         if host.id not in keep:
             leave(ctx, host, booking, now, reason, actor)

@@ -77,7 +77,7 @@ def count_again(ctx: Context) -> None:
 
 
 def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
-    """Return a word for what each step does, and what those do that it needs; a change repeats it.
+    """Return a digest of what each step does and of the steps that it needs; a change of it repeats the step.
 
     A step that does not apply to the host is replaced by those that it needs.
     """
@@ -101,12 +101,12 @@ def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
 
 
 def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:
-    """Return a word for what a step does and for a host's stay in a state, which began at ``since``.
+    """Return a digest of what a step does and of a host's stay in a state, which began at ``since``.
 
     A change of its time limit, retries, selector or order repeats no step: they are not part of what it does.
     """
     what = [step.kind, step.command, step.port, _settings(step.page), _settings(step.demand), since.isoformat()]
-    # Empty parts are left out: then the word is the one that an older bmhctl made.
+    # Empty parts are left out: then the digest is the one that an older bmhctl made.
     what += [part for part in (step.properties, needed) if part]
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
 

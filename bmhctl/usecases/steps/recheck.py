@@ -58,7 +58,7 @@ class Rechecks:
         return max(1, min(self._jobs, int(free * self.policy.recheck_share)))
 
     def operation(self) -> BulkOperation:
-        """Return what is done with a host that is free, or that failed when it was proven."""
+        """Return what is done with a host that is free, or that failed a recheck."""
         return BulkOperation(
             "recheck", self._early, self._prepare, self.policy.of(Phase.CHECKS), State.AVAILABLE, self.step_aside
         )
@@ -92,7 +92,7 @@ class Rechecks:
                 return Outcome(
                     host.name, False, f"proven again: {run.summary}", host.state, host.state, steps=run.results
                 )
-            words = f"failed when it was proven again: {run.refusal}"
+            words = f"failed a repeated check: {run.refusal}"
             moved = set_aside(ctx, host, words, run.results)
             error = failure_of(
                 moved, run, f"{words}; it is in maintenance now", f"fix it, then: bmhctl resume {host.name}"

@@ -70,7 +70,7 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
         closed = [mark for mark in fresh.maintenance if mark not in rest]
         if not closed:
             raise NotYoursError(
-                f"stays in maintenance, and no reason there is yours: {whose}",
+                f"stays in maintenance, and none of its reasons is yours: {whose}",
                 host=host.name,
                 hint=f"bmhctl resume {host.name} --all closes all reasons",
             )

@@ -1,4 +1,4 @@
-"""Recycle hosts as soon as they are tainted, and prove free ones again, until a signal or an error ends it."""
+"""Recycle hosts as soon as they are tainted, and recheck free ones, until a signal or an error ends it."""
 
 from __future__ import annotations
 

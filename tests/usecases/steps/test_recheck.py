@@ -1,4 +1,4 @@
-"""The age of a proof: free hosts are proven again, fail into maintenance, and come back."""
+"""Rechecks: free hosts whose last pass is too old are checked again, go to maintenance on failure, and come back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ selector = "gpu"
 
 
 def fleet(lab: Lab, more: str = "") -> Lab:
-    """Four hosts, proven an hour apart, node1 first."""
+    """Four hosts whose checks passed an hour apart, node1 first."""
     lab.policy(POLICY.replace("{more}", more))
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
     with saying(lambda *_: PASS):
@@ -48,14 +48,14 @@ def fleet(lab: Lab, more: str = "") -> Lab:
 
 
 def age(lab: Lab) -> timedelta:
-    """How old the proof of node1 is, in whole seconds."""
+    """How long ago the checks of node1 passed, in whole seconds."""
     proven = host(lab).proven_at
     assert proven is not None
     return timedelta(seconds=round((lab.clock.now - proven).total_seconds()))
 
 
 def rechecked(lab: Lab, says: Says = lambda *_: PASS) -> list[str]:
-    """Prove stale hosts again; return which were checked, in order."""
+    """Recheck stale hosts; return which were checked, in order."""
     seen: list[str] = []
 
     def noted(step: Step, spec: object) -> Verdict:
@@ -97,7 +97,7 @@ def test_stale_hosts_are_rechecked_oldest_first(lab: Lab) -> None:
 
 @pytest.mark.parametrize("days", [1, 400])
 def test_a_pass_that_lies_ahead_of_the_clock_counts_as_stale(days: int, lab: Lab) -> None:
-    """The clock was wrong when the hosts were proven, and was set back; a minute is no such case."""
+    """The clock was ahead when the checks passed, and was set back; a difference of a minute does not count."""
     fleet(lab)
     lab.clock.move(days=-days)
     assert rechecked(lab) == ["node1", "node2", "node3", "node4"]
@@ -136,7 +136,7 @@ def test_a_free_host_that_fails_a_recheck_goes_to_maintenance_and_anyone_can_res
         outcomes = recheck(lab.context())
     assert said(outcomes)["node1"] == (
         False,
-        "failed when it was proven again: readiness check failed: ssh: said fail; it is in maintenance now",
+        "failed a repeated check: readiness check failed: ssh: said fail; it is in maintenance now",
     )
     assert states(lab)["node1"] == "maintenance"
     with saying(lambda *_: PASS):
@@ -243,7 +243,7 @@ def test_a_host_that_fails_its_checks_before_a_grant_goes_to_maintenance_and_the
 
 def test_why_shows_when_the_host_last_passed_its_checks(lab: Lab) -> None:
     fleet(lab)
-    assert "proven ready 4h ago" in explain.why(lab.context(), "node1").facts
+    assert "its checks last passed 4h ago" in explain.why(lab.context(), "node1").facts
 
 
 def test_a_request_finds_the_free_hosts_behind_many_that_are_being_checked(lab: Lab) -> None:
