@@ -55,7 +55,7 @@ def a_host_in_each_state(lab: Lab) -> None:
 
 
 def _passed(step: Step, _: HostSpec, __: StepEnvironment) -> CheckResult:
-    """What becomes of a step that runs ``true``; on a server each one takes two processes."""
+    """The result of a step that runs ``true``, without the two processes that it takes on a server."""
     return CheckResult(step.name, Verdict.PASS, "exit 0", 0.0, phase=step.phase)
 
 

@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leaves what is there for good out of garbage collections, of which some tests need many."""
+    """Excludes the objects that exist now from garbage collections, because some tests collect often."""
     gc.freeze()
 
 
@@ -172,7 +172,7 @@ class Lab:
             drop_schema(self.location)
 
     def policy(self, text: str) -> None:
-        """Gives the inventory a policy; a TOML file keeps its hosts."""
+        """Replaces the policy of the inventory; the hosts of a TOML file are kept."""
         from bmhctl.usecases.policy import apply_policy
 
         if self.is_toml:

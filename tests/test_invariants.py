@@ -1,4 +1,4 @@
-"""The invariants of the lifecycle and of bookings, after every step of random lives in every backend."""
+"""The invariants of the lifecycle and of bookings, after every step of random commands in every backend."""
 
 from __future__ import annotations
 

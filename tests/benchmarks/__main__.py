@@ -1,10 +1,10 @@
-"""Measures what bmhctl takes, each figure beside its floor.
+"""Measures the cost of bmhctl, each figure beside its floor: the least that the same work can take.
 
     python -m tests.benchmarks [NAME…] [--quick] [--rounds N] [--json FILE]
 
 A NAME is a figure's or a pattern of some: start/db-1000/list-oname, 'start/*', 'bulk/*'. Without one, all are measured,
 which takes a quarter of an hour or more and some gigabytes of disk; --quick takes minutes: three rounds, and smaller
-inventories where the ratio does not depend on the size. Exit status 1: a bound is not kept.
+inventories where the ratio does not depend on the size. Exit status 1: a figure misses its bound.
 """
 
 from __future__ import annotations

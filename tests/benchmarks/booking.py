@@ -42,7 +42,7 @@ def _beside(bench: Bench) -> Series:
 
 
 def _book_many(bench: Bench) -> Series:
-    """How many seconds longer it takes than the smallest program of Typer's users; of a processor, too."""
+    """How many seconds, and processor seconds, a booking takes longer than the smallest Typer program."""
     tools = programs(bench)
     with bench.scratch() as folder:
         _, each = _booked(folder)

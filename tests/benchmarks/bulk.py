@@ -1,4 +1,4 @@
-"""A verb over many hosts, each through its machine, with its event; beside a raw loop that writes the same rows."""
+"""A verb on many hosts, with a transition and an event for each, beside a raw loop that writes the same rows."""
 
 from __future__ import annotations
 

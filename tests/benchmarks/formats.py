@@ -24,7 +24,7 @@ PARSE = {
     "yaml": "import sys, yaml; list(yaml.load_all(open(sys.argv[1], encoding='utf-8'), yaml.CSafeLoader))",
     "csv": "import csv, sys; list(csv.reader(open(sys.argv[1], encoding='utf-8', newline='')))",
 }
-"""What each kind of text takes at least: its parser in C."""
+"""The least that reading each kind of text takes: its parser in C."""
 
 WRITE = """
 import sqlite3

@@ -59,7 +59,7 @@ _FAULTS = ("no link on port 2", "BMC does not answer", "ECC errors", "disk 3 is 
 
 
 def _percent(**shares: int) -> tuple[str, ...]:
-    """A hundred places, so many of them for each word."""
+    """A list of a hundred words, in which each word occurs as often as its percentage."""
     places = tuple(word for word, share in shares.items() for _ in range(share))
     assert len(places) == 100
     return places
@@ -95,13 +95,13 @@ _FAR = _NOW + 50 * 365 * 24 * _HOUR  # no lease ends while something is measured
 
 @lru_cache(maxsize=1000)
 def _fact(value: PropertyValue) -> tuple[str, float | None]:
-    """A fact as it is found, and its number; most are one of a few."""
+    """The row of a hardware property: its text, and its number; most have one of a few values."""
     text = canonical(value)
     return text, quantity(text)
 
 
 class Generator:
-    """Makes hosts one after the other, with all the rows that stand for them; all in one ``state`` if it is given."""
+    """Makes hosts one after the other, with all their rows; all in one ``state`` if it is given."""
 
     def __init__(self, seed: int, state: str | None = None) -> None:
         self._spec_draw = random.Random(seed).random  # apart, so that what is declared can be made alone

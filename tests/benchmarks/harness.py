@@ -1,8 +1,8 @@
 """How figures are measured: each beside its floor, in turn, several rounds.
 
-A figure is a ratio. What is asked about and the floor that it stands on run one after the other in every round, so that
-a machine that is slower for a while is slower for both; the ratio is taken round by round, and its median counts. The
-families of figures are modules beside this one: each has a tuple ``FIGURES``.
+A figure is a ratio. The measured work and its floor run one after the other in every round, so that a machine that is
+slower for a while is slower for both; the ratio is taken round by round, and its median counts. The families of
+figures are modules beside this one: each has a tuple ``FIGURES``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Series:
     """One figure's samples, a round each.
 
-    ``subject`` and ``floor`` are the seconds that a ratio comes from. ``cpu`` is the ratio of the processor time, which
-    tells more than the clock's where others use the machine too.
+    ``subject`` and ``floor`` are the seconds that a ratio comes from. ``cpu`` is the ratio of the processor time,
+    which is more precise than the elapsed time when other programs use the machine too.
     """
 
     samples: Sequence[float]
@@ -82,7 +82,7 @@ class Bench:
         return min(self.rounds, rounds)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What several figures share; made when the first of them asks for it."""
+        """A value that several figures share, made for the first of them."""
         if key not in self.made:
             self.made[key] = make()
         found: T = self.made[key]

@@ -21,7 +21,7 @@ done
 
 
 def _loops(number: int, lab: Path, bmhctl: str, rounds: int) -> float:
-    """Rounds a second of so many loops in all."""
+    """How many rounds a second so many loops do together."""
     variables = {**environment(), "BMHCTL": bmhctl, "LAB": str(lab), "ROUNDS": str(rounds)}
 
     def run() -> None:
@@ -32,7 +32,7 @@ def _loops(number: int, lab: Path, bmhctl: str, rounds: int) -> float:
 
 
 def _per_core(bench: Bench) -> Series:
-    """Below one where loops are in each other's way; above where one alone leaves cores idle."""
+    """Below one if loops delay each other; above one if a single loop leaves cores idle."""
     tools, rounds = programs(bench), bench.size(100, 5)
     cores = len(os.sched_getaffinity(0))
     with bench.scratch() as folder:

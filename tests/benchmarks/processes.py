@@ -28,7 +28,7 @@ def main(name: str = "World") -> None:
 
 app()
 """
-"""The smallest command line that Typer's users write: the floor of a command."""
+"""The smallest command line written with Typer: the floor of a command."""
 
 _CONSOLE_SCRIPT = """\
 #!{python}

@@ -1,4 +1,4 @@
-"""What proving stale hosts again costs: the time for all of them, and what a reserve loop beside it notices."""
+"""What rechecking stale hosts costs: the time for all of them, and how much it delays a reserve loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for child in [subprocess.Popen(["sleep", "1"], start_new_session=True) for _ in 
 
 @contextmanager
 def _lab(bench: Bench, tools: Programs) -> Iterator[Path]:
-    """A database of available hosts whose proofs are fresh."""
+    """A database of available hosts whose checks passed just now."""
     with bench.scratch() as folder:
         path = folder / "lab.db"
         (folder / "policy.toml").write_text(_POLICY)
@@ -49,7 +49,7 @@ def _lab(bench: Bench, tools: Programs) -> Iterator[Path]:
 
 
 def _stale(path: Path) -> int:
-    """How many hosts were not proven for a day."""
+    """How many hosts did not pass their checks for a day."""
     with closing(sqlite3.connect(path, timeout=10)) as database:
         before = (time.time() - 86_400) * 1e6
         sql = "SELECT COUNT(*) FROM hosts WHERE state = 'available' AND proven_at <= ?"
@@ -91,7 +91,7 @@ def _prove(path: Path) -> None:
 
 
 class _Round(NamedTuple):
-    """Seconds: until all are proven with a reserve loop beside it, of that loop, of the loop alone, of the floor."""
+    """Seconds: until all are rechecked beside a reserve loop, of that loop, of the loop alone, and of the floor."""
 
     proven: float
     beside: float

@@ -98,7 +98,7 @@ def many(reserve: Callable[[], object]) -> None:
 
 
 def _same_rows(mine: Path, its: Path) -> None:
-    """Both have written as much, or the floor is no floor."""
+    """Check that both wrote the same number of rows: otherwise the floor is not comparable."""
     counts = []
     for path in (mine, its):
         database = sqlite3.connect(path)

@@ -121,7 +121,7 @@ def _reserved(bench: Bench) -> Series:
     each, rounds = bench.size(25, 3), bench.at_most(7)
     needed = CLIENTS * each * (rounds + 1)
     source = bench.database(2 * needed, "available")
-    server = Server("fsync=on", place="/tmp")  # the last word counts: what is acknowledged is on the disk
+    server = Server("fsync=on", place="/tmp")  # the last setting counts: what is acknowledged is on the disk
     try:
         server.start()
         urls = [f"{server.url}&schema={name}" for name in ("mine", "its")]

@@ -1,4 +1,4 @@
-"""What a long history costs those that sum it up: stats, metrics and report."""
+"""What a long history costs the commands that sum it up: stats, metrics and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: on inventories that are sound, and figures that work."""
+"""Tests of the benchmarks themselves: their inventories are consistent, and their figures are computed correctly."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.postgres import VARIABLE, drop_schema, schema_url
 
 
 class Fleet:
-    """Its owner prepares, in alice's name, what others try; each host is a new one, and is returned by name."""
+    """An inventory whose owner prepares, in alice's name, what other users try; each host is new."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Fleet:
         return cursor.fetchall() if cursor.description else []
 
     def may(self, role: str, statement: str) -> bool:
-        """Whether the server lets a user in a role do that."""
+        """Whether the server allows a user in a role to run the statement."""
         try:
             self.sql(statement, role)
         except psycopg.errors.InsufficientPrivilege:

@@ -1,4 +1,4 @@
-"""What is broken, foreign or out of reach: one clear error, and nothing is lost or changed."""
+"""Input that is broken, foreign or unreachable: one clear error, and nothing is lost or changed."""
 
 from __future__ import annotations
 

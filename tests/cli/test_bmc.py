@@ -22,7 +22,7 @@ BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "No
 
 
 def declared(cli: Cli, url: str, *options: str) -> Run:
-    """A fresh inventory with one host at this BMC; what ``add`` said."""
+    """Make a fresh inventory with one host at this BMC; return the output of ``add``."""
     Path("bmh.toml").unlink(missing_ok=True)
     assert cli("init").status == 0
     return cli("add", "node01", "--bmc", url, *options)

@@ -90,7 +90,7 @@ def words_of(name: str, held: str = "r-none", *added: str) -> list[str]:
 
 
 OWN = {"run": 125}
-"""Commands that pass on another's statuses, and the one that all their own failures end with."""
+"""Commands that pass on another program's status, and the status of all their own failures."""
 
 
 def test_the_table_of_example_arguments_has_every_command() -> None:
@@ -154,7 +154,7 @@ REFUSED = {
     "boot-once": 9,
     "inspect": 9,
 }
-"""What the commands above that can't do their work here end with."""
+"""The exit statuses of the commands above that can't do their work here."""
 
 
 @pytest.mark.parametrize("name", NAMES)

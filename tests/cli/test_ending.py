@@ -1,4 +1,4 @@
-"""How the process ends: at once, when all is written and what is registered for its end was called."""
+"""How the process ends: at once, after all output is written and all atexit functions were called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipes that break, disks that are full, and signals: nothing is held that no machine trusts of."""
+"""Broken pipes, full disks, and signals: no host stays reserved without its holder's knowledge."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_full_stderr_does_not_change_the_exit_status(lab: Path) -> None:
 
 @pytest.fixture
 def slow(lab: Path) -> Path:
-    """The inventory with a check that says who it is through a FIFO, and then takes its time."""
+    """The inventory with a slow check, which reports its process id through a FIFO."""
     os.mkfifo(lab.parent / "begun")
     step = '[checks.slow]\ncommand = ["sh", "-c", "sleep 60 & echo $$ $! > begun; wait"]\n'
     lab.write_text(step + lab.read_text())

@@ -62,7 +62,7 @@ COMMANDS = (
     "init --group users -i ELSEWHERE",
     "init --adopt",
 )
-"""What prints the name of an inventory, or might."""
+"""Commands that print the name of an inventory, or might."""
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("-o", "json"), ("-o", "jsonl"), ("-q",)], ids=" ".join)
@@ -129,7 +129,7 @@ PLACES = (
     "run --keep-on-fail URL -- true",
     "run --on-exit URL -- true",
 )
-"""Where a URL does not belong."""
+"""Places on a command line where a URL is a mistake."""
 
 
 @pytest.mark.parametrize(

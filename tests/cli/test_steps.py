@@ -1,4 +1,4 @@
-"""Checks and cleanup steps of every temper, run by ``ready``, ``reset`` and ``resume``."""
+"""Checks and cleanup steps that pass, fail, hang or misbehave, run by ``ready``, ``reset`` and ``resume``."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _installed(requirement: str) -> Path:
             pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(new), requirement]
             done = subprocess.run(pip, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            with suppress(OSError):  # another worker was faster
+            with suppress(OSError):  # another test process was faster
                 new.rename(folder)
     return folder
 

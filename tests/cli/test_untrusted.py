@@ -33,7 +33,7 @@ VIEWS = [
 
 @pytest.fixture
 def evil(lab: Path, cli: Cli) -> None:
-    """A reservation, a maintenance, a cordon, a fault and an owner that try it all."""
+    """A reservation, a maintenance, a cordon, a fault and an owner with hostile texts."""
     cli("ready", "node01", "node02")
     assert cli("cordon", "node02", "--reason", EVIL, "--as", EVIL).status == 0
     assert cli("maintain", "node02", "--reason", EVIL, "--as", EVIL).status == 0

@@ -67,7 +67,7 @@ Queue = Callable[..., Waiter]
 
 @pytest.fixture
 def waiting(lab: Lab, fleet: Inventory) -> Iterator[Queue]:
-    """Starts a waiter and returns when it has its ticket and said where it stands."""
+    """Starts a waiter and returns when it has its ticket and has printed its position."""
     started: list[Waiter] = []
 
     def start(actor: str, *args: str) -> Waiter:
@@ -252,7 +252,7 @@ def test_a_repeated_request_id_gets_the_same_reservation_whatever_became_of_the_
     assert ask("-n1").status == 8
 
 
-# looking at the queue
+# showing the queue
 
 
 def test_the_queue_shows_position_request_and_what_is_missing(
@@ -310,7 +310,7 @@ def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inven
     assert after.partition("; it fits")[0] == re.sub(r"; due to .*", "", before).replace("number 2", "first")
 
 
-# what it costs: bounds that a busy machine keeps; python -m tests.benchmarks 'waiting/*' measures
+# what waiting costs: bounds for a busy machine; python -m tests.benchmarks 'waiting/*' measures it
 
 
 def test_an_idle_waiter_uses_next_to_nothing(waiting: Queue) -> None:

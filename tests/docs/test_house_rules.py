@@ -1,4 +1,4 @@
-"""Rules of the house that no other tool checks."""
+"""Rules for the code that no other tool checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE = ROOT / "bmhctl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ENTRANCES = ("__main__.py", "api", "cli", "pytest_plugin.py")
-"""Where the environment may be read: what is below is given what it needs."""
+"""Where the environment may be read; all other modules get what they need from there."""
 
 
 def is_below(path: Path, *places: str) -> bool:
@@ -22,13 +22,13 @@ def is_below(path: Path, *places: str) -> bool:
 
 
 def nodes(path: Path, *words: str) -> Iterator[ast.AST]:
-    """The nodes of a module in which any of these words is; of another none, since to go through all takes seconds."""
+    """The nodes of a module that contains any of these words; walking all modules takes seconds."""
     text = path.read_text(encoding="utf-8")
     return ast.walk(ast.parse(text)) if any(word in text for word in words) else iter(())
 
 
 def uses(names: set[str], *allowed: str) -> list[str]:
-    """Where modules use one of these names of others; those in the allowed places may."""
+    """The places where modules use one of these names, except in the allowed folders and modules."""
     return [
         f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
         for path in MODULES
@@ -87,7 +87,7 @@ REPLACED = re.compile(
     r"|cargo|wish|wishes|crew|hush|premises)\b",
     re.I,
 )
-"""Words that do not name who does what, or name a thing in another way than the pages do."""
+"""Words that leave the subject open, or differ from the terms of the manual."""
 
 
 @pytest.mark.parametrize("folder", ["bmhctl", "tests", "examples"])

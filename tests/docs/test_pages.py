@@ -284,7 +284,7 @@ PRIVATE = re.compile(
     r"\b(whoever|nobody|somebody|everybody|anybody|shall|in vain|mends?|mended|takes? over|took over|let go)\b",
     re.I,
 )
-"""Words of riddles: a page names who does what instead."""
+"""Words that leave the subject open: a page says who does what."""
 
 
 @pytest.mark.parametrize("path", [*FILES, *(ROOT / name for name in GUIDES)], ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The times at which a host is free for long enough: against a look at every minute."""
+"""The times at which a host is free for long enough, compared with a check of every minute."""
 
 from __future__ import annotations
 

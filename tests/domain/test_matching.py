@@ -1,4 +1,4 @@
-"""Who gets which hosts: against a search through all the ways there are, and what each ticket holds."""
+"""Which requests get which hosts, compared with a search through all assignments; and what each ticket holds."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_match_under_caps_that_overlap_is_found_in_a_large_fleet() -> None:
 
 
 def can_serve(request: Requirements, chosen: tuple[Host, ...]) -> bool:
-    """Whether each of the hosts can be given to a want of its own."""
+    """Whether each of the hosts can be assigned to a different requirement."""
     slots = [want for want in request for _ in range(want.count)]
     return any(
         all(want.fits(one.spec) for want, one in zip(order, chosen, strict=True))

@@ -1,4 +1,4 @@
-"""Policies: what they may say, and where a mistake in one stands."""
+"""Policies: what is allowed in them, and the place that an error names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room that bookings make for a request: against networkx where all share a moment, else against all ways there are."""
+"""Bookings that move for a request: checked with networkx where all overlap, else with all assignments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wants(*texts: str) -> Requirements:
 
 
 def host(number: int, labels: str = "", leased: int = 0, open_: bool = True) -> Host:
-    """A host, leased until a minute (0: not); one that is not open can't be had by the request, but by bookings."""
+    """A host, leased until a minute (0: not leased); one that is not ``open_`` is for bookings, not for the request."""
     lease = Reservation("r-1", "o", None, NOW, at(leased), None) if leased else None
     state = State.RESERVED if lease else State.AVAILABLE if open_ else State.TAINTED
     return Host(HostSpec(f"n{number}", labels=dict.fromkeys(labels, "")), state, NOW, reservation=lease, id=number)

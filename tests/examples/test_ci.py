@@ -1,4 +1,4 @@
-"""The examples for CI run as they stand; however they end, nothing stays reserved."""
+"""The examples for CI run unchanged; however they end, nothing stays reserved."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def pytest_in(fleet: Fleet, *args: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--lab-selector", "arch=arm64", *args],
         cwd=fleet.folder,
-        # No plugin of these tests' environment: to load them takes longer than the session.
+        # No plugins: loading those of this environment takes longer than the session.
         env=environment(BMHCTL_INVENTORY=fleet.lab.location, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -60,7 +60,7 @@ def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 
 
 def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:
-    """A part of them, the same in each run; all at full scale. The first and the last are always among them."""
+    """A sample of the items, the same in each run, with the first and the last; all of them at full scale."""
     if share >= 1 or len(everything) <= 2:
         return list(everything)
     dice = random.Random(str(seed))

@@ -1,4 +1,4 @@
-"""Files that are made to break parsers: bombs, abysses, what the formats allow and no inventory needs."""
+"""Files that are made to break parsers: bombs, deep nesting, and what the formats allow and no inventory needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults.hostile_texts import DEEP, Made
 _IS_WHOLE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1")) >= 1
 
 BIG = 1_000_000 if _IS_WHOLE else 250_000
-"""As many characters as a large file has: what grows with the square of that never ends."""
+"""As many characters as a large file has: a parser of quadratic time would never end."""
 
 MANY = 100_000 if _IS_WHOLE else 25_000
 """So many of what is short."""

@@ -1,4 +1,4 @@
-"""Every parser of the package behind one door: a text goes in, a value or a refusal with its exit status comes out.
+"""Every parser of the package behind one function: it returns a value, or a refusal with its exit status.
 
 Each reading also checks what it can of the value: what is written from it must read back as the same.
 """

@@ -55,7 +55,7 @@ spec: {bootMACAddress: 52:54:00:00:00:09}
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command line, and what happened before; ``between`` is what else may be seen of one that commits twice."""
+    """A command line, and what happened before; ``between`` is the state between its two commits, if it has two."""
 
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None

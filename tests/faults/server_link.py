@@ -58,7 +58,7 @@ class ServerLink:
         return self.lab.reserve("node1").reservation.id
 
     def bring(self, state: State) -> None:
-        """Brings node1 to where a verb starts from."""
+        """Brings node1 to the state in which a verb starts."""
         for reservation in self.held():
             self.lab.release(reservation)
         if self.state is State.MAINTENANCE:

@@ -1,4 +1,4 @@
-"""Transactions that PostgreSQL undoes for another's sake: retried a few times, then reported."""
+"""Transactions that PostgreSQL rolls back because of a conflict: retried a few times, then reported."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_both_commands_of_a_deadlock_succeed(link: ServerLink) -> None:
 
 
 def test_a_database_with_stricter_isolation_fails_no_command(link: ServerLink) -> None:
-    # What waits for a turn must see what was committed before it, whatever transactions are like by default.
+    # A transaction that waits must see what was committed before, whatever isolation is the default.
     link.url += "&options=-cdefault_transaction_isolation%3Drepeatable%5C%20read"
     with psycopg.connect(Address.parse(link.url).url) as other:
         other.execute(f"UPDATE \"{Address.parse(link.url).schema}\".hosts SET note = 'changed'")

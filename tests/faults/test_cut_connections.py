@@ -1,4 +1,4 @@
-"""A connection to a server that is cut at any message, or whose answers stay away: what a command says is the truth.
+"""A connection to a server that is cut, or stays silent, at any message: what a command reports is true.
 
 ``BMHCTL_TEST_SCALE=1`` cuts at every message in every way; the default is a part of that.
 """

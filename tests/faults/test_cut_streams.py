@@ -1,4 +1,4 @@
-"""A connection that is cut while many rows pass, or while nothing does: nothing is half done, and that is said."""
+"""A connection that is cut while many rows pass, or while a command waits: nothing is left half done."""
 
 from __future__ import annotations
 

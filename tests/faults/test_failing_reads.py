@@ -1,4 +1,4 @@
-"""A disk that can't be read for a while: nothing is called gone or damaged, nothing ends that can wait."""
+"""A disk that can't be read for a while: it is not reported as gone or damaged, and waits go on."""
 
 from __future__ import annotations
 

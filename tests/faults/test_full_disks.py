@@ -1,4 +1,4 @@
-"""The disk is full, or fails: each refusal is an 11 that says so, nothing is half there, and later all goes on.
+"""The disk is full, or fails: each refusal is status 11 with the reason, and nothing is half written.
 
 Injected at the writes of SQLite and the calls of Python, by a limit on the size of files, and on a disk that is full.
 ``BMHCTL_TEST_SCALE=1`` tries each trouble at every change, else at some.

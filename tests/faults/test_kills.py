@@ -1,4 +1,4 @@
-"""SIGKILL at every write, sync, rename and removal of a command's commit: it is wholly there or wholly not.
+"""SIGKILL at every write, sync, rename and removal of a command's commit: it took effect as a whole or not at all.
 
 By default at some of them; ``BMHCTL_TEST_SCALE=1`` kills at every one.
 """

@@ -1,4 +1,4 @@
-"""A folder or a file that a user may only read: each refusal is an 11 that says so, and locks no other user out."""
+"""A folder or a file that a user may only read: refused with status 11, without locking others out."""
 
 from __future__ import annotations
 

@@ -524,7 +524,7 @@ def test_a_grant_interrupted_by_a_signal_is_reported_or_undone(server: Server, f
     interrupted = leaked = 0
 
     def interrupt(_: int, frame: FrameType | None) -> None:
-        while frame is not None:  # when it has its answer, what becomes of the host is the caller's to say
+        while frame is not None:  # once it has its answer, the caller decides about the host
             if frame.f_code.co_name == "reserve_or_wait":
                 raise KeyboardInterrupt
             if frame.f_code.co_name in ("connect", "gc_callback"):  # psycopg, or hypothesis: the error would be lost

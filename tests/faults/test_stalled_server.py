@@ -1,4 +1,4 @@
-"""A server that says nothing any more, and one that takes its time: the one is given up, the other one waited for."""
+"""A silent server is given up, and a slow one is waited for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a command waits for the disk: once a commit, and it commits once, however many hosts it treats."""
+"""How often a command waits for the disk: once a commit, and it commits once for any number of hosts."""
 
 from __future__ import annotations
 

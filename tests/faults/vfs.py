@@ -39,7 +39,7 @@ class Change:
 
 
 Before = Callable[[Change], int]
-"""Told before each change: 0 lets it happen, an error number refuses it. It may well end the process."""
+"""Called before each change: 0 allows it, an error number refuses it. It may end the process."""
 
 _P, _I, _S, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int64
 _OPEN = ctypes.CFUNCTYPE(_I, _P, _P, _P, _I, _P)  # the name as a pointer: SQLite keeps it as long as the file

@@ -1,4 +1,4 @@
-"""Manifests against a schema as a cluster has it: ours of what the exporter writes, and the real one if it is named.
+"""Exported manifests are validated: with the schema below, and with that of a cluster if a variable names it.
 
 ``BMHCTL_TEST_CRD=metal3.io_baremetalhosts.yaml`` names the CustomResourceDefinition of baremetalhosts in a checkout of
 Metal3's baremetal-operator, which is not part of this repository.

@@ -15,7 +15,7 @@ from bmhctl.lifecycle.table import EDGES
 OPEN = GuardInput(
     holder=None, setup=None, checks=None, cleanup=None, retirement=None, reason="because", reservation_valid=True
 )
-"""Facts to which no guard says no, save that nothing came from available."""
+"""Inputs that every guard allows, except that no host came from available."""
 
 REFUSING = {
     Guard.SETUP_COMPLETE: {"setup": "firmware failed"},
@@ -34,7 +34,7 @@ REFUSING = {
     Guard.CLEAN_OR_CLEANED: {"dirty": True, "cleanup": "wipe failed"},
     Guard.RETIREMENT_SUCCEEDED: {"retirement": "erase failed"},
 }
-"""For each guard, the fact that makes it say no."""
+"""For each guard, the input that makes it refuse."""
 
 
 def test_the_lifecycle_has_exactly_the_documented_edges() -> None:

@@ -1,4 +1,4 @@
-"""What must read everything streams it: the memory that it takes does not grow with the fleet."""
+"""Commands that read everything stream it: their memory does not grow with the fleet."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_stream_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
         with closing(open_store(str(path))) as store:
             command(Context(store, "alice"), Display(Nowhere(), Nowhere(), format=format))  # type: ignore[arg-type]  # text
 
-    work(fleets[0])  # what is loaded at the first time is no matter
+    work(fleets[0])  # what only the first call loads does not count
     small, large = (peak(lambda path=path: work(path)) for path in fleets)  # type: ignore[misc]  # mypy knows no default
     assert large < small + ROOM
 

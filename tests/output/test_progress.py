@@ -1,4 +1,4 @@
-"""The line that says what is going on: on terminals only, after a while, and gone when it is over."""
+"""The line of progress: only on terminals, only after a while, and erased at the end."""
 
 import time
 from threading import Thread

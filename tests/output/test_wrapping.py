@@ -1,4 +1,4 @@
-"""Long lines go on below, whole words and whole names first."""
+"""Long lines are wrapped: between words, and without breaking names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small servers of every temper."""
+"""Small servers that answer, fail, hang or misbehave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 def saying(
     body: str | bytes, status: int = 200, content_type: str = "text/html", headers: dict[str, str] | None = None
 ) -> Answer:
-    """Answers whatever is asked with this."""
+    """Answers every request with this."""
     text = body.encode() if isinstance(body, str) else body
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -34,7 +34,7 @@ def saying(
 
 
 def redfish(*systems: dict[str, object], password: str | None = None) -> Answer:
-    """A BMC of these systems (each with an Id); with a password, of user admin, for all but its root."""
+    """A BMC with these systems (each has an Id); with a password, all but its root requires the user admin."""
     import base64
 
     wanted = f"Basic {base64.b64encode(f'admin:{password}'.encode()).decode()}"

@@ -1,4 +1,4 @@
-"""What a BMC may say, and how: small servers stand for those that misbehave; the real one is in test_hardware."""
+"""Answers of a BMC, from small servers that misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of kind command, of every temper."""
+"""Steps of kind command: programs that pass, fail, hang, print much or leave children."""
 
 from __future__ import annotations
 

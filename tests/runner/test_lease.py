@@ -1,4 +1,4 @@
-"""The lease lives as long as the task, and the task no longer than the lease."""
+"""A lease lasts as long as its task, and the task never longer than the lease."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.processes import lives, until
 from tests.runner.conftest import Fleet, Turn
 
 WAITS = ["sh", "-c", "echo ready; read line; exit 3"]
-"""A task that ends when it is asked to."""
+"""A task that ends at SIGTERM."""
 
 
 def waiting(fleet: Fleet, *options: str) -> Turn:

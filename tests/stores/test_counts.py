@@ -1,4 +1,4 @@
-"""How many hosts are in each state is kept, not counted: and it is right whatever happened to the hosts."""
+"""The number of hosts in each state is stored, and stays right whatever happens to the hosts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def counted(store: Store) -> dict[State, int]:
-    """What is there."""
+    """The number of hosts in each state, counted from the rows."""
     return dict.fromkeys(State, 0) | Counter(host.state for host in store.hosts.find(HostQuery()))
 
 

@@ -1,4 +1,4 @@
-"""How often a command waits for a server's answer: each time is a way there and back, wherever the server stands."""
+"""How often a command waits for a server's answer: each time is a round trip."""
 
 from __future__ import annotations
 

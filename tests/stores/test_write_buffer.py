@@ -1,4 +1,4 @@
-"""Writes that wait: they come to be as if each had been made at once, and a part that is undone leaves nothing."""
+"""Buffered writes have the same effect as immediate ones, and a rolled-back savepoint leaves nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import Lab
 
 
 class UndoneError(Exception):
-    """A part goes wrong."""
+    """Rolls a savepoint back."""
 
 
 class Table(WriteBuffer):

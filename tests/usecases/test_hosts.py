@@ -1,4 +1,4 @@
-"""Hosts as entries, in every backend: add, set, rename, remove, import; what is refused and what is remembered."""
+"""Add, set, rename, remove and import in every backend: what is refused, and what is recorded of removed hosts."""
 
 from __future__ import annotations
 

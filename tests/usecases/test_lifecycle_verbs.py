@@ -1,4 +1,4 @@
-"""The verbs, in every backend: what each does to hosts, to whom it says no, and what it leaves in the history."""
+"""The verbs, in every backend: what each does to hosts, whom it refuses, and what it records in the history."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_verb_tries_every_host_and_names_each(fleet: Lab) -> None:
     assert states(fleet) == {"node1": "tainted", "node2": "reserved", "node3": "reserved", "node4": "available"}
 
 
-# whose host it is
+# who holds a host
 
 
 def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) -> None:
@@ -425,7 +425,7 @@ def test_two_concurrent_resumes_leave_no_host_in_maintenance_without_a_reason(
     )
 
     def overtaken(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-        """The command that looked first finds that the other was faster."""
+        """The command that read the host first finds that another one changed it meanwhile."""
         for other in others:
             other()
         return close(ctx, host, everyones)

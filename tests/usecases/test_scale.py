@@ -42,7 +42,7 @@ DEEPER = 1.35
 """An index of more hosts is a level deeper, and a page holds more of what is near."""
 
 FEW = tuple(f"r00000-n{number:02}" for number in range(1, 9))
-"""Hosts that are alike in both fleets: two are broken, two held, three cordoned, and all bear what no other does."""
+"""The hosts that both fleets have: two broken, two held, three cordoned, each with labels that no other host has."""
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
 
 
 def rows(command: Command, url: str, watcher: psycopg.Connection[tuple[int]]) -> int:
-    """How many rows of an inventory a server reads for one who opens it and does that."""
+    """How many rows a server reads for a process that opens the inventory and runs the command."""
     before = _read(watcher)
     with closing(open_store(url)) as store:
         backend = store.database.execute("SELECT pg_backend_pid()")[0][0]

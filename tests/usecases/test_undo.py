@@ -1,4 +1,4 @@
-"""The last change of what is declared is taken back, in every backend, while nothing is built on it."""
+"""The last change of declarations is undone, in every backend, unless something happened since."""
 
 from __future__ import annotations
 

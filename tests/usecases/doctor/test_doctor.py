@@ -192,7 +192,7 @@ def test_findings_beyond_the_first_hundred_of_a_kind_are_counted_and_fixed(lab: 
     assert not any(each.fixable for each in left)
 
 
-# what a person is told to do helps
+# the remedies that are printed help
 
 
 def cleaned(lab: Lab, *names: str) -> None:
@@ -201,7 +201,7 @@ def cleaned(lab: Lab, *names: str) -> None:
 
 
 LAUNDERED = {
-    "node6": (  # as if a guard had failed: back from maintenance to available, though it was reserved
+    "node6": (  # as if a guard had failed: the host went from maintenance to available although it was reserved
         "INSERT INTO events (host_id, host, at, actor, verb, source, dest)"
         " VALUES (6, 'node6', 1700000000000000, 'eve', 'resume', 'maintenance', 'available')",
         "UPDATE hosts SET state = 'available', dirty = 0, reservation = NULL, came_from = NULL, maintenance = NULL,"

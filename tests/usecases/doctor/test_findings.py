@@ -49,7 +49,7 @@ def event_of(lab: Lab, name: str, place: int) -> int:
     return [event.id for event in store.events.read(store.hosts.named(name) or name)][place]
 
 
-# what no command may guess
+# faults that need a decision
 
 Broken = Callable[[Lab], tuple[str, ...]]
 """What to do to the rows."""

@@ -55,13 +55,13 @@ def fleet(lab: Lab) -> Lab:
 
 
 told: list[Waiting] = []
-"""Where the last one that began to wait was told to stand."""
+"""The positions that the last waiter reported."""
 
 
 def wait(
     lab: Lab, *steps: Step, actor: str = "alice", timeout: float | None = 600, check: bool = False, **asked: Any
 ) -> Grant:
-    """Waits for what is wished, one host if nothing is said; in each pause the next step happens, and time passes."""
+    """Waits for the requested hosts, one by default; in each pause the next step happens, and time passes."""
     coming = iter(steps)
 
     def pause(seconds: float, wakes: int | None) -> None:
@@ -382,7 +382,7 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grant_view = Store.grant_view
-    for lab in made_in("postgres", tmp_path):  # where several are at work at once
+    for lab in made_in("postgres", tmp_path):  # several commands at the same time
         hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
         step_verbs.ready(lab.context(), Choice(("node1", "node2")))
         with ExitStack() as checks:
@@ -441,7 +441,7 @@ def test_a_wait_that_is_interrupted_leaves_no_ticket(fleet: Lab) -> None:
     assert tickets(fleet) == []
 
 
-# what changes meanwhile
+# changes during a wait
 
 
 def test_an_added_host_wakes_the_waiter_that_it_fits(fleet: Lab) -> None:

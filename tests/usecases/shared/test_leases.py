@@ -33,7 +33,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def as_(lab: Lab, actor: str) -> Inventory:
-    """What this actor sees and does."""
+    """The inventory as this actor uses it."""
     return Inventory(lab.context(actor))
 
 
@@ -293,7 +293,7 @@ def test_replace_keeps_the_requirements_of_a_reservation_met(fleet: Lab) -> None
     assert ids(alice.replace("node3", held.reservation.id, reason="dead"))[1] == ["node1", "node4"]
 
 
-# what cannot be had
+# unsatisfiable requests
 
 
 def test_overlapping_requirements_get_hosts_that_meet_them_all_or_none(fleet: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Prove stale hosts again, as ``recycle --watch`` does, until none is due."""
+"""Recheck stale hosts, as ``recycle --watch`` does, until none is due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of every temper in every phase, in each backend that may treat them otherwise: nothing is laundered, or stays.
+"""Steps that fail in every way, in every phase: no used host becomes clean, and no process is left.
 
 In process, with a short grace: what a runner does that is killed, or that loses its server, is in
 ``tests/faults/test_step_claims.py``.
@@ -33,7 +33,7 @@ SCRIPTS = {
     "stubborn": ("trap '' TERM; echo $$ > '{folder}/pid'; sleep 60; sleep 60", "took longer than 1 s"),
 }
 WHERE = {"missing": BACKENDS, "noisy": ("sqlite",), "hostile": BACKENDS, "stubborn": ("sqlite", "postgres")}
-"""The backends that may treat it otherwise: how a step is claimed and watched, and what a database takes as text."""
+"""The backends that may differ: in how a step is claimed and watched, and in which texts they store."""
 
 AFTER = {
     "setup": "initial",

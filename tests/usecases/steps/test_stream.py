@@ -1,4 +1,4 @@
-"""Recycling as a stream: a host is begun with when it is tainted, whatever else runs."""
+"""Recycling as a stream: a host is recycled as soon as it is tainted, whatever else runs."""
 
 from __future__ import annotations
 
