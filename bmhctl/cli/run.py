@@ -29,10 +29,11 @@ from bmhctl.domain.model import Reservation
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
 from bmhctl.results import Outcomes
+from bmhctl.runner.child import TIMED_OUT
 from bmhctl.runner.environment import task_environment
 from bmhctl.runner.lease import check_length
 from bmhctl.runner.signals import Signals
-from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
+from bmhctl.runner.task import FAILED, NotRunnableError, OnExit, Task, find_command, run_task
 from bmhctl.stores.claims import run_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.holder import extend, give_up
@@ -50,10 +51,14 @@ def _run(
     keep_on_fail: str | None,
     on_exit: str,
     infra_status: list[int],
+    timeout: str | None,
 ) -> int:
     if on_exit not in list(OnExit):
         raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
+    limit = None if timeout is None else parse_duration(timeout)
+    if limit is not None and not limit:
+        raise UsageError("--timeout is zero: the command could not run", hint="without --timeout it has no limit")
     find_command(command, os.environ)
     check_length(request.ttl)
     patience = None if wait is None else patience_of(ctx, wait)
@@ -85,7 +90,7 @@ def _run(
             mine.guard()
             held = extend(lab.context, token, silent=True).held if is_older else grant.held
             environ = task_environment(os.environ, held, lab.context.store.address, lab.context.actor)
-            task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status))
+            task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status), limit)
             lab.line.clear()  # from now on the task writes to the terminal
             return run_task(lab.context, held, task, signals, mine.inherit)
 
@@ -139,6 +144,10 @@ def run(
     check: Check = False,
     booking: TakenBooking = None,
     param: Params = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="DURATION", help="End the command after this time, with status 124."),
+    ] = None,
     keep_on_fail: Annotated[
         str | None,
         typer.Option(
@@ -161,14 +170,15 @@ def run(
 ) -> None:
     """Reserve hosts, run a command on them, and give them back, also if it fails.
 
-    The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting; 125:
-    bmhctl itself failed, or the lease was lost; 126, 127: the command is not executable, not found.
+    The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting, or the
+    command ran into --timeout; 125: bmhctl itself failed, or the lease was lost; 126, 127: the command is not
+    executable, not found.
     """
     try:
         if not hosts and selector is None and count is None and not want and booking is None:
             raise UsageError("no host is requested", hint=_ways_to_name(command))
         request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
-        status = _run(ctx, command, request, wait, check, keep_on_fail, on_exit, infra_status or [])
+        status = _run(ctx, command, request, wait, check, keep_on_fail, on_exit, infra_status or [], timeout)
     except BmhctlError as error:
         invocation_of(ctx).fail(error, [])
         raise typer.Exit(_status_of(error)) from error

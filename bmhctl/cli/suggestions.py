@@ -25,7 +25,6 @@ _OF_COMMAND = {
     **{("list", option): f"{PROGRAM} status --watch" for option in ("-w", "--watch")},
     **{(command, "--owner"): f"{PROGRAM} reservations --owner NAME" for command in ("list", "status", "release")},
     **{("reservations", option): "--ended" for option in _ALL},
-    ("run", "--timeout"): "-- timeout 1h COMMAND",
 }
 """What an option of one command stands for."""
 _OF_ONE = ("status", "why", "graph")

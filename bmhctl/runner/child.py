@@ -8,13 +8,18 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 
+from bmhctl.domain.units import format_duration
 from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
 from bmhctl.support import watchdog
 from bmhctl.support.watchdog import Deadline
 
+TIMED_OUT = 124
+"""The exit status of a task that ran into its timeout, as of ``timeout``."""
+
 GRACE = 10.0
-"""Seconds between TERM and KILL for a task whose lease is about to end."""
+"""Seconds between TERM and KILL for a task that has to end."""
 
 LOST_GRACE = 2.0
 """Seconds between TERM and KILL for a task whose lease is lost already: another job may have the host."""
@@ -32,8 +37,8 @@ class Child:
     that this process opened are closed. Its environment is ``environ`` and :data:`watchdog.MARK`. The watchdog gets the
     ``deadline`` before the task starts, and ``claim``, the descriptors of a claim that is to last until it has ended
     the task of a process that was killed. ``was_asked_to_end`` is whether a signal that was passed on asked for its
-    end. Raises :class:`OSError` when the task can't be started, :class:`TimeoutError` when its lease is about to end;
-    then nothing of it is left.
+    end, ``timed_out`` the time after which :meth:`time_out` ended it. Raises :class:`OSError` when the task can't be
+    started, :class:`TimeoutError` when its lease is about to end; then nothing of it is left.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Child:
     ) -> None:
         self.shares_group = _in_foreground()
         self.was_asked_to_end = False
+        self.timed_out: timedelta | None = None
         self._mark = os.urandom(8).hex()
         end, self._pipe = os.pipe()
         self._watchdog = subprocess.Popen(
@@ -95,13 +101,17 @@ class Child:
 
     @property
     def status(self) -> int:
-        """Its exit status as in a shell: 128+n for signal n."""
+        """Its exit status as in a shell: 128+n for signal n; :data:`TIMED_OUT` if it timed out."""
+        if self.timed_out is not None:
+            return TIMED_OUT
         code = self._process.returncode
         return code if code >= 0 else 128 - code
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words: ``exit 3``, ``SIGKILL``."""
+        """How it ended, in words: ``exit 3``, ``SIGKILL``, ``timed out after 2h``."""
+        if self.timed_out is not None:
+            return f"timed out after {format_duration(self.timed_out)}"
         code = self._process.returncode
         if code >= 0:
             return f"exit {code}"
@@ -137,6 +147,11 @@ class Child:
         left = grace if deadline is None else min(grace, deadline.kill - watchdog.steady())
         watchdog.end_task(self._group, self._process.pid, left, self._mark)
         self._process.wait()
+
+    def time_out(self, limit: timedelta, deadline: Deadline | None = None) -> None:
+        """End the task because it ran for ``limit``, as :meth:`end` does."""
+        self.timed_out = limit
+        self.end(deadline)
 
     def was_ended_by_watchdog(self) -> bool:
         """Return whether the watchdog ended the task with its lease, because this process was stopped or late."""

@@ -34,14 +34,15 @@ from bmhctl.runner.child import Child
 from bmhctl.runner.lease import Lease
 from bmhctl.runner.signals import Signals
 from bmhctl.support.values import Frozen, Words, replace
+from bmhctl.support.watchdog import steady
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 
-TIMED_OUT, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
-"""Exit statuses of ``run`` itself, as of ``timeout`` and ``env``."""
+FAILED, NOT_RUNNABLE, NOT_FOUND = 125, 126, 127
+"""Exit statuses of ``run`` itself, as of ``env``; another is that of a :class:`Child` that timed out."""
 
 _LOOK = 0.1  # seconds between two checks of the clock and of the inventory's file; each takes microseconds
 _RETRY = 1.0  # seconds between two tries to reach an inventory
@@ -63,7 +64,7 @@ class Task(Frozen):
 
     ``keep_on_fail`` is how long the hosts stay reserved after the command has failed, for debugging. ``on_exit`` says
     what to do with them otherwise. ``infra_statuses`` are the exit statuses by which the command reports that a host is
-    broken: it gets a fault.
+    broken: it gets a fault. ``timeout`` is how long the command may run; it is ended then.
     """
 
     command: tuple[str, ...]
@@ -71,6 +72,7 @@ class Task(Frozen):
     keep_on_fail: timedelta | None = None
     on_exit: OnExit = OnExit.TAINT
     infra_statuses: frozenset[int] = frozenset()
+    timeout: timedelta | None = None
 
 
 class NotRunnableError(BmhctlError):
@@ -107,9 +109,10 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
 def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequence[int] = ()) -> int:
     """Run the command until it ends or the lease is lost; give the hosts back; return the status to exit with.
 
-    That is the command's own: 128+n when signal n ended it. 125 when the lease was lost, or when the hosts of a command
-    that succeeded could not be given back; 126 or 127 when it could not be started. ``signals`` must be on hold.
-    ``claim`` are the descriptors of the claim of this run, which lasts until the task of a killed run has ended.
+    That is the command's own: 128+n when signal n ended it. 124 when it ran into its timeout, 125 when the lease was
+    lost, or when the hosts of a command that succeeded could not be given back; 126 or 127 when it could not be
+    started. ``signals`` must be on hold. ``claim`` are the descriptors of the claim of this run, which lasts until the
+    task of a killed run has ended.
     """
     # The task needs no declaration: a user may edit or break that file meanwhile.
     undeclared = replace(ctx, store=ctx.store.undeclared())
@@ -131,7 +134,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         return returning.give_back(f"task not started: {error.strerror}", status)
     lease.tell_deadline = child.tell_deadline
     try:
-        lost = _attend(child, lease, signals)
+        lost = _attend(child, lease, signals, task.timeout)
     except BaseException:
         child.end(lease.deadline)
         returning.give_back("task interrupted", FAILED)
@@ -145,6 +148,8 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         ctx.report(f"the lease is lost: {lost}; the task was ended")
         returning.give_back_quietly()
         return FAILED
+    if child.timed_out is not None:
+        ctx.report(f"the task was ended: it {child.outcome}")
     returning.is_in_time = child.is_watched()
     reason = "task completed" if child.status == 0 else f"task failed: {child.outcome}"
     if child.status and task.keep_on_fail is not None and returning.keep(task.keep_on_fail, reason):
@@ -162,13 +167,15 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
     return status
 
 
-def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
+def _attend(child: Child, lease: Lease, signals: Signals, timeout: timedelta | None) -> str | None:
     """Pass signals on and renew the lease until the task ends; end the task when the lease is lost, and return why.
 
+    The task is also ended after ``timeout``.
     Signals are handled in a thread of their own, so that a slow inventory does not delay them.
     """
     lost: list[str] = []
     over = threading.Event()
+    limit = float("inf") if timeout is None else steady() + timeout.total_seconds()
 
     def look_after() -> None:
         try:
@@ -180,7 +187,10 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
                     lost.append(loss.reason)
                     child.end(lease.deadline, is_free=loss.is_free)
                     return
-                for number in signals.wait(_LOOK):
+                if timeout is not None and steady() >= limit:
+                    child.time_out(timeout, lease.deadline)
+                    return
+                for number in signals.wait(min(_LOOK, max(0.0, limit - steady()))):
                     child.pass_on(number)
         finally:
             over.set()
@@ -199,12 +209,9 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
 
 def _recycle(ctx: Context, names: Sequence[str]) -> None:
     try:
-        for verb in (step_verbs.reset, step_verbs.ready):
-            items = verb(ctx, Choice(tuple(names))).items if names else ()
-            names = [item.host for item in items if item.error is None]
-            for item in items:
-                if item.error is not None:
-                    ctx.report(f"{item.host}: {item.error.message}")
+        for item in step_verbs.recycle(ctx, Choice(tuple(names))).items if names else ():
+            if item.error is not None:
+                ctx.report(f"{item.host}: {item.error.message}")
     except BmhctlError as error:
         ctx.report(f"not recycled: {error.message}")
 

@@ -111,7 +111,6 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("list --json", "-o json"),
         ("list --owner bob", "bmhctl reservations --owner NAME"),
         ("reservations --all", "--ended"),
-        ("run --timeout 5s -- true", "-- timeout 1h COMMAND"),
         ("list --rack r2", "-l rack=r2"),
         ("add node01 --rack=r2", "--label rack=r2"),
         ("add node01 --arch", "--label arch=VALUE"),

@@ -141,7 +141,8 @@ def test_the_table_of_exit_statuses_is_the_enum() -> None:
 
 
 def test_the_statuses_of_run_are_those_of_the_code() -> None:
-    from bmhctl.runner.task import FAILED, NOT_FOUND, NOT_RUNNABLE, TIMED_OUT
+    from bmhctl.runner.child import TIMED_OUT
+    from bmhctl.runner.task import FAILED, NOT_FOUND, NOT_RUNNABLE
 
     rows = re.findall(r"(?m)^\| (\d+(?:, \d+)*) \| [^|]*\|$", page("ci").text.partition("| `run` |")[2])
     assert ", ".join(rows[:3]) == f"{TIMED_OUT}, {FAILED}, {NOT_RUNNABLE}, {NOT_FOUND}"

@@ -224,3 +224,49 @@ def test_an_exit_status_for_broken_hosts_taints_them_with_a_fault(fleet: Fleet) 
     assert fleet.bmhctl("recycle", "node1").status == 0  # a person who repaired it names it
     assert fleet.bmhctl(*command, "exit 3").stderr == ""
     assert fleet.states()["node1"] == "available"
+
+
+def test_a_task_that_takes_too_long_is_ended_with_the_status_of_timeout(fleet: Fleet) -> None:
+    done = fleet.bmhctl("run", "--host", "node1", "--timeout", "1s", "--", "sh", "-c", "sleep 99 & sleep 99; exit 3")
+    assert done == Run(124, "", "the task was ended: it timed out after 1s\n")
+    assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: timed out after 1s")]
+    assert fleet.open_reservations() == []
+
+
+def test_a_task_that_ends_in_time_keeps_its_status(fleet: Fleet) -> None:
+    assert fleet.bmhctl("run", "--host", "node1", "--timeout", "1h", "--", "sh", "-c", "exit 3") == Run(3, "", "")
+
+
+def test_a_task_that_ignores_term_is_killed_after_its_timeout(toml_fleet: Fleet) -> None:
+    script = 'trap "" TERM; while :; do sleep 0.1; done'
+    done = toml_fleet.bmhctl("run", "--host", "node1", "--ttl", "8s", "--timeout", "1s", "--", "sh", "-c", script)
+    assert done == Run(124, "", "the task was ended: it timed out after 1s\n")
+    assert toml_fleet.states()["node1"] == "tainted"
+
+
+def test_a_host_whose_task_timed_out_is_kept_for_debugging_or_gets_a_fault(toml_fleet: Fleet) -> None:
+    options = ("run", "--host", "node1", "--timeout", "1s", "--infra-status", "124")
+    done = toml_fleet.bmhctl(*options, "sleep", "99")
+    assert (done.status, done.stderr.splitlines()[1]) == (
+        124,
+        "node1: fault recorded: reported by a task: timed out after 1s",
+    )
+    done = toml_fleet.bmhctl("run", "--host", "node2", "--timeout", "1s", "--keep-on-fail", "1h", "sleep", "99")
+    assert (done.status, toml_fleet.states()["node2"]) == (124, "reserved")
+
+
+def test_a_timeout_of_nothing_is_refused_before_anything_is_reserved(toml_fleet: Fleet) -> None:
+    done = toml_fleet.bmhctl("run", "--host", "node1", "--timeout", "0s", "true")
+    assert (done.status, toml_fleet.states()["node1"]) == (125, "available")
+    assert "--timeout is zero" in done.stderr
+
+
+def test_recycle_goes_on_with_a_host_that_on_exit_recycle_could_not_make_available(fleet: Fleet) -> None:
+    sign = fleet.lab.path.parent / "up"
+    fleet.lab.policy(f'[checks.up]\ncommand = ["test", "-e", "{sign}"]\n')
+    done = fleet.bmhctl("run", "--host", "node1", "--on-exit", "recycle", "true")
+    assert done == Run(0, "", "node1: readiness check failed: up: exit 1\n")
+    assert fleet.states()["node1"] == "initial"
+    sign.touch()
+    assert fleet.bmhctl("recycle").status == 0
+    assert fleet.states()["node1"] == "available"
