@@ -60,15 +60,15 @@ class Changing(Opened):
 
         return done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
 
-    def undo(self, *, dry_run: bool = False) -> Outcomes:
-        """Undo the last change of what is declared about hosts; return the outcome of each host.
+    def undo(self, *names: str, event: int | None = None, dry_run: bool = False) -> Outcomes:
+        """Undo the last change of what is declared about hosts, or that of an event; return the outcome of each host.
 
-        A second call makes the change again. Raises :class:`~bmhctl.errors.StateRefusedError` when there is no change,
-        or when something happened to its hosts since.
+        With ``names``, only for these of its hosts. A second call makes the change again. Raises
+        :class:`~bmhctl.errors.StateRefusedError` when there is no change, or when another one was built on it.
         """
         from bmhctl.usecases.undo import undo
 
-        return done(undo(self._with(dry_run)))
+        return done(undo(self._with(dry_run), names, event=event))
 
     def ready(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Run the setup steps and readiness checks of initial hosts, and make those that pass available.

@@ -126,15 +126,25 @@ def remove(
         lab.show(usecases.remove(lab.context, choice(hosts, selector, state), force=force, reason=reason))
 
 
-def undo(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> None:
+def undo(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    event: Annotated[
+        int | None,
+        typer.Option("--event", min=1, metavar="ID", help="Take back the change of this event, not the last one."),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
     """Take back the last add, set, rename, remove, import, cordon, uncordon or policy apply.
 
-    Refused once something else happened to one of its hosts. A second undo makes the change again.
+    With names, only for these of its hosts. Refused where another change was built on it, or where a host that it added
+    was used since. A second undo makes the change again.
     """
     from bmhctl.usecases.undo import undo as take_back
 
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(take_back(lab.context))
+        lab.show(take_back(lab.context, hosts or (), event=event))
 
 
 def _complete_kinds(incomplete: str) -> list[str]:

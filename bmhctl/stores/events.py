@@ -97,9 +97,13 @@ class Events(Frozen):
             _to_event, self._database.stream(f"{_SELECT} WHERE {' AND '.join(terms)} ORDER BY {order}", parameters)
         )
 
-    def last_change(self) -> list[tuple[int, Event]]:
-        """Return the events of the last command that changed what is declared, each with the id of its host."""
-        newest = self._database.execute(f"SELECT at, actor FROM events WHERE {_DECLARES} ORDER BY id DESC LIMIT 1")
+    def change(self, upto: int | None = None) -> list[tuple[int, Event]]:
+        """Return the events of the last command that changed what is declared, each with the id of its host.
+
+        ``upto`` is the newest event to look at.
+        """
+        sql = f"SELECT at, actor FROM events WHERE {_DECLARES} AND id <= ? ORDER BY id DESC LIMIT 1"
+        newest = self._database.execute(sql, [self.newest() if upto is None else upto])
         if not newest:
             return []
         columns = ", ".join(EVENT_COLUMNS)
@@ -108,22 +112,26 @@ class Events(Frozen):
         )
         return [(int(host or 0), _to_event(row)) for host, *row in found]
 
-    def later(self, change: Sequence[tuple[int, Event]]) -> list[Event]:
-        """Return the first event of each host after its event in a change."""
+    def later(self, change: Sequence[tuple[int, Event]], verbs: Sequence[Verb | EventKind]) -> dict[int, Event]:
+        """Return the first event with one of the verbs of each host after its event in a change, by the host's id.
+
+        Without verbs, any event.
+        """
         last = {host: event.id for host, event in change}
+        kinds = f" AND verb IN ({', '.join('?' * len(verbs))})" if verbs else ""
         found: dict[int, Event] = {}
         first, ids = min(last.values(), default=0), list(last)
         for start in range(0, len(ids), _HOSTS_AT_ONCE):
             some = ids[start : start + _HOSTS_AT_ONCE]
             rows = self._database.execute(
                 f"SELECT host_id, {', '.join(EVENT_COLUMNS)} FROM events WHERE id > ?"
-                f" AND host_id IN ({', '.join('?' * len(some))}) ORDER BY id",
-                [first, *some],
+                f" AND host_id IN ({', '.join('?' * len(some))}){kinds} ORDER BY id",
+                [first, *some, *(verb.value for verb in verbs)],
             )
             for host, *row in rows:
                 if int(row[0] or 0) > last[int(host or 0)]:
                     found.setdefault(int(host or 0), _to_event(row))
-        return list(found.values())
+        return found
 
     def settled(self) -> int:
         """Return the id of the newest event before which no other will appear."""

@@ -1,15 +1,16 @@
-"""Undo the last change of what is declared, if nothing has happened to its hosts since."""
+"""Undo a change of what is declared, if nothing was built on it since."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 
 from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Event, EventKind, HostSpec, PropertyValue, Verb
 from bmhctl.domain.units import format_age
-from bmhctl.errors import StateRefusedError
+from bmhctl.errors import NotFoundError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen, replace
@@ -18,13 +19,31 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.former import BY_HAND, DECLARED, Former, imported_of, whole_host
 from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal, SpecChange
+from bmhctl.usecases.shared.host_selection import unfold
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
 
 _SHOWN = 3
 _LONG = timedelta(minutes=1)
+_UNDO = "undo of "  # how the reason of an undo begins
 _MARKS = (EventKind.CORDON, EventKind.UNCORDON)
-_PLANS = (EventKind.PLANNED, EventKind.PLAN_ENDED)  # what is planned on a host stays as it is
+_DECLARES = (EventKind.SET, EventKind.RENAME, EventKind.UNDECLARE, EventKind.DECLARE, Verb.REMOVE, Verb.RETIRE)
+_CORDONS = (
+    *_MARKS,
+    EventKind.RETIRING,
+    EventKind.RETIRE_UNDONE,
+    *(Verb.MAINTAIN, Verb.RESUME, Verb.REMOVE, Verb.RETIRE),
+)
+
+_IN_THE_WAY: tuple[tuple[tuple[Verb | EventKind, ...], tuple[Verb | EventKind, ...]], ...] = (
+    ((Verb.ENTER,), ()),
+    (_MARKS, _CORDONS),
+    (_DECLARES, _DECLARES),
+)
+"""For the events of a change, which later events of a host keep them from being taken back; no verbs: all events.
+
+What is declared does not depend on what a host is used for; a host that was added since and used is not removed.
+"""
 
 
 class _Change(Frozen):
@@ -37,7 +56,7 @@ class _Change(Frozen):
 
     @property
     def words(self) -> str:
-        """What it was, as "set of node01 by alice"."""
+        """What it was, as "set of node01 by alice", or "undo of node01 by alice"."""
         verbs = dict.fromkeys(_command(event) for _, event in self.events)
         names = folded(event.host for _, event in self.events)
         what = "/".join([*verbs, *(["policy"] if self.policy is not None else [])])
@@ -47,30 +66,64 @@ class _Change(Frozen):
 
 
 def _command(event: Event) -> str:
+    if (event.reason or "").startswith(_UNDO):
+        return "undo"
     return "add" if event.verb is Verb.ENTER else event.verb.value
 
 
-def undo(ctx: Context) -> Outcomes:
+def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -> Outcomes:
     """Take back the last change of what is declared: ``add``, ``set``, ``rename``, ``remove``, ``import``, ``cordon``,
     ``uncordon`` or ``policy apply``; return the outcome of each host.
 
-    It is a change like any other, so that a second ``undo`` makes the first change again. Raises
-    :class:`StateRefusedError` when there is none, or when something happened to one of its hosts since.
+    ``names`` are those of its hosts for which it is taken back, also patterns and ranges; without them, all. ``event``
+    is the id of an event of an earlier change. It is a change like any other, so that a second ``undo`` makes the first
+    change again. Raises :class:`StateRefusedError` when there is none, or when another change of its hosts, or for new
+    hosts anything that happened to them, was built on it.
     """
     refresh_and_reap(ctx)
-    last = _last_change(ctx)
+    whole = _change(ctx, event)
+    last = _only(whole, names) if names else whole
     _check_undoable(ctx, last)
     names = [event.host for _, event in last.events]
     confirm_names(ctx, f"undo of the {last.words}", names, most=MANY if last.actor == ctx.actor else 0)
     items = _unmark(ctx, last) if _is_mark(last) else tuple(change(ctx, _inverse(ctx, last)))
     age = ctx.clock() - last.at
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")
-    again = () if ctx.dry_run else ("bmhctl undo takes this back",)
-    return Outcomes("undo", items, (f"would take {note[5:]}" if ctx.dry_run else note, *again))
+    if ctx.dry_run:
+        return Outcomes("undo", items, (f"would take {note[5:]}",))
+    return Outcomes("undo", items, (note, *_next_steps(ctx, whole)))
 
 
-def _last_change(ctx: Context) -> _Change:
-    found = ctx.store.events.last_change()
+def _next_steps(ctx: Context, last: _Change) -> Iterator[str]:
+    """Yield what another ``undo`` does, and how to go further back than the change that was just taken back."""
+    yield "bmhctl undo makes the change again"
+    if last.events:
+        earlier = ctx.store.events.change(min(event.id for _, event in last.events) - 1)
+        if earlier:
+            words = _Change(earlier[0][1].at, earlier[0][1].actor, tuple(earlier)).words
+            yield f"bmhctl undo --event {earlier[-1][1].id} takes back the {words}, too"
+
+
+def _only(last: _Change, names: Sequence[str]) -> _Change:
+    """Return the part of a change that is about some of its hosts."""
+    chosen: dict[int, tuple[int, Event]] = {}
+    for name in unfold(names):
+        found = {event.id: (host, event) for host, event in last.events if fnmatchcase(event.host, name)}
+        if not found:
+            raise NotFoundError(f"the {last.words} is not about {name}", hint="bmhctl undo --dry-run shows its hosts")
+        chosen |= found
+    return replace(last, events=tuple(chosen[key] for key in sorted(chosen)), policy=None)
+
+
+def _change(ctx: Context, event: int | None) -> _Change:
+    found = ctx.store.events.change(event)
+    if event is not None:
+        if all(each.id != event for _, each in found):
+            raise NotFoundError(
+                f"event {event} is no change of what is declared",
+                hint="bmhctl history --fields id,host,verb,reason shows the ids",
+            )
+        return _Change(found[0][1].at, found[0][1].actor, tuple(found))
     kept = ctx.store.meta.kept_policy()
     by_event = _Change(found[0][1].at, found[0][1].actor, tuple(found)) if found else None
     by_policy = None if kept is None else _Change(kept[0], kept[1], (), kept[2])
@@ -87,23 +140,43 @@ def _last_change(ctx: Context) -> _Change:
 def _check_undoable(ctx: Context, last: _Change) -> None:
     if any(_kept(event).get(BY_HAND) for _, event in last.events):
         raise StateRefusedError(
-            f"the last change was made in {ctx.store.location} by an editor, not by bmhctl", hint="undo it in the file"
+            f"the change was made in {ctx.store.location} by an editor, not by bmhctl", hint="undo it in the file"
         )
     if any(event.verb is Verb.RETIRE for _, event in last.events):
         raise StateRefusedError(
             f"the {last.words} can't be undone", hint="to keep a machine that is still there: bmhctl add NAME"
         )
-    adds = any(event.verb is Verb.ENTER for _, event in last.events)
-    since = [each for each in ctx.store.events.later(last.events) if adds or each.verb not in _PLANS]
+    later = _in_the_way(ctx, last)
+    since = sorted(later.values(), key=lambda each: each.id)
     if since:
         now = ctx.clock()
         words = [f"{each.verb} of {each.host} by {each.actor} {format_age(now - each.at)} ago" for each in since]
         more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+        rest = folded(event.host for host, event in last.events if host not in later)
+        which = f"bmhctl undo {' '.join(rest)} takes back the rest" if rest else "change it with bmhctl set or remove"
         raise StateRefusedError(
             f"the {last.words} can't be undone, because of what happened since: {', '.join(words[:_SHOWN])}{more}",
-            hint=f"see bmhctl history {since[0].host}; change what is declared with bmhctl set",
+            hint=f"see bmhctl history {since[0].host}; {which}",
             details={"since": [each.id for each in since]},
         )
+
+
+def _in_the_way(ctx: Context, last: _Change) -> dict[int, Event]:
+    """Return for each host, by its id, the first event after the change that keeps it from being taken back."""
+    found: dict[int, Event] = {}
+    for kinds, verbs in _IN_THE_WAY:
+        mine = [(host, event) for host, event in last.events if event.verb in kinds]
+        later = ctx.store.events.later(mine, verbs) if mine else {}
+        found |= {host: event for host, event in later.items() if not (verbs and _is_as_before(ctx, host, event))}
+    return found
+
+
+def _is_as_before(ctx: Context, host_id: int, later: Event) -> bool:
+    """Return whether a host is declared, and cordoned, as it was before a later event: that was taken back since."""
+    host, kept = ctx.store.hosts.with_id(host_id), _kept(later)
+    if host is None or kept.get(DECLARED) != Former().of(host)[DECLARED]:
+        return False
+    return later.verb not in _MARKS or whole_host(kept).cordon == host.cordon
 
 
 def _kept(event: Event) -> Mapping[str, object]:
@@ -129,7 +202,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
         raise AssertionError("a host that left has a later event")
     cordon = whole_host(_kept(event)).cordon
     kind = EventKind.UNCORDON if cordon is None else EventKind.CORDON
-    reason = f"undo of {_command(event)} by {event.actor}"
+    reason = f"{_UNDO}{_command(event)} by {event.actor}"
     before = Former().of(host, whole=True)
     record_event(ctx, replace(host, cordon=cordon), kind, now, reason=reason, before=before)
     return Outcome(host.name, True, f"{kind}ed: {reason}", host.state, host.state)
@@ -137,11 +210,11 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
 
 def _inverse(ctx: Context, last: _Change) -> Changes:
     """Return the changes that take back a change."""
-    inverse = Changes(reason=f"undo of the {last.words}", policy=last.policy)
+    inverse = Changes(reason=f"{_UNDO}the {last.words}", policy=last.policy)
     renames, removals, specs, newcomers = [], [], [], []
     imported: dict[str, dict[str, PropertyValue] | None] = {}
     for _, event in last.events:
-        kept, reason = _kept(event), f"undo of {_command(event)} by {event.actor}"
+        kept, reason = _kept(event), f"{_UNDO}{_command(event)} by {event.actor}"
         declared = kept[DECLARED]
         if event.verb is Verb.ENTER:
             removals.append(Removal(event.host, reason, force=True, last_event=event.id))

@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from bmhctl.domain.host_spec import dump_spec
-from bmhctl.domain.model import State, Verb
-from bmhctl.errors import StateRefusedError, UsageError
+from bmhctl.domain.model import EventKind, State, Verb
+from bmhctl.errors import NotFoundError, StateRefusedError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, policy, queries, undo
 from bmhctl.usecases.hosts import AttributeChanges
@@ -163,14 +163,85 @@ def test_undo_keeps_comments_and_order_of_the_toml_file(small: Lab) -> None:
     assert 'rack = "r0"' in after
 
 
-def test_undo_is_refused_with_the_name_of_a_later_change(small: Lab) -> None:
-    hosts.set_attributes(small.context(), ALL, LABELLED)
-    reserve.reserve_or_wait(small.context("carol"), request.reservation_request(("node1",)))
+def test_undo_of_new_hosts_is_refused_with_the_name_of_a_later_change(small: Lab) -> None:
+    hosts.add(small.context(), ["node[4-6]"], LABELLED)
+    step_verbs.ready(small.context("carol"), Choice(("node4",)))
     small.clock.move(minutes=2)
     before = content(small)
-    with pytest.raises(StateRefusedError, match="reserve of node1 by carol 2m ago"):
+    with pytest.raises(StateRefusedError, match="ready of node4 by carol 2m ago") as caught:
         undo.undo(small.context())
+    assert caught.value.hint == "see bmhctl history node4; bmhctl undo node[5-6] takes back the rest"
     assert content(small) == before
+    done = undo.undo(small.context(), ["node[5-6]"])
+    assert [item.host for item in done.items] == ["node5", "node6"]
+    assert [host.name for host in queries.list_hosts(small.context(), ALL).hosts] == [
+        "node1",
+        "node2",
+        "node3",
+        "node4",
+    ]
+
+
+def test_what_is_declared_is_taken_back_whatever_the_hosts_were_used_for_since(small: Lab) -> None:
+    racks = [host.spec.labels for host in queries.list_hosts(small.context(), ALL).hosts]
+    hosts.set_attributes(small.context(), ALL, LABELLED)
+    held = reserve.reserve_or_wait(small.context("carol"), request.reservation_request(("node1",))).held
+    lifecycle_verbs.maintain(small.context("dave"), Choice(("node3",)), reason="fan")
+    undo.undo(small.context())
+    assert [host.spec.labels for host in queries.list_hosts(small.context(), ALL).hosts] == racks
+    [host] = small.context().store.hosts.held_by(held.reservation.id)
+    assert host.state is State.RESERVED
+
+
+def test_a_cordon_stays_on_a_host_that_went_to_maintenance_since(small: Lab) -> None:
+    lifecycle_verbs.cordon(small.context(), Choice(("node1", "node2")), reason="power")
+    step_verbs.reset(small.context(), Choice(("node2",)))
+    lifecycle_verbs.maintain(small.context(), Choice(("node1",)), reason="fan")
+    with pytest.raises(StateRefusedError, match="maintain of node1"):
+        undo.undo(small.context())
+    assert [item.host for item in undo.undo(small.context(), ["node2"]).items] == ["node2"]
+
+
+def test_names_narrow_an_undo_and_others_are_refused(small: Lab) -> None:
+    hosts.set_attributes(small.context(), ALL, LABELLED)
+    with pytest.raises(NotFoundError, match="is not about node9"):
+        undo.undo(small.context(), ["node1", "node9"])
+    undo.undo(small.context(), ["NODE[1-2]"])
+    notes = {host.name: host.spec.note for host in queries.list_hosts(small.context(), ALL).hosts}
+    assert notes == {"node1": None, "node2": "spare", "node3": "left"}
+    undo.undo(small.context())
+    assert {host.spec.note for host in queries.list_hosts(small.context(), ALL).hosts} == {"left"}
+
+
+def test_an_undo_says_how_to_go_further_back(small: Lab) -> None:
+    before = content(small)
+    for note in ("one", "two", "three"):
+        hosts.set_attributes(small.context(), Choice(("node1",)), AttributeChanges(note=note))
+        small.clock.move(seconds=1)
+    event: int | None = None
+    for left in ("two", "one"):
+        done = undo.undo(small.context(), event=event)
+        event = int(done.notes[-1].split()[3])
+        small.clock.move(seconds=1)
+        assert done.notes[-2] == "bmhctl undo makes the change again"
+        assert queries.show(small.context(), "node1").host.spec.note == left
+    undo.undo(small.context(), event=event)
+    assert content(small) == before
+
+
+def test_an_earlier_change_is_not_taken_back_under_a_later_one(small: Lab) -> None:
+    hosts.set_attributes(small.context(), Choice(("node1", "node2")), AttributeChanges(note="one"))
+    [event, *_] = [each.id for each in small.context().store.events.read() if each.verb is EventKind.SET]
+    small.clock.move(seconds=1)
+    hosts.set_attributes(small.context(), Choice(("node1",)), AttributeChanges(labels={"rack": "r2"}))
+    before = content(small)
+    with pytest.raises(StateRefusedError, match="set of node1 by alice"):
+        undo.undo(small.context(), event=event)
+    assert content(small) == before
+    with pytest.raises(NotFoundError, match="no change of what is declared"):
+        undo.undo(small.context(), event=1_000_000)
+    undo.undo(small.context(), ["node2"], event=event)
+    assert queries.show(small.context(), "node2").host.spec.note == "spare"
 
 
 def test_undo_does_not_revert_an_edit_by_hand(small: Lab) -> None:
