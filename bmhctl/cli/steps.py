@@ -12,7 +12,6 @@ from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes, Plan
 from bmhctl.usecases.shared.host_selection import choice
-from bmhctl.usecases.steps import resume as resuming
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.step_verbs import JOBS
 
@@ -170,9 +169,11 @@ def resume(
     It goes back to its reservation if that is valid; to available if it came from there and its checks pass; else to
     initial, after a cleanup if it is dirty.
     """
+    from bmhctl.usecases.steps import resume as usecase
+
     with asking(ctx, Plan if dry_run else Outcomes, yes=yes) as lab:
         chosen = choice(hosts, selector, state)
         if dry_run:
-            lab.show(resuming.plan_resume(lab.context, chosen, everyones=everyones))
+            lab.show(usecase.plan_resume(lab.context, chosen, everyones=everyones))
         else:
-            lab.show(resuming.resume(lab.context, chosen, everyones=everyones, jobs=jobs))
+            lab.show(usecase.resume(lab.context, chosen, everyones=everyones, jobs=jobs))

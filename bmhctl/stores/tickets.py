@@ -46,6 +46,10 @@ class Tickets(Frozen):
         where, parameters = (f" WHERE {_BEFORE}", [before, before]) if before is not None else ("", list[Value]())
         return [_to_ticket(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY {_PLACE}", parameters)]
 
+    def are_any(self) -> bool:
+        """Return whether there is a ticket; reads one at most."""
+        return bool(self._database.execute("SELECT 1 FROM tickets LIMIT 1"))
+
     def ids(self, last: int) -> list[int]:
         """Return the ids up to that of one ticket, in the order of the queue: much cheaper than :meth:`all`."""
         where = f"WHERE id = ? OR {_BEFORE}"

@@ -87,7 +87,8 @@ def _host(ctx: Context, name: str) -> Host:
 
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
     inputs = guard_input(ctx, host, now, reason="(asked)")
-    if host.state is State.AVAILABLE:
+    is_awaited = host.state is State.AVAILABLE and ctx.store.tickets.are_any()
+    if is_awaited:
         inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
     policy = cache(ctx.store.policy)  # read once, where it matters
     results = ctx.store.step_results.of(host)
@@ -95,7 +96,11 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     return Why(
         host,
         _summary(host, inputs, now),
-        (*(_claim(ctx, host) if inputs.claim else ()), *_details(ctx, host, results, policy, now)),
+        (
+            *(_claim(ctx, host) if inputs.claim else ()),
+            *_details(ctx, host, results, policy, now),
+            *(_limited(ctx, host, policy) if is_awaited else ()),
+        ),
         (
             *(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
             *_retire_answer(host, inputs, policy),
@@ -116,8 +121,6 @@ def _first(host: Host, results: tuple[CheckResult, ...]) -> str | None:
 
 def _earlier_ticket(ctx: Context, host: Host) -> str | None:
     """Return in words the ticket to which an available host is due; None when it is due to none."""
-    if not ctx.store.tickets.all():
-        return None
     from bmhctl.domain.requirements import Requirement
     from bmhctl.usecases.reservations.fairness import due_before, free_for
 
@@ -209,8 +212,6 @@ def _details(
         from bmhctl.domain.units import format_age
 
         yield f"its checks last passed {format_age(now - host.proven_at)} ago"
-    if host.state is State.AVAILABLE:
-        yield from _limited(ctx, host, policy)
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
         if host.failed_recycles is not None:
@@ -235,7 +236,7 @@ def _planned(ctx: Context, host: Host, planned: Planned) -> str:
 
 def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable[str]:
     """Return which tickets fit a free host and wait all the same, for a limit of their owner."""
-    if not ctx.store.tickets.all() or not policy().limits:
+    if not policy().limits:
         return
     from bmhctl.domain.requirements import load_requirements
     from bmhctl.usecases.reservations.fairness import waiting_tickets

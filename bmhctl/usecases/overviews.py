@@ -112,7 +112,7 @@ def fleet(ctx: Context, key: str) -> Fleet:
 
 def _due(ctx: Context) -> frozenset[int]:
     """Return the ids of the hosts that are set aside for tickets."""
-    if not ctx.store.tickets.all():
+    if not ctx.store.tickets.are_any():
         return frozenset()
     from bmhctl.usecases.reservations.fairness import due_hosts
 

@@ -55,7 +55,7 @@ def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
 
 def _due(ctx: Context, now: datetime, before: timedelta) -> Iterator[Reminder]:
     latest = now + before
-    tickets = waiting_tickets(ctx) if ctx.store.tickets.all() else []
+    tickets = waiting_tickets(ctx) if ctx.store.tickets.are_any() else []
     ending = [each for each in ctx.store.reservations.open() if each.expires_at and each.expires_at <= latest]
     renewed = ctx.store.claims.claimed([run_claim(each.id) for each in ending]) if ending else frozenset()
     for held in with_hosts(ctx, (each for each in ending if run_claim(each.id) not in renewed)):

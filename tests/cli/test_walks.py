@@ -51,7 +51,7 @@ MOST: dict[str, tuple[int, int]] = {
     "show n1": (20, 59),
     "status": (22, 104),
     "why n1": (27, 104),
-    "ready n8": (29, 123),
+    "ready n8": (28, 121),
     "reservations": (17, 56),
     "history n1": (18, 55),
     "extend -R r-one": (24, 88),

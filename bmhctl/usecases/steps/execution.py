@@ -13,13 +13,13 @@ from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase, SetupProgres
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.results import Outcome
-from bmhctl.stores.claims import Hold, host_claim
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.transitions import CLAIMED
 
 if TYPE_CHECKING:
     from bmhctl.probes.step_environment import StepEnvironment
+    from bmhctl.stores.claims import Hold
     from bmhctl.usecases.steps.step_graph import Before
 
 _T = TypeVar("_T")
@@ -40,8 +40,8 @@ class StepsRun(Frozen):
 class StepPlan(Frozen):
     """Which steps of a phase to run on one host, and how; needs no inventory, so it runs in any thread.
 
-    ``overridden`` names steps that count as passed, each with the reason that was given. A plan without steps has no
-    ``environment``; ``declared`` is whether the policy has steps for the phase, even if they do not apply to the host.
+    ``overridden`` names steps that count as passed, each with the reason that was given. A plan that is never run has
+    no ``environment``; ``declared`` is whether the policy has steps for the phase, even if none applies to the host.
     """
 
     host: Host
@@ -133,9 +133,9 @@ def _order(declared: tuple[Step, ...], spec: HostSpec) -> Before | None:
 
 
 class Claimed:
-    """A host under the caller's claim: its steps may run, and no other command's."""
+    """A host under the caller's claim, which is ``hold``: its steps may run, and no other command's."""
 
-    def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold) -> None:
+    def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold | None) -> None:
         self.host = host
         self.policy = policy
         self._ctx = ctx
@@ -152,11 +152,16 @@ class Claimed:
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         if not mine:
             return StepPlan(self.host, phase, (), None, bool(declared))
+        environment = None if self._hold is None else self._environment(self._hold)
+        names = {step.name for step in mine}
+        skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
+        return StepPlan(self.host, phase, mine, environment, bool(declared), skipped, _order(declared, self.host.spec))
+
+    def _environment(self, hold: Hold) -> StepEnvironment:
         from bmhctl.probes.step_environment import StepEnvironment
 
-        hold = self._hold
         hold.guard()
-        environment = StepEnvironment(
+        return StepEnvironment(
             self._ctx.environ,
             self._ctx.store.folder,
             hold.inherit,
@@ -165,9 +170,6 @@ class Claimed:
             proxy=self.policy.proxy,
             bmc_parallel=self.policy.bmc_parallel,
         )
-        names = {step.name for step in mine}
-        skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
-        return StepPlan(self.host, phase, mine, environment, bool(declared), skipped, _order(declared, self.host.spec))
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
         """Act on the results of the steps in one transaction, which is repeated after a conflict."""
@@ -175,7 +177,7 @@ class Claimed:
 
     def check(self) -> None:
         """Raise :class:`UnreachableError` when the claim was lost; does not read the inventory."""
-        if self._hold.lost is not None and self._hold.lost.is_set():
+        if self._hold is not None and self._hold.lost is not None and self._hold.lost.is_set():
             raise UnreachableError(
                 "its claim was lost, because the inventory could not be reached: its steps were ended",
                 host=self.host.name,
@@ -232,10 +234,10 @@ class Claimed:
 
 
 class Unclaimed(Claimed):
-    """A host on which no step has to run, in the caller's transaction, without another command's claim."""
+    """A host on which no step is run here, in the caller's transaction, without another command's claim."""
 
     def __init__(self, ctx: Context, host: Host, policy: Policy, now: datetime) -> None:
-        super().__init__(ctx, host, policy, Hold())
+        super().__init__(ctx, host, policy, None)
         self._now = now
 
     def refresh(self) -> None:
@@ -274,6 +276,8 @@ def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
 
     Raises :class:`ClaimedError` when a step runs on it, and :class:`StateRefusedError` when it was removed.
     """
+    from bmhctl.stores.claims import host_claim
+
     with ctx.store.claims.claim(host_claim(host.id)) as hold:
         if hold is None:
             raise ClaimedError(host)

@@ -198,6 +198,10 @@ class Runner:
             self._last = None
 
 
+class _HasStepsError(Exception):
+    """A step has to run on the host after all."""
+
+
 def each(
     ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
 ) -> Outcomes:
@@ -292,7 +296,3 @@ def _in_one_commit(ctx: Context, operation: BulkOperation, hosts: Sequence[Host]
                 with suppress(_HasStepsError):
                     outcomes[host.id] = attempt(host, one)
     return outcomes
-
-
-class _HasStepsError(Exception):
-    """A step has to run on the host after all."""

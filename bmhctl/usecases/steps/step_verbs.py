@@ -15,7 +15,6 @@ from bmhctl.results import Outcome, Outcomes, already
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import refuse_early
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
 from bmhctl.usecases.shared.leases import check_token
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
@@ -103,6 +102,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
     """
     if not ctx.dry_run:
+        from bmhctl.usecases.shared.expiry import forget_left_claims
+
         forget_left_claims(ctx)
     named = set(unfold(choice.names))
 
