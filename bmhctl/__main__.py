@@ -16,7 +16,7 @@ _OBJECTS = 1_000_000
 
 
 def _leave_at_once(_: int, __: object) -> None:
-    os._exit(_INTERRUPTED)  # no work has begun, and an exception in an import would print a traceback
+    os._exit(_INTERRUPTED)  # end at once: nothing has begun, and an exception in an import would print a traceback
 
 
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else the parent had it ignored, as nohup does

@@ -112,8 +112,8 @@ def run(
 class Process:
     """A command that was forked and runs beside the test, with the methods of ``subprocess.Popen`` in text mode.
 
-    With ``code``, that is run instead, as by ``python -c``: with all modules of bmhctl loaded, so that it cannot change
-    what they read when they are. What it writes to stderr goes to an open file if there is one.
+    With ``code``, that is run instead, as by ``python -c``; bmhctl's modules are loaded already, so it can't change
+    what they read at their import. What it writes to stderr goes to an open file if there is one.
     """
 
     def __init__(

@@ -160,7 +160,7 @@ class EmptyInventories:
         return Contents(rows, connection.execute(_SEQUENCES, {"schema": schema}).fetchall())
 
     def _put(self, connection: psycopg.Connection[tuple[object, ...]], schema: str, contents: Contents) -> None:
-        connection.execute("SET LOCAL session_replication_role = replica")  # no trigger counts, nothing is checked
+        connection.execute("SET LOCAL session_replication_role = replica")  # no trigger runs, no constraint is checked
         connection.execute("; ".join(f'DELETE FROM "{schema}"."{name}"' for name in contents.rows))
         for name, rows in contents.rows.items():
             if rows:

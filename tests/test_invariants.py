@@ -586,14 +586,14 @@ class Lives(RuleBasedStateMachine):
         held: dict[str, list[str]] = {}
         for host in known:
             chain = chains[host.name]
-            # 1: each change of state is an edge; what changes no state says so
+            # 1: each change of state is an edge; the other events have the same source and destination
             for event in chain:
                 if isinstance(event.verb, Verb):
                     assert (event.verb, event.source, event.dest) in edges, event
                 else:
                     assert isinstance(event.verb, EventKind)
                     assert event.source == event.dest, event
-            # 4: a gapless chain from outside to where the host is
+            # 4: events form a gapless chain from outside the inventory to the host's state
             assert [chain[0].source, *(e.dest for e in chain)] == [None, *(e.source for e in chain[1:]), host.state]
             assert chain[-1].id == host.last_event
             # 3: reserved has exactly one reservation, maintenance may keep one, the others none

@@ -99,7 +99,7 @@ def book_hosts(
     """Book hosts for a time to come, and show the bookings; ``has_other``: an option that no booking has is given."""
     if begins is None:
         raise UsageError(
-            "a booking needs its beginning",
+            "a booking needs a start",
             hint="--from 'tomorrow 09:00' --until 12:00; a lease that begins now has a length: --ttl 2h",
         )
     if has_other or request.booking is not None or request.params or request.tags:

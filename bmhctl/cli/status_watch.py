@@ -27,7 +27,7 @@ from bmhctl.usecases.shared.context import Context
 Seen = Status | Reasons | Fleet
 Look = Callable[[Context], Seen]
 
-_AGES = 60.0  # seconds after which a picture is drawn again because of the ages in it
+_AGES = 60.0  # seconds after which the screen is drawn again, because it shows ages
 
 
 def watch_status(lab: Session, look: Look, interval: timedelta) -> None:

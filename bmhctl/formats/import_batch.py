@@ -281,7 +281,7 @@ def decode(text: str | bytes, origin: str) -> str:
         )
     if isinstance(text, str):
         return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")
-    marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # what a redirection writes on Windows
+    marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # as the shell of Windows writes redirected output
     try:
         # Concatenated files may have byte order marks in the middle.
         return text.decode("utf-16" if marked else "utf-8-sig").replace("\n\ufeff", "\n")

@@ -1,4 +1,4 @@
-"""What ``export -o json`` and ``list -o json`` write, or ``-o jsonl``: hosts with their states, as they come back."""
+"""Read hosts with their states from what ``export`` and ``list`` write with ``-o json`` or ``-o jsonl``."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ def exposition(metrics: Metrics) -> Iterator[str]:
     yield from _family("bmhctl_bookings_open", "gauge", "Open bookings and planned maintenances, by kind.", planned)
     starts = [item.booking.starts_at for item in status.planned if item.booking.starts_at > status.now]
     if starts:
-        name, words = "bmhctl_next_booking_start_timestamp_seconds", "When the next of them begins, in Unix time."
+        name, words = (
+            "bmhctl_next_booking_start_timestamp_seconds",
+            "When the next booking or planned maintenance begins, in Unix time.",
+        )
         yield from _family(name, "gauge", words, [("", int(min(starts).timestamp()))])
     events = ((_labels(verb=verb), number) for verb, number in metrics.events.items())
     yield from _family("bmhctl_events_total", "counter", "Events in the history, by verb.", events)

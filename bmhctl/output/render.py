@@ -45,8 +45,8 @@ class Display(Frozen):
     """Two streams, what they can show, and what the user asked for.
 
     ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and ``error_colour`` are for stdout and
-    stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR`` asks for what a terminal shows;
-    ``watched``: so does a program that gives its width, such as ``watch``.
+    stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR`` asks for the output of a terminal;
+    ``watched``: a program such as ``watch``, which gives its width, asks for it.
     """
 
     stdout: TextIO

@@ -273,7 +273,7 @@ class Client:
             return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint)
         return BmcError(f"{self.name} did not answer in {self.seconds:g} s")
 
-    # the end
+    # closing
 
     def end(self) -> None:
         """Close the connection and end the session if one was made; takes some seconds at most, and never fails."""

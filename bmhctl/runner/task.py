@@ -182,7 +182,7 @@ def _attend(child: Child, lease: Lease, signals: Signals, timeout: timedelta | N
             while not child.has_ended():
                 loss = lease.lost()
                 if loss is not None:
-                    if child.has_ended():  # while this process was stopped: give_back checks the lease
+                    if child.has_ended():  # the task ended while this process was stopped: give_back checks the lease
                         return
                     lost.append(loss.reason)
                     child.end(lease.deadline, is_free=loss.is_free)

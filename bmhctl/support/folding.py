@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-_MOST = 1000  # names that are considered; of those, as many are shown as fit
+_MOST = 1000  # the most names that are folded; then as many as fit are shown
 
 _LAST_NUMBER = re.compile(r"([^.]*?)([0-9]{1,9})([^0-9.]*(?:\..*)?)|(.*?)([0-9]{1,9})([^0-9]*)", re.S)
 """The last number of a name before its domain, else of the whole name."""

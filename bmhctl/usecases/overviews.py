@@ -25,9 +25,9 @@ _NOTED = (EventKind.FAULT, EventKind.STEP_FAILED, EventKind.UNDECLARE)
 
 
 def reasons(ctx: Context) -> Reasons:
-    """Return why hosts are not free, the oldest reason first; hosts with the same reason of the same actor together.
+    """Return why hosts are not free, the oldest reason first; one entry for the same reason of the same actor.
 
-    A host with several reasons is in several.
+    A host with several reasons is listed with each.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():

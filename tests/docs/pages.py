@@ -148,7 +148,7 @@ class Terminal:
         self.shell.stdin.flush()
         seen = self._read_up_to(f"{mark} ", script)
         output, _, rest = seen.partition(mark)
-        # A path for which a line has no room is shown by its last folders.
+        # A path that does not fit on a line is shown by its last folders.
         output = output.replace(str(self.folder), FOLDER).replace(f"…/{self.folder.name}", FOLDER)
         return int(rest.split()[0]), output
 

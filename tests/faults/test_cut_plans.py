@@ -71,7 +71,7 @@ class Rows:
         with self._server.transaction():
             self._server.execute(
                 "SET LOCAL session_replication_role = replica"
-            )  # no trigger counts, nothing is checked
+            )  # no trigger runs, no constraint is checked
             self._server.execute("; ".join(f'DELETE FROM "{name}"' for name in self._kept))
             for name, rows in self._kept.items():
                 for row in rows:

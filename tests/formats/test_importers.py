@@ -482,7 +482,7 @@ def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
         ("[a]\nx password=my hunter2\n[a:vars]\n", "line 2: a variable must be KEY=VALUE"),
         ("[a]\nx a='hunter2\n[a:vars]\n", "line 2: no closing quotation in the line of a host"),
         ("[a:hunter]\nx\n[a:vars]\n", "line 1: [a:hunter] is not a kind of section (vars or children)"),
-        ("[a]\nx\n[a:children]\nb\n[b:children]\na\n", "a: the group is within itself"),
+        ("[a]\nx\n[a:children]\nb\n[b:children]\na\n", "a: the group contains itself"),
     ],
 )
 def test_an_error_in_an_ini_inventory_names_its_line(text: str, said: str) -> None:

@@ -126,7 +126,7 @@ def test_a_grant_names_its_hosts_and_on_a_terminal_the_command_to_give_them_back
     assert both(GRANT, format=Format.NAME)[0] == "node01\nnode02\n"
 
 
-def test_names_of_a_verb_are_the_hosts_that_are_in_the_requested_state() -> None:
+def test_the_format_name_of_a_verb_prints_the_hosts_in_the_requested_state() -> None:
     assert both(OUTCOMES, format=Format.NAME)[0] == "node01\nnode05\n"
 
 

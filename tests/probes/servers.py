@@ -95,7 +95,7 @@ def serving(
         request_queue_size = 100
 
         def handle_error(self, *_: object) -> None:
-            """Who asks may go away."""
+            """Ignore clients that disconnect."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         if certificate is not None:

@@ -733,7 +733,7 @@ def test_a_refused_restart_is_reported_with_the_reason_of_the_vendor() -> None:
         assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC refuses: ForceRestart is not supported (400)"
 
 
-# answers that are encoded unasked
+# answers with an encoding that was not requested
 
 
 def raw_deflate(body: bytes) -> bytes:
@@ -1100,7 +1100,7 @@ def test_the_reason_of_a_refusal_is_read_from_the_refused_property(within: bool)
         )
 
 
-# more of the same kinds
+# further differences between BMCs
 
 
 def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:

@@ -224,7 +224,7 @@ task.Lease = Late
 
 
 def test_a_reservation_of_an_earlier_command_is_renewed_before_its_task_starts(fleet: Fleet) -> None:
-    """Any time may be left of it, down to no room at all for the end of the task."""
+    """The reservation may have any time left, even too little to end the task in time."""
     asked = ("--ttl", "1m", "--request-id", "job-1")
     assert fleet.bmhctl("reserve", "node1", *asked).status == 0
     patch = "task.Lease.keep = lambda self, over: over.wait()"

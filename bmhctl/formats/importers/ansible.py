@@ -249,7 +249,7 @@ def _ancestors(groups: Mapping[str, _Group]) -> dict[str, dict[str, int]]:
             distance += 1
             level = list(dict.fromkeys(parent for each in level for parent in parents.get(each, ())))
             if name in level:
-                raise bad_field(name, "the group is within itself")
+                raise bad_field(name, "the group contains itself")
             if distance > _MOST_LEVELS:
                 raise bad_field(name, f"groups nest deeper than {_MOST_LEVELS} levels, or in a circle")
             seen |= dict.fromkeys(level, distance)

@@ -101,7 +101,7 @@ class LeasedClaims:
     def _end(self, name: str, token: str) -> None:
         """End a claim, and notify waiting processes: they may have tried between the last commit under it and now."""
         if self._is_away:
-            return  # its deadline ends it: each attempt to reach a lost server takes long
+            return  # the claim ends at its deadline; another attempt to reach a lost server would take long
         try:
             with self._database.transaction(write=True, shared=True):
                 self._database.execute("DELETE FROM claims WHERE name = ? AND token = ?", [name, token])

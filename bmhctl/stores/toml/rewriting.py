@@ -208,7 +208,7 @@ class Rewriting:
             gone[last] = (gone[last][0], following.end(), "")
         elif end == len(self._text) and _ends_blank(self._text, start):
             blank = self._text.rindex("\n", 0, start - 1) + 1
-            taken = gone[first - 1][1] if first else 0  # the end of the table above, if that is removed too
+            taken = gone[first - 1][1] if first else 0  # the end of the table above it, if that table is removed too
             gone[first] = (max(blank, taken), gone[first][1], "")
 
     def _inline_table(self, owner: Node) -> Iterator[tuple[int, int, str]]:

@@ -308,7 +308,7 @@ def _difference(host: Host, spec: HostSpec | None) -> str | None:
 
 
 def _restore(ctx: Context) -> None:
-    """Store again what is derived from the rest of a host's row, where it differs from that."""
+    """Correct the stored values of a host that are derived from the rest of its row."""
     for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.wrong_attributes:
             ctx.store.declared.save_attributes(stored.host)

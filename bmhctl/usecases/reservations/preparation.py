@@ -250,7 +250,7 @@ def _is_held(host: Host, reservation: Reservation) -> bool:
 
 
 def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Deadline | None) -> StepPlan:
-    """Return the prepare steps of a host that run with the reservation's values, ended in time for the deadline."""
+    """Return the prepare steps of a host that have values in the reservation; they end before the deadline."""
     values = reservation.params or {}
     plan = held.plan(Phase.PREPARE)
     if plan.environment is None:

@@ -93,7 +93,7 @@ class Watch:
         return max(0.0, self._rests_until - time.monotonic())
 
     def is_quiet(self) -> bool:
-        """Return whether nothing was committed since the last check; else a change may have been missed."""
+        """Return whether the inventory is unchanged since the last check."""
         return self._version == self._ctx.store.version()
 
     def _refresh(self, now: datetime) -> None:

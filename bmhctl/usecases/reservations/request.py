@@ -182,7 +182,7 @@ def _nearness(host: Host, query: HostQuery) -> tuple[bool, datetime]:
 
 
 def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:
-    """Return the query for hosts of ``query`` that fit a requirement; of some states, the least recently used first."""
+    """Return the query for hosts of ``query`` that fit a requirement; with states, the least recently used first."""
     if requirement.name is not None:  # a named host is meant, declared or not: it is reported why it is refused
         return replace(query, names=(requirement.name,), declared=False)
     return replace(query, selector=requirement.selector, by_turn=bool(query.states))

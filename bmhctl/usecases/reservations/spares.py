@@ -22,7 +22,7 @@ def spare_host(
     bad: Collection[int],
     fits: Callable[[Host], bool] = lambda _: True,
 ) -> Match:
-    """Return a free host that meets what the bad one met of the requirements; a match without hosts if there is none.
+    """Return a match with a free host that meets the requirement that the bad one met; without hosts if there is none.
 
     It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``; nothing is planned
     on it before the lease ends, nor in the turnaround after it. Where there is none, bookings move to other hosts for

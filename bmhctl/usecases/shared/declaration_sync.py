@@ -60,7 +60,7 @@ def sync_declaration(ctx: Context) -> None:
         file.check_state_path()
         with ctx.store.transaction():
             if not file.same(declaration.fingerprint):
-                continue  # it was written meanwhile: what was read is not what is declared
+                continue  # the file was written meanwhile: what was read is out of date
             is_new = ctx.store.meta.get(OWNER) is None and not any(ctx.store.hosts.counts().values())
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)

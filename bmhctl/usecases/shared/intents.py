@@ -24,7 +24,7 @@ def write_intent(sha256: str, actor: str, changes: Changes) -> str:
 
 
 def read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
-    """Return the actor and the changes of an intent; None if it is not that of the TOML file with this hash."""
+    """Return the actor and the changes of an intent; None if the intent has another hash than the TOML file."""
     kept = json.loads(text) if text else None
     if kept is None or kept["sha256"] != sha256:
         return None

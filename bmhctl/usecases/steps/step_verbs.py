@@ -118,7 +118,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
 
 def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
-    """Return the hosts that ``recycle`` means, and what is wrong with names among them."""
+    """Return the hosts that ``recycle`` applies to, and the errors of names that it can't use."""
     named = set(unfold(choice.names))
     narrow = choice.names or choice.selector
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))

@@ -112,7 +112,7 @@ def busy(act: Step) -> Step:
     return step
 
 
-# whose turn it is
+# the order of the queue
 
 
 def test_a_free_host_is_granted_at_once_without_a_ticket(fleet: Lab) -> None:
@@ -265,7 +265,7 @@ def test_overlapping_requirements_find_the_hosts_that_fit_them_all(fleet: Lab) -
     assert names(granted) == ["node1", "node2", "switch"]
 
 
-# who stops waiting
+# ends of a wait
 
 
 def test_a_waiter_without_a_sign_of_life_for_15_seconds_is_skipped_and_keeps_its_position(fleet: Lab) -> None:
@@ -582,7 +582,7 @@ def test_a_waiter_ends_expired_leases(fleet: Lab) -> None:
     assert states(fleet)[1:] == ["tainted"] * 3
 
 
-# asking again
+# repeated requests
 
 
 def test_a_repeated_request_shares_the_ticket_and_the_reservation_of_the_first(fleet: Lab) -> None:

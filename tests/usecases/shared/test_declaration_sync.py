@@ -187,7 +187,7 @@ def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> Non
 
 
 def test_an_empty_toml_file_is_refused_and_undeclares_no_host(cellar: Lab) -> None:
-    cellar.path.write_bytes(b"")  # as an editor leaves it that was killed, or whose disk was full
+    cellar.path.write_bytes(b"")  # as a killed editor or a full disk leaves the file
     with pytest.raises(InvalidError, match="is empty: was it cut off while it was saved"):
         seen(cellar)
     cellar.path.write_text(LAB)

@@ -345,7 +345,7 @@ def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> No
     }
 
 
-# asking again
+# repeated requests
 
 
 def test_a_request_id_gives_the_same_reservation_until_it_ends(fleet: Lab) -> None:
