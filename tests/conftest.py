@@ -97,7 +97,7 @@ def location(path: Path) -> str:
 
 
 class Clock:
-    """A clock that moves when the test says so, and a microsecond at each look."""
+    """A clock that the test moves; each reading moves it on by a microsecond."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -276,7 +276,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
             [sys.executable, "-W", "error", "-m", "tests.forked", str(theirs.fileno()), str(listener.fileno())],
             cwd=Path(__file__).parents[1],
             env={**os.environ, "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.PIPE,  # pipes, as those of each command: what Python made of its streams is not made again
+            stdin=subprocess.PIPE,  # pipes, like those of each command: Python's stream objects are not created again
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[theirs.fileno(), listener.fileno()],
@@ -321,7 +321,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
                     called = _function(act) if act else None
                     child = os.fork()
                     if not child:
-                        for key in selector.get_map().values():  # an answer ends when all have closed it
+                        for key in selector.get_map().values():  # an answer ends when all processes have closed it
                             if isinstance(key.fileobj, socket.socket):
                                 key.fileobj.close()
                             else:

@@ -70,7 +70,7 @@ _SEQUENCES = """
 SELECT sequencename, COALESCE(last_value, start_value), last_value IS NOT NULL FROM pg_sequences
 WHERE schemaname = %(schema)s
 """
-_MOST_BYTES = 1 << 17  # of a table: a larger one is slow to read long after it is empty again
+_MOST_BYTES = 1 << 17  # bytes of a table: a larger one stays slow to read after it was emptied
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ esac
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The folder of all programs of a machine: zsh is there, and apt-get makes a program of a package's name."""
+    """A machine's only folder of programs: zsh, and an apt-get that makes a program for each package."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "sort", "true", "ln"):

@@ -652,7 +652,7 @@ class Lives(RuleBasedStateMachine):
                 elif event.verb is Verb.ENTER:
                     dirty = event.dest in (State.RESERVED, State.TAINTED)
                 elif event.dest is State.INITIAL and event.source in (State.TAINTED, State.MAINTENANCE):
-                    # Only a cleanup leads here from tainted; from maintenance, only if it was clean or just cleaned.
+                    # From tainted, only a cleanup leads here; from maintenance, a cleanup, or a host that was clean.
                     assert not dirty or "cleanup step passed: wipe" in (event.reason or ""), event
                     dirty = False
             used[host.name] = dirty

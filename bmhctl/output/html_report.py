@@ -92,7 +92,7 @@ def _percent(share: float | None) -> str:
 
 
 def _worst(groups: Sequence[Figures]) -> list[Figures]:
-    """Return the hosts with the most trouble; those without any are left out."""
+    """Return the hosts with the most failures; those without any are left out."""
 
     def trouble(each: Figures) -> int:
         return (

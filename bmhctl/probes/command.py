@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
 
-_TICK = 0.05  # seconds between two checks whether a program that prints nothing has ended, or must end
+_TICK = 0.05  # seconds between two checks whether a silent program has ended, or must be ended
 _PATIENCE = 5.0  # seconds to wait for the end of a guard
 _CHUNK = 1 << 16
 _MOST_IN_PIPE = 1 << 20

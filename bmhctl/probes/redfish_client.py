@@ -34,7 +34,7 @@ POLL = 0.5
 """Seconds between two reads of a state that is to change."""
 
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
-_EXTRA_READ = 10.0  # seconds at most for a read that is not needed
+_EXTRA_READ = 10.0  # the most seconds for a read that is optional
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _LOGIN_PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected, are tried again
 _MOST_REJECTIONS = 3  # BMCs lock accounts after a few
@@ -76,7 +76,7 @@ class Client:
         self._task: Task | None = None
         self._is_accepted = login is None  # whether the BMC has accepted the credentials
         self._rejection: BmcError | None = None
-        self._rejections = 0  # of credentials that it had accepted before
+        self._rejections = 0  # rejections of credentials that were accepted before
         self._session: str | None = None
         self._sessions = f"{where.root}/SessionService/Sessions"
         self._opening = Lock()

@@ -273,7 +273,7 @@ _PREPARED = Migration(
     ("ALTER TABLE reservations ADD COLUMN params TEXT", "ALTER TABLE reservations ADD COLUMN prepared_at BIGINT"),
 )
 
-# Empty in older rows: what these columns hold can't be found out afterwards.
+# Empty in older rows: these values can't be computed afterwards.
 _KEPT = Migration(
     "kept",
     (

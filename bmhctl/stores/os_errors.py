@@ -1,4 +1,4 @@
-"""The errors that an operator is shown for those of the operating system about the files of an inventory."""
+"""Turn errors of the operating system about the files of an inventory into errors for an operator."""
 
 from __future__ import annotations
 

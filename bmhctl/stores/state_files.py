@@ -53,7 +53,7 @@ def state_file(declaration: Path) -> Path:
 
 
 def stated_file(declaration: Path) -> Path | None:
-    """Return where the file or the environment says that the states are kept; None when neither does."""
+    """Return the state file that the file or the environment names; None when neither does."""
     try:
         data = declaration.read_bytes()
     except OSError:

@@ -45,7 +45,7 @@ def folded_within(names: Sequence[str], room: int) -> str:
 
 
 def in_short(names: Iterable[str]) -> list[str]:
-    """Return one name or two as they are, and more of them folded: for people."""
+    """Return one or two names unchanged, and more as folded ranges: for people."""
     known = [*names]
     return folded(known) if len(known) > 2 else known
 

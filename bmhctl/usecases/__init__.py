@@ -1,1 +1,1 @@
-"""What commands do: functions over a context that return a result."""
+"""The use cases of the commands: functions that take a context and return a result."""

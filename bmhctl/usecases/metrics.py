@@ -106,5 +106,5 @@ def _keep(ctx: Context, text: str, last: int) -> None:
         with ctx.store.transaction():
             if _Counts(ctx.store.meta.get(_KEY)).last < last:
                 ctx.store.meta.put(_KEY, text)
-    except BmhctlError:  # a viewer, a read-only file, a lock: the numbers are right all the same
+    except BmhctlError:  # a viewer, a read-only file or a lock: the numbers are right without saving them
         return

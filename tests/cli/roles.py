@@ -125,7 +125,7 @@ class Fleet:
         return name
 
     def maintained(self) -> str:
-        """One that alice has set aside."""
+        """A host that alice put into maintenance."""
         name = self.available()
         self.lab.maintain(name, reason="new disk")
         return name

@@ -88,7 +88,7 @@ def test_a_watch_redraws_the_screen_until_q_is_pressed(lab: Lab, screen: Callabl
     assert is_restored(child)
     last = child.before
     assert "\x1b[?25h" in last  # the cursor is shown again
-    assert "■" in last  # and the last picture stays
+    assert "■" in last  # and the last screen stays
     child.close()
     assert child.exitstatus == 0
 

@@ -168,7 +168,7 @@ def _fingerprint(text: str) -> object:
     return found
 
 
-# what is in files
+# parsers of files
 
 
 def _declaration(text: bytes) -> object:

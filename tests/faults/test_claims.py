@@ -99,7 +99,7 @@ def test_a_claim_that_ends_while_another_step_starts_leaves_no_lock_behind(
                 until(lambda: bob.store.hosts.named(name).state is State.AVAILABLE)  # type: ignore[union-attr]
             forgotten.wait(0.5)  # which it should not be yet
             os.close(copy)
-        else:  # it ends when the other is being started, not before
+        else:  # it ends while the other one is being started, not before
             arguments = ["sh", "-c", f"until [ -e '{second}' ]; do sleep 0.01; done"]
         first.append((pass_fds[0], env["BMH_HOST"]))
         return real(arguments, env=env, pass_fds=pass_fds, **options)  # type: ignore[call-overload]

@@ -189,7 +189,7 @@ def test_no_host_is_lost_while_the_toml_file_is_edited_beside_running_commands(
     assert lost == []
     assert statuses[0] >= 2 * EDITS
 
-    # and all of it can be used again
+    # and all hosts can be used again
     for line in (["reap"], ["recycle", "node[1-4]"], ["ready", "node[1-4]"]):
         forked.run(folder, ("-i", "lab.toml", *line))
     for token in [one.id for one in store.reservations.open()]:

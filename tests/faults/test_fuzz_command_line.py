@@ -63,7 +63,7 @@ KIND = {
     "--sort": ["name", "-since", "x"],
     "--state": ["initial", "available", "reserved", "Initial", ""],
     "--reservation": IDS,
-    "--wait": ["0s", "1x", "", "-1s"],  # never without end
+    "--wait": ["0s", "1x", "", "-1s"],  # no wait that never ends
     "--watch": ["0s", "1x", "", "-1s"],  # the same
 }
 """What the options take, as it is meant and otherwise; others take anything."""

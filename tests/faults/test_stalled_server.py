@@ -53,7 +53,7 @@ def test_a_server_that_stops_answering_is_status_11_with_the_reason(link: Server
         started = time.monotonic()
 
         def falls_silent(message: Message) -> Fate:
-            # From a command's first question on, the server gets nothing from it, nor from later ones.
+            # From a command's first query on, the server gets nothing from this command or from later ones.
             link.proxy.is_away = link.proxy.is_away or (message.is_clients and b"migrations" in message.body)
             return Fate.FREEZE if link.proxy.is_away else Fate.PASS
 

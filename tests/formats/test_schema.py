@@ -52,7 +52,7 @@ def documents() -> Iterator[dict[str, Any]]:
         try:
             yield tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-            continue  # no schema is asked about a text that is not TOML
+            continue  # a text that is not TOML is not validated with the schema
 
 
 def refusal(document: dict[str, Any]) -> str | None:

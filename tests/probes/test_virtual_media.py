@@ -135,7 +135,7 @@ def test_an_image_that_the_bmc_never_reports_fails(probe: Probe, bmc: FakeBmc) -
     bmc.resources[DRIVE]["Actions"]["#VirtualMedia.InsertMedia"]["target"] = f"{DRIVE}/Actions/VirtualMedia.EjectMedia"
     verdict, said = ask(probe, bmc, insert=IMAGE)
     assert verdict == "fail"
-    late = "InsertMedia was sent; its BMC"  # the deadline comes during a look, as on a busy machine
+    late = "InsertMedia was sent; its BMC"  # the deadline comes while the state is read, as on a busy machine
     assert "accepted InsertMedia, but does not show it" in said or late in said
 
 

@@ -164,7 +164,7 @@ def test_ctrl_c_reaches_the_task_once_and_run_ends_with_the_task(toml_fleet: Fle
     terminal.expect("interrupted 1")
     terminal.sendintr()
     terminal.expect("interrupted 2")
-    terminal.kill(signal.SIGTERM)  # run's: passed on
+    terminal.kill(signal.SIGTERM)  # sent to run, which passes it on
     assert ended(terminal) == 5
     assert "interrupted" not in terminal.before
     assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 5")

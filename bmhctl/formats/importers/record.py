@@ -324,7 +324,7 @@ def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> In
 
 # secrets
 
-_NESTED = {dict, list}  # what parsers make; isinstance takes three times as long, for each value of a file
+_NESTED = {dict, list}  # the types that parsers return; isinstance would take three times as long
 
 
 def is_secret(key: str) -> bool:

@@ -92,7 +92,7 @@ def _is_secret(manifest: object) -> bool:
 
 
 def _recognised(document: object) -> Kind:
-    """Return the kind of the first records of a document, else that of documents without any."""
+    """Return the kind of the first records of a document; for one without records, the kind of the document itself."""
     for record in samples(document):
         for kind in KINDS:
             if kind.records and _fits(kind, record):

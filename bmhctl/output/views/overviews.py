@@ -21,7 +21,7 @@ _STYLE = dict.fromkeys(
     ("maintenance", "cordoned", "retiring", "draining", "undeclared", "booked", "planned"), "magenta"
 )
 
-# Beside the states: a mark must differ from every other one without colour, too.
+# Marks beside those of the states: each must differ from every other one even without colour.
 _FAULT: Span = ("!", "red")
 _KEPT_BACK: Span = ("◐", "magenta")
 

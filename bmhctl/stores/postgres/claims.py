@@ -44,7 +44,7 @@ _CLAIM = (
     " holder = excluded.holder, backend = excluded.backend, guarded = excluded.guarded, until = excluded.until"
     f" WHERE {_OVER} RETURNING token"
 )
-_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also where it was late
+_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # even if late
 _ANY: Question = "SELECT name FROM claims", ()  # the table has few more rows than there are running steps
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (

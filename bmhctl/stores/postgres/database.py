@@ -343,7 +343,7 @@ class PostgresDatabase(Session):
         return self._heard
 
     def generation(self) -> tuple[int, ...]:
-        """Return the version: only changes of hosts and of the queue are announced."""
+        """Return the version, since only changes of hosts and of the queue are announced."""
         return (self.version(),)
 
     def follow(self) -> None:

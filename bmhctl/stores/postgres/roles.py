@@ -20,7 +20,7 @@ from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
 _CREATED = pattern(r"CREATE TABLE (\w+)")
-_LONGEST_PREFIX = 50  # bytes of a prefix: a name in PostgreSQL may have 63
+_LONGEST_PREFIX = 50  # bytes of a prefix: a whole name in PostgreSQL may have 63
 
 Rights = dict[str, dict[str, tuple[str, ...]]]
 """For each table, the privileges on it, each with its columns; none: on the whole table."""

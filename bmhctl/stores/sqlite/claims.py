@@ -26,7 +26,7 @@ _PAUSE = 0.002  # seconds: testing a lock holds it for microseconds
 _MOST_TRIES = 500
 
 _ROOT = Path("/")
-_INODES = 1 << 32  # the bytes of each path: one for each inode
+_INODES = 1 << 32  # how many bytes stand for each path: one for each inode
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2)
 _EARLIER_PATIENCE = 10.0  # seconds to wait for tasks and steps of a file that was replaced
 _EARLIER_PAUSE = 0.05

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.context import Context
 
 _KIND = "booking"
-_LATE = timedelta(minutes=1)  # after which what is due for a booking is reported
+_LATE = timedelta(minutes=1)  # the delay after which an overdue task of a booking is reported
 
 
 def look_at_bookings(ctx: Context, seen: Examination) -> None:

@@ -28,7 +28,7 @@ from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave,
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
 _MOST_REPEATS = 104
-_LAG = timedelta(minutes=1)  # at most, from when a time such as 2h was read until it is booked
+_LAG = timedelta(minutes=1)  # the longest delay between reading a time such as 2h and booking it
 
 
 @retried

@@ -132,7 +132,7 @@ def end_maintenance(ctx: Context, booking: Booking, now: datetime) -> tuple[str,
     """
     if booking.resumes:
         for host in hosts_of(ctx, booking):
-            with suppress(BmhctlError):  # while a step runs on it
+            with suppress(BmhctlError):  # a step may be running on it
                 _resume(ctx, host, booking, now)
     note = _note_of(booking)
     return tuple(sorted(host.name for host in hosts_of(ctx, booking) if note in host.maintenance))

@@ -58,10 +58,10 @@ class StepPlan(Frozen):
         report: Callable[[CheckResult], None] | None = None,
         active: dict[str, float] | None = None,
     ) -> StepsRun:
-        """Run the steps in their order, in some phases up to the first failure; return their results.
+        """Run the steps in their order, up to the first failure in some phases; return their results.
 
-        ``report`` is called with each result, in the thread that runs the steps. ``active`` has the names of those that
-        run at a moment, with when each began.
+        ``report`` is called with each result, in the thread that runs the steps. ``active`` has the names of the steps
+        that run now, each with its start time.
         """
         active = {} if active is None else active
         environment = self.environment

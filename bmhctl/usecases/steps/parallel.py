@@ -256,7 +256,7 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
 
 
 def _note(note: Callable[[CheckResult], None], result: CheckResult) -> None:
-    with suppress(BmhctlError):  # what keeps it from being saved keeps the job from finishing: it is reported there
+    with suppress(BmhctlError):  # the same error ends the job, which reports it
         note(result)
 
 

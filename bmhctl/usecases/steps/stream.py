@@ -49,7 +49,7 @@ class Stream:
     ) -> None:
         self._ctx = ctx
         self._choice = choice
-        self._choosing = replace(ctx, report=once(ctx.report))  # a selector that fits no host is noted at each look
+        self._choosing = replace(ctx, report=once(ctx.report))  # note a selector that fits no host only once
         self._jobs = jobs
         self._interval = interval.total_seconds()
         self._ended = ended

@@ -460,7 +460,7 @@ sys.exit(run(["-i", mine, *args]))
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter; pytest closes that of all its temporary ones whenever another run begins."""
+    """A folder that every user may enter; another run of pytest may close pytest's own folder of temporary ones."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder

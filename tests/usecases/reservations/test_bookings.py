@@ -621,7 +621,7 @@ def test_a_grant_after_passed_checks_still_moves_a_booking(fleet: Lab) -> None:
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_booking_moves_to_make_room_for_one_whose_host_broke(fleet: Lab, is_known: bool) -> None:
-    """Before it begins, where that is known; else when it is taken."""
+    """It moves before the other booking begins if the broken host is known by then, else when that one is taken."""
     later = book(fleet, 2, 5, selector="rack in (r1,r2)", count=1, actor="carol")
     broken = book(fleet, 1, 4, selector="rack=r1", count=1)
     assert (later.hosts, broken.hosts) == (("node1",), ("node2",))

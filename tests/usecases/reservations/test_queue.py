@@ -258,7 +258,7 @@ def test_overlapping_requirements_find_the_hosts_that_fit_them_all(fleet: Lab) -
 
     def unfit() -> None:
         assert missing(fleet) == ["2 more hosts"]
-        give_back(fleet, "switch")  # could be one of the two in the rack: then there would be no switch
+        give_back(fleet, "switch")  # it could be one of the two in the rack, but then no switch would be left
 
     granted = wait(fleet, unfit, lambda: give_back(fleet, "node2"), requirements=wants)
 
