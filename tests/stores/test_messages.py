@@ -42,7 +42,7 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
     "reserve five": (reserve(5), 3),
     # and whether it was granted before, asked along
     "reserve under a request id": (reserve(1, "job-1"), 2),
-    "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 8),
+    "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 7),
     "extend": (lambda ctx: holder.extend(ctx, "r-two"), 7),
     "show": (lambda ctx: queries.show(ctx, "node1"), 5),
     # without setup, proof ages and outputs in the policy, none of them asks anything
