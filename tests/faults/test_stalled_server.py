@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 
 import psycopg
@@ -80,6 +81,44 @@ def test_a_command_gives_up_a_server_that_is_stopped_in_the_middle(own_server: S
         blocked.close()
     assert (command.returncode, "Traceback" in err) == (11, False)
     assert "it has not answered for 0.5 s" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (("history", "--follow", "--verb", "cordon", "-o", "jsonl", "--fields", "verb"), '{"verb":"cordon"}\n'),
+        (("status", "--reasons", "--watch", "-o", "jsonl", "--fields", "kind"), '{"kind":"cordoned"}\n'),
+        (("wait", "node1", "--for", "maintenance", "-o", "name"), "node1\n"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_command_that_only_listens_notices_a_connection_that_was_cut_without_an_error(
+    link: ServerLink, line: tuple[str, ...], shown: str
+) -> None:
+    notified: list[Message] = []
+
+    def is_forgotten(message: Message) -> Fate:
+        """A firewall that has forgotten an idle connection; the next connection passes."""
+        if message.is_clients or message.kind != b"A":
+            return Fate.PASS
+        notified.append(message)
+        return Fate.FREEZE if len(notified) == 1 else Fate.PASS
+
+    link.proxy.begin(is_forgotten)
+    command = spawn("-c", IMPATIENT, "-i", link.url, *line)
+    try:
+        until(lambda: any(b"LISTEN" in message.body for message in link.proxy.passed))
+        time.sleep(0.2)  # it has looked, and has nothing more to ask
+        link.lab.cordon("node1")
+        link.lab.maintain("node1", reason="disk")
+        out = command.stdout
+        assert out is not None
+        until(lambda: select.select([out], [], [], 0)[0])
+        assert out.readline() == shown
+    finally:
+        command.kill()
+        _, err = command.communicate()
+    assert "it has not answered for 0.5 s; waiting until it is back" in err
 
 
 def test_a_slow_statement_is_waited_for(link: ServerLink) -> None:

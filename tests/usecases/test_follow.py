@@ -15,11 +15,12 @@ import pytest
 
 from bmhctl.domain.model import Event, EventKind, State
 from bmhctl.domain.selector import parse_selector
-from bmhctl.errors import InvalidError, NotFoundError, UsageError
+from bmhctl.errors import AwayError, InvalidError, NotFoundError, UsageError
 from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs
 from bmhctl.usecases.follow import follow
 from bmhctl.usecases.history import HistoryRequest
+from bmhctl.usecases.shared.absence import Absence
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -157,6 +158,17 @@ def test_a_file_that_stays_unusable_is_reported_once_whatever_is_committed_meanw
 
     assert followed(toml_lab.context(), spoil, *[commit] * 20) == ["node1 enter"]
     assert sum("; waiting until" in said for said in toml_lab.said) == 1, toml_lab.said
+
+
+def test_reasons_that_alternate_while_an_inventory_is_away_are_reported_once_each() -> None:
+    said: list[str] = []
+    absence = Absence(said.append, "lab.db")
+    for _ in range(2):
+        for reason in ("refused", "reset") * 3:
+            absence.goes_on(AwayError(reason))
+        assert absence.reason == "reset"
+        absence.ends()
+    assert said == ["refused; waiting until it is back", "reset; waiting until it is back", "lab.db is back"] * 2
 
 
 # ids that are not committed in their order

@@ -59,10 +59,17 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
 
     A statement may take any time. But if the server hangs or the network is cut, its answer never comes: after each
     :data:`SILENCE` another connection asks whether the server still works on it.
+    ``answered_at`` is when the server sent something last, by the steady clock.
     """
 
     backend: Value = 0
+    answered_at = 0.0
     again: Callable[[], psycopg.Connection[tuple[Value, ...]]] | None = None
+
+    def check(self) -> None:
+        """Have a server answer that sent nothing for :data:`SILENCE`: a connection may be cut without an error."""
+        if steady() - self.answered_at > SILENCE:
+            self.execute("SELECT 1")
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """Wait for an answer; psycopg calls this for each."""
@@ -80,7 +87,8 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
             while True:
                 ready = yield wanted
                 if ready:
-                    since, is_in_doubt = steady(), False
+                    self.answered_at = since = steady()
+                    is_in_doubt = False
                 elif is_in_doubt:
                     self.close()
                     raise psycopg.OperationalError(f"it has not answered for {SILENCE:g} s")

@@ -338,6 +338,7 @@ class PostgresDatabase(Session):
                 self._heard += 1  # what changed before was not announced
                 self._settling = None
             self._heard += sum(1 for _ in connection.notifies(timeout=0))
+            connection.check()
         except psycopg.Error as error:
             raise self._failure(error) from error
         return self._heard

@@ -15,7 +15,7 @@ from psycopg import errors
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UnreachableError
-from bmhctl.stores.postgres.connection import connect, steady, translate
+from bmhctl.stores.postgres.connection import Connection, connect, steady, translate
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.write_buffer import WriteBuffer
@@ -172,7 +172,7 @@ class Session(WriteBuffer):
 
     # the connection
 
-    def _usable(self) -> psycopg.Connection[tuple[Value, ...]]:
+    def _usable(self) -> Connection:
         if not self._connection.closed and (self._depth or not self._is_unsettled()):
             return self._connection
         if self._depth or self._held:

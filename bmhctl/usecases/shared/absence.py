@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 
 class Absence:
-    """An inventory that can't be used for a while: reports why, and when it can be used again.
+    """An inventory that can't be used for a while: reports each reason once, and when it can be used again.
 
     ``reason`` is why it can't be used now, "" if it can.
     """
@@ -30,6 +30,7 @@ class Absence:
         self._location = location
         self._began: float | None = None
         self._is_broken = False
+        self._reported: set[str] = set()
         self.reason = ""
 
     def goes_on(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
@@ -39,14 +40,16 @@ class Absence:
         if now - self._began > LONGEST and not is_busy:
             raise reason
         self._is_broken = isinstance(reason, InvalidError)  # as while a user edits the file
-        if reason.message != self.reason:
-            self._report(f"{reason.message}; waiting until {'that is fixed' if self._is_broken else 'it is back'}")
         self.reason = reason.message
+        if self.reason not in self._reported:  # two of them may alternate several times a second
+            self._reported.add(self.reason)
+            self._report(f"{self.reason}; waiting until {'that is fixed' if self._is_broken else 'it is back'}")
 
     def ends(self) -> None:
         """Note that it can be used again, if it could not."""
         if self._began is not None:
             self._report(f"{self._location} is {'valid again' if self._is_broken else 'back'}")
+            self._reported.clear()
         self._began, self._is_broken, self.reason = None, False, ""
 
     def explain(self, error: WaitTimeoutError) -> WaitTimeoutError:
