@@ -114,13 +114,36 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
 _AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
 
 
+# What another client has set for the role, the database or the server is not what bmhctl needs.
+_SETTINGS = f"""
+SELECT pg_backend_pid(), set_config('search_path', %s, false),
+  set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),
+  -- a process that waits is idle, and its locks end with its session; a copy or a doctor takes its time
+  set_config('statement_timeout', '0', false),
+  CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL  -- PostgreSQL 14
+    THEN set_config('idle_session_timeout', '0', false) END,
+  CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- PostgreSQL 17
+    THEN set_config('transaction_timeout', '0', false) END,
+  -- a server may be set to acknowledge what it has not written yet; a stricter setting than "on" is kept
+  CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
+    THEN set_config('synchronous_commit', 'on', false) END,
+  -- else no trigger runs, and nothing refers to what it must
+  CASE WHEN current_setting('session_replication_role') = 'replica'
+    THEN set_config('session_replication_role', 'origin', false) END
+"""
+
+
 def connect(address: Address) -> Connection:
     """Connect to the server of an inventory; raise what :func:`translate` returns for its errors."""
     try:
         # What the URL leaves out, libpq finds in the environment, in a service file or in a password file.
         outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
         patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
-        settings = {"connect_timeout": patience or CONNECT_PATIENCE, "fallback_application_name": "bmhctl"}
+        settings = {
+            "connect_timeout": patience or CONNECT_PATIENCE,
+            "fallback_application_name": "bmhctl",
+            "client_encoding": "UTF8",  # whatever the database and the role have
+        }
         again = partial(
             Connection.connect,
             make_conninfo(address.url, **settings),
@@ -142,16 +165,7 @@ def connect(address: Address) -> Connection:
                 f"{address.shown} is PostgreSQL {connection.info.server_version // 10_000}",
                 hint=f"bmhctl needs {_OLDEST // 10_000} or newer",
             )
-        # A server may be set to acknowledge what it has not written yet; a stricter setting than "on" is kept.
-        rows = connection.execute(
-            f"SELECT pg_backend_pid(), set_config('search_path', '\"{address.schema}\"', false),"
-            f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
-            # A process that waits is idle, and its locks end with its session.
-            " CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL"  # PostgreSQL 14
-            " THEN set_config('idle_session_timeout', '0', false) END,"
-            " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
-            " THEN set_config('synchronous_commit', 'on', false) END"
-        )
+        rows = connection.execute(_SETTINGS, [f'"{address.schema}"'])
         connection.backend, connection.again = rows.fetchall()[0][0], again
     except psycopg.Error as error:
         connection.close()
@@ -180,7 +194,17 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case errors.ReadOnlySqlTransaction():
             return AwayError(  # a standby may be promoted
                 f"{address.shown} is read-only ({said})",
-                hint="name the primary: ?target_session_attrs=read-write",
+                hint="name the primary: ?target_session_attrs=read-write; if it is, see default_transaction_read_only",
+            )
+        case errors.UntranslatableCharacter():
+            return InvalidError(
+                f"{address.shown}: {said}: nothing was changed",
+                hint="leave that character out, or copy the inventory to a database with the encoding UTF8",
+            )
+        case errors.InsufficientPrivilege() if "session_replication_role" in said:
+            return UnreachableError(
+                f"{address.shown}: the role has session_replication_role = replica, with which no trigger runs",
+                hint="ALTER ROLE … RESET session_replication_role, or name another role",
             )
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
             return AwayError(f"{address.shown}: {said}: nothing was changed", hint="check the server")

@@ -1,0 +1,126 @@
+"""What is set on a server for a role or a database: an inventory works there, or a command says what prevents it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from tests.conftest import Run
+from tests.faults.in_process import call
+from tests.postgres import Server
+
+NOTE = "üöä€ \\n 'q' \\' 日本"
+LIMITS = (
+    "statement_timeout = '100ms'",
+    "transaction_timeout = '100ms'",
+    "idle_session_timeout = '100ms'",
+    "lock_timeout = '1ms'",
+)
+SETTINGS = {
+    "limits": LIMITS,
+    "client_encoding": ("client_encoding = LATIN1",),
+    "text": ("standard_conforming_strings = off", "DateStyle = 'German, DMY'", "TimeZone = 'Pacific/Chatham'",
+             "IntervalStyle = sql_standard", "bytea_output = escape", "extra_float_digits = -15"),
+    "transactions": ("default_transaction_isolation = serializable", "default_transaction_deferrable = on",
+                     "row_security = off", "search_path = ''"),
+    "replication": ("session_replication_role = replica",),
+}  # fmt: skip
+
+Command = Callable[..., Run]
+"""A command of the role on its inventory."""
+
+
+@pytest.fixture
+def admin(own_server: Server) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A superuser, and the role lab, which loses everything afterwards."""
+    with closing(psycopg.connect(own_server.url, autocommit=True)) as connection:
+        connection.execute("CREATE ROLE lab LOGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("DROP DATABASE IF EXISTS lab WITH (FORCE)")
+            connection.execute("REVOKE SET ON PARAMETER session_replication_role FROM lab")
+            connection.execute("DROP ROLE lab")
+
+
+@pytest.fixture
+def lab(own_server: Server) -> Command:
+    url = own_server.url.replace("postgres@/postgres?", "lab@/lab?")
+    return lambda *words: call("-i", url, *words)
+
+
+@pytest.mark.parametrize("group", SETTINGS)
+def test_settings_of_the_role_change_nothing(
+    group: str, admin: psycopg.Connection[tuple[object, ...]], lab: Command
+) -> None:
+    admin.execute("CREATE DATABASE lab OWNER lab")
+    admin.execute("GRANT SET ON PARAMETER session_replication_role TO lab")
+    for setting in SETTINGS[group]:
+        admin.execute(f"ALTER ROLE lab SET {setting}".encode())
+
+    for words in (
+        ("init",),
+        ("add", "node[1-2]", "--note", NOTE),
+        ("ready", "node*"),
+        ("reserve", "node1", "--for", "back\\slash"),
+        ("release", "node1"),
+        ("maintain", "node2", "--reason", "disk", "--until", "2099-01-02 10:00"),
+        ("doctor",),
+    ):
+        done = lab(*words)
+        assert done.status == 0, (words, done.stderr)
+    listed = lab("list", "-o", "csv", "--fields", "name,note").stdout
+    assert listed == f"name,note\nnode1,{NOTE}\nnode2,{NOTE}\n"
+
+
+def test_limits_of_the_role_end_no_command_that_waits_for_another_ones_lock(
+    admin: psycopg.Connection[tuple[object, ...]], own_server: Server, lab: Command
+) -> None:
+    admin.execute("CREATE DATABASE lab OWNER lab")
+    for setting in LIMITS:
+        admin.execute(f"ALTER ROLE lab SET {setting}".encode())
+    assert lab("init").status == 0
+    assert lab("add", "node1").status == 0
+    with psycopg.connect(own_server.url.replace("/postgres?", "/lab?")) as other:
+        other.execute("LOCK TABLE bmhctl.hosts")
+        threading.Timer(0.5, other.rollback).start()
+
+        done = lab("cordon", "node1")
+
+    assert (done.status, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_text_that_a_database_cannot_hold_is_refused(
+    encoding: str, admin: psycopg.Connection[tuple[object, ...]], lab: Command
+) -> None:
+    admin.execute(f"CREATE DATABASE lab OWNER lab ENCODING {encoding} TEMPLATE template0".encode())
+    assert lab("init").status == 0
+    assert lab("add", "node1", "--note", "für").status == 0
+
+    done = lab("add", "node2", "--note", "10 €")
+
+    if encoding == "LATIN1":
+        assert done.status == 10
+        assert 'has no equivalent in encoding "LATIN1": nothing was changed\nhint: leave that' in done.stderr
+    else:
+        assert done.status == 0
+    rows = ["name,note", "node1,für", *(["node2,10 €"] if done.status == 0 else [])]
+    assert lab("list", "-o", "csv", "--fields", "name,note").stdout.splitlines() == rows
+
+
+def test_a_role_whose_triggers_do_not_run_is_refused_where_it_may_not_change_that(
+    admin: psycopg.Connection[tuple[object, ...]], lab: Command
+) -> None:
+    admin.execute("CREATE DATABASE lab OWNER lab")
+    assert lab("init").status == 0
+    admin.execute("ALTER ROLE lab SET session_replication_role = replica")
+
+    done = lab("add", "node1")
+
+    assert done.status == 11
+    assert "the role has session_replication_role = replica, with which no trigger runs" in done.stderr
