@@ -143,21 +143,14 @@ class HttpConnection:
         url = self._url
         host, port = (url.hostname or "").replace("%25", "%"), url.port
         proxy = urlsplit(self._rules.proxy) if self._rules.proxy else None
+        near, gate = (host, port) if proxy is None else (proxy.hostname or "", proxy.port or 3128)
         if url.scheme == "https":
             context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
-            if proxy is None:
-                made: http.client.HTTPConnection = http.client.HTTPSConnection(
-                    host, port, timeout=seconds, context=context
-                )
-            else:
-                made = http.client.HTTPSConnection(
-                    proxy.hostname or "", proxy.port or 3128, timeout=seconds, context=context
-                )
+            made: http.client.HTTPConnection = http.client.HTTPSConnection(near, gate, timeout=seconds, context=context)
+            if proxy is not None:
                 made.set_tunnel(host, port or 443, headers=_proxy_login(proxy))
-        elif proxy is None:
-            made = http.client.HTTPConnection(host, port, timeout=seconds)
         else:
-            made = http.client.HTTPConnection(proxy.hostname or "", proxy.port or 3128, timeout=seconds)
+            made = http.client.HTTPConnection(near, gate, timeout=seconds)
         self._connection = made
         made.connect()
         return made

@@ -9,8 +9,8 @@ from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, Client, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
-from bmhctl.probes.redfish_reply import Json
-from bmhctl.probes.redfish_system import System, listed, table, texts
+from bmhctl.probes.redfish_reply import Json, table
+from bmhctl.probes.redfish_system import System, listed, texts
 from bmhctl.support.values import Frozen
 
 _AGAIN = 15.0  # seconds after which a change is requested again if the BMC does not show it
@@ -73,18 +73,10 @@ def identify(system: System, lit: bool) -> str:
 
 def _lights(system: System) -> Iterator[tuple[str, Json]]:
     """Yield the path and the report of each resource that has an indicator light of this system alone."""
-    client = system.client
     if _has_light(system.report):
         yield system.path, system.report
-    links = table(system.report.get("Links")).get("Chassis")
-    for value in links if isinstance(links, list) else ():
-        path = client.link(value)
-        chassis = client.find(path) if path is not None else None
-        if path is None or chassis is None or not _has_light(chassis):
-            continue
-        systems = table(chassis.get("Links")).get("ComputerSystems")
-        paths = [client.link(each) for each in systems] if isinstance(systems, list) else []
-        if len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], system.path):
+    for path, chassis in system.linked("Chassis"):
+        if _has_light(chassis) and system.is_alone_in(chassis, "ComputerSystems"):
             yield path, chassis
 
 

@@ -26,6 +26,7 @@ from bmhctl.probes.redfish_reply import (
     reason_of,
     remark_of,
     retry_after,
+    table,
     to_unicode,
 )
 from bmhctl.probes.redfish_task import Task
@@ -105,8 +106,7 @@ class Client:
         root = self.get(f"{self.where.root}/", missing="is not a Redfish service")
         if not any(isinstance(root.get(key), kind) for key, kind in _ROOT_KEYS):
             raise BmcError(f"{self.name} is not a Redfish service")
-        links = root.get("Links")
-        sessions = self.link(links.get("Sessions")) if isinstance(links, dict) else None
+        sessions = self.link(table(root.get("Links")).get("Sessions"))
         if sessions is not None and sessions.rstrip("/").endswith("/Sessions"):  # a login goes nowhere else
             self._sessions = sessions.rstrip("/")
         return root
@@ -174,7 +174,7 @@ class Client:
 
     def link(self, value: object) -> str | None:
         """Return the path that a reference (``{"@odata.id": …}``) leads to; None if it is not one."""
-        return self.path(value.get("@odata.id")) if isinstance(value, dict) else None
+        return self.path(table(value).get("@odata.id"))
 
     def path(self, value: object) -> str | None:
         """Return a path of this service from a link, which may be a whole URL; None if it is not one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bmhctl.domain.host_spec import known_mac, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.probes.redfish_client import Client
-from bmhctl.probes.redfish_reply import Json
+from bmhctl.probes.redfish_reply import Json, items, table
 from bmhctl.probes.redfish_system import System
 
 _TEXTS = (("vendor", "Manufacturer"), ("model", "Model"), ("serial", "SerialNumber"), ("bios", "BiosVersion"))
@@ -21,11 +21,8 @@ def hardware(client: Client) -> dict[str, PropertyValue]:
     """
     system = System(client)
     report = system.report
-    found: dict[str, PropertyValue] = {}
-    for key, name in _TEXTS:
-        line = _line(report.get(name))
-        if line is not None:
-            found[key] = line
+    lines = {key: _line(report.get(name)) for key, name in _TEXTS}
+    found: dict[str, PropertyValue] = {key: line for key, line in lines.items() if line is not None}
     found |= _memory(client, report)
     found |= _processors(client, report)
     found |= _interfaces(client, report)
@@ -37,7 +34,7 @@ def hardware(client: Client) -> dict[str, PropertyValue]:
 
 
 def _memory(client: Client, report: Json) -> dict[str, PropertyValue]:
-    total = _whole(_table(report.get("MemorySummary")).get("TotalSystemMemoryGiB"))
+    total = _whole(table(report.get("MemorySummary")).get("TotalSystemMemoryGiB"))
     if total is None:
         modules = [part for part in _parts(client, report.get("Memory")) or [] if _is_there(part)]
         total = (_sum(modules, "CapacityMiB", 2**41) or 0) // 1024
@@ -45,7 +42,7 @@ def _memory(client: Client, report: Json) -> dict[str, PropertyValue]:
 
 
 def _processors(client: Client, report: Json) -> dict[str, PropertyValue]:
-    summary = _table(report.get("ProcessorSummary"))
+    summary = table(report.get("ProcessorSummary"))
     sockets = _whole(summary.get("Count"))
     threads = _whole(summary.get("LogicalProcessorCount"))
     cores = _whole(summary.get("CoreCount"))
@@ -80,8 +77,7 @@ def _drives(client: Client, report: Json) -> int | None:
         return None
     paths: dict[str, str] = {}  # two controllers may share a drive
     for controller in controllers:
-        drives = controller.get("Drives")
-        for drive in drives if isinstance(drives, list) else ():
+        for drive in items(controller.get("Drives")):
             path = client.link(drive)
             if path is not None:
                 paths[path.rstrip("/").casefold()] = path
@@ -89,10 +85,8 @@ def _drives(client: Client, report: Json) -> int | None:
 
 
 def _simple_drives(client: Client, report: Json) -> int | None:
-    devices: list[Json] = []
-    for part in _parts(client, report.get("SimpleStorage")) or []:
-        found = part.get("Devices")
-        devices += [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    parts = _parts(client, report.get("SimpleStorage")) or []
+    devices = [each for part in parts for each in items(part.get("Devices")) if isinstance(each, dict)]
     return _sum([each for each in devices if _is_there(each)], "CapacityBytes", 2**62)
 
 
@@ -116,7 +110,7 @@ def _read(client: Client, paths: list[str]) -> list[Json] | None:
 
 
 def _is_there(part: Json) -> bool:
-    return _table(part.get("Status")).get("State") != "Absent"
+    return table(part.get("Status")).get("State") != "Absent"
 
 
 def _sum(parts: list[Json], name: str, most: int = 2**31) -> int | None:
@@ -136,7 +130,3 @@ def _line(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     return "".join(filter(str.isprintable, value)).strip()[:_LONGEST] or None
-
-
-def _table(value: object) -> Json:
-    return value if isinstance(value, dict) else {}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, Client, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
-from bmhctl.probes.redfish_reply import Json
-from bmhctl.probes.redfish_system import System, table, texts
+from bmhctl.probes.redfish_reply import Json, table
+from bmhctl.probes.redfish_system import System, texts
 
 _DISCS = ("CD", "DVD")
 
@@ -62,22 +62,11 @@ def _devices(system: System) -> Iterator[str]:
     collection = client.link(system.report.get("VirtualMedia"))
     if collection is not None and belongs_to(collection, system.path):
         yield from client.members(collection, needed=False) or ()
-    managers = table(system.report.get("Links")).get("ManagedBy")
-    for reference in managers if isinstance(managers, list) else ():
-        path = client.link(reference)
-        manager = client.find(path) if path is not None else None
-        if path is None or manager is None or not _manages_only(client, manager, system):
-            continue
+    for _, manager in system.linked("ManagedBy"):
         collection = client.link(manager.get("VirtualMedia"))
-        if collection is not None:
+        # No other system may get the image: the drives of its manager have to be this one's alone.
+        if collection is not None and system.is_alone_in(manager, "ManagerForServers"):
             yield from client.members(collection, needed=False) or ()
-
-
-def _manages_only(client: Client, manager: Json, system: System) -> bool:
-    """Return whether a manager's drives can only be this system's: no other one may get the image."""
-    servers = table(manager.get("Links")).get("ManagerForServers")
-    paths = [client.link(each) for each in servers] if isinstance(servers, list) else []
-    return len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], system.path)
 
 
 def _change(

@@ -13,8 +13,8 @@ from bmhctl.domain.bmc_commands import Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
-from bmhctl.probes.redfish_reply import Json
-from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, table, texts
+from bmhctl.probes.redfish_reply import Json, items, table
+from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, texts
 
 RESEND = 15.0
 """Seconds after which a power state that has not moved is asked for again; a state lags its command by several."""
@@ -318,8 +318,7 @@ def _stage(system: Json) -> int | None:
 
 def _allowed_by(info: Json | None) -> tuple[str, ...] | None:
     """Return what an ActionInfo allows as ``ResetType``."""
-    parameters = table(info).get("Parameters")
-    for each in parameters if isinstance(parameters, list) else ():
+    for each in items(table(info).get("Parameters")):
         if table(each).get("Name") == "ResetType":
             return texts(table(each).get("AllowableValues"))
     return None

@@ -35,6 +35,16 @@ def json_object(body: bytes) -> Json | None:
     return found if isinstance(found, dict) else None
 
 
+def table(value: object) -> Json:
+    """Return a JSON object, or an empty one for any other value."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[object]:
+    """Return a JSON array, or an empty one for any other value."""
+    return value if isinstance(value, list) else []
+
+
 def reason_of(reply: Reply) -> tuple[str, bool]:
     """Return why a request was refused, in the BMC's words if it gives any, and whether that may pass by itself."""
     body = json_object(reply.body)
@@ -85,9 +95,7 @@ def _text(value: object) -> str:
 
 def _general_message(body: object) -> str:
     """Return the message of an error object, "" if it has none."""
-    error = body.get("error") if isinstance(body, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else ""
+    return _text(table(table(body).get("error")).get("message"))
 
 
 def _phrase(status: int) -> str:

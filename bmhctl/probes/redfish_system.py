@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, Client, belongs_to
-from bmhctl.probes.redfish_reply import Json
+from bmhctl.probes.redfish_reply import Json, items, table
 
 MOVING = ("powering-on", "powering-off")
 """Power states in which nothing is sent to a BMC."""
@@ -55,6 +55,19 @@ class System:
         """Read the system again, and retry failures that may pass."""
         self.report = self._read(patient=True)
 
+    def linked(self, name: str) -> Iterator[tuple[str, Json]]:
+        """Yield the path and the report of each resource that the system's links with this name lead to."""
+        for value in items(table(self.report.get("Links")).get(name)):
+            path = self.client.link(value)
+            found = self.client.find(path) if path is not None else None
+            if path is not None and found is not None:
+                yield path, found
+
+    def is_alone_in(self, resource: Json, name: str) -> bool:
+        """Return whether the links with this name of a resource lead to this system and to no other."""
+        paths = [self.client.link(each) for each in items(table(resource.get("Links")).get(name))]
+        return len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], self.path)
+
     def _read(self, *, patient: bool = False) -> Json:
         found = self.client.get(self.path, missing=_MISSING, patient=patient)
         own = self.client.path(found.get("@odata.id"))
@@ -97,13 +110,7 @@ def _health(status: object) -> str:
 
 def texts(value: object) -> tuple[str, ...] | None:
     """Return a list of texts with at least one in it, else None."""
-    found = tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
-    return found or None
-
-
-def table(value: object) -> Json:
-    """Return a JSON object, or an empty one for any other value."""
-    return value if isinstance(value, dict) else {}
+    return tuple(each for each in items(value) if isinstance(each, str)) or None
 
 
 def _last_part(path: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bmhctl.probes.http_connection import Reply
-from bmhctl.probes.redfish_reply import Json, json_object, message_of, one_line
+from bmhctl.probes.redfish_reply import Json, items, json_object, message_of, one_line
 
 _FAILED = ("Exception", "Killed", "Cancelled", "Failed", "CompletedWithErrors", "UserIntervention")
 """States of a task, or of a job (``JobState``), in which it does not go on."""
@@ -59,7 +59,7 @@ def _failure(task: Json) -> str | None:
 
 def _reasons(messages: object) -> list[str]:
     """Return the texts of the messages that report trouble; of all, the last, if none is marked as that."""
-    known = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    known = [each for each in items(messages) if isinstance(each, dict)]
     bad = [each for each in known if _severity(each) in ("Critical", "Warning")]
     texts = [text for text in map(_text, bad or known[-1:]) if text]
     return list(dict.fromkeys(texts))[-_MOST_MESSAGES:]
@@ -76,5 +76,5 @@ def _text(message: Json) -> str:
         return one_line(text)
     if not isinstance(name, str):
         return ""
-    given = [each for each in args if isinstance(each, str)] if isinstance(args, list) else []
+    given = [each for each in items(args) if isinstance(each, str)]
     return one_line(name + (f" ({', '.join(given)})" if given else ""))
