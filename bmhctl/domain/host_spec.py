@@ -11,7 +11,7 @@ from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key,
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
-from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error
+from bmhctl.domain.tables import check_keys, flag, optional_text, require_table, type_error
 from bmhctl.errors import InvalidError, nearest
 from bmhctl.support.lazy_regex import pattern
 
@@ -69,31 +69,20 @@ def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
 
 def dump_spec(spec: HostSpec) -> dict[str, object]:
     """Return the table that :func:`parse_spec` reads back: only what is set, in the order of :data:`SPEC_KEYS`."""
-    entry: dict[str, object] = {}
-    if spec.address is not None:
-        entry["address"] = spec.address
-    if spec.mac is not None:
-        entry["mac"] = spec.mac
-    if spec.labels:
-        entry["labels"] = dict(spec.labels)
-    if spec.bmc is not None:
-        bmc: dict[str, object] = {"address": spec.bmc.address}
-        if spec.bmc.type is not None:
-            bmc["type"] = spec.bmc.type
-        if spec.bmc.system_id is not None:
-            bmc["system_id"] = spec.bmc.system_id
-        if spec.bmc.credentials is not None:
-            bmc["credentials"] = spec.bmc.credentials
-        if not spec.bmc.verify_tls:
-            bmc["verify_tls"] = False
-        if spec.bmc.tls_min_version is not None:
-            bmc["tls_min_version"] = spec.bmc.tls_min_version
-        entry["bmc"] = bmc
-    if spec.hardware:
-        entry["hardware"] = dict(spec.hardware)
-    if spec.note is not None:
-        entry["note"] = spec.note
-    return entry
+    entry = {
+        "address": spec.address,
+        "mac": spec.mac,
+        "labels": dict(spec.labels) or None,
+        "bmc": None if spec.bmc is None else _dump_bmc(spec.bmc),
+        "hardware": dict(spec.hardware) or None,
+        "note": spec.note,
+    }
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _dump_bmc(bmc: Bmc) -> dict[str, object]:
+    entry = {key: getattr(bmc, key) for key in _BMC_KEYS}
+    return {key: value for key, value in entry.items() if value is not None and value is not True}
 
 
 def host_variables(spec: HostSpec) -> dict[str, str]:
@@ -264,9 +253,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
             f"{where} has no address",
             hint='such as address = "redfish+https://10.0.1.11/redfish/v1/Systems/1"',
         )
-    verify_tls = entry.get("verify_tls", True)
-    if not isinstance(verify_tls, bool):
-        raise type_error(f"{where}.verify_tls", "true or false", verify_tls)
+    verify_tls = flag(entry.get("verify_tls", True), f"{where}.verify_tls")
     credentials = _line(optional_text(entry, "credentials", where), f"{where}.credentials")
     if credentials is not None and not _CREDENTIALS.fullmatch(credentials):
         raise InvalidError(

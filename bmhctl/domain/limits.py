@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from bmhctl.domain.model import Host, HostSpec
-from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
-from bmhctl.domain.tables import Kind, duration, read_table, require_table, text, whole_number
+from bmhctl.domain.selector import EVERY_HOST, Selector
+from bmhctl.domain.tables import Kind, duration, read_table, require_table, selector, text, whole_number
 from bmhctl.domain.units import format_duration, plural
-from bmhctl.errors import InvalidError, UsageError
+from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen
 
 BY_ROLE = "role"
@@ -24,7 +24,7 @@ MOST_HOSTS = 100_000
 
 _KINDS: dict[str, Kind] = {
     OWNER: text,
-    SELECTOR: text,
+    SELECTOR: selector,
     MAX_HOSTS: whole_number(0, MOST_HOSTS),
     MAX_TTL: duration,
     MAX_AHEAD: duration,
@@ -103,16 +103,10 @@ def _limit(name: str, entry: Mapping[str, Any]) -> Limit:
             hint=f"give it {', '.join(_BOUNDS[:-1])} or {_BOUNDS[-1]}",
             details={"key": where},
         )
-    owner = entry.get(OWNER, "*")
-    if not owner:
+    if not entry.get(OWNER, "*"):
         raise InvalidError(
             f"{where}.owner is empty", hint='such as owner = "intern-*"; without owner it is a limit of every owner'
         )
-    try:
-        selector = parse_selector(entry.get(SELECTOR, ""))
-    except UsageError as error:
-        raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
-    ttl = entry.get(MAX_TTL)
-    if ttl == timedelta():
+    if entry.get(MAX_TTL) == timedelta():
         raise InvalidError(f"{where}.{MAX_TTL} is zero", hint="to allow no lease at all: max_hosts = 0")
-    return Limit(name, owner, selector, entry.get(MAX_HOSTS), ttl, entry.get(MAX_AHEAD))
+    return Limit(name, **entry)

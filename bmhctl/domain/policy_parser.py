@@ -21,25 +21,42 @@ from bmhctl.domain.policy import (
     StepKind,
     predecessors,
 )
-from bmhctl.domain.selector import EVERY_HOST, is_label_key, parse_selector
+from bmhctl.domain.selector import EVERY_HOST, is_label_key
 from bmhctl.domain.tables import (
     Kind,
     anything,
-    check_keys,
     duration,
     duration_or_none,
-    optional_text,
+    flag,
+    one_of,
     read_table,
     require_table,
+    selector,
     text,
+    texts,
     type_error,
     whole_number,
 )
-from bmhctl.errors import InvalidError, UsageError, nearest
+from bmhctl.errors import InvalidError, nearest
 from bmhctl.support.values import replace
 
 POLICY_KEYS = ("defaults", "limits", *Phase)
 """The top-level tables of a policy: the defaults, the limits of owners, and the steps of each phase."""
+
+
+def _share(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise type_error(where, "a number above 0 and up to 1, such as 0.25", value)
+    return float(value)
+
+
+def _proxy(value: object, where: str) -> str:
+    proxy = text(value, where)
+    if proxy != "environment" and not re.fullmatch(r"http://[^/\s@:]+(:[0-9]{1,5})?/?", proxy, re.ASCII):
+        wanted = '"environment", or a URL such as http://proxy.lab:3128, without a password'
+        raise type_error(where, wanted, re.sub(r"//.*@", "//***@", proxy))
+    return proxy
+
 
 _UP_TO_1000 = whole_number(1, 1000)
 
@@ -50,13 +67,13 @@ _DEFAULTS: dict[str, Kind] = {
     "quarantine_after_task_failures": whole_number(2, 20),
     "prepare_failures": _UP_TO_1000,
     "recheck_after": duration,
-    "recheck_share": anything,
-    "check_on_reserve": anything,
+    "recheck_share": _share,
+    "check_on_reserve": one_of(*CheckOnReserve),
     "recover_after": duration,
     "no_show": duration,
     "turnaround": duration,
     "bmc_parallel": _UP_TO_1000,
-    "proxy": text,
+    "proxy": _proxy,
 }
 
 DEFAULTS = tuple(_DEFAULTS)
@@ -68,18 +85,22 @@ _OF_A_KIND: dict[str, Kind] = {
     StepKind.HTTP: anything,
     StepKind.REDFISH: anything,
 }
+_OF_A_PHASE: dict[str, Kind] = {
+    "properties": texts('a list of hardware properties such as ["cpus", "firmware"]', is_label_key),
+    "params": anything,
+}
 _COMMON: dict[str, Kind] = {
     "timeout": duration,
     "retries": whole_number(0, 100),
-    "selector": text,
-    "needs": anything,
+    "selector": selector,
+    "needs": texts("a list of names of steps"),
 }
 
 COMMON_KEYS = tuple(_COMMON)
 """The keys of a step of any kind, beside that which says its kind."""
 
 _STEPS: dict[Phase, dict[str, Kind]] = {
-    phase: {**_OF_A_KIND, **_COMMON, **dict.fromkeys(rules.keys, anything)} for phase, rules in PHASES.items()
+    phase: {**_OF_A_KIND, **_COMMON, **{key: _OF_A_PHASE[key] for key in rules.keys}} for phase, rules in PHASES.items()
 }
 """The keys of a step of each phase."""
 
@@ -114,36 +135,18 @@ def _with_defaults(policy: Policy, defaults: Mapping[str, Any]) -> Policy:
             "defaults.ttl is longer than defaults.max_ttl",
             hint='shorten ttl, or raise max_ttl ("none" lifts it)',
         )
-    _check_proxy(defaults.get("proxy"))
-    return replace(policy, **{**defaults, **_proofs(defaults), "ttl": ttl, "max_ttl": max_ttl})
+    when = CheckOnReserve(defaults.get("check_on_reserve", policy.check_on_reserve))
+    if when is CheckOnReserve.STALE and "recheck_after" not in defaults:
+        raise InvalidError(
+            'defaults.check_on_reserve = "stale" needs recheck_after', hint='such as recheck_after = "24h"'
+        )
+    return replace(policy, **{**defaults, "check_on_reserve": when, "ttl": ttl, "max_ttl": max_ttl})
 
 
 _NEVER_ZERO = {
     **dict.fromkeys(("ttl", "max_ttl"), 'a lease needs a length, or "none" for no end'),
     **dict.fromkeys(("recheck_after", "recover_after"), "give it some time, such as 24h"),
 }
-
-
-def _proofs(defaults: Mapping[str, Any]) -> dict[str, object]:
-    """Return the settings of rechecks that need a validation of their own."""
-    share = defaults.get("recheck_share", 0.25)
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise type_error("defaults.recheck_share", "a number above 0 and up to 1, such as 0.25", share)
-    when = defaults.get("check_on_reserve", CheckOnReserve.NEVER.value)
-    if when not in list(CheckOnReserve):
-        raise type_error("defaults.check_on_reserve", f"one of {', '.join(CheckOnReserve)}", when)
-    if when == CheckOnReserve.STALE and "recheck_after" not in defaults:
-        raise InvalidError(
-            'defaults.check_on_reserve = "stale" needs recheck_after', hint='such as recheck_after = "24h"'
-        )
-    return {"recheck_share": float(share), "check_on_reserve": CheckOnReserve(str(when))}
-
-
-def _check_proxy(value: str | None) -> None:
-    if value is None or value == "environment" or re.fullmatch(r"http://[^/\s@:]+(:[0-9]{1,5})?/?", value, re.ASCII):
-        return
-    wanted = '"environment", or a URL such as http://proxy.lab:3128, without a password'
-    raise type_error("defaults.proxy", wanted, re.sub(r"//.*@", "//***@", value))
 
 
 def _steps(document: Mapping[str, object], phase: Phase) -> tuple[Step, ...]:
@@ -190,23 +193,21 @@ def _step(phase: Phase, name: str, entry: Mapping[str, Any]) -> Step:
     timeout = entry.get("timeout", timedelta(minutes=1))
     if not timeout:
         raise InvalidError(f"{where}.timeout is zero", hint="set a longer one, such as 30s")
-    try:
-        selector = parse_selector(entry["selector"]) if "selector" in entry else EVERY_HOST
-    except UsageError as error:
-        raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
     step = Step(
         name,
         kinds[0],
         phase,
-        selector,
         timeout=timeout,
         retries=entry.get("retries", 0),
-        needs=_names(entry["needs"], f"{where}.needs") if "needs" in entry else None,
+        selector=entry.get("selector", EVERY_HOST),
+        needs=tuple(dict.fromkeys(entry["needs"])) if "needs" in entry else None,
         params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
+        properties=tuple(dict.fromkeys(entry.get("properties", ()))),
     )
     names = tuple(param.name for param in step.params)
-    if "properties" in entry:
-        step = replace(step, properties=_properties(entry["properties"], f"{where}.properties", kinds[0]))
+    if "properties" in entry and kinds[0] is not StepKind.COMMAND:
+        at = f"{where}.properties"
+        raise InvalidError(f"{at}: only a command reports properties", hint="leave it out", details={"key": at})
     match kinds[0]:
         case StepKind.TCP:
             return replace(step, port=entry["tcp"])
@@ -216,20 +217,6 @@ def _step(phase: Phase, name: str, entry: Mapping[str, Any]) -> Step:
             return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts, names))
         case StepKind.COMMAND:
             return replace(step, command=_command(entry["command"], f"{where}.command", names))
-
-
-def _names(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise type_error(where, "a list of names of steps", value)
-    return tuple(dict.fromkeys(value))
-
-
-def _properties(value: object, where: str, kind: StepKind) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(key, str) and is_label_key(key) for key in value):
-        raise type_error(where, 'a list of hardware properties such as ["cpus", "firmware"]', value)
-    if kind is not StepKind.COMMAND:
-        raise InvalidError(f"{where}: only a command reports properties", hint="leave it out", details={"key": where})
-    return tuple(dict.fromkeys(value))
 
 
 _PARAM: dict[str, Kind] = {"pattern": text, "default": text}
@@ -274,7 +261,7 @@ def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
     if url is None or not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
         raise type_error(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
     _check_placeholders(url, f"{where}.url", params)
-    return HttpStep(url, entry.get("status", 200), entry.get("text"))
+    return HttpStep(**entry)
 
 
 RESETS = (
@@ -291,37 +278,27 @@ RESETS = (
 """The resets of Redfish that a step may ask for."""
 
 
+_ASKED: dict[str, Kind] = {"health": one_of("OK", "Warning", "Critical"), "power": one_of("on", "off")}
+
+_DONE: dict[str, Kind] = {
+    "power": one_of("on", "off", "cycle", "soft-off"),
+    "reset": one_of(*RESETS),
+    "boot_once": one_of(*BootTarget),
+    "insert": text,
+    "eject": flag,
+}
+
+
 def _demand(value: object, where: str, acts: bool, params: tuple[str, ...]) -> RedfishStep:
-    entry = require_table(value, where)
-    choices = {
-        "health": ("OK", "Warning", "Critical"),
-        "power": ("on", "off", "cycle", "soft-off") if acts else ("on", "off"),
-        "reset": RESETS,
-        "boot_once": tuple(BootTarget),
-    }
-    keys = ("power", "reset", "boot_once", "insert", "eject") if acts else ("health", "power")
-    check_keys(entry, keys, where)
-    for key in entry:
-        if key in choices and entry[key] not in choices[key]:
-            raise type_error(f"{where}.{key}", f"one of {', '.join(choices[key])}", entry[key])
-    eject = entry.get("eject", False)
-    if not isinstance(eject, bool):
-        raise type_error(f"{where}.eject", "true or false", eject)
-    insert = _image(entry, where, params)
-    if not entry or (list(entry) == ["eject"] and not eject):
-        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(keys)}")
-    health, power, reset, boot_once = (optional_text(entry, key, where) for key in choices)
-    return RedfishStep(health, power, reset, acts, boot_once, insert, eject)
-
-
-def _image(entry: Mapping[str, object], where: str, params: tuple[str, ...]) -> str | None:
-    image = optional_text(entry, "insert", where)
-    if image is None:
-        return None
-    if not re.match(r"https?://[^/\s@]+/\S+$", image):
+    kinds = _DONE if acts else _ASKED
+    entry = read_table(value, kinds, where)
+    image = entry.get("insert")
+    if image is not None and not re.match(r"https?://[^/\s@]+/\S+$", image):
         raise type_error(f"{where}.insert", "a URL such as http://images.lab/noble.iso, without a password", image)
-    _check_placeholders(image, f"{where}.insert", params)
-    return image
+    _check_placeholders(image or "", f"{where}.insert", params)
+    if not entry or entry == {"eject": False}:
+        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(kinds)}")
+    return RedfishStep(acts=acts, **entry)
 
 
 def _check_placeholders(part: str, where: str, params: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import ge, gt, le, lt
 
 from bmhctl.domain.model import HostSpec, PropertyValue
 from bmhctl.domain.units import format_size, quantity
@@ -57,7 +58,7 @@ class Operator(Words):
     LESS = "<"
 
 
-_NUMERIC = {Operator.AT_LEAST, Operator.AT_MOST, Operator.MORE, Operator.LESS}
+_NUMERIC = {Operator.AT_LEAST: ge, Operator.AT_MOST: le, Operator.MORE: gt, Operator.LESS: lt}
 _NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
 
 
@@ -88,17 +89,7 @@ class Term(Frozen):
             return self.operator in _NEGATIVE
         if self.operator in _NUMERIC:
             number, limit = quantity(value), quantity(self.values[0])
-            if number is None or limit is None:
-                return False
-            match self.operator:
-                case Operator.AT_LEAST:
-                    return number >= limit
-                case Operator.AT_MOST:
-                    return number <= limit
-                case Operator.MORE:
-                    return number > limit
-                case _:
-                    return number < limit
+            return number is not None and limit is not None and _NUMERIC[self.operator](number, limit)
         if self.operator is Operator.PRESENT:
             return True
         return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)

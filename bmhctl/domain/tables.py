@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from bmhctl.domain.selector import Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
 
@@ -35,12 +36,49 @@ def text(value: object, where: str) -> str:
     return value
 
 
+def flag(value: object, where: str) -> bool:
+    """Return ``value`` if it is true or false."""
+    if not isinstance(value, bool):
+        raise type_error(where, "true or false", value)
+    return value
+
+
+def one_of(*words: str) -> Kind:
+    """Return the kind of a text that is one of these words."""
+
+    def word(value: object, where: str) -> str:
+        if value not in words:
+            raise type_error(where, f"one of {', '.join(words)}", value)
+        return str(value)
+
+    return word
+
+
+def texts(wanted: str, is_valid: Callable[[str], bool] = lambda _: True) -> Kind:
+    """Return the kind of a list of valid texts, which become a tuple; ``wanted`` says what it is."""
+
+    def read(value: object, where: str) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(each, str) and is_valid(each) for each in value):
+            raise type_error(where, wanted, value)
+        return tuple(value)
+
+    return read
+
+
+def selector(value: object, where: str) -> Selector:
+    """Return the selector in a text."""
+    try:
+        return parse_selector(text(value, where))
+    except UsageError as error:
+        raise InvalidError(f"{where}: {error.message}", hint=error.hint) from error
+
+
 def duration(value: object, where: str) -> timedelta:
     """Return the duration in a text."""
     try:
         return parse_duration(text(value, where))
     except UsageError as error:
-        raise InvalidError(f"{where}: {error.message}", hint=error.hint) from error
+        raise InvalidError(f"{where}: {error.message}", hint=error.hint, details={"key": where}) from error
 
 
 def duration_or_none(value: object, where: str) -> timedelta | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any
 
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_properties, parse_spec
@@ -12,9 +12,20 @@ from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import FailedTask, Host, Note, Reservation, State
 from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
-from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error
-from bmhctl.domain.units import format_duration, parse_duration
-from bmhctl.errors import InvalidError, UsageError, brief
+from bmhctl.domain.tables import (
+    Kind,
+    check_keys,
+    duration_or_none,
+    flag,
+    one_of,
+    read_table,
+    require_table,
+    text,
+    texts,
+    type_error,
+)
+from bmhctl.domain.units import format_duration
+from bmhctl.errors import InvalidError, brief
 from bmhctl.formats.import_batch import FoundHost, Part, decode
 from bmhctl.formats.naming import NameTemplate
 from bmhctl.support.toml_text import load
@@ -22,27 +33,6 @@ from bmhctl.support.values import replace
 
 _VERSION = 1
 _KEYS = ("export", *POLICY_KEYS, "hosts", "reservations")
-_LIFECYCLE_KEYS = (
-    "state",
-    "since",
-    "dirty",
-    "undeclared",
-    "came_from",
-    "cordon",
-    "maintenance",
-    "fault",
-    "failed_cleanups",
-    "failed_setups",
-    "failed_recycles",
-    "proven_at",
-    "failed_tasks",
-    "used_at",
-    "reservation",
-    "observed",
-)
-_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine", "retires", "maintains")
-_RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags", "shared_with")
-_T = TypeVar("_T")
 
 
 def dump_parts(
@@ -139,7 +129,7 @@ def unpack_inventory(text: str | bytes, origin: str, now: datetime, names: NameT
         _check_export(document)
         parse_policy(document)
         reservations = {
-            key: _reservation(key, require_table(entry, f"reservations.{key}"))
+            key: _reservation(key, entry)
             for key, entry in require_table(document.get("reservations", {}), "reservations").items()
         }
         hosts = tuple(
@@ -187,29 +177,12 @@ def found_host(
     if "lifecycle" not in entry:
         return FoundHost(ImportedHost(Host(spec, State.INITIAL, since=now), None, place))
     where = f"hosts.{name}.lifecycle"
-    life = require_table(entry["lifecycle"], where)
-    check_keys(life, _LIFECYCLE_KEYS, where)
-    holder = optional_text(life, "reservation", where)
+    life = _read(entry["lifecycle"], _LIFECYCLE, where, "state", "since")
+    holder, observed = life.pop("reservation", None), life.pop("observed", {})
     if holder is not None and holder not in reservations:
         raise _invalid(f"{where}.reservation", f"there is no [reservations.{holder}]")
-    host = Host(
-        replace(spec, observed=parse_properties(life.get("observed", {}), f"{where}.observed")),
-        state=_required(_state(life, "state", where), f"{where}.state"),
-        since=_required(_time(life, "since", where), f"{where}.since"),
-        dirty=_flag(life, "dirty", where),
-        undeclared=_flag(life, "undeclared", where),
-        came_from=_state(life, "came_from", where),
-        cordon=_mark(life["cordon"], f"{where}.cordon") if "cordon" in life else None,
-        maintenance=_marks(life.get("maintenance", []), f"{where}.maintenance"),
-        fault=optional_text(life, "fault", where),
-        failed_cleanups=_count(life, "failed_cleanups", where),
-        failed_tasks=_failed_tasks(life.get("failed_tasks", []), f"{where}.failed_tasks"),
-        reservation=None if holder is None else reservations[holder],
-        used_at=_time(life, "used_at", where),
-        proven_at=_time(life, "proven_at", where),
-        failed_setups=_count(life, "failed_setups", where),
-        failed_recycles=_count(life, "failed_recycles", where) if "failed_recycles" in life else None,
-    )
+    held = None if holder is None else reservations[holder]
+    host = Host(replace(spec, observed=observed), reservation=held, **life)
     _check(host, where)
     return FoundHost(ImportedHost(host, host.state.value, place))
 
@@ -230,115 +203,102 @@ def _check(host: Host, where: str) -> None:
         raise _invalid(f"{where}.dirty", f"a dirty host can't be {host.state}")
 
 
-def _reservation(key: str, entry: Mapping[str, object]) -> Reservation:
-    where = f"reservations.{key}"
-    check_keys(entry, _RESERVATION_KEYS, where)
-    ttl = _required(optional_text(entry, "ttl", where), f"{where}.ttl")
-    try:
-        length = None if ttl == "none" else parse_duration(ttl)
-    except UsageError as error:
-        raise _invalid(f"{where}.ttl", error.message, error.hint) from error
-    return Reservation(
-        id=key,
-        owner=_required(optional_text(entry, "owner", where), f"{where}.owner"),
-        purpose=optional_text(entry, "purpose", where),
-        created_at=_required(_time(entry, "created_at", where), f"{where}.created_at"),
-        expires_at=_time(entry, "expires_at", where),
-        ttl=length,
-        asked_at=_time(entry, "asked_at", where),
-        tags=_tags(entry, where),
-        shared_with=_shared(entry, where),
-    )
+def _reservation(key: str, value: object) -> Reservation:
+    entry = _read(value, _RESERVATION, f"reservations.{key}", "owner", "created_at", "ttl")
+    return Reservation(key, **{"purpose": None, "expires_at": None, **entry})
 
 
-def _shared(entry: Mapping[str, object], where: str) -> tuple[str, ...]:
-    owners = entry.get("shared_with", [])
-    if not isinstance(owners, list) or not all(isinstance(each, str) and each for each in owners):
-        raise type_error(f"{where}.shared_with", "a list of owners", owners)
-    return tuple(owners)
+def _tags(value: object, where: str) -> dict[str, str]:
+    tags = require_table(value, where)
+    for key, tag in tags.items():
+        if not is_label_key(key) or not isinstance(tag, str) or not LABEL_VALUE.fullmatch(tag):
+            raise type_error(f"{where}.{key}", "a tag, written as a label is", tag)
+    return {key: str(tag) for key, tag in tags.items()}
 
 
-def _tags(entry: Mapping[str, object], where: str) -> dict[str, str]:
-    tags = require_table(entry.get("tags", {}), f"{where}.tags")
-    for key, value in tags.items():
-        if not is_label_key(key) or not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
-            raise type_error(f"{where}.tags.{key}", "a tag, written as a label is", value)
-    return {key: str(value) for key, value in tags.items()}
+def _each(kind: Kind) -> Kind:
+    def read(value: object, where: str) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise type_error(where, "a list of tables", value)
+        return tuple(kind(entry, f"{where}[{number}]") for number, entry in enumerate(value))
 
-
-def _marks(value: object, where: str) -> tuple[Note, ...]:
-    if not isinstance(value, list):
-        raise type_error(where, "a list of tables", value)
-    return tuple(_mark(entry, f"{where}[{number}]") for number, entry in enumerate(value))
-
-
-def _failed_tasks(value: object, where: str) -> tuple[FailedTask, ...]:
-    if not isinstance(value, list):
-        raise type_error(where, "a list of tables", value)
-    return tuple(_failed_task(entry, f"{where}[{number}]") for number, entry in enumerate(value))
+    return read
 
 
 def _failed_task(value: object, where: str) -> FailedTask:
-    entry = require_table(value, where)
-    check_keys(entry, ("owner", "purpose"), where)
-    owner = _required(optional_text(entry, "owner", where), f"{where}.owner")
-    return FailedTask(owner, optional_text(entry, "purpose", where))
+    return FailedTask(**_read(value, {"owner": text, "purpose": text}, where, "owner"))
 
 
 def _mark(value: object, where: str) -> Note:
-    entry = require_table(value, where)
-    check_keys(entry, _MARK_KEYS, where)
-    return Note(
-        actor=_required(optional_text(entry, "actor", where), f"{where}.actor"),
-        reason=_required(optional_text(entry, "reason", where), f"{where}.reason"),
-        since=_required(_time(entry, "since", where), f"{where}.since"),
-        until=_time(entry, "until", where),
-        quarantine=_flag(entry, "quarantine", where),
-        retires=_flag(entry, "retires", where),
-        maintains=_flag(entry, "maintains", where),
-    )
+    return Note(**_read(value, _MARK, where, "actor", "reason", "since"))
 
 
-def _state(entry: Mapping[str, object], key: str, where: str) -> State | None:
-    value = entry.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str) or value not in list(State):
-        raise type_error(f"{where}.{key}", f"one of {', '.join(State)}", value)
-    return State(value)
+def _state(value: object, where: str) -> State:
+    return State(one_of(*State)(value, where))
 
 
-def _time(entry: Mapping[str, object], key: str, where: str) -> datetime | None:
-    value = entry.get(key)
-    if value is None:
-        return None
+def _time(value: object, where: str) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise type_error(f"{where}.{key}", "a date and time with its offset, such as 2026-01-31T12:00:00Z", str(value))
+        raise type_error(where, "a date and time with its offset, such as 2026-01-31T12:00:00Z", str(value))
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise type_error(f"{where}.{key}", "a date and time of the years 1 to 9999", str(value)) from None
+        raise type_error(where, "a date and time of the years 1 to 9999", str(value)) from None
 
 
-def _flag(entry: Mapping[str, object], key: str, where: str) -> bool:
-    value = entry.get(key, False)
-    if not isinstance(value, bool):
-        raise type_error(f"{where}.{key}", "true or false", value)
-    return value
-
-
-def _count(entry: Mapping[str, object], key: str, where: str) -> int:
-    value = entry.get(key, 0)
+def _count(value: object, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
-        raise type_error(f"{where}.{key}", "a whole number from 0", value)
+        raise type_error(where, "a whole number from 0", value)
     return value
 
 
-def _required(value: _T | None, where: str) -> _T:
-    if value is None:
-        raise _invalid(where, "is missing")
-    return value
+_MARK: dict[str, Kind] = {
+    "actor": text,
+    "reason": text,
+    "since": _time,
+    "until": _time,
+    "quarantine": flag,
+    "retires": flag,
+    "maintains": flag,
+}
+_LIFECYCLE: dict[str, Kind] = {
+    "state": _state,
+    "since": _time,
+    "dirty": flag,
+    "undeclared": flag,
+    "came_from": _state,
+    "cordon": _mark,
+    "maintenance": _each(_mark),
+    "fault": text,
+    "failed_cleanups": _count,
+    "failed_setups": _count,
+    "failed_recycles": _count,
+    "proven_at": _time,
+    "failed_tasks": _each(_failed_task),
+    "used_at": _time,
+    "reservation": text,
+    "observed": parse_properties,
+}
+_RESERVATION: dict[str, Kind] = {
+    "owner": text,
+    "purpose": text,
+    "created_at": _time,
+    "expires_at": _time,
+    "ttl": duration_or_none,
+    "asked_at": _time,
+    "tags": _tags,
+    "shared_with": texts("a list of owners", bool),
+}
 
 
-def _invalid(where: str, said: str, hint: str | None = None) -> InvalidError:
-    return InvalidError(f"{where}: {said}", hint=hint, details={"key": where})
+def _read(value: object, kinds: Mapping[str, Kind], where: str, *needed: str) -> dict[str, Any]:
+    """Return the values of a table; raise :class:`InvalidError` when one of the needed keys is missing."""
+    entry = read_table(value, kinds, where)
+    for key in needed:
+        if key not in entry:
+            raise _invalid(f"{where}.{key}", "is missing")
+    return entry
+
+
+def _invalid(where: str, said: str) -> InvalidError:
+    return InvalidError(f"{where}: {said}", details={"key": where})
