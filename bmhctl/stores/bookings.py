@@ -38,22 +38,17 @@ class Bookings(Frozen):
 
     def get(self, booking_id: str) -> Booking | None:
         """Return the booking with this id, open or ended; None if there is none."""
-        rows = self._database.execute(f"{_SELECT} WHERE id = ?", [booking_id])
-        return _to_booking(rows[0]) if rows else None
+        return next(iter(self._where("id = ?", booking_id)), None)
 
     def of_request(self, owner: str, request_id: str) -> list[Booking]:
         """Return the bookings that an owner's request made, open or ended, the first to start first."""
         first = "SELECT created_at FROM bookings WHERE owner = ? AND request_id = ?"
-        rows = self._database.execute(
-            f"{_SELECT} WHERE owner = ? AND created_at = ({first}) AND COALESCE(request_id, ?) = ? ORDER BY starts_at",
-            [owner, owner, request_id, request_id, request_id],
-        )
-        return [_to_booking(row) for row in rows]
+        where = f"owner = ? AND created_at = ({first}) AND COALESCE(request_id, ?) = ? ORDER BY starts_at"
+        return self._where(where, owner, owner, request_id, request_id, request_id)
 
     def taken_as(self, reservation: str) -> Booking | None:
         """Return the booking that a reservation took; None if it took none."""
-        rows = self._database.execute(f"{_SELECT} WHERE reservation = ?", [reservation])
-        return _to_booking(rows[0]) if rows else None
+        return next(iter(self._where("reservation = ?", reservation)), None)
 
     def is_any_open(self) -> bool:
         """Return whether any booking or planned maintenance is open."""
@@ -61,25 +56,20 @@ class Bookings(Frozen):
 
     def open(self) -> list[Booking]:
         """Return every open booking, the first to start first."""
-        rows = self._database.execute(f"{_SELECT} WHERE due_at IS NOT NULL ORDER BY starts_at, id")
-        return [_to_booking(row) for row in rows]
+        return self._where("due_at IS NOT NULL ORDER BY starts_at, id")
 
     def of(self, owner: str, begun_by: datetime | None = None) -> list[Booking]:
         """Return an owner's open bookings, the first to start first; with ``begun_by`` those that begin by then."""
-        begun, until = ("", []) if begun_by is None else (" AND starts_at <= ?", [from_time(begun_by)])
-        rows = self._database.execute(
-            f"{_SELECT} WHERE due_at IS NOT NULL AND owner = ?{begun} ORDER BY starts_at, id", [owner, *until]
-        )
-        return [_to_booking(row) for row in rows]
+        begun, until = ("", ()) if begun_by is None else (" AND starts_at <= ?", (from_time(begun_by),))
+        return self._where(f"due_at IS NOT NULL AND owner = ?{begun} ORDER BY starts_at, id", owner, *until)
 
     def next(self, most: int) -> list[Booking]:
         """Return the first open bookings, the first to start first, at most so many."""
-        rows = self._database.execute(f"{_SELECT} WHERE due_at IS NOT NULL ORDER BY starts_at, id LIMIT {int(most)}")
-        return [_to_booking(row) for row in rows]
+        return self._where(f"due_at IS NOT NULL ORDER BY starts_at, id LIMIT {int(most)}")
 
     def all(self) -> list[Booking]:
         """Return every booking, also the ended ones, the first to start first."""
-        return [_to_booking(row) for row in self._database.execute(f"{_SELECT} ORDER BY starts_at, id")]
+        return self._where("1 = 1 ORDER BY starts_at, id")
 
     def within(self, since: datetime, until: datetime) -> list[Booking]:
         """Return the bookings that were made or ended between two moments, or whose time is partly between them."""
@@ -89,17 +79,18 @@ class Bookings(Frozen):
             "ends_at > ? AND starts_at < ?",
         )
         moments = [from_time(since), from_time(until)] * len(spans)
-        rows = self._database.execute(f"{_SELECT} WHERE {' OR '.join(spans)} ORDER BY starts_at, id", moments)
-        return [_to_booking(row) for row in rows]
+        return self._where(f"{' OR '.join(spans)} ORDER BY starts_at, id", *moments)
 
     def due(self, now: datetime) -> list[Booking]:
         """Return the open bookings for which something has to be done by ``now``."""
-        rows = self._database.execute(f"{_SELECT} WHERE due_at <= ? ORDER BY due_at, id", [from_time(now)])
-        return [_to_booking(row) for row in rows]
+        return self._where("due_at <= ? ORDER BY due_at, id", from_time(now))
 
     def is_any_due(self, now: datetime) -> bool:
         """Return whether :meth:`due` would find any."""
         return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1", [from_time(now)]))
+
+    def _where(self, condition: str, *values: Value) -> list[Booking]:
+        return [_to_booking(row) for row in self._database.execute(f"{_SELECT} WHERE {condition}", values)]
 
     def new_id(self, prefix: str) -> str:
         """Return a short id, ``b-…`` or ``m-…``, that no booking of this inventory ever had."""

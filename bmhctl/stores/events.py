@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import Event, EventKind, Host, Phase, State, StepTiming, Verb, Verdict
+from bmhctl.stores.hosts import in_parts
 from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, from_time, unreadable
 from bmhctl.stores.schema import EVENT_COLUMNS
 from bmhctl.support.values import Frozen
@@ -22,7 +23,6 @@ _HOSTS_BY_RESERVATION = (
     "LEFT JOIN hosts h ON h.id = e.host_id WHERE e.reservation IS NOT NULL ORDER BY e.reservation, name"
 )
 _DECLARES = "before IS NOT NULL"
-_HOSTS_AT_ONCE = 500  # databases limit the parameters of a statement
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
@@ -120,9 +120,8 @@ class Events(Frozen):
         last = {host: event.id for host, event in change}
         kinds = f" AND verb IN ({', '.join('?' * len(verbs))})" if verbs else ""
         found: dict[int, Event] = {}
-        first, ids = min(last.values(), default=0), list(last)
-        for start in range(0, len(ids), _HOSTS_AT_ONCE):
-            some = ids[start : start + _HOSTS_AT_ONCE]
+        first = min(last.values(), default=0)
+        for some in in_parts(list(last)):
             rows = self._database.execute(
                 f"SELECT host_id, {', '.join(EVENT_COLUMNS)} FROM events WHERE id > ?"
                 f" AND host_id IN ({', '.join('?' * len(some))}){kinds} ORDER BY id",

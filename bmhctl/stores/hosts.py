@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec, SetupProgress, State
@@ -55,7 +55,14 @@ ADD_EVENT = (
 )
 """Saves an event: its id, its :func:`event_row` and the id of its host."""
 
-_NAMES_AT_ONCE = 500  # databases limit the parameters of a statement
+_AT_ONCE = 500  # databases limit the parameters of a statement
+
+_T = TypeVar("_T")
+
+
+def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Yield the values in order, no more at once than one statement may look for."""
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
 class Hosts(Frozen):
@@ -110,18 +117,13 @@ class Hosts(Frozen):
                     yield host_id
 
     def _having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
-        wanted = list(dict.fromkeys(values))
-        for start in range(0, len(wanted), _NAMES_AT_ONCE):
-            some = wanted[start : start + _NAMES_AT_ONCE]
-            places = ", ".join("?" * len(some))
-            sql = f"{HOST_SELECT} WHERE hosts.{column} IN ({places}) ORDER BY hosts.id"
-            yield from map(to_host, self._database.execute(sql, some))
+        for some in in_parts(list(dict.fromkeys(values))):
+            yield from self._all(f"hosts.{column} IN ({', '.join('?' * len(some))}) ORDER BY hosts.id", *some)
 
     def fresh(self, hosts: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
         """Return these hosts as they are now, by id, also renamed ones; reads only those that changed."""
         found: dict[int, Host] = {}
-        for start in range(0, len(hosts), _NAMES_AT_ONCE):
-            some = hosts[start : start + _NAMES_AT_ONCE]
+        for some in in_parts(hosts):
             ids = [host.id for host in some]
             where = f" WHERE hosts.id IN ({', '.join('?' * len(some))})"
             if lock:
@@ -144,8 +146,7 @@ class Hosts(Frozen):
 
     def held_by(self, reservation: str) -> list[Host]:
         """Return the hosts that the reservation with this id holds, by name."""
-        rows = self._database.execute(f"{HOST_SELECT} WHERE hosts.reservation = ? ORDER BY hosts.name", [reservation])
-        return [to_host(row) for row in rows]
+        return self._all("hosts.reservation = ? ORDER BY hosts.name", reservation)
 
     def held_by_owner(self, owner: str, role: str | None = None) -> list[Host]:
         """Return the hosts that the open reservations of an owner hold, by name.
@@ -155,43 +156,41 @@ class Hosts(Frozen):
         whose, values = "owner = ?", list[Value]([owner])
         if role is not None:
             whose, values = "(owner = ? OR substr(owner, 1, ?) = ?)", [role, len(role) + 1, f"{role}@"]
-        where = f"hosts.reservation IN (SELECT id FROM reservations WHERE ended_at IS NULL AND {whose})"
-        rows = self._database.execute(f"{HOST_SELECT} WHERE {where} ORDER BY hosts.name", values)
-        return [to_host(row) for row in rows]
+        held = f"SELECT id FROM reservations WHERE ended_at IS NULL AND {whose}"
+        return self._all(f"hosts.reservation IN ({held}) ORDER BY hosts.name", *values)
 
     def find(self, query: HostQuery | None = None) -> Iterator[Host]:
         """Yield the hosts of a query, in its order, or all by name; reads them as they are asked for."""
         if query is None:
             return map(to_host, self._database.stream(f"{HOST_SELECT} ORDER BY hosts.name"))
-        if len(query.names) > _NAMES_AT_ONCE:
+        if len(query.names) > _AT_ONCE:
             found = {
                 host.id: host
-                for start in range(0, len(query.names), _NAMES_AT_ONCE)
-                for host in self.find(
-                    replace(query, names=query.names[start : start + _NAMES_AT_ONCE], patterns=query.patterns)
-                )
+                for some in in_parts(query.names)
+                for host in self.find(replace(query, names=tuple(some), patterns=query.patterns))
             }
             return iter(sorted(found.values(), key=lambda host: host.name))
         is_small = query.names or query.limit is not None
         read = self._database.execute if is_small else self._database.stream
         return map(to_host, read(*self._select(query, HOST_SELECT)))
 
-    def stale(self, before: datetime, after: datetime) -> Iterator[Host]:
-        """Yield the free hosts whose checks last passed before or after these times, or never; the oldest first."""
-        sql = (
-            f"{HOST_SELECT} WHERE hosts.state = 'available' AND hosts.undeclared = 0 "
+    def stale(self, before: datetime, after: datetime) -> list[Host]:
+        """Return the free hosts whose checks last passed before or after these times, or never; the oldest first."""
+        where = (
+            "hosts.state = 'available' AND hosts.undeclared = 0 "
             "AND (COALESCE(hosts.proven_at, 0) <= ? OR hosts.proven_at > ?) "
             "ORDER BY COALESCE(hosts.proven_at, 0), hosts.id"
         )
-        return map(to_host, self._database.execute(sql, [from_time(before), from_time(after)]))
+        return self._all(where, from_time(before), from_time(after))
 
     def being_recycled(self) -> list[Host]:
         """Return the initial hosts that ``recycle`` makes available, by name."""
-        sql = (
-            f"{HOST_SELECT} WHERE hosts.failed_recycles IS NOT NULL AND hosts.state = 'initial' "
-            "AND hosts.undeclared = 0 ORDER BY hosts.name"
+        return self._all(
+            "hosts.failed_recycles IS NOT NULL AND hosts.state = 'initial' AND hosts.undeclared = 0 ORDER BY hosts.name"
         )
-        return [to_host(row) for row in self._database.execute(sql)]
+
+    def _all(self, where: str, *values: Value) -> list[Host]:
+        return [to_host(row) for row in self._database.execute(f"{HOST_SELECT} WHERE {where}", values)]
 
     def free(self, query: HostQuery) -> Question:
         """Return the question for the free hosts of a query that no other transaction is about to change.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from bmhctl.stores.hosts import in_parts
 from bmhctl.stores.rows import to_json
 from bmhctl.support.values import Frozen
 
@@ -19,7 +20,6 @@ _SAVE = (
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 _FORGET = f"DELETE FROM meta WHERE key = (SELECT {_KEY} FROM hosts WHERE hosts.name = ?)"
-_NAMES_AT_ONCE = 500  # databases limit the parameters of a statement
 
 
 class Imported(Frozen):
@@ -29,10 +29,8 @@ class Imported(Frozen):
 
     def of(self, names: Iterable[str]) -> dict[str, dict[str, PropertyValue]]:
         """Return what was saved for the hosts with these names, by name."""
-        wanted = list(dict.fromkeys(names))
         found: dict[str, dict[str, PropertyValue]] = {}
-        for start in range(0, len(wanted), _NAMES_AT_ONCE):
-            some = wanted[start : start + _NAMES_AT_ONCE]
+        for some in in_parts(list(dict.fromkeys(names))):
             rows = self._database.execute(
                 f"SELECT hosts.name, meta.value FROM hosts JOIN meta ON meta.key = {_KEY} "
                 f"WHERE hosts.name IN ({', '.join('?' * len(some))})",

@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.stores.os_files import mounts
+from bmhctl.support.lazy_regex import pattern
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
@@ -27,20 +27,9 @@ TABLE, KEY = "inventory", "state"
 
 _MOST_LINKS = 40
 
-
-@cache
-def _header() -> re.Pattern[bytes]:
-    return re.compile(rb"""^[ \t]*\[[ \t]*(?:inventory|"inventory"|'inventory')[ \t]*\]""", re.M)
-
-
-@cache
-def _other() -> re.Pattern[bytes]:
-    return re.compile(rb"""^[ \t]*(?:inventory|"inventory"|'inventory')[ \t]*[.=]""", re.M)
-
-
-@cache
-def _next_header() -> re.Pattern[bytes]:
-    return re.compile(rb"^[ \t]*\[", re.M)
+_HEADER = pattern(rb"""^[ \t]*\[[ \t]*(?:inventory|"inventory"|'inventory')[ \t]*\]""", re.M)
+_OTHER = pattern(rb"""^[ \t]*(?:inventory|"inventory"|'inventory')[ \t]*[.=]""", re.M)
+_NEXT_HEADER = pattern(rb"^[ \t]*\[", re.M)
 
 
 def state_file(declaration: Path) -> Path:
@@ -79,8 +68,8 @@ def named_state(data: bytes, declaration: Path) -> Path | None:
     """
     if b"inventory" not in data:
         return None
-    header = _header().search(data)
-    if header is None and _other().search(data) is None:
+    header = _HEADER.search(data)
+    if header is None and _OTHER.search(data) is None:
         return None
     text = data if header is None else data[slice(*section(data, header))]
     import tomllib
@@ -101,13 +90,13 @@ def named_state(data: bytes, declaration: Path) -> Path | None:
 
 def section(data: bytes, header: re.Match[bytes]) -> tuple[int, int]:
     """Return where a table begins and where the next one does."""
-    following = _next_header().search(data, header.end())
+    following = _NEXT_HEADER.search(data, header.end())
     return header.start(), len(data) if following is None else following.start()
 
 
 def without_table(data: bytes) -> bytes:
     """Return a TOML text without its ``[inventory]`` table, for a copy that has its state elsewhere."""
-    header = _header().search(data)
+    header = _HEADER.search(data)
     if header is None:
         return data
     start, end = section(data, header)

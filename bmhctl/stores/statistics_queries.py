@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from bmhctl.domain.model import End
-from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, to_json
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, to_json, to_text
 from bmhctl.stores.store import Store
 
 HOUR = 3_600_000
@@ -112,8 +112,8 @@ def flows(store: Store, window: Window) -> Iterator[Flow]:
             _number(host_id),
             str(host),
             str(verb),
-            _text(source),
-            _text(dest),
+            to_text(source),
+            to_text(dest),
             _number(number),
             _number(failed),
             _number(moments),
@@ -139,7 +139,7 @@ def moves(store: Store, window: Window) -> Iterator[Move]:
         " ORDER BY e.host_id, e.id"
     )
     for host_id, at, source, dest, owner in store.database.stream(sql, [window.first]):
-        yield Move(_number(host_id), _number(at), _text(source), _text(dest), _text(owner))
+        yield Move(_number(host_id), _number(at), to_text(source), to_text(dest), to_text(owner))
 
 
 def hosts(store: Store) -> Iterator[tuple[int, str, str]]:
@@ -172,7 +172,7 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
         f" GROUP BY r.{by}"
     )
     for key, moments, failed in store.database.stream(sql, [_FAILED_TASK, window.first]):
-        yield Holding(_text(key), _number(moments), _number(failed))
+        yield Holding(to_text(key), _number(moments), _number(failed))
     # A handover names the new reservation only: the old one is that of the host's event before.
     earlier = (
         "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
@@ -184,14 +184,14 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
         f" WHERE e.id >= ? AND e.verb = 'handover' AND e.source = 'reserved' GROUP BY old.{by}, new.{by}"
     )
     for old, new, moments in store.database.stream(sql, [window.first]):
-        yield Holding(_text(old), _number(moments), 0)
-        yield Holding(_text(new), -_number(moments), 0)
+        yield Holding(to_text(old), _number(moments), 0)
+        yield Holding(to_text(new), -_number(moments), 0)
     sql = (
         f"SELECT r.{by}, COUNT(*) FROM hosts h JOIN reservations r ON r.id = h.reservation"
         f" WHERE h.state = 'reserved' GROUP BY r.{by}"
     )
     for key, number in store.database.stream(sql):
-        yield Holding(_text(key), _number(number) * window.length, 0)
+        yield Holding(to_text(key), _number(number) * window.length, 0)
 
 
 def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
@@ -205,7 +205,7 @@ def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str 
         " FROM reservations WHERE created_at >= ? AND created_at < ? GROUP BY 1, 2"
     )
     for key, tenths, number in store.database.stream(sql, [window.since, window.until]):
-        yield _text(key), None if tenths is None else _number(tenths) / 10, _number(number)
+        yield to_text(key), None if tenths is None else _number(tenths) / 10, _number(number)
 
 
 def used_of_bookings(store: Store, window: Window) -> dict[str, int]:
@@ -313,7 +313,7 @@ def counted(store: Store, after: int, last: int | None = None) -> Iterator[Count
     )
     parameters: list[Value] = [_FAILED_TASK, after, *([] if last is None else [last])]
     for verb, source, number, failed in store.database.stream(sql, parameters):
-        yield Counted(str(verb), _text(source), _number(number), _number(failed))
+        yield Counted(str(verb), to_text(source), _number(number), _number(failed))
 
 
 def waits_between(store: Store, after: int, last: int | None = None) -> Iterator[tuple[float, int]]:
@@ -336,7 +336,3 @@ def waits_between(store: Store, after: int, last: int | None = None) -> Iterator
 
 def _number(value: Value) -> int:
     return int(value or 0)
-
-
-def _text(value: Value) -> str | None:
-    return None if value is None else str(value)

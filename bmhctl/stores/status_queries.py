@@ -5,13 +5,13 @@ Nothing here reads hosts that are not shown: each question walks an index that h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.stores.hosts import HOST_SELECT, to_host
 from bmhctl.stores.reservations import to_reservation
-from bmhctl.stores.rows import EPOCH, MICROSECOND
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Value
 from bmhctl.stores.schema import RESERVATION_COLUMNS
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
@@ -64,15 +64,13 @@ def hosts_held_back(store: Store, which: str, most: int) -> list[Host]:
     """Return the first hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``."""
     where = "WHERE state = 'maintenance'" if which == "in_maintenance" else _LISTS[which].removeprefix("FROM hosts ")
     where = where.replace("WHERE ", "WHERE hosts.", 1)
-    return [
-        to_host(row) for row in store.database.execute(f"{HOST_SELECT} {where} ORDER BY hosts.name LIMIT {int(most)}")
-    ]
+    return _hosts(store, f"{where} ORDER BY hosts.name LIMIT {int(most)}")
 
 
 def hosts_set_aside(store: Store, now: datetime, most: int) -> list[Host]:
     """Return the first available hosts that are set aside now for something that is planned, the earliest first."""
-    sql = f"{HOST_SELECT} WHERE hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id"
-    return [to_host(row) for row in store.database.execute(f"{sql} LIMIT {int(most)}", [(now - EPOCH) // MICROSECOND])]
+    sql = "WHERE hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id"
+    return _hosts(store, f"{sql} LIMIT {int(most)}", [(now - EPOCH) // MICROSECOND])
 
 
 def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:
@@ -81,10 +79,7 @@ def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: in
     if not ids:
         return []
     places = ", ".join("?" * len(ids))
-    rows = store.database.execute(
-        f"{HOST_SELECT} WHERE hosts.id IN ({places}) ORDER BY hosts.name LIMIT {int(most)}", ids
-    )
-    return [to_host(row) for row in rows]
+    return _hosts(store, f"WHERE hosts.id IN ({places}) ORDER BY hosts.name LIMIT {int(most)}", ids)
 
 
 def reservations(store: Store, which: str, now: datetime, most: int) -> list[Reservation]:
@@ -103,10 +98,7 @@ def held(store: Store, reservations: Mapping[str, Reservation]) -> dict[str, lis
     if not found:
         return found
     places = ", ".join("?" * len(found))
-    rows = store.database.execute(
-        f"{HOST_SELECT} WHERE hosts.reservation IN ({places}) ORDER BY hosts.name", [*reservations]
-    )
-    for host in map(to_host, rows):
+    for host in _hosts(store, f"WHERE hosts.reservation IN ({places}) ORDER BY hosts.name", [*reservations]):
         if host.reservation is not None:
             found[host.reservation.id].append(replace(host, reservation=reservations[host.reservation.id]))
     return found
@@ -114,9 +106,8 @@ def held(store: Store, reservations: Mapping[str, Reservation]) -> dict[str, lis
 
 def coming_back(store: Store, most: int) -> list[Host]:
     """Return the hosts in maintenance that are due back first."""
-    return [
-        to_host(row)
-        for row in store.database.execute(
-            f"{HOST_SELECT} WHERE hosts.back_at IS NOT NULL ORDER BY hosts.back_at LIMIT {int(most)}"
-        )
-    ]
+    return _hosts(store, f"WHERE hosts.back_at IS NOT NULL ORDER BY hosts.back_at LIMIT {int(most)}")
+
+
+def _hosts(store: Store, where: str, parameters: Sequence[Value] = ()) -> list[Host]:
+    return [to_host(row) for row in store.database.execute(f"{HOST_SELECT} {where}", parameters)]

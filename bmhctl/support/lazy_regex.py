@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any, AnyStr
 
 
-def pattern(text: str, flags: int = 0) -> re.Pattern[str]:
+def pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """Return a pattern like ``re.compile``, compiled at its first use: a module has many, a command uses few."""
     return _Pattern(text, flags)  # type: ignore[return-value]  # it has the methods of a pattern
 
 
 class _Pattern:
-    def __init__(self, text: str, flags: int) -> None:
+    def __init__(self, text: Any, flags: int) -> None:
         self._source = (text, flags)
 
     def __getattr__(self, name: str) -> object:

@@ -101,7 +101,7 @@ class DeclarationFile:
         if self.rests(fingerprint):
             return True
         size = _status(self._path).st_size
-        return size == fingerprint.size and sha256_of(self._bytes()) == fingerprint.sha256
+        return size == fingerprint.size and sha256_of(self.text()) == fingerprint.sha256
 
     def fingerprint(self) -> Fingerprint:
         """Return the file's fingerprint; wait and raise as :meth:`load` does."""
@@ -125,7 +125,7 @@ class DeclarationFile:
                 patience -= short_of
                 time.sleep(short_of / 1e9)
                 continue
-            data = self._bytes()
+            data = self.text()
             if _stamp(_status(self._path)) == _stamp(before):
                 return data, Fingerprint(*_stamp(before), sha256_of(data), settled=_is_settled(before, now))
         raise UnreachableError(
@@ -135,9 +135,6 @@ class DeclarationFile:
 
     def text(self) -> bytes:
         """Return the file's bytes; raise as :meth:`load` does when it can't be read."""
-        return self._bytes()
-
-    def _bytes(self) -> bytes:
         return read_file(self._path)
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    pass
 
 
 class Fingerprint(Frozen):

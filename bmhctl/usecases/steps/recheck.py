@@ -47,7 +47,7 @@ class Rechecks:
             return []
         self._wanted = [*_waiting_requirements(self._ctx)]
         now = self._ctx.clock()
-        stale = list(self._ctx.store.hosts.stale(now - policy.recheck_after, now + AHEAD))
+        stale = self._ctx.store.hosts.stale(now - policy.recheck_after, now + AHEAD)
         room = max(0, self.at_a_time() - len(self._running)) if stale else 0
         fit = [host for host in stale if host.id not in self._running and not self._is_wanted(host)]
         return [*fit[:room], *_recovering(self._ctx, policy, now)[: self._jobs]]
