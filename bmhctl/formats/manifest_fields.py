@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 from bmhctl.errors import InvalidError
 
+_T = TypeVar("_T")
 _MAX_LINE = 1000
 _NOT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -31,24 +33,21 @@ class Fields:
         within = self._parent.path_of(self._key) if self._parent is not None else self._key
         return f"{within}.{key}" if within else key
 
+    def _typed(self, key: str, kind: type[_T], wanted: str) -> _T | None:
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise wrong_kind(self.path_of(key), wanted, value)
+        return value
+
     def fields(self, key: str) -> Fields:
         """Return the mapping under a key, an empty one if there is none; raise an error for a value of another kind."""
-        value = self.data.get(key)
-        if value is None:
-            return _NOTHING
-        if not isinstance(value, dict):
-            raise wrong_kind(self.path_of(key), "a mapping", value)
-        return Fields(value, self, key)
+        value = self._typed(key, dict, "a mapping")
+        return _NOTHING if value is None else Fields(value, self, key)
 
     def rows(self, key: str) -> list[Fields]:
         """Return the mappings of the list under a key."""
-        value = self.data.get(key)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise wrong_kind(self.path_of(key), "a list", value)
         rows = []
-        for number, row in enumerate(value):
+        for number, row in enumerate(self._typed(key, list, "a list") or ()):
             if not isinstance(row, dict):
                 raise wrong_kind(f"{self.path_of(key)}[{number}]", "a mapping", row)
             rows.append(Fields(row, self, f"{key}[{number}]"))
@@ -56,11 +55,9 @@ class Fields:
 
     def line(self, key: str) -> str | None:
         """Return the text under a key if it is one clean line; None for an empty one, which Go writes for "unset"."""
-        value = self.data.get(key)
-        if not value and (value is None or value == ""):
+        value = self._typed(key, str, "a text")
+        if value is None:
             return None
-        if not isinstance(value, str):
-            raise wrong_kind(self.path_of(key), "a text", value)
         if len(value) > _MAX_LINE or (not value.isprintable() and _NOT_IN_LINE.search(value)):
             raise bad_field(
                 self.path_of(key), f"must be one line of at most {_MAX_LINE} characters without control characters"
@@ -69,11 +66,9 @@ class Fields:
 
     def squeezed(self, key: str) -> str | None:
         """Return the text under a key as one line, shortened if it is too long for one."""
-        value = self.data.get(key)
+        value = self._typed(key, str, "a text")
         if value is None:
             return None
-        if not isinstance(value, str):
-            raise wrong_kind(self.path_of(key), "a text", value)
         line = " ".join((value if value.isprintable() else _NOT_IN_LINE.sub(" ", value)).split())
         return (line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…") or None
 
@@ -88,10 +83,7 @@ class Fields:
 
     def flag(self, key: str) -> bool:
         """Return whether the boolean under a key is true."""
-        value = self.data.get(key)
-        if value is not None and not isinstance(value, bool):
-            raise wrong_kind(self.path_of(key), "true or false", value)
-        return bool(value)
+        return bool(self._typed(key, bool, "true or false"))
 
     def texts(self, key: str) -> dict[str, str]:
         """Return the mapping under a key if all its values are texts; null counts as absent."""
@@ -107,11 +99,9 @@ class Fields:
 
     def json(self, key: str) -> Fields:
         """Return the mapping in the JSON text under a key; an empty one if there is none."""
-        value = self.data.get(key)
-        if value is None or value == "":
+        value = self._typed(key, str, "a text")
+        if not value:
             return _NOTHING
-        if not isinstance(value, str):
-            raise wrong_kind(self.path_of(key), "a text", value)
         try:
             parsed = json.loads(value)
         except ValueError as error:
