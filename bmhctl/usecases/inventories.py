@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -81,9 +81,7 @@ def init(location: str, *, group: str | None = None) -> Done:
                 if group_id is not None:
                     os.chown(partial, -1, group_id)
                     partial.chmod(0o660)
-            create_database(state, mode=mode, group=group_id)
-        else:
-            create_database(path, mode=mode, group=group_id)
+        create_database(state, mode=mode, group=group_id)
     except FileExistsError as error:
         raise StateRefusedError(
             f"{path} was created by another command at the same time", hint=f"look at it: bmhctl -i {path} status"
@@ -383,7 +381,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
 
     policy = (store.meta.policy_text() or "").encode()
     kept = store.meta.get(_TEXT)
-    if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
+    if kept is not None and _says(kept.encode(), _declared(store), policy):
         yield without_table(kept.encode())  # the place of the state file: a copy has its own
         return
     declared, text = _declared(store), policy
@@ -398,13 +396,13 @@ def _declared(store: Store) -> Iterator[HostSpec]:
     return (host.spec for host in store.hosts.find() if not host.undeclared)
 
 
-def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:
+def _says(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
     from bmhctl.stores.toml.declaration import parse_declaration
     from bmhctl.stores.toml.fingerprint import Fingerprint
 
     said = parse_declaration(text, "the backup", Fingerprint.of(text))
-    return said.policy_text.encode() == policy and sorted(said.hosts, key=_name) == sorted(hosts, key=_name)
+    return said.policy_text.encode() == policy and _by_name(said.hosts) == _by_name(hosts)
 
 
-def _name(spec: HostSpec) -> str:
-    return spec.name
+def _by_name(hosts: Iterable[HostSpec]) -> list[HostSpec]:
+    return sorted(hosts, key=lambda spec: spec.name)

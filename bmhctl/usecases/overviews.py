@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Phase
+from bmhctl.domain.model import Event, EventKind, Host, Phase
 from bmhctl.domain.selector import selectable
 from bmhctl.errors import UsageError, nearest
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
@@ -70,11 +70,8 @@ def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | N
     for host in failing:
         event = events.get((host.name, EventKind.STEP_FAILED))
         for result in failed[host.id]:
-            yield host, _kind_of(result), result.failure, event.actor if event else None, result.at or host.since
-
-
-def _kind_of(result: CheckResult) -> str:
-    return _FAILED.get(result.phase, "failed")
+            kind = _FAILED.get(result.phase, "failed")
+            yield host, kind, result.failure, event.actor if event else None, result.at or host.since
 
 
 def _last_events(ctx: Context, hosts: list[Host]) -> dict[tuple[str, object], Event]:

@@ -99,7 +99,7 @@ def _reason(kind: str, host: Host) -> str:
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
     """Return how many free hosts are set aside for tickets, how many tickets wait, and which for a limit."""
-    from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
+    from bmhctl.usecases.reservations.fairness import due_hosts, waiting_tickets
 
     waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()
     if limits:
@@ -108,7 +108,7 @@ def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
 
         found = ((each, excess(ctx, each.owner, load_requirements(each.requirements), limits)) for each in waiting)
         words = [f"ticket {ticket.id} waits for {why.allowance.words}" for ticket, why in found if why is not None]
-    return set_aside(ctx, limits), len(waiting), tuple(words)
+    return len(due_hosts(ctx, limits)), len(waiting), tuple(words)
 
 
 def _planned(ctx: Context) -> tuple[Booked, ...]:

@@ -220,11 +220,6 @@ def match_beside(
     return claimant.match(free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
 
 
-def set_aside(ctx: Context, limits: tuple[Limit, ...]) -> int:
-    """Return how many free hosts are set aside for tickets."""
-    return len(due_hosts(ctx, limits))
-
-
 def due_hosts(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
     """Return the ids of the free hosts that are set aside for tickets; only for those before one, if given."""
     tickets = live_tickets(ctx, before)
@@ -302,16 +297,10 @@ def _unclaimed(
         return []
     while True:
         free = candidates(ctx, everyone, replace(FREE, free_until=until) if until else FREE, more=more)
-        unclaimed = _without_claimed(ctx, free)
-        claimed = len(free) - len(unclaimed)
-        if claimed <= more:
-            return unclaimed
-        more = 2 * claimed  # a claimed host counts against the limit of the query
-
-
-def _without_claimed(ctx: Context, hosts: list[Host]) -> list[Host]:
-    claimed = ctx.store.claims.claimed_hosts([host.id for host in hosts])
-    return [host for host in hosts if host.id not in claimed]
+        claimed = ctx.store.claims.claimed_hosts([host.id for host in free])
+        if len(claimed) <= more:
+            return [host for host in free if host.id not in claimed]
+        more = 2 * len(claimed)  # a claimed host counts against the limit of the query
 
 
 def comes_back(ctx: Context, requirements: Requirements) -> bool:
