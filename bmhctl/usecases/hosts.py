@@ -24,7 +24,7 @@ from bmhctl.usecases.shared.host_changes import (
     refuse_known_macs,
     shown,
 )
-from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
+from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
 from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
@@ -69,7 +69,7 @@ def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcom
             hint="--address '{name}.lab' or '10.0.1.[11-20]' gives each its own, --mac '02:00:00:00:00:[01-0a]', too",
         )
     now = refresh_and_reap(ctx)
-    specs = [_with_changes(ctx, HostSpec(name), own) for name, own in zip(unfolded, each, strict=True)]
+    specs = [_with_changes(own, ctx, HostSpec(name)) for name, own in zip(unfolded, each, strict=True)]
     additions = Changes(newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now)) for spec in specs))
     return Outcomes("add", tuple(change(ctx, additions)))
 
@@ -84,11 +84,7 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
     if changes == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
     refresh_and_reap(ctx)
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirmed
-
-        choice = confirmed(ctx, "set", choice)
-    hosts, missing = choose(ctx, choice)
+    hosts, missing = choose(ctx, confirmed(ctx, "set", choice))
     each = dict(zip((host.name for host in hosts), _spread(changes, len(hosts)), strict=True))
     if len(hosts) > 1 and changes.mac and not has_range(changes.mac, base=16):
         raise UsageError("several hosts can't share a MAC")
@@ -97,7 +93,7 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
         StateRefusedError("is no longer declared", host=host.name, hint=f"bmhctl add {host.name} declares it again")
         for host in gone
     ]
-    specs = tuple(SpecChange(host.name, partial(_edited, each[host.name])) for host in hosts if host not in gone)
+    specs = tuple(SpecChange(host.name, partial(_with_changes, each[host.name])) for host in hosts if host not in gone)
     done = change(ctx, Changes(specs=specs)) if specs else []
     return Outcomes("set", (*done, *_failures([*errors, *missing])), _way_back(ctx, done))
 
@@ -122,11 +118,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirmed
-
-        choice = confirmed(ctx, "remove", choice, force=force, most=1)
-    hosts, missing = choose(ctx, choice)
+    hosts, missing = choose(ctx, confirmed(ctx, "remove", choice, force=force, most=1))
     errors: list[BmhctlError] = list(missing)
     removals = []
     for host in hosts:
@@ -257,11 +249,7 @@ def _spread(changes: AttributeChanges, count: int) -> list[AttributeChanges]:
     return [replace(changes, address=a, mac=m, bmc=b) for a, m, b in zip(addresses, macs, bmcs, strict=True)]
 
 
-def _edited(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> HostSpec:
-    return _with_changes(ctx, spec, changes)
-
-
-def _with_changes(ctx: Context, spec: HostSpec, changes: AttributeChanges) -> HostSpec:
+def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> HostSpec:
     entry = dump_spec(spec)
 
     def put(table: dict[str, object], key: str, value: str | None) -> None:

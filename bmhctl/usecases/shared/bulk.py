@@ -11,7 +11,7 @@ from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, Unreacha
 from bmhctl.lifecycle.table import POSSIBLE, sources, where
 from bmhctl.results import Outcome, Outcomes, failed
 from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.host_selection import Choice, choose, exact_names
+from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 
 _Outcome = TypeVar("_Outcome", Outcome, Outcome | None)
@@ -26,10 +26,7 @@ def each_in_one_commit(
     Where a person may be asked about many hosts, or about ``force``, they are: see :func:`confirmed`.
     """
     refresh_and_reap(ctx)
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirmed
-
-        choice = confirmed(ctx, verb, choice, force=force)
+    choice = confirmed(ctx, verb, choice, force=force)
 
     def guarded(host: Host) -> Outcome:
         with ctx.store.savepoint():

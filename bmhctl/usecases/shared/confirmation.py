@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bmhctl.domain.model import Host
 from bmhctl.support.folding import folded
-from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.leases import describe_reservation
 
 MANY = 10
@@ -16,24 +14,6 @@ MANY = 10
 
 _UNDOABLE = ("set", "remove", "import", "cordon", "uncordon")
 _SHOWN = 8  # words of folded names, and holders, in one question
-
-
-def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, most: int = MANY) -> Choice:
-    """Ask for confirmation if necessary; return the choice, limited to the hosts that the question named.
-
-    The question is asked for more than ``most`` hosts that were not named one by one. With ``force``, it is also asked
-    for hosts that another owner has reserved. If it is not asked, the choice is returned unchanged. Raises
-    :class:`UsageError` when the answer is no.
-    """
-    if ctx.confirm is None or ctx.dry_run:
-        return choice
-    hosts, _ = choose(replace(ctx, report=lambda _: None), choice)
-    others = [host for host in hosts if force and host.reservation and host.reservation.owner != ctx.actor]
-    are_named = bool(choice.names) and not any(sign in name for name in choice.names for sign in "*?")
-    if not others and (are_named or len(hosts) <= most):
-        return choice
-    ctx.confirm("".join(_question(verb, hosts, others)))
-    return replace(choice, among=frozenset(host.name for host in hosts))
 
 
 def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY) -> None:
@@ -50,7 +30,8 @@ def _summary(what: str, hosts: Sequence[str]) -> str:
     return f"{what} {'deletes' if what == 'remove' else 'changes'} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
 
 
-def _question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
+def question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
+    """Yield the parts of the question whether to change hosts, some of which others hold."""
     yield _summary(verb, [host.name for host in hosts])
     for host in others[:_SHOWN]:
         if host.reservation is not None:

@@ -27,7 +27,7 @@ from bmhctl.usecases.shared.bulk import attempt, report_interrupted
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
-from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import check_token, forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
@@ -65,7 +65,7 @@ def power(
     else:
         refresh_and_reap(ctx)
     if action.switches:
-        choice = _confirmed(ctx, f"power {action}", choice, force)
+        choice = confirmed(ctx, f"power {action}", choice, force=force)
     hosts, missing = choose(ctx, choice)
     refused = _fenced(ctx, hosts, f"power {action}", reservation, force, reason) if action.switches else {}
     force_after = timeout.total_seconds() if then_off else None
@@ -103,7 +103,7 @@ def boot_once(
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, _confirmed(ctx, f"boot-once {target}", choice, force))
+    hosts, missing = choose(ctx, confirmed(ctx, f"boot-once {target}", choice, force=force))
     refused = _fenced(ctx, hosts, f"boot-once {target}", reservation, force, reason)
 
     def outcome(host: Host, found: str) -> Outcome:
@@ -121,14 +121,6 @@ def boot_once(
         timeout,
         jobs,
     )
-
-
-def _confirmed(ctx: Context, verb: str, choice: Choice, force: bool) -> Choice:
-    if ctx.confirm is None:
-        return choice
-    from bmhctl.usecases.shared.confirmation import confirmed
-
-    return confirmed(ctx, verb, choice, force=force)
 
 
 def _planned(

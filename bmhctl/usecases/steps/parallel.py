@@ -94,6 +94,13 @@ class BulkOperation(Frozen):
         return self.steps is None or any(step.applies_to(host.spec) for step in self.steps)
 
 
+def _without_pause(found: Outcome | Job) -> Outcome | Job:
+    """Finish a job and those that follow until one of them takes time; return that, or the outcome."""
+    while isinstance(found, Job) and not found.takes_time:
+        found = found.finish(found.run(None))
+    return found
+
+
 class Runner:
     """Processes hosts, each under its own claim: their steps run in threads, everything else in the caller's thread.
 
@@ -243,12 +250,10 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
             found: Outcome | Job | None = operation.early(host)
             if found is None and host.id in busy:
                 raise ClaimedError(host)
-            found = found or operation.prepare(Unclaimed(ctx, host, policy, now))
-            while isinstance(found, Job):
-                if found.takes_time:
-                    steps = ", ".join(found.steps_to_run())
-                    return Outcome(host.name, True, f"if these pass: {steps}", host.state, operation.dest or host.state)
-                found = found.finish(found.run(None))
+            found = found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
+            if isinstance(found, Job):
+                steps = ", ".join(found.steps_to_run())
+                return Outcome(host.name, True, f"if these pass: {steps}", host.state, operation.dest or host.state)
             return found
 
         outcomes = [attempt(host, one) for host in hosts]
@@ -281,14 +286,11 @@ def _in_one_commit(ctx: Context, operation: BulkOperation, hosts: Sequence[Host]
             host = fresh[host.id]
             with ctx.store.savepoint():
                 found: Outcome | Job | None = operation.early(host)
-                if found is None:
-                    if host.id in busy:
-                        raise ClaimedError(host)
-                    found = operation.prepare(Unclaimed(ctx, host, policy, now))
-                while isinstance(found, Job):
-                    if found.takes_time:  # the policy has changed since
-                        raise _HasStepsError
-                    found = found.finish(found.run(None))
+                if found is None and host.id in busy:
+                    raise ClaimedError(host)
+                found = found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
+                if isinstance(found, Job):  # the policy has changed since
+                    raise _HasStepsError
                 return found
 
         for host in hosts:

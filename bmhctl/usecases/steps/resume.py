@@ -9,7 +9,7 @@ from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
@@ -40,10 +40,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
         return Job(held, None, lambda _: finish(ctx, held, Verb.RESUME))
 
     refresh_and_reap(ctx)
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirmed
-
-        choice = confirmed(ctx, "resume", choice)
+    choice = confirmed(ctx, "resume", choice)
     return each(ctx, BulkOperation("resume", early, prepare, steps=None), *choose(ctx, choice), jobs)
 
 

@@ -13,7 +13,7 @@ from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.host_changes import Changes, Removal
-from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import SELF, check_leaves, guard_input, move, record_event
@@ -56,10 +56,7 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
         return retirement(ctx, held)
 
     refresh_and_reap(ctx)
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirmed
-
-        choice = confirmed(ctx, "retire", choice, most=1)
+    choice = confirmed(ctx, "retire", choice, most=1)
     return each(ctx, BulkOperation("retire", early, prepare, steps=None), *choose(ctx, choice), jobs)
 
 

@@ -15,7 +15,7 @@ from bmhctl.results import Outcome, Outcomes, already
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import refuse_early
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
+from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
 from bmhctl.usecases.shared.leases import check_token
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError
@@ -83,10 +83,7 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         return Job(held, held.plan(Phase.CLEANUP), lambda run: cleaned(ctx, held, run))
 
     refresh_and_reap(ctx)
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirmed
-
-        choice = confirmed(ctx, "reset", choice)
+    choice = confirmed(ctx, "reset", choice)
     operation = BulkOperation("reset", early, prepare, ctx.store.policy().of(Phase.CLEANUP), State.INITIAL)
     return each(ctx, operation, *choose(ctx, choice), jobs)
 
