@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
+from bmhctl.domain.model import End, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
@@ -158,20 +158,8 @@ def _enter(
         ctx.store.departed.remove(host.name, host.spec.mac)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
-    ctx.store.declared.add(
-        replace(host, since=now),
-        Event(
-            host=host.name,
-            at=now,
-            actor=ctx.actor,
-            verb=Verb.ENTER,
-            source=None,
-            dest=host.state,
-            reason=reason,
-            reservation=host.reservation.id if host.reservation else None,
-            before=former.of(None),
-        ),
-    )
+    event = replace(event_of(ctx, host, Verb.ENTER, now, reason), source=None, before=former.of(None))
+    ctx.store.declared.add(replace(host, since=now), event)
     words = "added" if host.state is State.INITIAL else f"added as {host.state}"
     return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, host.state)
 
@@ -255,16 +243,9 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
         ctx.store.departed.add_retired(host.name, host.spec.mac, now, removal.reason or "retired")
     elif host.dirty:
         ctx.store.departed.add(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
-    event = Event(
-        host=host.name,
-        at=now,
-        actor=ctx.actor,
-        verb=Verb.RETIRE if removal.retires else Verb.REMOVE,
-        source=host.state,
-        dest=None,
-        reason=removal.reason,
-        before=former.of(host, whole=not removal.retires),
-    )
+    verb = Verb.RETIRE if removal.retires else Verb.REMOVE
+    before = former.of(host, whole=not removal.retires)
+    event = replace(event_of(ctx, host, verb, now, removal.reason), dest=None, before=before)
     if host.planned:
         exchange(ctx, host, now)
     ctx.store.declared.remove(host, event)

@@ -215,7 +215,7 @@ def exchange(ctx: Context, host: Host, now: datetime) -> None:
 def event_of(
     ctx: Context,
     host: Host,
-    kind: EventKind,
+    verb: Verb | EventKind,
     now: datetime,
     reason: str | None,
     actor: str | None = None,
@@ -227,7 +227,7 @@ def event_of(
         host=host.name,
         at=now,
         actor=actor or ctx.actor,
-        verb=kind,
+        verb=verb,
         source=host.state,
         dest=host.state,
         reason=reason,
