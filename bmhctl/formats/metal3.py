@@ -75,10 +75,10 @@ class OtherKinds(Protocol):
         """Raise an error that begins with ``origin`` if the text must not be one that bmhctl wrote."""
 
     def takes_document(self, place: str, document: object) -> bool:
-        """Return whether a document is another system's, and is taken."""
+        """Take a document of another system, and return whether it was one."""
 
     def takes_manifest(self, place: str, manifest: object) -> bool:
-        """Return whether a manifest is another system's, and is taken."""
+        """Take a manifest of another system, and return whether it was one."""
 
 
 def unpack_manifests(

@@ -17,7 +17,7 @@ from bmhctl.stores.store import Store
 from bmhctl.support.values import Frozen
 
 MOST = 1000
-"""Up to how many hosts are counted where each of them has to be read."""
+"""The most hosts that are counted if each of them has to be read."""
 
 
 class Occupation(Frozen):

@@ -355,7 +355,7 @@ def test_a_power_state_that_is_not_reported_never_counts_as_reached(power: Any) 
         )
 
 
-# whose system
+# which system is meant
 
 
 def test_other_systems_behind_the_same_gateway_are_never_changed() -> None:

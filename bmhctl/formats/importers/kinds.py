@@ -66,7 +66,8 @@ _LINES = 1000  # how many lines of a text are read to recognise it
 
 
 def _begins(pattern: str) -> Callable[[str], bool]:
-    """Return a test whether the first line that is neither empty nor a comment begins with a pattern."""
+    """Return a function that tells whether a text's first line, without empty lines and comments, begins with a
+    pattern."""
     compiled = re.compile(rf"(?:[ \t]*+(?:#[^\n]*+)?+\r?\n)*+{pattern}")
     return lambda text: compiled.match(text) is not None
 

@@ -32,7 +32,7 @@ class ForeignRecords:
         return len(found)
 
     def check_records(self, origin: str) -> None:
-        """Raise an error that begins with ``origin`` if another kind is wanted than what bmhctl wrote."""
+        """Raise an error that begins with ``origin`` if the wanted kind is not that of bmhctl's own files."""
         if self.wanted is not None and self.wanted.word != "bmhctl":
             error = not_as_wanted(self.wanted, "what bmhctl wrote")
             raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})

@@ -1,4 +1,4 @@
-"""The errors that an operator is shown for those of SQLite."""
+"""Turn errors of SQLite into errors for an operator."""
 
 from __future__ import annotations
 

@@ -326,7 +326,7 @@ QUESTIONS: tuple[Question, ...] = (
         )
         for table, what in (("facts", "attributes"), ("results", "step results"))
     ),
-    # what may be intended
+    # warnings about what may be intended
     *(
         Question(
             "duplicate",

@@ -194,7 +194,8 @@ def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> It
 
 
 def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
-    """Return the first time from its beginning on at which enough hosts are free for as long; None if none is known."""
+    """Return the first time, from the booking's start on, at which enough hosts are free for its length; None if
+    unknown."""
     requirements, after = demand.requirements, demand.starts_at
     begins = sorted(
         (

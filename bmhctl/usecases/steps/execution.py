@@ -220,7 +220,7 @@ class Claimed:
         return save_observed(self._ctx, host, results, now)
 
     def promise(self, after: Host, outcome: Outcome) -> Outcome:
-        """Record, before the commit, the outcome after it: a signal may come before it is reported."""
+        """Record the outcome before the commit: a signal may come between the commit and its report."""
         self._promised = after.last_event, outcome
         return outcome
 
