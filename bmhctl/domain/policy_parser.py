@@ -264,33 +264,32 @@ def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
     return HttpStep(**entry)
 
 
-RESETS = (
-    "On",
-    "ForceOff",
-    "ForceOn",
-    "ForceRestart",
-    "GracefulRestart",
-    "GracefulShutdown",
-    "Nmi",
-    "PowerCycle",
-    "PushPowerButton",
-)
-"""The resets of Redfish that a step may ask for."""
+EXPECTED: dict[str, tuple[str, ...]] = {"health": ("OK", "Warning", "Critical"), "power": ("on", "off")}
+"""What a step that only asks may expect of a BMC."""
 
-
-_ASKED: dict[str, Kind] = {"health": one_of("OK", "Warning", "Critical"), "power": one_of("on", "off")}
-
-_DONE: dict[str, Kind] = {
-    "power": one_of("on", "off", "cycle", "soft-off"),
-    "reset": one_of(*RESETS),
-    "boot_once": one_of(*BootTarget),
-    "insert": text,
-    "eject": flag,
+DONE: dict[str, tuple[str, ...]] = {
+    "power": ("on", "off", "cycle", "soft-off"),
+    "reset": (
+        "On",
+        "ForceOff",
+        "ForceOn",
+        "ForceRestart",
+        "GracefulRestart",
+        "GracefulShutdown",
+        "Nmi",
+        "PowerCycle",
+        "PushPowerButton",
+    ),
+    "boot_once": tuple(BootTarget),
 }
+"""What a step that acts may have a BMC do, beside ``insert`` and ``eject``."""
+
+_EXPECTED: dict[str, Kind] = {key: one_of(*words) for key, words in EXPECTED.items()}
+_DONE: dict[str, Kind] = {**{key: one_of(*words) for key, words in DONE.items()}, "insert": text, "eject": flag}
 
 
 def _demand(value: object, where: str, acts: bool, params: tuple[str, ...]) -> RedfishStep:
-    kinds = _DONE if acts else _ASKED
+    kinds = _DONE if acts else _EXPECTED
     entry = read_table(value, kinds, where)
     image = entry.get("insert")
     if image is not None and not re.match(r"https?://[^/\s@]+/\S+$", image):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.domain.host_spec import TLS_VERSIONS
 from bmhctl.domain.limits import LIMIT_KEYS, MAX_AHEAD, MAX_HOSTS, MAX_TTL, MOST_HOSTS, OWNER, SELECTOR
 from bmhctl.domain.model import Phase
 from bmhctl.domain.policy import PHASES, CheckOnReserve, StepKind
-from bmhctl.domain.policy_parser import COMMON_KEYS, DEFAULTS, RESETS
+from bmhctl.domain.policy_parser import COMMON_KEYS, DEFAULTS, DONE, EXPECTED
 
 Schema = dict[str, Any]
 
@@ -25,6 +24,7 @@ _CREDENTIALS = r"^(?:env:[A-Za-z_][A-Za-z0-9_]*$|file:.|command:.)"
 _BMC = r"^(?:[A-Za-z][-A-Za-z0-9+.]*://)?[^@\s]+$"
 _ADDRESS = r"^[A-Za-z0-9_:.%-]+$"
 _URL = r"^https?://[^/\s@]+(/\S*)?$"
+_IMAGE = r"^https?://[^/\s@]+/\S+$"
 _PROXY = r"^(?:environment|http://[^/\s@:]+(?::[0-9]{1,5})?/?)$"
 _PLACEHOLDERS = r"name|address|mac|bmc\.address|bmc\.type|bmc\.system_id|(?:labels|hardware)\.[A-Za-z0-9_./-]+"
 _UNKNOWN_PLACEHOLDER = rf"(?:^|[^{{]){{(?!(?:{_PLACEHOLDERS})}})[A-Za-z_][A-Za-z0-9_./-]*}}"
@@ -101,7 +101,7 @@ def _step(phase: Phase) -> Schema:
         ),
         StepKind.TCP.value: _whole(1, 65535, "A port that must be open."),
         StepKind.HTTP.value: {"anyOf": [{**filled, "pattern": _URL}, _page(filled)]},
-        StepKind.REDFISH.value: {**_redfish(acts=rules.acts), "minProperties": 1},
+        StepKind.REDFISH.value: _redfish(filled, acts=rules.acts),
     }
     known: Schema = {
         "timeout": _duration("How long one try may take.", zero=False),
@@ -127,16 +127,12 @@ def _page(filled: Schema) -> Schema:
     return {**_table(keys), "required": ["url"]}
 
 
-def _redfish(*, acts: bool) -> Schema:
-    if not acts:
-        return _table({"health": {"enum": ["OK", "Warning", "Critical"]}, "power": {"enum": ["on", "off"]}})
-    return _table(
-        {
-            "power": {"enum": ["on", "off", "cycle", "soft-off"]},
-            "reset": {"enum": [*RESETS]},
-            "boot_once": {"enum": [each.value for each in BootTarget]},
-        }
-    )
+def _redfish(filled: Schema, *, acts: bool) -> Schema:
+    keys: Schema = {key: {"enum": [*map(str, words)]} for key, words in (DONE if acts else EXPECTED).items()}
+    if acts:
+        keys |= {"insert": {**filled, "pattern": _IMAGE}, "eject": {"type": "boolean"}}
+    nothing = {"properties": {"eject": {"const": False}}, "maxProperties": 1, "required": ["eject"]}
+    return {**_table(keys), "minProperties": 1, **({"not": nothing} if acts else {})}
 
 
 def _host() -> Schema:

@@ -86,6 +86,7 @@ def test_the_schema_accepts_every_document_that_the_parser_accepts(text: str) ->
         'setup = { a = { command = ["a"], needs = [] }, b = { tcp = 1, needs = ["a"] } }',
         'prepare = { a = { command = ["a", "{param.image}"], params = { image = { pattern = "[a-z]+" } } } }',
         'cleanup = { a = { redfish = { power = "cycle", boot_once = "pxe" }, retries = 3, timeout = "1h30m" } }',
+        'retire = { a = { redfish = { reset = "Nmi", eject = true, insert = "http://a/{name}.iso" } } }',
         'limits = { a = { owner = "intern-*", selector = "gpu", max_hosts = 4, max_ttl = "6h", max_ahead = "14d" } }',
         'defaults = { ttl = "none", max_ttl = "none", proxy = "http://proxy:3128", bmc_parallel = 2 }',
         'hosts = { a = { hardware = { cpus = 1, x = "y" }, labels = { "a.b/c" = "" }, mac = "52-54-00-00-00-01" } }',
