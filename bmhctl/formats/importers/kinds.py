@@ -66,8 +66,7 @@ _LINES = 1000  # how many lines of a text are read to recognise it
 
 
 def _begins(pattern: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text's first line, without empty lines and comments, begins with a
-    pattern."""
+    """Return a test whether the first line of a text, except empty lines and comments, begins with a pattern."""
     compiled = re.compile(rf"(?:[ \t]*+(?:#[^\n]*+)?+\r?\n)*+{pattern}")
     return lambda text: compiled.match(text) is not None
 

@@ -194,8 +194,7 @@ def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> It
 
 
 def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
-    """Return the first time, from the booking's start on, at which enough hosts are free for its length; None if
-    unknown."""
+    """Return the first time, from the booking's start on, when enough hosts are free for its length, or None."""
     requirements, after = demand.requirements, demand.starts_at
     begins = sorted(
         (
