@@ -201,7 +201,7 @@ def environment(**extra: str) -> dict[str, str]:
         for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
         if key in os.environ
     }
-    return {**kept, "LC_ALL": "C.UTF-8", "TZ": "UTC", "BMHCTL_ACTOR": "alice", **extra}
+    return {**kept, "LC_ALL": "C.UTF-8", "TZ": "UTC", "BMHCTL_ACTOR": "alice", "PAGER": "cat", **extra}
 
 
 def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra: str) -> Run:

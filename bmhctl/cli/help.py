@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from io import StringIO
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +13,9 @@ from bmhctl.cli.session import invocation_of
 from bmhctl.docs import TOPICS, page, topics
 from bmhctl.errors import UsageError, nearest
 from bmhctl.output import render
+from bmhctl.output.pager import show_in_pager
 from bmhctl.results.texts import ManualPage, Topics
+from bmhctl.support.values import replace
 
 
 def _complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
@@ -28,16 +32,23 @@ def help_(
             metavar="[PAGE|COMMAND]", help="A page or a command.", autocompletion=_complete, show_default=False
         ),
     ] = None,
+    no_pager: Annotated[bool, typer.Option("--no-pager", help="Write a long page at once.")] = False,
 ) -> None:
-    """List the pages of the manual, or show one; for a command's name, show its --help."""
+    """List the pages of the manual, or show one; for a command's name, show its --help.
+
+    On a terminal, what is longer than it goes through $PAGER, or less.
+    """
     display = invocation_of(ctx).display()
     name = " ".join(topic or ())
+    text = StringIO()
     if not name:
         render(Topics(topics()), display)
     elif name in TOPICS:
-        render(ManualPage(name, page(name)), display)
+        render(ManualPage(name, page(name)), replace(display, stdout=text) if display.is_table else display)
     else:
-        sys.stdout.write(_help_of(ctx.find_root(), name) + "\n")
+        text.write(_help_of(ctx.find_root(), name) + "\n")
+    if no_pager or not show_in_pager(text.getvalue(), display, os.environ):
+        sys.stdout.write(text.getvalue())
 
 
 def _help_of(root: Any, name: str) -> str:

@@ -85,7 +85,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return _own(invocation.fail(_with_habit(error, args), _ours(args)), args)
+        return _own(invocation.fail(_with_variable(_with_habit(error, args), args), _ours(args)), args)
     except typer.Exit as done:
         return int(done.exit_code)
     except _EndedError as ended:
@@ -101,6 +101,15 @@ def _run(args: list[str], invocation: Invocation) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _own(invocation.fail(_usage(error, args), _ours(args)), args)
+
+
+def _with_variable(error: BmhctlError, args: list[str]) -> BmhctlError:
+    """Return the error of a reservation that only the environment names with a hint that says so."""
+    token = os.environ.get("BMH_RESERVATION")
+    if token and token in error.message and not any(token in word for word in args):
+        hint = f"{token} is in $BMH_RESERVATION: unset BMH_RESERVATION to act without it"
+        error.hint = f"{hint}; {error.hint}" if error.hint else hint
+    return error
 
 
 def _ours(args: list[str]) -> list[str]:

@@ -77,7 +77,10 @@ class Figures(Frozen):
 
 
 class Statistics(Frozen):
-    """The figures of an inventory between two moments: of all hosts, and of each group if there are any."""
+    """The figures of an inventory between two moments: of all hosts, and of each group if there are any.
+
+    ``sort`` is what the groups were asked to be sorted by, without its sign.
+    """
 
     since: datetime
     until: datetime
@@ -85,6 +88,7 @@ class Statistics(Frozen):
     by: str | None
     groups: tuple[Figures, ...]
     total: Figures
+    sort: str | None = None
 
 
 class Stay(Frozen):

@@ -62,7 +62,8 @@ def statistics(
         total.bookings = _sum_up(_bookings(ctx, window).values())
         groups = {} if grouping is None else grouping(ctx, window, per_host)
     figures = [sums.figures(name) for name, sums in groups.items()]
-    return Statistics(since, until, now, by, tuple(ordered(figures)), total.figures("all"))
+    key = None if sort is None else sort.removeprefix("-")
+    return Statistics(since, until, now, by, tuple(ordered(figures)), total.figures("all"), key)
 
 
 def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> HourlyUse:

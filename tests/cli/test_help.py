@@ -101,3 +101,17 @@ def test_only_the_refusal_of_a_too_large_count_names_the_largest_one(cli: Cli) -
         2,
         "bmhctl: invalid value for '-n' / '--count': 1000000001 is not in the range x<=1000000000",
     )
+
+
+def test_a_long_page_goes_through_the_pager_of_a_terminal(terminal: Terminal, cli: Cli) -> None:
+    shown = terminal("help", "inventory", PAGER="sed s/inventory/INVENTORY/")
+    assert (shown.status, "INVENTORY" in shown.text) == (0, True)
+    assert "inventory" in terminal("help", "inventory", "--no-pager", PAGER="sed s/inventory/X/").text
+    for pager in ("cat", "", "no-such-pager"):
+        assert "The inventory" in terminal("help", "inventory", PAGER=pager).text
+    assert "The inventory" in cli("help", "inventory", PAGER="false").stdout
+
+
+def test_a_short_text_and_a_pager_that_ends_early_are_no_failure(terminal: Terminal) -> None:
+    assert "Usage: bmhctl init" in terminal("help", "init", PAGER="false").text
+    assert terminal("help", "inventory", PAGER="true").status == 0

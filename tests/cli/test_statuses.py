@@ -220,3 +220,18 @@ def test_list_shows_the_hosts_it_finds_and_fails_for_missing_ones(cli: Cli, flee
         "bmhctl: node09: there is no such host\nhint: did you mean node03?\n",
     )
     assert cli("list", "-l", "arch=riscv", "-o", "name").status == 0
+
+
+def test_a_reservation_that_only_the_environment_names_is_named_in_the_hint(cli: Cli) -> None:
+    assert cli("init").status == 0
+    assert cli("add", "node1").status == 0
+    assert cli("ready", "node1").status == 0
+    token = cli("reserve", "node1", "-o", "plain").stdout.split()[4]
+    assert cli("release", "-R", token).status == 0
+    word = f"{token} is in $BMH_RESERVATION: unset BMH_RESERVATION to act without it"
+    assert word in cli("extend", BMH_RESERVATION=token).stderr
+    assert cli("recycle").status == 0
+    assert cli("reserve", "node1").status == 0
+    assert word in cli("release", "node1", BMH_RESERVATION=token).stderr
+    assert word not in cli("extend", "-R", token, BMH_RESERVATION=token).stderr
+    assert "$BMH_RESERVATION" not in cli("extend", "-R", "r-22222222").stderr

@@ -237,6 +237,7 @@ def environment(folder: Path, programs: Path | None = None) -> dict[str, str]:
         "HOME": str(folder),
         "LANG": "C.UTF-8",
         "TERM": "xterm",
+        "PAGER": "cat",
         "NO_COLOR": "1",
         "TZ": "UTC",
         "BMHCTL_ACTOR": "alice@lab",

@@ -177,6 +177,16 @@ def test_numbers_of_a_table_are_aligned() -> None:
         assert second[:end].endswith(other)
 
 
+@pytest.mark.parametrize(
+    ("sort", "title"),
+    [("failures", "FAILURES"), ("tasks", "FAILED"), ("repair", "MTTR"), ("hours", "HOURS"), ("name", "HOST")],
+)
+def test_the_column_by_which_figures_are_sorted_is_always_shown(sort: str, title: str) -> None:
+    each = Figures("a" * 40, 1, {State.RESERVED: 3600.0}, 3, 1, None, 2, 2, 5, 4, timedelta(days=3), timedelta(hours=2))
+    text = shown(Statistics(NOW - timedelta(days=7), NOW, NOW, "host", (each,), each, sort), tty=True, width=80)
+    assert title in text.splitlines()[-3].split()
+
+
 @pytest.mark.parametrize("width", [70, 80, 120, 200])
 def test_hours_of_the_day_are_shown_above_their_columns(width: int) -> None:
     noon = HourlyUse(NOW - timedelta(days=7), NOW, NOW, {(0, 12): (3600.0, 3600.0)})
@@ -545,3 +555,11 @@ def test_the_second_day_of_a_booking_is_shown_only_where_it_differs() -> None:
         "b-7k3m9q2x  alice  2026-11-23 10:00  13:00 UTC             in 2h   node01 node02  demo     ahead",
         "b-7k3m9q2x  alice  2026-11-23 10:00  2026-11-24 08:00 UTC  in 2h   node01 node02  demo     ahead",
     ]
+
+
+def test_the_queue_shows_owners_whole_on_a_narrow_terminal() -> None:
+    owner = "gitlab-runner-arm64/group/project"
+    items = tuple(replace(item, ticket=replace(item.ticket, owner=owner)) for item in QUEUE.items)
+    lines = shown(replace(QUEUE, items=items), tty=True, width=80).splitlines()
+    assert owner in lines[1]
+    assert max(map(len, lines[:2])) <= 80

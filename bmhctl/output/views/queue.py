@@ -16,7 +16,7 @@ from bmhctl.results.queue import Queue, Queued
 _QUEUE_COLUMNS = (
     Column("POSITION"),
     Column("TICKET"),
-    Column("OWNER", 1, 12),
+    Column("OWNER"),
     Column("AGE", 2),
     Column("FITS BY", 1),
     Column("DEADLINE", 4),

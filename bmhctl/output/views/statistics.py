@@ -12,6 +12,7 @@ from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, Display, View
 from bmhctl.output.spans import heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
+from bmhctl.support.values import replace
 
 _WORDS = {
     State.RESERVED: "reserved",
@@ -41,6 +42,9 @@ _HEADS = (
     Column("MTTR", 5),
 )
 
+_SORTED = {"waits": "WAIT", **dict.fromkeys(("tasks", "checks", "cleanups"), "FAILED"), "repair": "MTTR"}
+"""The titles of the columns that ``--sort`` calls otherwise."""
+
 
 def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     width = display.width if display.is_table else None
@@ -54,7 +58,10 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     if result.by is not None:
         yield []
         least = None if result.by == "host" else 12  # hosts whose names were cut might look the same
-        heads = (Column(result.by.rpartition(":")[2].upper(), 0, least), *_HEADS)
+        key = result.sort or ""
+        always = _SORTED.get(key, key.upper())
+        figures = (replace(head, rank=0) if head.title.strip() == always else head for head in _HEADS)
+        heads = (Column(result.by.rpartition(":")[2].upper(), 0, least), *figures)
         yield from columns(heads, (_row(each, result.by) for each in result.groups), width or UNLIMITED)
 
 

@@ -1,0 +1,42 @@
+"""Show a long text on a terminal in the user's pager."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from shutil import which
+
+from bmhctl.output.render import Display
+
+_LESS = "FRX"
+"""The options of ``less``, as git sets them: end where one screen is enough, keep colours and the screen."""
+
+
+def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bool:
+    """Show a text that is longer than the terminal in ``$PAGER``, else ``less``; return False if it was not shown.
+
+    That is so where stdout or stdin is no terminal, for ``PAGER=cat``, and where there is no such program.
+    """
+    pager = shlex.split(environ.get("PAGER", "less"))
+    if not display.stdout_tty or not sys.stdin.isatty() or environ.get("TERM", "dumb") == "dumb":
+        return False
+    if not pager or pager[0] == "cat" or which(pager[0]) is None or text.count("\n") < _height(display):
+        return False
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the pager
+    try:
+        process = subprocess.Popen(pager, stdin=subprocess.PIPE, env={"LESS": _LESS, **environ})
+        process.communicate(text.encode(display.stdout.encoding or "utf-8", "replace"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return True
+
+
+def _height(display: Display) -> int:
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(display.stdout.fileno()).lines
+    return 24
