@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -100,8 +101,10 @@ def _next_steps(ctx: Context, last: _Change) -> Iterator[str]:
     if last.events:
         earlier = ctx.store.events.change(min(event.id for _, event in last.events) - 1)
         if earlier:
-            words = _Change(earlier[0][1].at, earlier[0][1].actor, tuple(earlier)).words
-            yield f"bmhctl undo --event {earlier[-1][1].id} takes back the {words}, too"
+            found = _Change(earlier[0][1].at, earlier[0][1].actor, tuple(earlier))
+            with suppress(StateRefusedError):  # an edit by hand, a retire, or a change on which others are built
+                _check_undoable(ctx, found)
+                yield f"bmhctl undo --event {earlier[-1][1].id} takes back the {found.words}, too"
 
 
 def _only(last: _Change, names: Sequence[str]) -> _Change:

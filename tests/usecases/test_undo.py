@@ -229,6 +229,15 @@ def test_an_undo_says_how_to_go_further_back(small: Lab) -> None:
     assert content(small) == before
 
 
+def test_an_undo_does_not_offer_to_take_back_what_can_t_be_undone(small: Lab) -> None:
+    hosts.add(small.context(), ["node4"], LABELLED)
+    step_verbs.ready(small.context(), Choice(("node4",)))
+    small.clock.move(seconds=1)
+    hosts.set_attributes(small.context(), Choice(("node1",)), LABELLED)
+    small.clock.move(seconds=1)
+    assert undo.undo(small.context()).notes[1:] == ("bmhctl undo makes the change again",)
+
+
 def test_an_earlier_change_is_not_taken_back_under_a_later_one(small: Lab) -> None:
     hosts.set_attributes(small.context(), Choice(("node1", "node2")), AttributeChanges(note="one"))
     [event, *_] = [each.id for each in small.context().store.events.read() if each.verb is EventKind.SET]
