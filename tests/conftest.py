@@ -77,8 +77,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[VARIABLE] = _server[0].url
 
 
+def pytest_collection() -> None:
+    """Disables garbage collection while the tests are collected: almost nothing becomes garbage."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Excludes the objects that exist now from garbage collections, because some tests collect often."""
+    gc.enable()
     gc.freeze()
 
 

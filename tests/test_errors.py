@@ -16,12 +16,15 @@ from tests.conftest import Lab
 
 
 def classes(of: type[BmhctlError] = BmhctlError) -> Iterator[type[BmhctlError]]:
-    for module in pkgutil.walk_packages(bmhctl.__path__, "bmhctl."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
     for kind in of.__subclasses__():
         yield kind
         yield from classes(kind)
+
+
+for module in pkgutil.walk_packages(bmhctl.__path__, "bmhctl."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+KINDS = sorted(set(classes()), key=lambda kind: kind.__name__)
 
 
 def made(kind: type[BmhctlError], host: str) -> BmhctlError:
@@ -31,7 +34,7 @@ def made(kind: type[BmhctlError], host: str) -> BmhctlError:
     return error
 
 
-@pytest.mark.parametrize("kind", sorted(set(classes()), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_can_be_combined_with_others_of_its_status(kind: type[BmhctlError]) -> None:
     first, second = made(kind, "node1"), made(kind, "node2")
     error = combine([first, second])
@@ -52,7 +55,7 @@ def test_every_error_can_be_combined_with_others_of_its_status(kind: type[Bmhctl
     )
 
 
-@pytest.mark.parametrize("kind", sorted(set(classes()), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_errors_with_different_statuses_combine_to_status_12(kind: type[BmhctlError]) -> None:
     other = made(NotFoundError if kind.status != NotFoundError.status else StateRefusedError, "node2")
     assert isinstance(combine([made(kind, "node1"), other]), MixedError)

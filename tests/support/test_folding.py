@@ -1,3 +1,5 @@
+from string import ascii_lowercase, digits
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,12 @@ def test_numbered_names_are_shown_as_ranges() -> None:
     assert folded(["node07"]) == ["node07"]
 
 
-_NAMES = st.from_regex(r"[a-z]{1,2}[0-9]{0,3}(-[a-z][0-9]{1,2})?", fullmatch=True)
+_NAMES = st.builds(  # from_regex takes four times as long
+    "{}{}{}".format,
+    st.text(ascii_lowercase, min_size=1, max_size=2),
+    st.text(digits, max_size=3),
+    st.just("") | st.builds("-{}{}".format, st.sampled_from(ascii_lowercase), st.text(digits, min_size=1, max_size=2)),
+)
 
 
 @given(st.lists(_NAMES, unique=True, max_size=40))
