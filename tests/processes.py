@@ -14,6 +14,20 @@ from tests import forked
 from tests.conftest import environment
 from tests.forked import Process
 
+SHORT_CLAIMS = """
+from bmhctl.__main__ import main
+from bmhctl.stores.postgres import claims, connection
+
+claims.LENGTH, claims._MICROSECONDS = 5.0, 5_000_000
+claims._RENEW, claims._RETRY, claims._MARGIN = 0.5, 0.2, 3.5
+connection.SILENCE, connection.CONNECT_PATIENCE = 2.0, 2
+main()
+"""
+"""The command with what it waits for on a server divided by five or six: the order of events stays.
+
+A claim that can't be renewed counts as lost after 1.5 s; before a server that does not answer is given up after 2 s.
+"""
+
 
 def spawn(*args: str, **extra: str) -> Process | subprocess.Popen[str]:
     """Starts ``python ARGS``, with nothing in its stdin: forks it where it is ``-m bmhctl …`` or ``-c CODE …``."""

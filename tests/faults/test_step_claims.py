@@ -18,7 +18,7 @@ from bmhctl.usecases import inventories
 from bmhctl.usecases.policy import apply_policy
 from tests.faults.figures import Figures
 from tests.postgres import Server, drop_schema, schema_url
-from tests.processes import lives, spawn, until
+from tests.processes import SHORT_CLAIMS, lives, spawn, until
 
 STEP = """
 import fcntl, os, sys, time
@@ -34,15 +34,6 @@ with open(f"{folder}/step", "a") as mine:
     os.rename(f"{folder}/new", f"{folder}/pid")
     while not os.path.exists(f"{folder}/go"):
         time.sleep(0.05)
-"""
-
-RUNNER = """
-from bmhctl.__main__ import main
-from bmhctl.stores.postgres import claims as leased_claims
-
-leased_claims.LENGTH, leased_claims._MICROSECONDS = 5.0, 5_000_000
-leased_claims._RENEW, leased_claims._RETRY, leased_claims._MARGIN = 0.5, 0.2, 3.5
-main()
 """
 
 
@@ -74,7 +65,7 @@ class Steps:
     kind: Kind
 
     def runner(self) -> subprocess.Popen[str]:
-        return spawn("-c", RUNNER, "-i", self.url, *self.kind.command)
+        return spawn("-c", SHORT_CLAIMS, "-i", self.url, *self.kind.command)
 
     def process(self) -> int:
         """The step's, when it is there."""
@@ -187,7 +178,7 @@ def test_the_step_of_a_killed_bmhctl_keeps_its_host_until_it_ends(
     assert not shared
 
 
-@pytest.mark.slow(seconds=20)
+@pytest.mark.slow(seconds=8)
 @pytest.mark.parametrize("how", ["stopped", "silent"])
 def test_a_bmhctl_that_loses_the_server_ends_its_step_in_time_and_says_so(
     own_server: Server, steps: Steps, figures: Figures, how: str
@@ -232,7 +223,7 @@ def test_a_reserve_that_loses_the_server_while_it_prepares_hosts_grants_and_leak
         words = f'["{sys.executable}", "{tmp_path}/step.py", "{tmp_path}"]'
         apply_policy(lab._context, f"[prepare.image]\ncommand = {words}\n", "policy")
     line = ("-i", url, "reserve", "node1", "--ttl", "2m" if is_back else "8s", "--request-id", "job-1", "-o", "name")
-    with spawn("-c", RUNNER, *line) as runner:
+    with spawn("-c", SHORT_CLAIMS, *line) as runner:
         until((tmp_path / "pid").exists)
         step = int((tmp_path / "pid").read_text())
         own_server.stop()
@@ -245,7 +236,7 @@ def test_a_reserve_that_loses_the_server_while_it_prepares_hosts_grants_and_leak
     until(lambda: not lives(step))
     assert (runner.returncode, out, "Traceback" in err) == (11, "", False), err
     if is_back:
-        with spawn("-c", RUNNER, *line) as again:
+        with spawn("-c", SHORT_CLAIMS, *line) as again:
             assert again.communicate(timeout=60)[0] == "node1\n"
     else:
         with open_inventory(url, actor="operator") as lab:

@@ -48,7 +48,7 @@ _RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RE
 _ANY: Question = "SELECT name FROM claims", ()  # the table has few more rows than there are running steps
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (
-    f"SELECT name, holder, CASE WHEN {STARTED} BETWEEN until - {_MICROSECONDS} AND until THEN 1 ELSE 0 END"
+    f"SELECT name, holder, CASE WHEN {STARTED} BETWEEN until - ? AND until THEN 1 ELSE 0 END"
     f" FROM claims WHERE {_OVER} ORDER BY name"
 )
 
@@ -170,7 +170,7 @@ class LeasedClaims:
                 if was_restarted
                 else f"{holder} was killed, or lost its connection to the server",
             )
-            for name, holder, was_restarted in self._database.execute(_LEFT)
+            for name, holder, was_restarted in self._database.execute(_LEFT, [_MICROSECONDS])
         ]
 
 

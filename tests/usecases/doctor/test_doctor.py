@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +13,7 @@ from bmhctl.domain.model import State
 from bmhctl.errors import InvalidError
 from bmhctl.results.diagnosis import Finding
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.postgres import claims as postgres_claims
 from bmhctl.stores.rows import from_time
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.doctor import examine
@@ -24,7 +24,7 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab, copied
-from tests.processes import spawn, until
+from tests.processes import SHORT_CLAIMS, spawn, until
 
 pytestmark = pytest.mark.slow
 
@@ -352,12 +352,12 @@ def claims_found(lab: Lab) -> list[Finding]:
     return [each for each in examined(lab).findings if each.kind == "claim"]
 
 
-KILLED_RUN = "bmhctl run --host node2 -- sh -c 'echo $BMH_RESERVATION; sleep 1000'"
+KILLED_RUN = ("run", "--host", "node2", "--", "sh", "-c", "echo $BMH_RESERVATION; sleep 1000")
 
 
-@pytest.mark.slow(seconds=30)
-def test_the_finding_for_the_claim_of_a_killed_run_names_that_run(fleet: Lab) -> None:
-    with spawn("-m", *shlex.split(KILLED_RUN), BMHCTL_INVENTORY=fleet.location) as run:
+def test_the_finding_for_the_claim_of_a_killed_run_names_that_run(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_claims, "_MICROSECONDS", 5_000_000)  # as in SHORT_CLAIMS
+    with spawn("-c", SHORT_CLAIMS, *KILLED_RUN, BMHCTL_INVENTORY=fleet.location) as run:
         assert run.stdout is not None
         reservation = run.stdout.readline().strip()
         assert claims_found(fleet) == []
