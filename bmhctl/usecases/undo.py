@@ -26,7 +26,8 @@ from bmhctl.usecases.shared.transitions import record_event
 
 _SHOWN = 3
 _LONG = timedelta(minutes=1)
-_UNDO = "undo of "  # how the reason of an undo begins
+_UNDONE = "undo"
+_UNDO = f"{_UNDONE} of "  # how the reason of an undo begins
 _MARKS = (EventKind.CORDON, EventKind.UNCORDON)
 _DECLARES = (EventKind.SET, EventKind.RENAME, EventKind.UNDECLARE, EventKind.DECLARE, Verb.REMOVE, Verb.RETIRE)
 _CORDONS = (
@@ -68,7 +69,7 @@ class _Change(Frozen):
 
 def _command(event: Event) -> str:
     if (event.reason or "").startswith(_UNDO):
-        return "undo"
+        return _UNDONE
     return "add" if event.verb is Verb.ENTER else event.verb.value
 
 
@@ -100,7 +101,7 @@ def _next_steps(ctx: Context, last: _Change) -> Iterator[str]:
     yield "bmhctl undo makes the change again"
     if last.events:
         earlier = ctx.store.events.change(min(event.id for _, event in last.events) - 1)
-        if earlier:
+        if earlier and _command(earlier[0][1]) != _UNDONE:
             found = _Change(earlier[0][1].at, earlier[0][1].actor, tuple(earlier))
             with suppress(StateRefusedError):  # an edit by hand, a retire, or a change on which others are built
                 _check_undoable(ctx, found)

@@ -238,6 +238,15 @@ def test_an_undo_does_not_offer_to_take_back_what_can_t_be_undone(small: Lab) ->
     assert undo.undo(small.context()).notes[1:] == ("bmhctl undo makes the change again",)
 
 
+def test_an_undo_does_not_offer_to_take_back_an_earlier_undo(small: Lab) -> None:
+    for note in ("one", "two"):
+        hosts.set_attributes(small.context(), Choice(("node1",)), AttributeChanges(note=note))
+        small.clock.move(seconds=1)
+        done = undo.undo(small.context())
+        small.clock.move(seconds=1)
+    assert done.notes[1:] == ("bmhctl undo makes the change again",)
+
+
 def test_an_earlier_change_is_not_taken_back_under_a_later_one(small: Lab) -> None:
     hosts.set_attributes(small.context(), Choice(("node1", "node2")), AttributeChanges(note="one"))
     [event, *_] = [each.id for each in small.context().store.events.read() if each.verb is EventKind.SET]
