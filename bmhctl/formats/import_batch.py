@@ -167,7 +167,7 @@ def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
         first = seen.setdefault(arrival.host.name, found)
         if first is found:
             continue
-        hint = "a name is unique in an inventory: rename one of them, or import them into two inventories"
+        hint = "a name is unique in an inventory: remove or rename one of them, or import them into two inventories"
         if found.source and first.source and found.source[0] != first.source[0]:
             hint = "a name is unique in an inventory: import --name '{namespace}-{name}' distinguishes them"
         elif found.id and first.id and found.id != first.id:
