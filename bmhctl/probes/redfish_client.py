@@ -39,6 +39,7 @@ _EXTRA_READ = 10.0  # the most seconds for a read that is optional
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _LOGIN_PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected, are tried again
 _MOST_REJECTIONS = 3  # BMCs lock accounts after a few
+_MOST_CHANGES = 2  # of an ETag, for one change of properties
 _MOST_PAGES = 50
 _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
 _CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
@@ -210,7 +211,23 @@ class Client:
             raise RefusedError(f"{self.name} accepted it and failed: {self._shown(reason)}")
 
     def patch(self, path: str, body: Json, tag: object) -> None:
-        """Change properties; ``tag`` is the ETag of what was read, if the BMC gave one."""
+        """Change properties; ``tag`` is the ETag of what was read, if the BMC gave one.
+
+        A tag that does not hold any more is read again: a BMC may change it by itself.
+        """
+        for _ in range(_MOST_CHANGES):
+            try:
+                self._patch(path, body, tag)
+            except RefusedError as error:
+                fresh = (self.find(path) or {}).get("@odata.etag") if error.answer == 412 else None
+                if fresh in (None, tag):
+                    raise
+                tag = fresh
+            else:
+                return
+        self._patch(path, body, tag)
+
+    def _patch(self, path: str, body: Json, tag: object) -> None:
         tags: list[str | None] = [None]
         if isinstance(tag, str) and tag.isascii() and tag.isprintable():
             tags = [tag, tag.removeprefix("W/")]

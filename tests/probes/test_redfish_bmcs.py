@@ -1071,6 +1071,26 @@ def test_a_change_that_the_system_refuses_is_sent_to_its_settings(link: Any, pla
         assert [path for _, path, _ in bmc.received] == [f"{SYSTEM}/{place}"]
 
 
+def test_an_etag_that_changed_since_it_was_read_is_read_again() -> None:
+    system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": '"a"'})
+    tags: list[str | None] = []
+    with fake_bmc(systems=[system]) as bmc:
+
+        def strict(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command != "PATCH":
+                return False
+            system.extra["@odata.etag"] = '"b"'  # another client changed something, or the BMC itself
+            tags.append(request.headers.get("If-Match"))
+            if tags[-1] == '"b"':
+                return False
+            saying("{}", 412)(request)
+            return True
+
+        bmc.trouble = strict
+        assert talk(bmc, lambda system: identify(system, True)) == "on"
+    assert (tags[0], tags[-1]) == ('"a"', '"b"')
+
+
 @pytest.mark.parametrize("wanted", ['W/"a"', '"a"', "*", None])
 def test_a_change_is_sent_with_the_etag_that_the_bmc_accepts(wanted: str | None) -> None:
     system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": 'W/"a"'})
