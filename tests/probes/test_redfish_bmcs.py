@@ -885,8 +885,8 @@ def test_soft_off_shuts_the_operating_system_down_and_forces_only_with_then_off(
     with fake_bmc(systems=[FakeSystem(lag=0.5)]) as bmc:
         assert (talk(bmc, switch(Power.SOFT_OFF)), bmc.resets) == ("off", ["GracefulShutdown"])
     with fake_bmc(systems=[FakeSystem(ignores=("GracefulShutdown",))]) as bmc:
-        assert talk(bmc, switch(Power.SOFT_OFF), seconds=2) == (
-            "is still on, not off, after 2 s (its BMC at BMC accepted GracefulShutdown: check the BMC itself)"
+        assert talk(bmc, switch(Power.SOFT_OFF), seconds=3) == (
+            "is still on, not off, after 3 s (its BMC at BMC accepted GracefulShutdown: check the BMC itself)"
         )
         assert bmc.resets == ["GracefulShutdown"], "an operating system is asked once"
         bmc.received.clear()

@@ -222,8 +222,8 @@ def test_light_shutdown_and_next_boot_are_reported_as_the_bmc_shows_them(fleet: 
     assert power(fleet, "compute-5", Power.SOFT_OFF, timeout=time_limit) == {"compute-5": "power off"}
     assert power(fleet, "compute-5", Power.CYCLE, timeout=time_limit) == {"compute-5": "power on"}
     chosen = Choice(("compute-5",))
-    (item,) = bmc.boot_once(context(fleet), chosen, BootTarget.PXE, timeout=timedelta(seconds=1)).items
-    assert item.message.endswith("accepted booting once from pxe, but shows Continuous, Pxe after 1 s")
+    (item,) = bmc.boot_once(context(fleet), chosen, BootTarget.PXE, timeout=timedelta(seconds=3)).items
+    assert item.message.endswith("accepted booting once from pxe, but shows Continuous, Pxe after 3 s")
 
 
 def test_power_on_a_host_of_another_owner_needs_force_and_is_recorded(fleet: Lab) -> None:

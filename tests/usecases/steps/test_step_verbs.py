@@ -322,13 +322,17 @@ def test_a_host_on_which_a_step_runs_is_skipped_unless_it_is_named(fleet: Lab) -
 def test_no_more_hosts_are_processed_at_once_than_jobs_says(fleet: Lab) -> None:
     hosts.add(fleet.context(), ["node[4-9]"], hosts.AttributeChanges())
     lock, now, most = threading.Lock(), 0, 0
+    three = threading.Event()
 
     def says(*_: object) -> Verdict:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.1)  # longer than the claim of a host takes on a busy machine
+            if now == 3:
+                three.set()
+        three.wait(20)
+        time.sleep(0.1)  # so that a fourth would be seen
         with lock:
             now -= 1
         return PASS
