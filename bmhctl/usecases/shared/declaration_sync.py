@@ -52,7 +52,7 @@ def sync_declaration(ctx: Context) -> None:
         return
     known = _known(ctx)
     if known is not None and file.same(known):
-        if not file.rests(known) or _was_moved(ctx):
+        if not file.rests(known):
             _see_again(ctx, file, known)
         return
     for _ in range(_TRIES):
@@ -77,19 +77,12 @@ def sync_declaration(ctx: Context) -> None:
 
 
 def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
-    """Save the fingerprint of a file that was only touched or moved, so that the next command only has to stat it."""
+    """Save the fingerprint of a file that was only touched, so that the next command only has to stat it."""
     fresh = file.fingerprint()
     if fresh.settled and fresh.sha256 == known.sha256:
         with suppress(UnreachableError), ctx.store.transaction():  # a user who may not write reads the file each time
             if _known(ctx) == known:
                 ctx.store.meta.put(FINGERPRINT, fresh.to_text())
-                if _was_moved(ctx):
-                    ctx.store.meta.put(OWNER, file.identity)
-
-
-def _was_moved(ctx: Context) -> bool:
-    owner = ctx.store.meta.get(OWNER)
-    return owner is not None and not Path(owner).exists()
 
 
 def rehearse(ctx: Context) -> None:

@@ -14,7 +14,6 @@ from bmhctl.stores.toml import atomic_replace
 from bmhctl.stores.toml import file as toml_file
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import request, reserve
-from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
@@ -72,17 +71,6 @@ def test_a_touched_file_is_read_once(cellar: Lab, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(toml_file, "read_file", lambda _: pytest.fail("it was read again"))
 
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
-
-
-def test_an_inventory_that_was_moved_is_synced_once(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen(cellar)
-    cellar.close()
-    cellar.path.parent.rename(moved := cellar.path.parent.with_name("moved"))
-    there = Lab(moved / cellar.path.name, cellar.clock)
-    assert seen(there) == {"node1": "reserved", "node2": "available"}
-    monkeypatch.setattr(declaration_sync, "sync_declaration", lambda _: pytest.fail("it was synced again"))
-
-    assert seen(there) == {"node1": "reserved", "node2": "available"}
 
 
 def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserved(cellar: Lab) -> None:
