@@ -126,12 +126,13 @@ def _own(status: int, args: list[str]) -> int:
 
 
 def _command_in(args: list[str]) -> str | None:
-    """Return the command that is called, for failures before the arguments are parsed."""
+    """Return the command that is called, such as ``policy check``, for failures before the arguments are parsed."""
     takes_value = {name for option in GLOBAL_OPTIONS if not option.is_flag for name in option.opts}
     position = 0
     while position < len(args) and args[position].startswith("-"):
         position += 2 if args[position] in takes_value else 1
-    return args[position] if position < len(args) else None
+    words = args[position : position + 2]
+    return next((name for name in (" ".join(words), *words[:1]) if name in ENTRIES), None)
 
 
 def _check_text(args: list[str]) -> None:
@@ -206,7 +207,7 @@ def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
     """Return the error, with another hint if something else was given in the place of a host's name."""
     name = _command_in(args) or ""
     meant = None
-    if error.code == "not-found" and error.host is not None:
+    if error.code == "not-found" and error.host is not None and name:
         from bmhctl.cli.suggestions import meant_host, option_names
 
         meant = meant_host(error.host, name, option_names(build_command(name, ENTRIES[name])))

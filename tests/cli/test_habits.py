@@ -181,6 +181,8 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("list lab.toml", "bmhctl -i lab.toml list"),
         ("release r-f7qsaf7y", "-R r-f7qsaf7y"),
         ("show r-f7qsaf7y", "bmhctl reservations r-f7qsaf7y"),
+        ("policy check all", "bmhctl policy check '*'"),
+        ("-q policy check rack=r1", "-l rack=r1"),
     ],
 )
 def test_a_count_selector_file_or_reservation_given_as_a_host_name_gets_a_fitting_hint(
