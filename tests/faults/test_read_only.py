@@ -107,7 +107,7 @@ bmh() {{ {bmhctl} -i {file} "$@"; }}
 bmh init -q; bmh add -q node1; bmh ready -q node1
 mount -o remount,ro .
 bmh reserve -n 1 --wait 30s -o name 2> err & job=$!
-until grep -q 'mounted read-only; waiting until it is back' err; do kill -0 $job; sleep 0.05; done
+until grep -qs 'mounted read-only; waiting until it is back' err; do kill -0 $job; sleep 0.05; done
 mount -o remount,rw .
 wait $job
 """
