@@ -100,6 +100,7 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("reserve --hosts node01", "bmhctl reserve HOST"),
         ("reserve --comment hi", "--for PURPOSE"),
         ("reserve -t 2h", "--ttl 4h"),
+        ("reserve --every week", "--weekly 4"),
         ("list -f lab.toml", "-i FILE"),
         ("list --watch", "bmhctl status --watch"),
         ("extend node01", "-R ID"),
