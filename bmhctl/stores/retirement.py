@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.meta import Meta
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
 _GUARDED = ("hosts", "reservations", "tickets", "events")
 """The tables that refuse changes: every command that matters changes one of them. Tickets may still be removed, and
 ``meta`` may be changed."""
+
+
+@contextmanager
+def changes_allowed(database: Database) -> Iterator[None]:
+    """Let the caller's transaction change a retired inventory, which a migration of its tables does."""
+    is_retired = Meta(database).get(SUCCESSOR_KEY) is not None
+    if is_retired:
+        database.allow_changes(_GUARDED)
+    yield
+    if is_retired:
+        database.refuse_changes(_GUARDED)
 
 
 class Retirement(Frozen):

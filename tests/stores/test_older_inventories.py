@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from bmhctl.stores.postgres.url import Address
 from tests.conftest import BACKENDS, SUFFIX, Run, location, run_bmhctl
 from tests.postgres import drop_schema, load_schema
 
@@ -86,6 +90,40 @@ def test_an_older_inventory_gives_the_same_answers(ask: Ask, backend: str, name:
     now = comparable(answered(ask, *COMMANDS[name]), backend)
     then = comparable(then, backend)
     assert known_then(now, then) == then
+
+
+def retire(backend: str, folder: Path) -> None:
+    """Retires an older inventory as ``copy --retire-source`` does, with the trigger that a migration meets."""
+    if backend == "postgres":
+        address = Address.parse(location(folder / SUFFIX[backend]))
+        with psycopg.connect(address.url, autocommit=True) as server:
+            server.execute(f'SET search_path = "{address.schema}"'.encode())
+            server.execute(
+                "CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " RAISE EXCEPTION USING ERRCODE = 'BM001', MESSAGE = 'elsewhere.db'; END $$"
+            )
+            server.execute(
+                "CREATE TRIGGER retired BEFORE INSERT OR UPDATE ON hosts"
+                " FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()"
+            )
+            server.execute("INSERT INTO meta (key, value) VALUES ('successor', 'elsewhere.db')")
+        return
+    with closing(sqlite3.connect(folder / {"toml": "lab.state.db", "sqlite": "lab.db"}[backend])) as database:
+        database.executescript(
+            "CREATE TRIGGER retired_hosts_update BEFORE update ON hosts"
+            " BEGIN SELECT RAISE(ABORT, 'retired: elsewhere.db'); END;"
+            "INSERT INTO meta (key, value) VALUES ('successor', 'elsewhere.db');"
+        )
+
+
+def test_an_older_inventory_that_was_retired_is_read_and_can_be_used_again(
+    ask: Ask, backend: str, tmp_path: Path
+) -> None:
+    retire(backend, tmp_path)
+    assert set(states(ask)) >= {"free02", "held01"}
+    assert ask("maintain", "free02", "--reason", "fan").status == 11
+    assert ask("init", "--reactivate").status == 0
+    assert ask("maintain", "free02", "--reason", "fan").status == 0
 
 
 def states(ask: Ask) -> dict[str, str]:

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
@@ -479,8 +479,9 @@ def connect(path: Path) -> sqlite3.Connection:
 def migrate(database: SqliteDatabase) -> None:
     """Bring the schema of a file up to date."""
     from bmhctl.stores.migrations import MIGRATIONS
+    from bmhctl.stores.retirement import changes_allowed
 
-    with database.transaction(write=True):
+    with database.transaction(write=True), changes_allowed(database) if database.schema_version() else nullcontext():
         for number, migration in enumerate(MIGRATIONS, 1):
             if number <= database.schema_version():
                 continue
