@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, Yes, pairs, with_options
+from bmhctl.cli.options import MOST, DryRun, HostName, HostNames, Reason, SelectorText, States, Yes, pairs, with_options
 from bmhctl.cli.session import asking, changing
 from bmhctl.errors import UsageError
 from bmhctl.results import Imported
@@ -131,7 +131,9 @@ def undo(
     hosts: HostNames = None,
     event: Annotated[
         int | None,
-        typer.Option("--event", min=1, metavar="ID", help="Take back the change of this event, not the last one."),
+        typer.Option(
+            "--event", min=1, max=MOST, metavar="ID", help="Take back the change of this event, not the last one."
+        ),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

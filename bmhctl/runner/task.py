@@ -187,7 +187,7 @@ def _attend(child: Child, lease: Lease, signals: Signals, timeout: timedelta | N
                     lost.append(loss.reason)
                     child.end(lease.deadline, is_free=loss.is_free)
                     return
-                if timeout is not None and steady() >= limit:
+                if timeout is not None and steady() >= limit and not child.has_ended():
                     child.time_out(timeout, lease.deadline)
                     return
                 for number in signals.wait(min(_LOOK, max(0.0, limit - steady()))):

@@ -214,7 +214,7 @@ def _details(
         yield f"its checks last passed {format_age(now - host.proven_at)} ago"
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
-        if host.failed_recycles is not None:
+        if host.failed_recycles is not None and host.fault is None and not host.undeclared:
             failed = f", after {plural(host.failed_recycles, 'failure')} in a row" if host.failed_recycles else ""
             yield f"recycle makes it available{failed}"
 

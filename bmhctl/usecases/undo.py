@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Event, EventKind, HostSpec, PropertyValue, Verb
+from bmhctl.domain.model import Event, EventKind, HostSpec, PropertyValue, State, Verb
 from bmhctl.domain.units import format_age
 from bmhctl.errors import NotFoundError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes
@@ -93,7 +93,8 @@ def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")
     if ctx.dry_run:
         return Outcomes("undo", items, (f"would take {note[5:]}",))
-    return Outcomes("undo", items, (note, *_next_steps(ctx, whole)))
+    rest = ("the policy of that change stays",) if whole.policy is not None and last.policy is None else ()
+    return Outcomes("undo", items, (note, *rest, *_next_steps(ctx, whole)))
 
 
 def _next_steps(ctx: Context, last: _Change) -> Iterator[str]:
@@ -121,24 +122,20 @@ def _only(last: _Change, names: Sequence[str]) -> _Change:
 
 def _change(ctx: Context, event: int | None) -> _Change:
     found = ctx.store.events.change(event)
-    if event is not None:
-        if all(each.id != event for _, each in found):
-            raise NotFoundError(
-                f"event {event} is no change of what is declared",
-                hint="bmhctl history --fields id,host,verb,reason shows the ids",
-            )
-        return _Change(found[0][1].at, found[0][1].actor, tuple(found))
+    if event is not None and all(each.id != event for _, each in found):
+        raise NotFoundError(
+            f"event {event} is no change of what is declared",
+            hint="bmhctl history --fields id,host,verb,reason shows the ids",
+        )
     kept = ctx.store.meta.kept_policy()
     by_event = _Change(found[0][1].at, found[0][1].actor, tuple(found)) if found else None
     by_policy = None if kept is None else _Change(kept[0], kept[1], (), kept[2])
-    if by_event is None or by_policy is None:
-        last = by_event or by_policy
-        if last is None:
-            raise StateRefusedError("there is no change to undo", hint="bmhctl history shows what was done")
-        return last
-    if (by_event.at, by_event.actor) == (by_policy.at, by_policy.actor):
+    if by_event and by_policy and (by_event.at, by_event.actor) == (by_policy.at, by_policy.actor):
         return replace(by_event, policy=by_policy.policy)
-    return max(by_event, by_policy, key=lambda each: each.at)
+    changes = [each for each in (by_event, by_policy if event is None else None) if each is not None]
+    if not changes:
+        raise StateRefusedError("there is no change to undo", hint="bmhctl history shows what was done")
+    return max(changes, key=lambda each: each.at)
 
 
 def _check_undoable(ctx: Context, last: _Change) -> None:
@@ -205,6 +202,11 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
     if host is None:
         raise AssertionError("a host that left has a later event")
     cordon = whole_host(_kept(event)).cordon
+    if cordon is not None and cordon.maintains and host.state is not State.RESERVED:  # it ends with the reservation
+        raise StateRefusedError(
+            f"{host.name} can't go to maintenance when it is free: it is {host.state}",
+            hint=f"bmhctl maintain {host.name} --reason TEXT",
+        )
     kind = EventKind.UNCORDON if cordon is None else EventKind.CORDON
     reason = f"{_UNDO}{_command(event)} by {event.actor}"
     before = Former().of(host, whole=True)

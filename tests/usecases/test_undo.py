@@ -202,6 +202,40 @@ def test_a_cordon_stays_on_a_host_that_went_to_maintenance_since(small: Lab) -> 
     assert [item.host for item in undo.undo(small.context(), ["node2"]).items] == ["node2"]
 
 
+def test_a_maintenance_that_was_to_begin_with_the_end_of_a_reservation_is_not_planned_again_after_it(
+    small: Lab,
+) -> None:
+    reserve.reserve_or_wait(small.context(), request.reservation_request(("node1",)))
+    lifecycle_verbs.maintain(small.context(), Choice(("node1",)), reason="fan", when_free=True)
+    lifecycle_verbs.uncordon(small.context(), Choice(("node1",)))
+    small.clock.move(seconds=1)
+    lifecycle_verbs.release(small.context(), Choice(("node1",)))
+    with pytest.raises(StateRefusedError, match="node1 can't go to maintenance when it is free: it is tainted"):
+        undo.undo(small.context())
+    [host] = queries.list_hosts(small.context(), Choice(("node1",))).hosts
+    assert host.cordon is None
+
+
+def test_an_undo_by_event_takes_the_policy_of_that_change_back_and_one_by_name_says_that_it_stays(
+    small: Lab,
+) -> None:
+    def imported() -> str:
+        small.clock.move(seconds=1)
+        text = "[defaults]\nttl = '9h'\n[hosts.node8]\n[hosts.node9]\n"
+        hosts.import_hosts(small.context(), read_inventory(text, "more.toml", small.clock()), with_policy=True)
+        return str(small.context().store.meta.policy_text())
+
+    if small.is_toml:  # its policy is in its file
+        return
+    before = str(small.context().store.meta.policy_text())
+    assert "9h" in imported()
+    undo.undo(small.context(), event=small.context().store.events.newest())
+    assert str(small.context().store.meta.policy_text()) == before
+    assert "9h" in imported()
+    assert "the policy of that change stays" in undo.undo(small.context(), ["node9"]).notes
+    assert "9h" in str(small.context().store.meta.policy_text())
+
+
 def test_names_narrow_an_undo_and_others_are_refused(small: Lab) -> None:
     hosts.set_attributes(small.context(), ALL, LABELLED)
     with pytest.raises(NotFoundError, match="is not about node9"):

@@ -153,7 +153,7 @@ def _enter(
         return change_spec(ctx, known, host.spec, now, reason, former)
     if departed is not None:
         clean = host.state in (State.INITIAL, State.AVAILABLE)
-        host = replace(host, state=State.TAINTED if clean else host.state, dirty=True)
+        host = replace(host, state=State.TAINTED if clean else host.state, dirty=True, failed_recycles=None)
         reason = f"it was removed while dirty: {departed}"
         ctx.store.departed.remove(host.name, host.spec.mac)
     if host.reservation is not None:
