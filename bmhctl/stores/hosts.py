@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -112,9 +113,10 @@ class Hosts(Frozen):
         rows = self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL") if wanted else ()
         for host_id, text in rows:
             if server_word(str(text)) in servers:
-                bmc = Bmc(*from_json(str(text)))
-                if system_key(bmc.address, bmc.system_id) in wanted:
-                    yield host_id
+                with suppress(*UNREADABLE):  # the doctor reports such a row
+                    bmc = Bmc(*from_json(str(text)))
+                    if system_key(bmc.address, bmc.system_id) in wanted:
+                        yield host_id
 
     def _having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
         for some in in_parts(list(dict.fromkeys(values))):
