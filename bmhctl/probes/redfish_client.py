@@ -40,6 +40,7 @@ _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the dead
 _LOGIN_PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected, are tried again
 _MOST_REJECTIONS = 3  # BMCs lock accounts after a few
 _MOST_CHANGES = 2  # of an ETag, for one change of properties
+_OTHER_TAG = (412, 428)  # refusals of an ETag, and of a change without one
 _MOST_PAGES = 50
 _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
 _CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
@@ -219,7 +220,7 @@ class Client:
             try:
                 self._patch(path, body, tag)
             except RefusedError as error:
-                fresh = (self.find(path) or {}).get("@odata.etag") if error.answer == 412 else None
+                fresh = (self.find(path) or {}).get("@odata.etag") if error.answer in _OTHER_TAG else None
                 if fresh in (None, tag):
                     raise
                 tag = fresh
@@ -236,7 +237,7 @@ class Client:
             try:
                 self._act("PATCH", path, body, {} if each is None else {"If-Match": each})
             except RefusedError as error:
-                if error.answer not in (412, 428) or number == len(tried):
+                if error.answer not in _OTHER_TAG or number == len(tried):
                     raise
             else:
                 return
