@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -40,15 +40,17 @@ def help_(
     """
     display = invocation_of(ctx).display()
     name = " ".join(topic or ())
-    text = StringIO()
+    text = TextIOWrapper(BytesIO(), display.stdout.encoding or "utf-8", "backslashreplace", write_through=True)
     if not name:
         render(Topics(topics()), display)
     elif name in TOPICS:
         render(ManualPage(name, page(name)), replace(display, stdout=text) if display.is_table else display)
     else:
         text.write(_help_of(ctx.find_root(), name) + "\n")
-    if no_pager or not show_in_pager(text.getvalue(), display, os.environ):
-        sys.stdout.write(text.getvalue())
+    text.seek(0)
+    shown = text.read()
+    if no_pager or not show_in_pager(shown, display, os.environ):
+        sys.stdout.write(shown)
 
 
 def _help_of(root: Any, name: str) -> str:

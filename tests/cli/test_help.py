@@ -8,7 +8,7 @@ import pytest
 
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.docs import TOPICS, page, topics
-from tests.cli.conftest import Cli, Terminal, error_of
+from tests.cli.conftest import Bmhctl, Cli, Terminal, error_of
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 
@@ -101,6 +101,15 @@ def test_only_the_refusal_of_a_too_large_count_names_the_largest_one(cli: Cli) -
         2,
         "bmhctl: invalid value for '-n' / '--count': 1000000001 is not in the range x<=1000000000",
     )
+
+
+@pytest.mark.parametrize("options", [[], ["--no-pager"]])
+def test_the_tables_of_a_page_are_ascii_where_stdout_is(options: list[str], bmhctl: Bmhctl, terminal: Terminal) -> None:
+    args = ["help", "output", *options]
+    piped = bmhctl(*args, "-o", "table", PYTHONIOENCODING="ascii")
+    shown = terminal(*args, PYTHONIOENCODING="ascii", PAGER="sed s/^/|/" if not options else "false")
+    for status, text in ((piped.status, piped.stdout), (shown.status, shown.text)):
+        assert (status, "+---" in text, "\\u2500" in text) == (0, True, False)
 
 
 def test_a_long_page_goes_through_the_pager_of_a_terminal(terminal: Terminal, cli: Cli) -> None:
