@@ -20,10 +20,13 @@ _LESS = "FRX"
 def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bool:
     """Show a text that is longer than the terminal in ``$PAGER``, else ``less``; return False if it was not shown.
 
-    That is so where stdout or stdin is no terminal, for ``PAGER=cat``, and where there is no such program.
+    That is so where stdout or stdin is no terminal, for ``PAGER=cat``, and where ``$PAGER`` is not valid.
     """
-    pager = shlex.split(environ.get("PAGER", "less"))
     if not display.stdout_tty or not sys.stdin.isatty() or environ.get("TERM", "dumb") == "dumb":
+        return False
+    try:
+        pager = shlex.split(environ.get("PAGER", "less"))
+    except ValueError:  # an unbalanced quote
         return False
     if not pager or pager[0] == "cat" or which(pager[0]) is None or text.count("\n") < _height(display):
         return False

@@ -121,6 +121,12 @@ def test_a_long_page_goes_through_the_pager_of_a_terminal(terminal: Terminal, cl
     assert "The inventory" in cli("help", "inventory", PAGER="false").stdout
 
 
+def test_a_page_is_written_at_once_where_the_pager_has_an_unbalanced_quote(terminal: Terminal, cli: Cli) -> None:
+    shown, piped = terminal("help", "inventory", PAGER="less '"), cli("help", "inventory", PAGER="less '")
+    assert (shown.status, "The inventory" in shown.text) == (0, True)
+    assert (piped.status, "The inventory" in piped.stdout) == (0, True)
+
+
 def test_a_short_text_and_a_pager_that_ends_early_are_no_failure(terminal: Terminal) -> None:
     assert "Usage: bmhctl init" in terminal("help", "init", PAGER="false").text
     assert terminal("help", "inventory", PAGER="true").status == 0
