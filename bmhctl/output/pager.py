@@ -9,18 +9,19 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from shutil import which
 
 from bmhctl.output.render import Display
 
 _LESS = "FRX"
 """The options of ``less``, as git sets them: end where one screen is enough, keep colours and the screen."""
 
+_NOT_RUN = (126, 127)  # what sh and env end with for a program that they can't run
+
 
 def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bool:
     """Show a text that is longer than the terminal in ``$PAGER``, else ``less``; return False if it was not shown.
 
-    That is so where stdout or stdin is no terminal, for ``PAGER=cat``, and where ``$PAGER`` is not valid.
+    That is so where stdout or stdin is no terminal, for ``PAGER=cat``, and where ``$PAGER`` can't be run.
     """
     if not display.stdout_tty or not sys.stdin.isatty() or environ.get("TERM", "dumb") == "dumb":
         return False
@@ -28,15 +29,17 @@ def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bo
         pager = shlex.split(environ.get("PAGER", "less"))
     except ValueError:  # an unbalanced quote
         return False
-    if not pager or pager[0] == "cat" or which(pager[0]) is None or text.count("\n") < _height(display):
+    if not pager or pager[0] == "cat" or text.count("\n") < _height(display):
         return False
     before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the pager
     try:
         process = subprocess.Popen(pager, stdin=subprocess.PIPE, env={"LESS": _LESS, **environ})
         process.communicate(text.encode(display.stdout.encoding or "utf-8", "replace"))
+    except OSError:  # no such program, or a file that is not one
+        return False
     finally:
         signal.signal(signal.SIGINT, before)
-    return True
+    return process.returncode not in _NOT_RUN
 
 
 def _height(display: Display) -> int:

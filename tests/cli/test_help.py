@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,16 @@ def test_a_page_is_written_at_once_where_the_pager_has_an_unbalanced_quote(termi
     shown, piped = terminal("help", "inventory", PAGER="less '"), cli("help", "inventory", PAGER="less '")
     assert (shown.status, "The inventory" in shown.text) == (0, True)
     assert (piped.status, "The inventory" in piped.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("pager", ["./no-program", "./no-such-pager", "env no-such-pager", "sh -c ./no-program"])
+def test_a_page_is_written_at_once_where_the_pager_cannot_be_run(
+    pager: str, terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "no-program").write_bytes(b"\x7fELF")
+    (tmp_path / "no-program").chmod(0o755)
+    shown = terminal("help", "inventory", PAGER=pager)
+    assert (shown.status, "The inventory" in shown.text, "Traceback" in shown.text) == (0, True, False)
 
 
 def test_a_short_text_and_a_pager_that_ends_early_are_no_failure(terminal: Terminal) -> None:
