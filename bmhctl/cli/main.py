@@ -104,11 +104,20 @@ def _run(args: list[str], invocation: Invocation) -> int:
 
 
 def _with_variable(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error of a reservation that only the environment names with a hint that says so."""
+    """Return the error of a reservation that only the environment names with a hint that says so.
+
+    In the error of several hosts, the hint of each such host says so, too.
+    """
     token = os.environ.get("BMH_RESERVATION")
-    if token and token in error.message and not any(token in word for word in args):
-        hint = f"{token} is in $BMH_RESERVATION: unset BMH_RESERVATION to act without it"
-        error.hint = f"{hint}; {error.hint}" if error.hint else hint
+    if not token or any(token in word for word in args):
+        return error
+    said = f"{token} is in $BMH_RESERVATION: unset BMH_RESERVATION to act without it"
+    each = error.details.get("errors")
+    named = [one for one in each if token in one["message"]] if isinstance(each, list) else []
+    for one in named:
+        one["hint"] = "; ".join(filter(None, (said, one["hint"])))
+    if named or token in error.message:
+        error.hint = "; ".join(filter(None, (said, error.hint)))
     return error
 
 

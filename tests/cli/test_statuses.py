@@ -233,5 +233,10 @@ def test_a_reservation_that_only_the_environment_names_is_named_in_the_hint(cli:
     assert cli("recycle").status == 0
     assert cli("reserve", "node1").status == 0
     assert word in cli("release", "node1", BMH_RESERVATION=token).stderr
+    assert cli("add", "node2").status == 0
+    assert word in cli("taint", "node1", "node2", BMH_RESERVATION=token).stderr
+    combined = error_of(cli("taint", "node1", "node2", "-o", "json", BMH_RESERVATION=token))
+    hints = [combined["hint"], *(each["hint"] for each in combined["details"]["errors"])]
+    assert [word in hint for hint in hints] == [True] * 3
     assert word not in cli("extend", "-R", token, BMH_RESERVATION=token).stderr
     assert "$BMH_RESERVATION" not in cli("extend", "-R", "r-22222222").stderr
