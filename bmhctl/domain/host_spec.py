@@ -23,6 +23,9 @@ _BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_m
 TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
 """What a BMC's ``tls_min_version`` may be."""
 
+ONE_MACHINE = "one machine under two names can be reserved twice"
+"""What is wrong with two hosts that share a MAC, an address or a system of a BMC, in words."""
+
 _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
@@ -149,7 +152,7 @@ def same(kind: str, value: str, names: list[str]) -> str:
     """Return the warning that several hosts have the same MAC, address or system of a BMC."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
     who = f"{', '.join(shown[:-1])} and {shown[-1]}"
-    return f"{who} have the same {kind} {value}: one machine under two names can be reserved twice"
+    return f"{who} have the same {kind} {value}: {ONE_MACHINE}"
 
 
 def _line(value: str | None, where: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bmhctl.domain.host_spec import shared_systems
+from bmhctl.domain.host_spec import ONE_MACHINE, shared_systems
 from bmhctl.domain.model import End, EventKind, State
 from bmhctl.domain.ticket import QueueVerb
 from bmhctl.lifecycle.table import EDGES
@@ -124,9 +124,6 @@ _VANISHED = Fix(
     f" SELECT gone.host, NULL, gone.at, 'it vanished while it was used' FROM {_GONE}",
     when=_COULD_RETURN_CLEAN,
 )
-
-
-_ONE_MACHINE = "one machine under two names can be reserved twice"
 
 
 def _shared_systems(ctx: Context) -> Iterator[tuple[str, str, str, int]]:
@@ -337,7 +334,7 @@ QUESTIONS: tuple[Question, ...] = (
             f" WHERE {column} IS NOT NULL GROUP BY {column}) shared",
             host="shared.first",
             severity=WARNING,
-            remedy=f"{_ONE_MACHINE}: correct one {what}, or bmhctl remove {{last}}",
+            remedy=f"{ONE_MACHINE}: correct one {what}, or bmhctl remove {{last}}",
         )
         for column, what in (("mac", "MAC"), ("address", "address"))
     ),
@@ -346,7 +343,7 @@ QUESTIONS: tuple[Question, ...] = (
         "has the same system of a BMC, {system}, as {last}{others}",
         columns=dict.fromkeys(("system", "last", "others"), ""),
         severity=WARNING,
-        remedy=f"{_ONE_MACHINE}: correct one BMC, or bmhctl remove {{last}}",
+        remedy=f"{ONE_MACHINE}: correct one BMC, or bmhctl remove {{last}}",
         find=_shared_systems,
     ),
     Question(
