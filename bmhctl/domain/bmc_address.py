@@ -19,15 +19,15 @@ _REDFISH = (
 _ROOT = "/redfish/v1"
 _PORTS = {"http": 80, "https": 443}
 _WITHOUT_SLASHES = pattern(rf"((?:ipmi|(?:{'|'.join(_REDFISH)})(?:\+https?)?|https?)):(?=[^/])(?![0-9]+/?$)", re.I)
-_SERVER = pattern(r"//(\[|[^/:?#\"]*[^/:?#\".])")  # all IPv6 addresses are one word: each has many spellings
+_SERVER = pattern(r"//(\[|[^/:?#\"]*[^/:?#\".])")  # "[" stands for every IPv6 address: one address has many spellings
 _PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<system>[^/]+))?)?)?/?")
 
 
 class Endpoint(Frozen):
-    """A Redfish service and one of its systems.
+    """A Redfish service, and one of its systems if the address names one.
 
-    ``url`` is the scheme, host and port; ``root`` the path of the service root, after a prefix if the address has one;
-    ``system`` the path of the system, None when the address names none.
+    ``url`` is the scheme, host and port. ``root`` is the path of the service root, with the prefix of a gateway if the
+    address has one. ``system`` is the path of the system; None when the address names no system.
     """
 
     url: str
@@ -46,15 +46,17 @@ class Endpoint(Frozen):
 
 
 def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | None:
-    """Return where an address leads; None for an address of another protocol, such as ``ipmi://``.
+    """Return the Redfish service and system that a BMC's address names; None for another protocol, such as ``ipmi://``.
 
     Accepts the forms of manifests (``redfish+https://``, ``redfish-virtualmedia://``, ``idrac-redfish://``, …) and
     plain ``http(s)://``. Raises :class:`ValueError` for a path that is neither a service nor a system, and for a system
-    id that contradicts the path: an ignored part could be the one that names the machine.
+    id that contradicts the path: if a part were ignored, the address could mean another machine.
     """
     from urllib.parse import urlsplit
 
-    if "://" not in address and "/" in address.rstrip("/"):  # without a scheme it is one for IPMI, which has no paths
+    if "://" not in address and "/" in address.rstrip(
+        "/"
+    ):  # IPMI, the meaning of an address without scheme, has no paths
         raise ValueError("it has a path and no scheme, such as redfish+https://")
     parts = urlsplit(address)
     kind, _, transport = parts.scheme.partition("+")
@@ -101,21 +103,24 @@ def _normal_path(path: str) -> str:
 
 
 def server_word(text: str) -> str:
-    """Return a word that is the same for all addresses of one BMC, and for few others; cheap, also of a stored BMC."""
+    """Return a word that every address of one BMC has in common, and few addresses of others: to find candidates fast.
+
+    ``text`` is an address, or a stored BMC as JSON.
+    """
     match = _SERVER.search(text)
     return match[1].casefold() if match else ""
 
 
 def with_slashes(address: str) -> str:
-    """Return an address with ``//`` after its scheme: ``ipmi:HOST`` is one in manifests, ``ipmi:623`` a port."""
+    """Return an address with ``//`` after its scheme: manifests write ``ipmi:HOST``, but ``ipmi:623`` names a port."""
     match = _WITHOUT_SLASHES.match(address)
     return f"{match[1]}://{address[match.end() :]}" if match else address
 
 
 def system_key(address: str, system_id: str | None = None) -> tuple[str, int | None, str] | None:
-    """Return what is the same for all addresses of one system: its host, its port if it is an unusual one, its path.
+    """Return the same key for all addresses of one system: the host, the port unless it is usual, and the path.
 
-    None for an address of IPMI, which may bridge to several machines, and for one that can't be read.
+    None for an IPMI address, which may lead to several machines, and for an address that can't be read.
     """
     try:
         endpoint = redfish_endpoint(address, system_id)
@@ -124,7 +129,7 @@ def system_key(address: str, system_id: str | None = None) -> tuple[str, int | N
         scheme, host, port = endpoint.server
     except ValueError:
         return None
-    usual = port == _PORTS[scheme]  # of one host, both usual ports lead to one BMC
+    usual = port == _PORTS[scheme]  # ports 80 and 443 of a host lead to the same BMC
     return _normal_host(host or ""), None if usual else port, _normal_path(endpoint.system or endpoint.root)
 
 

@@ -18,12 +18,12 @@ class Power(Words):
 
     @property
     def switches(self) -> bool:
-        """Whether it changes the power."""
+        """Whether this command changes the power, not only the indicator light or nothing."""
         return self in (Power.ON, Power.OFF, Power.SOFT_OFF, Power.CYCLE)
 
 
 class BootTarget(Words):
-    """What a host can boot from at its next start; ``NONE`` cancels that."""
+    """What a host can boot from at its next start; ``NONE`` cancels an earlier choice."""
 
     PXE = "pxe"
     HDD = "hdd"

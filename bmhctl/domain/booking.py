@@ -11,18 +11,19 @@ from bmhctl.support.values import Frozen
 _NOTHING = timedelta()
 
 SHORTEST_LEASE = timedelta(minutes=1)
-"""The shortest lease that is granted before something that is planned: a shorter one is of no use."""
+"""The shortest lease that is granted before a booking or a planned maintenance; a shorter one would be of no use."""
 
 LAPSED, CANCELLED = "lapsed", "cancelled"
-"""How the end reason of a booking begins that was not taken in time, or that a person cancelled."""
+"""How the ``end_reason`` of a booking begins if its owner did not take it in time, and if a person cancelled it."""
 
 
 class Booking(Frozen):
-    """Some hosts, set aside for an owner or for a planned maintenance, from ``starts_at`` to before ``ends_at``.
+    """Hosts that are set aside for an owner or a planned maintenance, from ``starts_at`` until just before ``ends_at``.
 
-    Open while ``ended_at`` is None. ``requirements`` is what was asked for, ``hosts`` are the ids of the hosts.
-    ``purpose`` is the reason of a maintenance; ``resumes``: it ends by itself. ``due_at`` is when something has to be
-    done next, by the next command that writes. ``reservation`` is the id of the one that took it.
+    A booking is open while ``ended_at`` is None. ``requirements`` is what was asked for, as a text; ``hosts`` are the
+    ids of the hosts. For a planned maintenance, ``purpose`` is its reason, and ``resumes`` whether it ends by itself.
+    ``due_at`` is when the next command that writes has to do something for the booking, such as end it. ``reservation``
+    is the id of the reservation with which the owner took the booking; None before that.
     """
 
     id: str
@@ -42,41 +43,41 @@ class Booking(Frozen):
 
     @property
     def is_maintenance(self) -> bool:
-        """Whether it is a planned maintenance."""
+        """Whether this is a planned maintenance, not a booking of an owner."""
         return self.id.startswith("m-")
 
     @property
     def has_lapsed(self) -> bool:
-        """Whether it ended because its owner did not take it in time."""
+        """Whether the booking ended because its owner did not take it in time."""
         return (self.end_reason or "").startswith(LAPSED)
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether a person gave it up."""
+        """Whether a person cancelled the booking."""
         return (self.end_reason or "").startswith(CANCELLED)
 
     @property
     def span(self) -> Planned:
-        """The time that is set aside for it on each of its hosts."""
+        """The time that is set aside for the booking on each of its hosts."""
         return Planned(self.id, self.owner, self.starts_at, self.ends_at)
 
     def has_begun(self, now: datetime) -> bool:
-        """Return whether ``now`` is within its time."""
+        """Return whether the booking is open and ``now`` is between its start and its end."""
         return self.ended_at is None and self.starts_at <= now < self.ends_at
 
 
 def with_planned(host: Host, new: Planned) -> tuple[Planned, ...]:
-    """Return the times that are set aside on a host with a new one among them, the next one first."""
+    """Return the times that are set aside on a host, with ``new`` added; the earliest first."""
     return tuple(sorted((*host.planned, new), key=lambda each: (each.starts_at, each.id)))
 
 
 def without_planned(host: Host, booking_id: str) -> tuple[Planned, ...]:
-    """Return the times that are set aside on a host for others than one booking."""
+    """Return the times that are set aside on a host, without that of one booking."""
     return tuple(each for each in host.planned if each.id != booking_id)
 
 
 def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> Planned | None:
-    """Return the first time set aside on a host that is nearer than ``turnaround`` to a span, or overlaps it."""
+    """Return the first time set aside on a host that overlaps a span or is less than ``turnaround`` away, if any."""
     for each in host.planned:
         if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround:
             return each
@@ -84,24 +85,27 @@ def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedel
 
 
 def is_set_aside(host: Host, now: datetime) -> bool:
-    """Return whether the time of a booking or a planned maintenance on this host has begun; it is not taken yet."""
+    """Return whether the time of a booking or maintenance on this host has begun that is not taken yet."""
     return bool(host.planned) and host.planned[0].starts_at <= now
 
 
 def free_until(host: Host, turnaround: timedelta = _NOTHING) -> datetime:
-    """Return until when a lease on a host may last; :data:`NEVER` where nothing is planned."""
+    """Return when a lease on a host must end because of what is planned on it; :data:`NEVER` if nothing is."""
     return host.planned[0].starts_at - turnaround if host.planned else NEVER
 
 
 def is_leased_until(host: Host) -> datetime | None:
-    """Return until when a host is leased; None when it is not, :data:`NEVER` for a lease without an end."""
+    """Return when the lease of a host ends; None when it has no lease, :data:`NEVER` for a lease without an end."""
     if host.reservation is None:
         return None
     return host.reservation.expires_at or NEVER
 
 
 def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> bool:
-    """Return whether a host may be booked for a span: nothing else is planned then, and its lease is over before."""
+    """Return whether a host may be booked for a span: usable, with nothing else planned, and its lease over before.
+
+    ``turnaround`` must pass between the span and each lease or plan beside it.
+    """
     leased = is_leased_until(host)
     if leased is not None and leased > starts - turnaround:
         return False
@@ -109,7 +113,7 @@ def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timede
 
 
 def is_broken(host: Host, starts: datetime) -> bool:
-    """Return whether a host will not be usable at a time without an operator, as far as is known."""
+    """Return whether a host stays unusable at the time ``starts`` unless an operator acts, as far as is known."""
     if host.undeclared or host.fault is not None or host.cordon is not None:
         return True
     return any(note.until is None or note.until > starts for note in host.maintenance)
@@ -118,7 +122,10 @@ def is_broken(host: Host, starts: datetime) -> bool:
 def free_starts(
     host: Host, after: datetime, length: timedelta, turnaround: timedelta = _NOTHING
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield the spans of the times from ``after`` on, both ends included, at which a host is free for ``length``."""
+    """Yield when a host is free for ``length``, as pairs of the earliest and the latest start, from ``after`` on.
+
+    ``turnaround`` must pass between this time and each lease or plan beside it.
+    """
     if is_broken(host, NEVER - length):
         return
     leased = is_leased_until(host)

@@ -8,12 +8,12 @@ from bmhctl.errors import InvalidError
 from bmhctl.support.lazy_regex import pattern
 
 LONGEST_NAME = 253
-"""The most characters of a host name, as of a DNS name."""
+"""The most characters of a host name; the limit of DNS names."""
 
 AS_STORED = str.maketrans(ascii_uppercase, ascii_lowercase)
-"""For ``name.translate(AS_STORED)``: a host's name, or a pattern or range of names, as the inventory has it.
+"""For ``name.translate(AS_STORED)``: turns a host's name, a pattern or a range of names into lower case.
 
-Only ASCII letters are changed: a name has no other letters, and no other letter must turn into an ASCII one.
+Only ASCII letters change. ``str.lower`` would turn some other letters into ASCII ones, and so into valid names.
 """
 
 _HOST_NAME = pattern(

@@ -21,16 +21,16 @@ SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 _BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version")
 
 TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
-"""What a BMC's ``tls_min_version`` may be."""
+"""The values that ``tls_min_version`` of a BMC may have."""
 
 ONE_MACHINE = "one machine under two names can be reserved twice"
-"""What is wrong with two hosts that share a MAC, an address or a system of a BMC, in words."""
+"""Why a warning says that two hosts share a MAC, an address or a system of a BMC."""
 
 _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
 _MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
-_BARE_MAC = pattern(r"[0-9a-f]{4}(\.?)[0-9a-f]{4}\1[0-9a-f]{4}")  # switches write dots, others no separators at all
+_BARE_MAC = pattern(r"[0-9a-f]{4}(\.?)[0-9a-f]{4}\1[0-9a-f]{4}")  # switches write dots, other devices no separators
 _NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
 _IPV4 = pattern(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
@@ -71,7 +71,7 @@ def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
 
 
 def dump_spec(spec: HostSpec) -> dict[str, object]:
-    """Return the table that :func:`parse_spec` reads back: only what is set, in the order of :data:`SPEC_KEYS`."""
+    """Return the table that :func:`parse_spec` reads back: the keys that are set, in the order of :data:`SPEC_KEYS`."""
     entry = {
         "address": spec.address,
         "mac": spec.mac,
@@ -89,10 +89,11 @@ def _dump_bmc(bmc: Bmc) -> dict[str, object]:
 
 
 def host_variables(spec: HostSpec) -> dict[str, str]:
-    """Return a host as environment variables, without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK`` and so on.
+    """Return a host as environment variables, named without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK``, …
 
-    What is not declared has no variable; keys are in upper case, with ``_`` for all but letters and digits. If several
-    keys give the same name, the first in alphabetical order gets it, and the next ones end in ``_2``, ``_3`` and so on.
+    There is no variable for an attribute that is not declared. In names, keys are in upper case, with ``_`` for all but
+    letters and digits. If several keys give the same name, the first in alphabetical order gets this name, and the next
+    ones end in ``_2``, ``_3`` and so on.
     """
     bmc = spec.bmc
     found = {"HOST": spec.name, "ADDRESS": spec.address, "MAC": spec.mac}
@@ -103,7 +104,7 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
 
 
 def keyed_variables(prefix: str, values: Mapping[str, PropertyValue]) -> dict[str, str]:
-    """Return values by the name of a variable that is made from the prefix and the key: see :func:`host_variables`."""
+    """Return values as variables: the prefix and the key make the name, as :func:`host_variables` describes."""
     variables: dict[str, str] = {}
     for key, value in sorted(values.items()):
         variables[_unused(f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}", variables)] = str(value)
@@ -117,7 +118,7 @@ def _unused(name: str, taken: Container[str]) -> str:
 
 
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:
-    """Return one warning for every MAC, address and system of a BMC that several of these hosts have, with names."""
+    """Return a warning, with the hosts' names, for each MAC, address and BMC system that several of the hosts have."""
     bearers: dict[tuple[str, str], list[str]] = {}
     bmcs: list[tuple[str, Bmc]] = []
     for spec in specs:
@@ -131,9 +132,9 @@ def duplicates(specs: Iterable[HostSpec]) -> list[str]:
 
 
 def shared_systems(bmcs: Iterable[tuple[str, Bmc]]) -> Iterator[tuple[str, list[str]]]:
-    """Yield every system of a BMC that several hosts have, as the first of them declares it, and the hosts' names.
+    """Yield each BMC system that several hosts have, as the first of them declares it, and the names of these hosts.
 
-    How its address is written does not matter. Not for IPMI, where one address may lead to several machines.
+    Different spellings of an address count as the same. IPMI addresses are left out: one may lead to several machines.
     """
     servers: dict[str, list[tuple[str, Bmc]]] = {}
     for name, bmc in bmcs:
@@ -156,7 +157,7 @@ def same(kind: str, value: str, names: list[str]) -> str:
 
 
 def _line(value: str | None, where: str) -> str | None:
-    # isprintable first: a printable text has no control characters, and the search takes many times as long.
+    # isprintable first: it is many times as fast as the search, and true for most texts.
     if value is not None and ((not value.isprintable() and _CONTROL.search(value)) or len(value) > 1000):
         raise type_error(where, "one line of at most 1000 characters without control characters", value)
     return value
@@ -177,7 +178,7 @@ def is_network_name(value: str) -> bool:
 
 def is_ip(value: str) -> bool:
     """Return whether a text is an IP address."""
-    if _IPV4.fullmatch(value):  # most addresses are IPv4, and this takes a fraction of the time of ipaddress
+    if _IPV4.fullmatch(value):  # most addresses are IPv4, and the pattern is much faster than ipaddress
         return True
     from ipaddress import ip_address
 
@@ -189,12 +190,15 @@ def is_ip(value: str) -> bool:
 
 
 def known_mac(value: str | None) -> str | None:
-    """Return a MAC from another system; None for zeros and ``ff:…``, which mean an unknown MAC there."""
+    """Return a MAC that another system gave; None for zeros and ``ff:…``, with which it marks an unknown MAC."""
     return None if value is None or normal_mac(value) in _NO_MACS else value
 
 
 def normal_mac(value: str) -> str | None:
-    """Return a MAC in lower case with colons, also one with hyphens, dots or no separators; None for any other text."""
+    """Return a MAC in lower case with colons; None for a text that is not a MAC.
+
+    Accepts colons, hyphens, dots or no separators.
+    """
     mac = value.strip().lower().replace("-", ":")
     if _BARE_MAC.fullmatch(mac):
         bare = mac.replace(".", "")
@@ -260,7 +264,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
     credentials = _line(optional_text(entry, "credentials", where), f"{where}.credentials")
     if credentials is not None and not _CREDENTIALS.fullmatch(credentials):
         raise InvalidError(
-            f"{where}.credentials is not a reference",  # the value itself may be a password: never shown
+            f"{where}.credentials is not a reference",  # never show the value: it may be a password
             hint='an inventory holds no secrets: refer to them with "env:NAME", "file:PATH" or "command:…"',
             details={"key": f"{where}.credentials"},
         )
@@ -279,7 +283,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
 
 
 def _bmc_address(address: str, system_id: str | None, where: str) -> str:
-    if "@" in address:  # anywhere: after a "/" in a password, the rest does not look like a user or password
+    if "@" in address:  # anywhere in the address: a parser would end the password at its first "/"
         raise InvalidError(
             f"{where} holds a user name or a password",
             hint='an inventory holds no secrets: use credentials = "env:NAME"',
@@ -308,6 +312,6 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
     return address
 
 
-@lru_cache(maxsize=1000)  # without their host names, the BMC addresses of a fleet are few
+@lru_cache(maxsize=1000)  # apart from the host names, most BMC addresses of a fleet are the same
 def _check_resource(scheme: str, rest: str, system_id: str | None) -> None:
     redfish_endpoint(f"{scheme}bmc{rest}", system_id)

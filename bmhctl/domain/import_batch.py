@@ -1,4 +1,4 @@
-"""What the files of an import contain, as values."""
+"""The hosts that the files of an import contain, with warnings and a policy, as values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from bmhctl.support.values import Frozen
 class ImportedHost(Frozen):
     """A host in a file to import, with the state that the file gives.
 
-    ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there). ``source_state``
-    is the state in the words of the file; ``origin`` is the position there (file, document).
+    A ``host.reservation`` with an empty id says that another system has given the host away; its owner is the consumer
+    there. ``source_state`` is the state in the words of the file. ``origin`` is where the host is in the import: the
+    file and the document.
     """
 
     host: Host
@@ -19,7 +20,7 @@ class ImportedHost(Frozen):
 
 
 class ImportBatch(Frozen):
-    """What the files of one import contain: hosts, what is skipped and why, warnings, a policy."""
+    """The content of the files of one import: hosts, what is skipped and why, warnings, and the text of a policy."""
 
     arrivals: tuple[ImportedHost, ...]
     skipped: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen
 
 BY_ROLE = "role"
-"""The owner of a limit that counts by the role with which a server knows the user, not by the name that is given."""
+"""The ``owner`` of a limit that counts by the database role with which the server knows the user, not by owner name."""
 
 OWNER, SELECTOR, MAX_HOSTS, MAX_TTL, MAX_AHEAD = "owner", "selector", "max_hosts", "max_ttl", "max_ahead"
 _BOUNDS = (MAX_HOSTS, MAX_TTL, MAX_AHEAD)
@@ -37,8 +37,9 @@ LIMIT_KEYS = tuple(_KINDS)
 class Limit(Frozen):
     """A limit on the hosts that fit ``selector``, for each owner whose name matches ``owner`` (with ``*`` and ``?``).
 
-    ``max_hosts`` is how many an owner may hold at a time. ``max_ttl`` is how long a lease may last from each grant and
-    extension. ``max_ahead`` is how far ahead a booking may begin. None means that this limit does not restrict it.
+    ``max_hosts`` is how many hosts an owner may hold at a time. ``max_ttl`` is how long a lease may last from each
+    grant and extension. ``max_ahead`` is how far ahead a booking may begin. None means that the limit does not restrict
+    this.
     """
 
     name: str
@@ -50,33 +51,33 @@ class Limit(Frozen):
 
     @property
     def is_by_role(self) -> bool:
-        """Whether it counts the hosts of all owners with one database role; owners must bear its name."""
+        """Whether the limit counts the hosts of all owners with one database role; their names must be the role's."""
         return self.owner == BY_ROLE
 
     def concerns(self, owner: str) -> bool:
-        """Return whether it is a limit of this owner."""
+        """Return whether the limit applies to this owner."""
         return self.is_by_role or fnmatchcase(owner, self.owner)
 
     def needs_order(self, owner: str) -> bool:
-        """Return whether grants to this owner have to be decided one after the other."""
+        """Return whether grants to this owner must run one after the other, because the limit counts their hosts."""
         return self.concerns(owner) and (self.is_by_role or self.max_hosts is not None)
 
     def counts(self, spec: HostSpec) -> bool:
-        """Return whether it is about a host."""
+        """Return whether the limit counts a host: its selector fits."""
         return self.selector.fits(spec)
 
     def of(self, hosts: Iterable[Host]) -> list[Host]:
-        """Return those of some hosts that it is about."""
+        """Return the hosts that the limit counts."""
         return [host for host in hosts if self.counts(host.spec)]
 
     @property
     def most(self) -> str:
-        """How many hosts it allows, in words: ``at most 4 hosts of gpu``."""
+        """How many hosts the limit allows, in words: ``at most 4 hosts of gpu``."""
         return f"at most {plural(self.max_hosts or 0, 'host')}{self._which}"
 
     @property
     def allows(self) -> str:
-        """All that it allows, in words."""
+        """Everything that the limit allows, in words."""
         words = [self.most] if self.max_hosts is not None else []
         if self.max_ttl is not None:
             words.append(f"leases{self._which} of at most {format_duration(self.max_ttl)}")

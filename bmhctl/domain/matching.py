@@ -1,7 +1,8 @@
 """Match requirements to free hosts in the order of the tickets; no I/O.
 
 One host may fit several requirements, so hosts are assigned along augmenting paths, as in bipartite matching. A host
-goes to a requirement that has room. If it has none, one of its hosts moves to another requirement that the host fits.
+goes to a requirement that lacks hosts. If it fits only requirements that have enough, one of their hosts moves to
+another requirement that this host fits.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class Cap(Frozen):
 
 
 class Match(Frozen):
-    """The hosts that requirements would get; ``missing`` is how many more it takes.
+    """The hosts that some requirements would get; ``missing`` is how many hosts they would still lack.
 
-    ``notes`` say what was moved to other hosts for it.
+    ``notes`` name, in words, the bookings that moved to other hosts to make room.
     """
 
     hosts: tuple[Host, ...]
@@ -36,33 +37,34 @@ class Match(Frozen):
 
 
 class Until(Frozen):
-    """Until when hosts have to be free of what is planned: for the ``whole`` lease, and for the ``least`` of it."""
+    """Until when hosts must be free of plans: ``whole`` for the whole lease, ``least`` for the shortest one allowed."""
 
     whole: datetime
     least: datetime
 
 
 def until_of(length: timedelta | None, now: datetime, turnaround: timedelta, *, may_be_short: bool) -> Until:
-    """Return until when hosts have to be free for a lease from ``now`` on of a length, None for one without end.
+    """Return until when hosts must be free for a lease of ``length`` from ``now`` on; None is a lease without end.
 
-    One that ``may_be_short`` ends early where something is planned.
+    A lease that ``may_be_short`` is allowed to end earlier, before something that is planned. ``turnaround`` is the
+    time that must be left before a plan.
     """
     whole = NEVER if length is None else now + length + turnaround
     return Until(whole, min(whole, now + SHORTEST_LEASE + turnaround) if may_be_short else whole)
 
 
 class Claimant(Frozen):
-    """What a ticket asks for, with the caps of its owner; ``until`` is None where nothing is planned on any host."""
+    """The requirements of a ticket, and the caps of its owner; ``until`` is None where nothing is planned."""
 
     requirements: Requirements
     caps: Sequence[Cap] = ()
     until: Until | None = None
 
     def match(self, free: Sequence[Host]) -> Match:
-        """Return the largest match of hosts that are free for the whole lease, else for its shortest allowed length.
+        """Return the largest match of hosts that are free for the whole lease, else for the shortest allowed length.
 
-        For the whole lease, the hosts with the nearest plans come first: the others stay free for longer leases. For
-        the shortest length, the hosts that stay free the longest come first.
+        For the whole lease, hosts whose next plan is near come first, so that the others stay free for longer leases.
+        For the shortest allowed length, the hosts that stay free the longest come first.
         """
         until = self.until
         if until is None or not any(host.planned for host in free):
@@ -76,10 +78,10 @@ class Claimant(Frozen):
 
 
 def match(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap] = ()) -> Match:
-    """Return the largest match; of several, the one that uses the first hosts in ``free``.
+    """Return the largest match; if there are several, the one that uses the first hosts in ``free``.
 
-    The hosts come in the order of the requirements. With ``caps``, hosts under few of them are preferred where the
-    match would exceed one otherwise.
+    The hosts come in the order of the requirements. If the match would exceed one of ``caps``, hosts that few caps
+    count are preferred.
     """
     found = _match(requirements, free)
     if all(sum(cap.selector.fits(host.spec) for host in found.hosts) <= cap.number for cap in caps):
@@ -107,16 +109,17 @@ def _match(
     is_allowed: Callable[[Host], bool] = lambda _: True,
     takes: Callable[[Host], None] = lambda _: None,
 ) -> Match:
-    """Return the largest match of hosts that are allowed when it is their turn; ``takes`` is told each that is used.
+    """Return the largest match of the hosts for which ``is_allowed`` is true when the search reaches them.
 
-    A host that is used stays so, and only its requirement may change.
+    ``takes`` is called with each host that the match uses. Such a host stays in the match, and only its requirement may
+    change.
     """
     fits = [[number for number, requirement in enumerate(requirements) if requirement.fits(host.spec)] for host in free]
     room = [requirement.count for requirement in requirements]
     got: list[set[int]] = [set() for _ in requirements]  # for each requirement, the indices in ``free`` of its hosts
 
     def find_room(host: int) -> bool:
-        """Assign a host to a requirement; where all that it fits are full, move one of their hosts on to another."""
+        """Assign a host to a requirement; if all that it fits have enough hosts, move one of their hosts to another."""
         ways: dict[int, tuple[int, int | None]] = dict.fromkeys(fits[host], (host, None))
         for requirement in (reached := list(ways)):
             if room[requirement]:
@@ -146,20 +149,21 @@ def _match(
 
 
 _Kind = tuple[tuple[int, ...], tuple[int, ...]]
-"""The hosts that fit the same requirements and are under the same caps, by their numbers."""
+"""A kind of host: the numbers of the requirements that it fits, and the numbers of the caps that count it."""
 
 _Room = Mapping[tuple[int, ...], int]
-"""How many hosts may be used that are under the same caps."""
+"""For a group of hosts that the same caps count: how many of them may be used."""
 
-_MOST_FLOWS = 2000  # before the search for the largest match within caps that overlap ends with the best so far
+_MOST_FLOWS = 2000  # the flows after which the search within overlapping caps ends with the best match so far
 
 
 def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap]) -> Match:
     """Return the largest match that exceeds no cap; the best one found after :data:`_MOST_FLOWS` flows.
 
-    The order of ``free`` does not matter. Hosts under the same caps form a group, and a maximum flow with a limit for
-    each group is the largest match for these limits. If the flow exceeds a cap, one of the groups under this cap gets
-    fewer hosts in every allowed match. So the limit of each such group is lowered in turn (branch and bound).
+    The order of ``free`` does not matter. Hosts that the same caps count form a group, and a maximum flow with a limit
+    for each group is the largest match for these limits. If the flow exceeds a cap, every allowed match gives fewer
+    hosts to at least one of the groups that the cap counts. So the limit of each such group is lowered in turn (branch
+    and bound).
     """
     kinds: dict[_Kind, list[Host]] = {}
     for host in free:
@@ -183,11 +187,11 @@ def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Ca
         for (_, (_, under)), number in flow.items():
             used[under] += number
         for number, cap in enumerate(caps):
-            mine = [under for under in used if number in under and used[under]]
-            excess = sum(used[under] for under in mine) - cap.number
+            counted = [under for under in used if number in under and used[under]]
+            excess = sum(used[under] for under in counted) - cap.number
             if excess > 0:
-                fewer = -(-excess // len(mine))
-                todo += [{**room, under: used[under] - fewer} for under in mine if used[under] >= fewer]
+                fewer = -(-excess // len(counted))
+                todo += [{**room, under: used[under] - fewer} for under in counted if used[under] >= fewer]
                 break
         else:
             best = flow
@@ -242,9 +246,10 @@ def left_over(
 ) -> list[Host]:
     """Return the free hosts to which no earlier ticket has a right.
 
-    A full match is set aside for its ticket; a partial one holds just the matched hosts, so that a request for four is
-    not starved by a stream of ones; a ticket whose missing hosts need an operator holds nothing: ``comes_back`` returns
-    whether requirements can be met without one.
+    If all requirements of a ticket are met, its hosts are set aside. If some hosts are missing, the matched ones are
+    still set aside, so that many small requests do not starve a request for four hosts. The exception is a ticket whose
+    missing hosts need an operator: nothing is set aside for it. ``comes_back`` returns whether requirements can be met
+    without an operator.
     """
     left = list(free)
     for claimant in earlier:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from bmhctl.support.values import Frozen, Words, field, replace
 
 NEVER = datetime.max.replace(tzinfo=UTC)
-"""Later than every other time: when a lease without an end ends."""
+"""A time later than every other: the end of a lease that has no end."""
 
 
 class State(Words):
@@ -23,7 +23,7 @@ class State(Words):
 
 
 class StateName(StrEnum):
-    """What a choice of hosts takes for a state: the states, and ``free`` for available hosts that can be reserved."""
+    """The words by which hosts are selected: the states, and ``free`` for available hosts that can be reserved."""
 
     INITIAL = State.INITIAL.value
     AVAILABLE = State.AVAILABLE.value
@@ -48,7 +48,7 @@ class Verb(Words):
 
 
 class Guard(Words):
-    """A condition on an edge of the lifecycle, by the name of the method that the machine asks."""
+    """A condition on an edge of the lifecycle; the value is the name of the method that the machine calls."""
 
     SETUP_COMPLETE = "setup_complete"
     CHECKS_PASSED = "checks_passed"
@@ -68,10 +68,11 @@ class Guard(Words):
 
 
 class Edge(Frozen):
-    """One way from one state to another; a ``source`` or a ``dest`` of None is outside the inventory (``[*]``).
+    """One way from one state to another; a ``source`` or ``dest`` of None is outside the inventory (``[*]``).
 
-    ``label`` is its label in the diagram, ``why`` one sentence why the edge exists. Edges of one verb from one state
-    are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves out.
+    ``label`` is the edge's label in the diagram, ``why`` one sentence that says why the edge exists. Several edges of
+    one verb from one state are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves
+    out.
     """
 
     verb: Verb
@@ -84,7 +85,7 @@ class Edge(Frozen):
 
 
 class EventKind(Words):
-    """What is recorded without a change of state: an event whose source is its destination."""
+    """What is recorded without a change of state: the source and the destination of such an event are the same."""
 
     CORDON = "cordon"
     UNCORDON = "uncordon"
@@ -116,7 +117,8 @@ class Bmc(Frozen):
     """How to reach a host's baseboard management controller.
 
     ``credentials`` is a reference (``env:NAME``, ``file:PATH``, ``command:…``), never a secret itself.
-    ``tls_min_version`` is the oldest TLS version to accept, such as ``1.0``; None for this machine's default.
+    ``tls_min_version`` is the oldest TLS version to accept, such as ``1.0``; None for the default of the machine on
+    which bmhctl runs.
     """
 
     address: str
@@ -130,7 +132,8 @@ class Bmc(Frozen):
 class HostSpec(Frozen):
     """What is declared about a host; the lifecycle never changes it.
 
-    ``observed`` are hardware properties that steps reported: state, never written into a declaration.
+    ``observed`` are hardware properties that steps reported. They belong to the state, and are never written into a
+    declaration.
     """
 
     name: str
@@ -144,17 +147,17 @@ class HostSpec(Frozen):
 
     @property
     def properties(self) -> Mapping[str, PropertyValue]:
-        """Its hardware properties: those that are declared, and the observed ones under other keys."""
+        """The host's hardware properties: the declared ones, and the observed ones whose keys are not declared."""
         return {**self.observed, **self.hardware} if self.observed else self.hardware
 
 
 class Note(Frozen):
     """A cordon, or one reason for maintenance: who made it, when and why.
 
-    ``until`` is when it should end, for information: nothing ends it. ``quarantine`` is a reason that bmhctl itself
-    gave, which any actor may close. ``retires``: a cordon under which the host leaves the inventory once it is free;
-    ``maintains``: one under which it goes to maintenance when it is given back. ``under`` are the actor and the reason
-    of an ordinary cordon from before.
+    ``until`` is when it should end; this is only information, nothing ends it then. ``quarantine`` marks a reason that
+    bmhctl itself gave, which any actor may close. ``retires`` marks a cordon under which the host leaves the inventory
+    once it is free, ``maintains`` one under which the host goes to maintenance when it is given back. ``under`` are the
+    actor and the reason of an ordinary cordon that this one replaced and that returns after it.
     """
 
     actor: str
@@ -168,16 +171,16 @@ class Note(Frozen):
 
     @property
     def flag(self) -> str:
-        """The flag of a host under this cordon."""
+        """The word that listings show for a host under this cordon."""
         return "retiring" if self.retires else "draining" if self.maintains else "cordoned"
 
     @property
     def before(self) -> Note | None:
-        """The ordinary cordon from before this one."""
+        """The ordinary cordon that this one replaced; None if there was none."""
         return None if self.under is None else Note(*self.under, self.since)
 
     def over(self, before: Note | None) -> Note:
-        """Return this cordon, which remembers an ordinary one from before."""
+        """Return this cordon, with ``before`` as the ordinary cordon that it replaced."""
         if before is None:
             return self
         is_special = before.retires or before.maintains
@@ -185,7 +188,7 @@ class Note(Frozen):
 
 
 class End(Words):
-    """How a reservation ended: its holder gave it back, or it was lost in one of the other ways."""
+    """How a reservation ended: its holder gave the hosts back, or lost them in one of the other ways."""
 
     RETURNED = "returned"
     EXPIRED = "expired"
@@ -195,14 +198,14 @@ class End(Words):
 
 
 class TaskResult(Words):
-    """How a task on a host ended, as far as it is known."""
+    """How a task on a host ended, as far as it was reported."""
 
     COMPLETED = "completed"
     FAILED = "failed"
 
 
 class FailedTask(Frozen):
-    """A task that failed on a host: who ran it, and what for."""
+    """A task that failed on a host: its owner and its purpose."""
 
     owner: str
     purpose: str | None = None
@@ -211,12 +214,13 @@ class FailedTask(Frozen):
 class Reservation(Frozen):
     """One owner's right to some hosts; its id is the fencing token.
 
-    Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
-    ``requirements`` is what was asked for, ``request_id`` the caller's id of the request, unique for an owner.
-    ``renewed_at`` is when the lease was last extended (None: never). ``params`` are the values with which its hosts
-    are prepared (None: no prepare step runs on them), ``prepared_at`` is when all of them were. ``asked_at`` is when
-    its owner first requested it (None: not known, or it was handed over). ``tags`` are what the owner noted with it.
-    ``shared_with`` are other owners who may extend and release it.
+    A reservation is open while ``ended_at`` is None, and valid while it is open and the time is before ``expires_at``
+    (None: it never expires). ``requirements`` is what was asked for. ``request_id`` is the caller's id of the request,
+    unique for an owner. ``renewed_at`` is when the lease was last extended (None: never). ``params`` are the values
+    with which the hosts are prepared (None: no prepare step runs on them), ``prepared_at`` is when the last host was
+    prepared. ``asked_at`` is when the owner first requested the hosts (None: not known, or they were handed over).
+    ``tags`` are the tags that the owner set. ``shared_with`` are other owners who may extend and release the
+    reservation.
     """
 
     id: str
@@ -239,33 +243,36 @@ class Reservation(Frozen):
 
     @property
     def is_unprepared(self) -> bool:
-        """Whether its hosts still have to be prepared before their holder gets them."""
+        """Whether prepare steps still have to run before the holder gets the hosts."""
         return self.params is not None and self.prepared_at is None
 
     @property
     def counted_from(self) -> datetime:
-        """When the lease was last granted or extended: its length counts from there."""
+        """When the lease was last granted or extended; its length counts from there."""
         return self.renewed_at or self.created_at
 
     def is_held_by(self, actor: str) -> bool:
-        """Return whether an actor may act for it by name: its owner, and those with whom it is shared."""
+        """Return whether an actor may act for the reservation by name: its owner, and those with whom it is shared."""
         return actor == self.owner or actor in self.shared_with
 
     def is_open(self) -> bool:
-        """Return whether it has not ended."""
+        """Return whether the reservation has not ended."""
         return self.ended_at is None
 
     def was_lost(self) -> bool:
-        """Return whether it ended, and not because its holder gave it back."""
+        """Return whether the reservation ended in another way than by its holder giving it back."""
         return self.ended_at is not None and self.end is not End.RETURNED
 
     def is_valid(self, now: datetime) -> bool:
-        """Return whether its holder may act on its hosts at ``now``."""
+        """Return whether the holder may act on the hosts at the time ``now``."""
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 class Planned(Frozen):
-    """A time that is set aside on a host: for a booking (``b-…``) or a planned maintenance (``m-…``), by its id."""
+    """A time that is set aside on a host, for a booking or a planned maintenance.
+
+    ``id`` is that of the booking (``b-…``) or the maintenance (``m-…``).
+    """
 
     id: str
     owner: str
@@ -274,32 +281,33 @@ class Planned(Frozen):
 
     @property
     def is_booking(self) -> bool:
-        """Whether it is for a booking, else for a planned maintenance."""
+        """Whether the time is for a booking, not for a planned maintenance."""
         return self.id.startswith("b-")
 
 
 class SetupProgress(Frozen):
-    """How many setup steps of a host are done, of how many, and the one that failed last, if any."""
+    """How many setup steps of a host are done, how many it has, and the name of the one that failed last, if any."""
 
     done: int
     total: int
     failed: str | None = None
 
     def __str__(self) -> str:
-        """In words, such as ``2 of 4 done, firmware failed``."""
+        """The progress in words, such as ``2 of 4 done, firmware failed``."""
         return f"{self.done} of {self.total} done" + (f", {self.failed} failed" if self.failed else "")
 
 
 class Host(Frozen):
     """One host: what is declared about it, and its state.
 
-    ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
-    when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
-    passed, None if that is not known. ``setup`` is how far the setup of an initial host is, None before its first step
-    ran; ``failed_setups`` counts those that failed in a row. ``failed_tasks`` are the tasks that failed on it in a
-    row, one for each owner and purpose. ``planned`` are the times that are set aside, the next one first.
-    ``failed_recycles`` counts in a row how often an initial host could not be made available by ``recycle``, which
-    tries again; it is None for a host that is left to a person. ``id`` and ``last_event`` are the store's.
+    ``since`` is when the present state began; ``came_from`` is the state before maintenance. ``used_at`` is when the
+    host was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last passed,
+    None if that is not known. ``planned`` are the times that are set aside on the host, the earliest first.
+
+    ``setup`` is how far the setup of an initial host is, None before its first step ran; ``failed_setups`` is how many
+    setups failed in a row. ``failed_tasks`` are the tasks that failed on the host in a row, one for each owner and
+    purpose. ``failed_recycles`` is how often in a row ``recycle``, which tries again, failed to make an initial host
+    available; None for a host that ``recycle`` leaves to a person. ``id`` and ``last_event`` are assigned by the store.
     """
 
     spec: HostSpec
@@ -352,7 +360,7 @@ class Phase(Words):
 
 
 class StepTiming(Frozen):
-    """How one step ended, and how many seconds it took, as the event that it led to keeps it."""
+    """How one step ended and how many seconds it took, as kept in the event that followed."""
 
     phase: Phase | None
     step: str
@@ -361,10 +369,11 @@ class StepTiming(Frozen):
 
 
 class Event(Frozen):
-    """One entry of a host's history; ``source`` is the ``dest`` of the one before (None: outside the inventory).
+    """One entry of a host's history; ``source`` is the ``dest`` of the entry before (None: outside the inventory).
 
-    ``steps`` are those that ran before it, in their order (None: not known, or it is of a kind that runs none).
-    ``before`` is what was declared before it (None: not known, or it changed nothing of that), as ``former`` writes it.
+    ``steps`` are the steps that ran before the event, in their order (None: not known, or this kind of event has no
+    steps). ``before`` is what was declared before the event (None: not known, or the event did not change the
+    declaration), in the form of ``usecases/shared/former.py``.
     """
 
     host: str
@@ -381,10 +390,11 @@ class Event(Frozen):
 
 
 class CheckResult(Frozen):
-    """The result of one step on one host; ``seconds`` is how long it took, ``at`` when it ended.
+    """The result of one step on one host; ``seconds`` is how long the step took, ``at`` when it ended.
 
-    ``phase`` is None when an older bmhctl did not record it. ``digest`` identifies what was run, and for what.
-    ``observed`` are the hardware properties that it reported, None for one that the host does not have any more.
+    ``phase`` is None when an older bmhctl did not record it. ``digest`` identifies the step and the host for which it
+    ran: it changes when either is declared differently. ``observed`` are the hardware properties that the step
+    reported; the value None means that the host no longer has the property.
     """
 
     step: str
@@ -398,7 +408,7 @@ class CheckResult(Frozen):
 
     @property
     def failure(self) -> str:
-        """What the step reported, with its name: for one that failed."""
+        """The step's name and what it reported, for a step that failed."""
         return f"{self.step}: {self.detail or self.verdict}"
 
 
@@ -406,13 +416,13 @@ HOLDS_BACK: dict[State, tuple[Phase, ...]] = {
     State.INITIAL: (Phase.SETUP, Phase.CHECKS),
     State.TAINTED: (Phase.CLEANUP,),
 }
-"""The phases whose failed steps hold a host back in a state."""
+"""For a state, the phases whose failed steps keep a host in it."""
 
 
 def holding_back(host: Host, results: Iterable[CheckResult]) -> tuple[CheckResult, ...]:
-    """Return those of a host's results that hold it back: failed steps of its state, since that state began.
+    """Return the failed results that keep a host in its state, of steps that ran since this state began.
 
-    In a quarantine they are the steps that led to it.
+    For a host in quarantine, these are the results that led to the quarantine.
     """
     phases, since = HOLDS_BACK.get(host.state, ()), host.since
     if host.state is State.MAINTENANCE and any(note.quarantine for note in host.maintenance):

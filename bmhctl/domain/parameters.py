@@ -1,4 +1,4 @@
-"""The values that a reservation gives its prepare steps: read, check against the policy, complete."""
+"""The values that a reservation passes to its prepare steps: read, check against the policy, add defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bmhctl.support.values import replace
 
 
 def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
-    """Return the values that ``name=value`` texts give; raise :class:`UsageError` for another text, or a name twice."""
+    """Return the values in texts ``name=value``; raise :class:`UsageError` for another text or a name given twice."""
     values: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -26,10 +26,10 @@ def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
 
 
 def complete(steps: Sequence[Step], given: Mapping[str, str]) -> dict[str, str]:
-    """Return the given values and the defaults of the others, by name.
+    """Return the given values by name, with the defaults of parameters that were not given.
 
-    Raises :class:`UsageError` for a parameter that no step declares, a value that does not match its pattern, and a
-    step of which only some parameters have a value.
+    Raises :class:`UsageError` for a parameter that no step declares, for a value that does not match its pattern, and
+    for a step of which only some parameters have a value.
     """
     declared = {param.name: param for step in steps for param in step.params}
     for name in given:
@@ -59,14 +59,14 @@ def complete(steps: Sequence[Step], given: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_values(steps: Iterable[Step], values: Mapping[str, str]) -> tuple[Step, ...]:
-    """Return the steps that run: those whose parameters all have a value."""
+    """Return the steps that run: those of which every parameter has a value."""
     return tuple(step for step in steps if all(param.name in values for param in step.params))
 
 
 def narrow(steps: Sequence[Step], given: Mapping[str, str], requirements: Requirements) -> Requirements:
-    """Return the requirements for hosts that can be prepared as is asked: the selectors of the steps count as well.
+    """Return the requirements with the selectors of the prepare steps added, so that their hosts can be prepared.
 
-    A parameter that several steps take narrows nothing: each may be for other hosts.
+    A parameter that several steps take restricts nothing, because each of these steps may be for other hosts.
     """
     terms: list[Term] = []
     for name in given:
@@ -85,9 +85,10 @@ def _narrowed(requirement: Requirement, terms: Sequence[Term]) -> Requirement:
 
 
 def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[HostSpec]) -> dict[str, str] | None:
-    """Return the values of the prepare parameters, with defaults; None when no prepare step runs on any host.
+    """Return the values of the prepare parameters, with defaults; None when no prepare step runs on any of the hosts.
 
-    Raises what :func:`complete` raises, and :class:`UsageError` for a host to which a given parameter does not apply.
+    Raises the errors of :func:`complete`, and :class:`UsageError` when a given parameter does not apply to one of the
+    hosts.
     """
     values = complete(steps, given)
     running = with_values(steps, values)
@@ -108,7 +109,7 @@ def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[
 
 
 def parameter_variables(params: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the environment variables that show a step or a task the prepare parameters; {} for None."""
+    """Return the environment variables that pass the prepare parameters to a step or a task; {} for None."""
     if params is None:
         return {}
     prepared = " ".join(f"{name}={value}" for name, value in params.items())

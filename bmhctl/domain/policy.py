@@ -32,9 +32,9 @@ class StepKind(Words):
 class PhaseRules(Frozen):
     """The rules for the steps of one phase.
 
-    ``noun`` names one step in messages. Redfish steps of a phase that ``acts`` change the host, those of another only
-    ask. Steps of a phase that ``stops_at_failure`` run up to the first failure, those of another all run. ``keys`` are
-    settings that only its steps have.
+    ``noun`` names one step in messages. Redfish steps of a phase that ``acts`` change the host; those of other phases
+    only query the BMC. A phase that ``stops_at_failure`` runs its steps up to the first failure; the other phases run
+    all steps. ``keys`` are settings that only the steps of this phase have.
     """
 
     noun: str
@@ -54,7 +54,7 @@ PHASES: Mapping[Phase, PhaseRules] = {
 
 
 class CheckOnReserve(Words):
-    """When a free host is checked before it is granted: each time, when its last pass is stale, or never."""
+    """When a free host is checked before it is granted: always, only when its last pass is stale, or never."""
 
     ALWAYS = "always"
     STALE = "stale"
@@ -62,7 +62,7 @@ class CheckOnReserve(Words):
 
 
 class HttpStep(Frozen):
-    """The request of an ``http`` step: a URL that must answer with this status, and with this text if one is given."""
+    """The request of an ``http`` step: its URL, the status it must return, and a text that the answer must contain."""
 
     url: str
     status: int = 200
@@ -70,10 +70,11 @@ class HttpStep(Frozen):
 
 
 class RedfishStep(Frozen):
-    """What a ``redfish`` step expects of a BMC: a health and a power state; in a phase that ``acts`` what it does.
+    """What a ``redfish`` step expects of a BMC, or, in a phase that ``acts``, what it makes the BMC do.
 
-    ``reset`` is a reset by its Redfish name, such as ``ForceRestart``; ``boot_once`` what the next start boots from.
-    ``insert`` is the URL of an image for the virtual drive, ``eject`` empties that.
+    ``health`` and ``power`` are the expected health and power state; where the step acts, ``power`` is the state to
+    switch to. ``reset`` is a reset by its Redfish name, such as ``ForceRestart``. ``boot_once`` is what the next start
+    boots from. ``insert`` is the URL of an image for the virtual drive, and ``eject`` empties this drive.
     """
 
     health: str | None = None
@@ -86,14 +87,17 @@ class RedfishStep(Frozen):
 
 
 class Param(Frozen):
-    """A value that a reservation may give to a step: its default (None: it has none), and what it has to match."""
+    """A value that a reservation may give to a step; ``default`` is None if it has none.
+
+    ``pattern`` is the regular expression that a value must match.
+    """
 
     name: str
     pattern: str
     default: str | None = None
 
     def refusal(self, value: str) -> str | None:
-        """Return why a value is refused, after "the parameter NAME"; None if it is allowed."""
+        """Return why a value is refused, in words that continue "the parameter NAME"; None if the value is allowed."""
         if len(value) > _LONGEST_VALUE or not value.isprintable():
             return f"takes at most {_LONGEST_VALUE} printable characters, not {brief(value)}"
         if value.startswith("-"):
@@ -110,10 +114,10 @@ class Step(Frozen):
     """One step of a phase.
 
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` the request (kind http),
-    ``demand`` what is expected of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries`` how
-    many more tries follow a failure. ``needs`` are the steps of its phase that have to pass before; None: it follows
-    the one declared before it. ``params`` are the values that a reservation may give it. ``properties`` are the
-    hardware properties that its output may set.
+    ``demand`` what is expected of the BMC or changed on it (kind redfish). ``timeout`` is how long one try may take,
+    ``retries`` how many more tries follow a failure. ``needs`` are the steps of the same phase that must pass first;
+    None means the step that is declared before this one. ``params`` are the values that a reservation may give to the
+    step. ``properties`` are the hardware properties that its output may set.
     """
 
     name: str
@@ -136,19 +140,21 @@ class Step(Frozen):
 
 
 class Policy(Frozen):
-    """What an inventory requires of its hosts and reservations; a ``ttl`` or ``max_ttl`` of None means no end.
+    """What an inventory requires of its hosts and reservations.
 
-    ``bmc_parallel`` is how many conversations are held with one BMC at a time. ``proxy`` is the URL of an HTTP proxy
-    for ``http`` steps and BMCs, ``environment`` to read the environment's variables, or None for none.
-    ``quarantine_after_task_failures`` is after how many tasks that fail in a row a host goes to maintenance; None:
-    never. ``prepare_failures`` is on how many hosts a request's preparation may fail before it is given up.
+    ``ttl`` is the default length of a lease, and ``max_ttl`` the longest one; None means without end. ``bmc_parallel``
+    is how many conversations with one BMC may run at the same time. ``proxy`` is the URL of an HTTP proxy for ``http``
+    steps and BMCs; ``environment`` reads it from the environment's variables, and None means no proxy. After
+    ``quarantine_after`` failed cleanups in a row, or ``quarantine_after_task_failures`` failed tasks in a row (None:
+    never), a host goes to maintenance. ``prepare_failures`` is on how many hosts the preparation for a request may fail
+    before the request fails.
 
-    ``recheck_after`` is the age at which the last pass of a free host's checks is stale (None: never);
-    ``recheck_share`` is the share of the free hosts that is rechecked at a time. A host that failed a recheck is tried
-    again after ``recover_after``. ``limits`` are those of owners.
+    ``recheck_after`` is the age at which the last pass of a free host's checks is stale (None: never).
+    ``recheck_share`` is the share of the free hosts that may be rechecked at the same time. A host that failed a
+    recheck is tried again after ``recover_after``. ``limits`` are the limits of owners.
 
-    A booking that is not taken within ``no_show`` of its start lapses. ``turnaround`` is how long a host is kept free
-    before a booking or a planned maintenance, for its cleanup.
+    A booking that its owner does not take within ``no_show`` of its start lapses. ``turnaround`` is how long a host is
+    kept free for its cleanup before a booking or a planned maintenance.
     """
 
     ttl: timedelta | None = timedelta(hours=4)
@@ -174,17 +180,17 @@ class Policy(Frozen):
         return host.proven_at is None or not is_within(host.proven_at, self.recheck_after, now)
 
     def must_prove(self, host: Host, now: datetime) -> bool:
-        """Return whether the checks of a free host have to pass before it is granted."""
+        """Return whether the checks of a free host must pass again before the host is granted."""
         if self.check_on_reserve is CheckOnReserve.STALE:
             return self.is_stale(host, now)
         return self.check_on_reserve is CheckOnReserve.ALWAYS
 
     def of(self, *phases: Phase) -> tuple[Step, ...]:
-        """Return the steps of some phases, as declared."""
+        """Return the steps of some phases, in the order of their declaration."""
         return tuple(step for phase in phases for step in self.steps.get(phase, ()))
 
     def declares(self, result: CheckResult) -> bool:
-        """Return whether the step of a result is declared, or its phase is not known."""
+        """Return whether the policy declares the step of a result; also true if the result's phase is not known."""
         return result.phase is None or any(step.name == result.step for step in self.steps.get(result.phase, ()))
 
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
@@ -197,12 +203,12 @@ AHEAD = timedelta(minutes=1)
 
 
 def is_within(at: datetime, age: timedelta, now: datetime) -> bool:
-    """Return whether a time is less than an age ago; one that lies ahead of the clock is not."""
+    """Return whether ``at`` is less than ``age`` before ``now``; false for a time that is far in the future."""
     return -AHEAD <= now - at < age
 
 
 def predecessors(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
-    """Return, for each step by name, the steps that have to end before it may start."""
+    """Return, by the name of each step, the steps that must end before it may start."""
     before = (None, *(step.name for step in steps))
     return {
         step.name: step.needs if step.needs is not None else (previous,) if previous is not None else ()

@@ -97,7 +97,7 @@ _COMMON: dict[str, Kind] = {
 }
 
 COMMON_KEYS = tuple(_COMMON)
-"""The keys of a step of any kind, beside that which says its kind."""
+"""The keys that every kind of step has, beside the key that names its kind."""
 
 _STEPS: dict[Phase, dict[str, Kind]] = {
     phase: {**_OF_A_KIND, **_COMMON, **{key: _OF_A_PHASE[key] for key in rules.keys}} for phase, rules in PHASES.items()
@@ -108,9 +108,9 @@ _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.syste
 
 
 def parse_policy(document: Mapping[str, object]) -> Policy:
-    """Return the policy in a parsed TOML text; other top-level tables are not checked.
+    """Return the policy in a parsed TOML document; tables that do not belong to a policy are not checked.
 
-    Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
+    Raises :class:`InvalidError` that names the wrong key, and suggests the nearest known key for an unknown one.
     """
     policy = Policy(steps={phase: _steps(document, phase) for phase in Phase if phase in document})
     if "defaults" in document:
@@ -123,7 +123,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
 
 
 def _with_defaults(policy: Policy, defaults: Mapping[str, Any]) -> Policy:
-    """Return the policy with what the table ``defaults`` says."""
+    """Return the policy with the values of the table ``defaults``."""
     for key, hint in _NEVER_ZERO.items():
         if defaults.get(key) == timedelta():
             raise InvalidError(f"defaults.{key} is zero", hint=hint)
@@ -160,7 +160,7 @@ def _steps(document: Mapping[str, object], phase: Phase) -> tuple[Step, ...]:
 
 
 def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
-    """Raise :class:`InvalidError` for a step that needs an unknown one, or itself through others."""
+    """Raise :class:`InvalidError` for a step that needs an unknown step, or that needs itself through others."""
     from graphlib import CycleError, TopologicalSorter
 
     names = [step.name for step in steps]
@@ -265,7 +265,7 @@ def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
 
 
 EXPECTED: dict[str, tuple[str, ...]] = {"health": ("OK", "Warning", "Critical"), "power": ("on", "off")}
-"""What a step that only asks may expect of a BMC."""
+"""What a step that only queries may expect of a BMC."""
 
 DONE: dict[str, tuple[str, ...]] = {
     "power": ("on", "off", "cycle", "soft-off"),
@@ -282,7 +282,7 @@ DONE: dict[str, tuple[str, ...]] = {
     ),
     "boot_once": tuple(BootTarget),
 }
-"""What a step that acts may have a BMC do, beside ``insert`` and ``eject``."""
+"""What a step that acts may make a BMC do, beside ``insert`` and ``eject``."""
 
 _EXPECTED: dict[str, Kind] = {key: one_of(*words) for key, words in EXPECTED.items()}
 _DONE: dict[str, Kind] = {**{key: one_of(*words) for key, words in DONE.items()}, "insert": text, "eject": flag}

@@ -31,18 +31,18 @@ class Requirement(Frozen):
         return f"{what}*{self.count}" if self.count > 1 else what
 
     def fits(self, spec: HostSpec) -> bool:
-        """Return whether a host may be one of those required."""
+        """Return whether a host fits the requirement."""
         return spec.name == self.name if self.name is not None else self.selector.fits(spec)
 
 
 Requirements = tuple[Requirement, ...]
-"""The requirements of a request: each must be met, by different hosts."""
+"""The requirements of a request. Each must be met, and no host counts for two of them."""
 
 
 def parse_requirement(text: str) -> Requirement:
-    """Return the requirement in a text: ``arch=arm64*2`` is two hosts that fit ``arch=arm64``; without a number one.
+    """Return the requirement in a text: ``arch=arm64*2`` is two hosts that fit ``arch=arm64``, ``arch=arm64`` is one.
 
-    Raises :class:`UsageError`.
+    Raises :class:`UsageError` for a text that can't be read, and for a count of 0.
     """
     selector, star, count = (part.strip() for part in text.rpartition("*"))
     if not star or not _COUNT.fullmatch(count):

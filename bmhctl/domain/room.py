@@ -1,8 +1,8 @@
-"""Make room for a request: which bookings move to other hosts that fit them; no I/O.
+"""Make room for a request: find the bookings that can move to other hosts that fit them; no I/O.
 
 A *place* is one host for a time, needed by a booking or by the request. The request's places are assigned along
-augmenting paths: a place takes a host, the place that was there moves to another host, and so on, up to a free host.
-If the places on the paths all overlap at one moment, a host has at most one of them, and a path is found if one exists.
+augmenting paths: a place takes a host, the place that was there moves to another host, and so on, up to a free host. If
+the places on the paths all overlap at one moment, a host has at most one of them, and a path is found if one exists.
 Otherwise several places may be in the way on one host. Then the problem is NP-hard, and all ways are searched, up to
 :data:`MOST_STEPS`.
 """
@@ -21,14 +21,17 @@ from bmhctl.domain.requirements import Requirement, Requirements, load_requireme
 from bmhctl.support.values import Frozen
 
 MOST_STEPS = 200_000
-"""How many times the search looks whether a place may take a host, before it gives up."""
+"""How often the search may check whether a place can take a host, before it gives up."""
 
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
 _DEEPEST = 200  # the most places that one search moves
 
 
 class Demand(Frozen):
-    """Hosts for a time: what a booking or a lease asks for, and how long they are to be free before and after it."""
+    """What a booking or a lease asks for: hosts for a time.
+
+    ``turnaround`` is how long the hosts must be free before and after it.
+    """
 
     requirements: Requirements
     starts_at: datetime
@@ -37,30 +40,31 @@ class Demand(Frozen):
 
     @classmethod
     def of(cls, booking: Booking, turnaround: timedelta) -> Demand:
-        """Return what a booking asks for."""
+        """Return the demand of a booking."""
         return cls(_requirements_of(booking.requirements), booking.starts_at, booking.ends_at, turnaround)
 
     @property
     def total(self) -> int:
-        """How many hosts it asks for."""
+        """How many hosts the demand is for."""
         return total(self.requirements)
 
     def is_met_by(self, host: Host) -> bool:
-        """Return whether a host may be booked then: nothing else is planned on it, and its lease is over before."""
+        """Return whether a host may be booked for the time of the demand: see :func:`.is_free_for`."""
         return is_free_for(host, self.starts_at, self.ends_at, self.turnaround)
 
 
 def unusable(booking: Booking, hosts: Sequence[Host]) -> list[Host]:
-    """Return those hosts of a booking that will not be usable then, or do not fit it any more."""
+    """Return the hosts of a booking that will be unusable at its start, or no longer fit it."""
     usable = [host for host in hosts if not is_broken(host, booking.starts_at)]
     good = {host.id for host in match(_requirements_of(booking.requirements), usable).hosts}
     return [host for host in hosts if host.id not in good]
 
 
 class Room(Frozen):
-    """What makes room: the ``hosts`` of the request, in the order of its requirements, and the bookings that move.
+    """A way to make room: the ``hosts`` of the request, in the order of its requirements, and the bookings that move.
 
-    ``moves`` has for each of them, by its id, all the hosts that it has then, in the order of its requirements.
+    ``moves`` has an entry for each booking that moves: its id, and all the hosts that it has after the move, in the
+    order of its requirements.
     """
 
     hosts: tuple[Host, ...]
@@ -68,7 +72,11 @@ class Room(Frozen):
 
 
 class _Place(Frozen):
-    """One host for a time: of a booking by its id, with its owner and the host it has; of the request with None."""
+    """One host for a time.
+
+    For a booking: its id, its owner, and ``origin``, the host that it has before any move. For the request, ``booking``
+    is None.
+    """
 
     booking: str | None
     requirement: Requirement
@@ -89,15 +97,16 @@ def make_room(
     limits: Sequence[Limit] = (),
     steps: int = MOST_STEPS,
 ) -> Room | None:
-    """Return the hosts of a request and the bookings that move to make room for it; None if no way is found.
+    """Return the hosts for a request and the bookings that move to make room for it; None if no way is found.
 
-    ``hosts`` are all known hosts with what is planned on them, those that the request prefers first. ``able`` are the
-    ids of the hosts that the request could take if nothing were planned on them. It gets at most as many hosts of each
-    of ``caps`` as that allows.
+    ``demand`` is the request. ``hosts`` are all known hosts with what is planned on them; those that the request
+    prefers come first. ``able`` are the ids of the hosts that the request could take if nothing were planned on them.
+    For each cap in ``caps``, the request gets no more hosts that this cap counts than it allows.
 
-    ``bookings`` have not begun. A booking moves only to hosts that fit it and whose ids are not in ``kept``, and never
-    to a host that counts for a further one of its owner's ``limits``. It stays where it is unless all its hosts are in
-    ``hosts``, fit it, and are set aside for it. ``steps`` limits the search.
+    ``bookings`` are bookings that have not begun. A booking moves only to hosts that fit it and whose ids are not in
+    ``kept``. It never moves to a host that counts for a limit of its owner (``limits``) for which its present host does
+    not count. A booking does not move at all unless all its hosts are in ``hosts``, fit it, and are set aside for it.
+    ``steps`` limits the search.
     """
     board = _Board(hosts, demand.turnaround, able, kept, caps, limits, steps)
     for booking in bookings:
@@ -125,7 +134,7 @@ def _fits(requirement: Requirement, host: Host) -> bool:
 
 
 class _Board:
-    """Which place is on which host; places and hosts are numbers here."""
+    """A mutable record of which place is on which host; places and hosts are numbers in it."""
 
     def __init__(
         self,
@@ -156,7 +165,7 @@ class _Board:
         return len(self.places) - 1
 
     def add(self, booking: Booking) -> None:
-        """Make the hosts of a booking places that move, if it has all that it asks for."""
+        """Make each host of a booking a place that may move, if the booking has all the hosts that it asks for."""
         here = [self.hosts[self.number[each]] for each in booking.hosts if each in self.number]
         requirements = _requirements_of(booking.requirements)
         wanted = [requirement for requirement in requirements for _ in range(requirement.count)]
@@ -176,7 +185,7 @@ class _Board:
             )
 
     def move(self, place: int, host: int | None) -> None:
-        """Put a place on a host, with None on none."""
+        """Put a place on a host; None takes it off its host."""
         before = self.where.pop(place, None)
         if before is not None:
             self.on[before].remove(place)
@@ -198,7 +207,7 @@ class _Board:
         return self._fitting[requirement]
 
     def may_take(self, place: int, number: int) -> bool:
-        """Return whether a place may have a host if the places that move make way."""
+        """Return whether a place could have a host if the places that can move made way for it."""
         self.steps -= 1
         one, host = self.places[place], self.hosts[number]
         if one.booking is None:
@@ -213,7 +222,7 @@ class _Board:
         return not any(self._overlap(one, each) for each in self.fixed[number])
 
     def _is_limited(self, place: _Place, host: Host) -> bool:
-        """Return whether a booking that moved to this host would count for a further limit of its owner."""
+        """Return whether this host would count for a limit of the booking's owner, unlike the host it has now."""
         return any(
             each.concerns(place.owner)
             and each.counts(host.spec)
@@ -227,16 +236,16 @@ class _Board:
         return [other for other in self.on[number] if self._overlap(one, self.places[other])]
 
     def _overlap(self, one: _Place, other: _Place | Planned) -> bool:
-        # Compared so that no time is later than NEVER, when a lease without end ends.
+        # Times are only subtracted from: adding to NEVER, the end of a lease without end, would overflow.
         return other.starts_at - self.turnaround < one.ends_at and one.starts_at - self.turnaround < other.ends_at
 
     def augment(self, place: int) -> bool:
-        """Assign a place along the shortest path; return whether there is one.
+        """Assign a place along the shortest augmenting path; return whether there is a path.
 
-        On a path each host has at most one place in the way.
+        On each host of the path, at most one place is in the way.
         """
-        came: dict[int, tuple[int, int | None]] = {}  # each host: the place that takes it, and the host it comes from
-        left: dict[Requirement, list[int]] = {}  # the hosts of a requirement that no path has reached
+        came: dict[int, tuple[int, int | None]] = {}  # by host: the place that takes it, and that place's host before
+        left: dict[Requirement, list[int]] = {}  # by requirement: its hosts that no path has reached
         reached: list[tuple[int, int | None]] = [(place, None)]
         known = {place}
         for each, before in reached:
@@ -266,7 +275,7 @@ class _Board:
             at = before
 
     def search(self, todo: Sequence[int], settled: frozenset[int] = frozenset()) -> bool:
-        """Assign places, moving any others except the settled ones; return whether that succeeded."""
+        """Assign the places ``todo``, moving others that are not in ``settled``; return whether each got a host."""
         if not todo:
             return True
         if len(settled) >= _DEEPEST:
@@ -292,14 +301,14 @@ class _Board:
         return False
 
     def is_within_caps(self, places: Iterable[int]) -> bool:
-        """Return whether the request has no more hosts of each cap than that allows."""
+        """Return whether the request has no more hosts than each cap allows."""
         if not self.caps:
             return True
-        mine = [self.hosts[self.where[each]].spec for each in places if self.places[each].booking is None]
-        return all(sum(cap.selector.fits(spec) for spec in mine) <= cap.number for cap in self.caps)
+        taken = [self.hosts[self.where[each]].spec for each in places if self.places[each].booking is None]
+        return all(sum(cap.selector.fits(spec) for spec in taken) <= cap.number for cap in self.caps)
 
     def room(self, wanted: Iterable[int], before: Mapping[int, int]) -> Room:
-        """Return the hosts of the request, and those of each booking that moved."""
+        """Return the hosts of the request, and the hosts of each booking that moved."""
         moved = {self.places[place].booking for place, host in before.items() if self.where[place] != host}
         moves: dict[str, list[Host]] = {}
         for place in before:

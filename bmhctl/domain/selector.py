@@ -29,7 +29,7 @@ MOST_VALUES = 1000
 """The most values of all terms of a selector: databases limit the parameters of a statement."""
 
 _HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
-# Repetitions are possessive, so that matching takes linear time for any text.
+# Possessive repetitions make matching take linear time for any text.
 _TERM = pattern(
     r"\s*+(?:"
     r"(?P<absent>!)\s*+(?P<absent_key>[^\s!=<>,()]++)"
@@ -44,7 +44,7 @@ _SIZE = pattern(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
 
 
 class Operator(Words):
-    """How a term compares."""
+    """The operator of a term."""
 
     EQUAL = "="
     NOT_EQUAL = "!="
@@ -96,11 +96,14 @@ class Term(Frozen):
 
     @property
     def is_negative(self) -> bool:
-        """Whether it also holds for hosts without the key: an index does not find those."""
+        """Whether the term also holds for hosts without the key; an index on keys does not find these hosts."""
         return self.operator in _NEGATIVE
 
     def fitting(self) -> tuple[str, list[str | float | None]]:
-        """Return a query for the ids of the hosts that have the key with a wanted value (negated: an unwanted one)."""
+        """Return a query for the ids of hosts that have the key with one of the values, and the query's parameters.
+
+        For a negated operator too: the hosts that the query finds are then those that do not fit the term.
+        """
         parameters: list[str | float | None] = [self.key]
         if self.operator in (Operator.PRESENT, Operator.ABSENT):
             wanted = ""
@@ -115,12 +118,12 @@ class Term(Frozen):
     def to_sql(self, *, first: bool = False, most: int | None = None) -> tuple[str, list[str | float | None]]:
         """Return a condition on ``hosts`` and its parameters, with ``?`` as placeholder.
 
-        With ``first``, the database starts from this term, because few hosts fit it; with ``most``, so many of them are
-        enough: the database expects no more.
+        With ``first``, the database starts from this term, because few hosts fit it. With ``most``, it expects that
+        many hosts at most, and finds no more.
         """
         fitting, parameters = self.fitting()
         if first and most is not None:
-            order = "f.number" if self.operator in _NUMERIC else "f.value"  # the column of the index, which it reads
+            order = "f.number" if self.operator in _NUMERIC else "f.value"  # so that only the index is read
             return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
         if first:
             return f"hosts.id IN ({fitting})", parameters
@@ -129,7 +132,7 @@ class Term(Frozen):
 
 
 class Selector(Frozen):
-    """Terms that must all hold; without terms it fits every host, and is false."""
+    """Terms that must all hold. A selector without terms fits every host, and is false in a condition."""
 
     terms: tuple[Term, ...] = ()
 
@@ -156,7 +159,7 @@ EVERY_HOST = Selector()
 def parse_selector(text: str) -> Selector:
     """Return the selector in a text; the empty text fits every host.
 
-    Raises :class:`UsageError`.
+    Raises :class:`UsageError` for a text that can't be read, and for one with too many terms or values.
     """
     terms: list[Term] = []
     position, end = 0, len(text)
@@ -202,7 +205,7 @@ def _value(value: str, text: str) -> str:
     return value
 
 
-@lru_cache(maxsize=1000)  # the hosts of a fleet have the same few keys
+@lru_cache(maxsize=1000)  # cached: the hosts of a fleet have the same few keys
 def is_label_key(key: str) -> bool:
     """Return whether a text is a label key: up to 63 letters, digits, ``-_.``, after an optional DNS name and slash."""
     return _LABEL_KEY.fullmatch(key) is not None
@@ -210,7 +213,7 @@ def is_label_key(key: str) -> bool:
 
 @lru_cache(maxsize=1000)
 def canonical(value: PropertyValue) -> str:
-    """Return one spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values unchanged."""
+    """Return a value in one spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``."""
     text = str(value)
     if not _SIZE.fullmatch(text):
         return text
@@ -219,5 +222,5 @@ def canonical(value: PropertyValue) -> str:
 
 
 def selectable(spec: HostSpec) -> dict[str, str]:
-    """Return what a selector sees of a host: its labels, and its hardware properties under keys that no label has."""
+    """Return what selectors match of a host: its labels, and the hardware properties under keys that no label has."""
     return {key: canonical(value) for key, value in {**spec.properties, **spec.labels}.items()}

@@ -11,13 +11,13 @@ from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
 
 Kind = Callable[[object, str], Any]
-"""Reads a value, given where it is; raises :class:`InvalidError` for a value that is of another kind."""
+"""Reads and converts a value; the second argument says where it is. Raises :class:`InvalidError` for a wrong type."""
 
 
 def read_table(value: object, kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:
-    """Return the values of a TOML table under their keys, each as its kind reads it.
+    """Return the values of a TOML table under their keys, each converted by its kind.
 
-    Raises :class:`InvalidError` for a value that is no table, and for a key that is not among the kinds.
+    Raises :class:`InvalidError` for a value that is not a table, and for a key that is not in ``kinds``.
     """
     table = require_table(value, where)
     check_keys(table, tuple(kinds), where)
@@ -25,7 +25,7 @@ def read_table(value: object, kinds: Mapping[str, Kind], where: str) -> dict[str
 
 
 def anything(value: object, where: str) -> object:
-    """Return a value of any kind: another function checks it."""
+    """Return a value of any type unchanged; another function checks it."""
     return value
 
 
@@ -44,7 +44,7 @@ def flag(value: object, where: str) -> bool:
 
 
 def one_of(*words: str) -> Kind:
-    """Return the kind of a text that is one of these words."""
+    """Return a kind that accepts one of these words."""
 
     def word(value: object, where: str) -> str:
         if value not in words:
@@ -55,7 +55,7 @@ def one_of(*words: str) -> Kind:
 
 
 def texts(wanted: str, is_valid: Callable[[str], bool] = lambda _: True) -> Kind:
-    """Return the kind of a list of valid texts, which become a tuple; ``wanted`` says what it is."""
+    """Return a kind that accepts a list of valid texts and makes it a tuple; ``wanted`` describes it in errors."""
 
     def read(value: object, where: str) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(each, str) and is_valid(each) for each in value):
@@ -87,7 +87,7 @@ def duration_or_none(value: object, where: str) -> timedelta | None:
 
 
 def whole_number(least: int, most: int) -> Kind:
-    """Return the kind of a whole number in these bounds."""
+    """Return a kind that accepts a whole number from ``least`` to ``most``."""
 
     def number(value: object, where: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:

@@ -1,4 +1,4 @@
-"""A waiting request in the queue, and what becomes of it, as values."""
+"""A waiting request in the queue, and the events of its history, as values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from bmhctl.support.values import Frozen, Words, field
 
 
 class Ticket(Frozen):
-    """A waiting request in the queue; a smaller ``id`` is older and goes first.
+    """A waiting request in the queue; a smaller ``id`` is older and goes first unless an operator moved it.
 
-    ``requirements`` is what it asks for. ``deadline`` is when its owner stops waiting (None: never),
-    ``refreshed_at`` when the waiting process last showed that it is alive. ``ttl`` and ``endless``
-    describe the requested lease. ``excused_at`` is when the server was lost, the first time since then.
+    ``requirements`` is what the request asks for, as a text. ``deadline`` is when its owner stops waiting (None:
+    never). ``refreshed_at`` is when the waiting process last showed that it is alive. ``ttl`` and ``endless`` describe
+    the requested lease. ``excused_at`` is when the connections to the server were first lost since the last refresh:
+    the process may still be reconnecting.
     """
 
     owner: str
@@ -31,7 +32,7 @@ class Ticket(Frozen):
 
 
 class QueueVerb(Words):
-    """What became of a ticket."""
+    """What happened to a ticket."""
 
     ASKED = "asked"
     MOVED = "moved"
@@ -43,9 +44,10 @@ class QueueVerb(Words):
 
 
 class QueueEvent(Frozen):
-    """One entry of the history of the queue; ``requirements`` are as the ticket keeps them.
+    """One entry of the queue's history; ``requirements`` are in the form in which the ticket has them.
 
-    A ticket is ``left`` when its command ended for another reason than its deadline, ``lost`` when it was killed.
+    A ticket is ``left`` when its command ended for another reason than its deadline, and ``lost`` when its process was
+    killed.
     """
 
     ticket: int

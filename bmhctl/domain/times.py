@@ -13,12 +13,13 @@ from bmhctl.support.lazy_regex import pattern
 def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> datetime:
     """Return a point in time after ``now``, in UTC: a duration from then (``2h``), a time of day, or an ISO time.
 
-    A time of day alone is the next one; ``today``, ``tomorrow``, or a day of the week (``sat 08:00``) may be before
-    it, and a day alone is its beginning. For the end of a span, ``now`` is its beginning, and ``said`` when it was
-    asked for, from which ``today`` and ``tomorrow`` count. A time without an offset is local; ``24:00`` is the end of
-    its day. Raises
-    :class:`UsageError` for any other text, for a time not after ``now``, and for a local time that does not exist or
-    exists twice because the clocks change.
+    A time of day alone is the next such time. After ``today``, ``tomorrow`` or a day of the week (``sat 08:00``) a time
+    of day may follow, and a day alone means its beginning. To read the end of a span, pass its beginning as ``now``,
+    and as ``said`` the time of the request, from which ``today`` and ``tomorrow`` count. A time without an offset is
+    local; ``24:00`` is the end of its day.
+
+    Raises :class:`UsageError` for any other text, for a time not after ``now``, and for a local time that does not
+    exist or exists twice because the clocks change.
     """
     try:
         at = now + parse_duration(text)
@@ -42,7 +43,7 @@ def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> d
 
 
 def check_not_too_far(at: datetime, now: datetime) -> None:
-    """Raise :class:`UsageError` for a time more than :data:`MAX_DURATION` after ``now``: it could not be added to."""
+    """Raise :class:`UsageError` for a time more than :data:`MAX_DURATION` after ``now``: sums could overflow."""
     if at - now > MAX_DURATION:
         raise UsageError(f"{at:%Y-%m-%d} is too far in the future", hint=f"at most {MAX_DURATION.days} days from now")
 
@@ -58,7 +59,7 @@ _MIDNIGHT = pattern(r"(?<=[T ])24:00(?::00)?(?![0-9:.])")
 
 
 def _iso_time(text: str) -> datetime:
-    """Return an ISO time; raises :class:`ValueError`. Python reads the end of a day, ``24:00``, from 3.13 on only."""
+    """Return an ISO time; raise :class:`ValueError` for other texts. Python reads ``24:00`` only since 3.13."""
     begun = _MIDNIGHT.sub("00:00", text)
     return datetime.fromisoformat(begun) + timedelta(days=begun != text)
 
@@ -69,8 +70,8 @@ _DISTANCE = {"yesterday": -1, "today": 0, "tomorrow": 1}
 def _day_and_time(text: str, now: datetime, said: datetime, *, past: bool = False) -> datetime | None:
     """Return the local time that a day and a time of day mean; None if the text is something else.
 
-    A time of day and a day of the week are the next ones after ``now``, or with ``past`` the last ones. ``today`` is
-    the day of ``said``. Raises :class:`ValueError` for a time of day that no clock shows.
+    A time of day or a day of the week means the next one after ``now``; with ``past``, the last one. ``today`` is the
+    day of ``said``. Raises :class:`ValueError` for a time of day that no clock shows.
     """
     found = _SPOKEN.fullmatch(text.strip())
     if found is None or not text.strip():
@@ -93,9 +94,10 @@ def _day_and_time(text: str, now: datetime, said: datetime, *, past: bool = Fals
 
 
 def in_utc(at: datetime) -> datetime:
-    """Return a time in UTC; one without an offset is local.
+    """Return a time in UTC; a time without an offset is local.
 
-    Raises :class:`UsageError` for a local time that does not exist or exists twice, naming the two that may be meant.
+    Raises :class:`UsageError` for a local time that does not exist or exists twice, and names the two times that may be
+    meant.
     """
     if at.tzinfo is not None:
         return at.astimezone(UTC)
@@ -115,9 +117,9 @@ def in_utc(at: datetime) -> datetime:
 def parse_past(text: str, now: datetime) -> datetime:
     """Return a point in time in the past, in UTC: a duration before ``now`` (``30d``), a day, or an ISO time.
 
-    A time of day alone is the last one; ``today``, ``yesterday`` or a day of the week may be before it, and a day
-    alone is its beginning. A time without an offset is local. Raises :class:`UsageError` for any other text, for a time
-    in the future, and for a local time that does not exist or exists twice.
+    A time of day alone is the last such time. After ``today``, ``yesterday`` or a day of the week a time of day may
+    follow, and a day alone means its beginning. A time without an offset is local. Raises :class:`UsageError` for any
+    other text, for a time in the future, and for a local time that does not exist or exists twice.
     """
     try:
         at = now - parse_duration(text)
@@ -137,9 +139,9 @@ def parse_past(text: str, now: datetime) -> datetime:
 
 
 def parse_until(text: str, now: datetime) -> datetime:
-    """Return the end of a span, in UTC: ``+12h`` is in the future, anything else is in the past or a time.
+    """Return the end of a span, in UTC: ``+12h`` is in the future; other durations and days are in the past.
 
-    Raises `UsageError` for a text that is not a time.
+    Raises :class:`UsageError` for a text that is not a time.
     """
     if text.startswith("+"):
         return parse_moment(text[1:], now)

@@ -14,13 +14,13 @@ _QUANTITY = pattern(r"(\d{1,20})(?:\.(\d{1,9}))?\s?([KMGTPE]i?)?(B?)", re.ASCII)
 _STEPS = "KMGTPE"
 
 MAX_DURATION = timedelta(days=36500)
-"""The longest lease or time-out: about a century, so that adding it to a date never overflows."""
+"""The longest lease or time-out, about a century: a date plus such a duration never overflows."""
 
 
 def parse_duration(text: str) -> timedelta:
     """Return the duration in a text: ``90s``, ``20m``, ``4h``, ``3d``, or several in falling order such as ``1h30m``.
 
-    Raises :class:`UsageError`.
+    Raises :class:`UsageError` for any other text and for a duration beyond :data:`MAX_DURATION`.
     """
     match = _DURATION.fullmatch(text.strip())
     if not match or not any(match.groups()):
@@ -55,10 +55,9 @@ def format_age(value: timedelta) -> str:
 
 @lru_cache(maxsize=1000)
 def quantity(text: str) -> float | None:
-    """Return the number in a text: plain (``64``, ``2.5``) or a size in bytes (``256GiB``, ``1T``).
+    """Return the number in a text: plain (``64``, ``2.5``) or a size in bytes (``256GiB``); None for other texts.
 
-    ``K``, ``M``, ``G`` … are powers of 1000, ``Ki``, ``Mi``, ``Gi`` … of 1024, as in Kubernetes. None for any other
-    text.
+    ``K``, ``M``, ``G`` … are powers of 1000, ``Ki``, ``Mi``, ``Gi`` … of 1024, as in Kubernetes.
     """
     match = _QUANTITY.fullmatch(text)
     if not match:
@@ -72,7 +71,7 @@ def quantity(text: str) -> float | None:
 
 
 def format_size(size: int) -> str:
-    """Return bytes in the largest binary unit that divides them: ``256GiB``; plain bytes otherwise (``1000B``)."""
+    """Return a number of bytes in the largest binary unit that divides it: ``256GiB``; else in bytes: ``1000B``."""
     for power in range(len(_STEPS), 0, -1):
         if size and size % 1024**power == 0:
             return f"{size // 1024**power}{_STEPS[power - 1]}iB"
@@ -89,11 +88,11 @@ SECONDS, OF_DAY = "%Y-%m-%d %H:%M:%S", "%H:%M:%S"
 
 
 def by_minute(eta: datetime) -> datetime:
-    """Return the first whole minute that is not before a moment."""
+    """Return the first whole minute at or after a point in time."""
     whole = eta.replace(second=0, microsecond=0)
     return whole if whole == eta else whole + timedelta(minutes=1)
 
 
 def local_time(at: datetime, form: str = "%Y-%m-%d %H:%M") -> str:
-    """Return a point in time for people: in the local zone, which follows it (``2026-11-28 14:05 CET``)."""
+    """Return a point in time for people: in the local zone, with its name (``2026-11-28 14:05 CET``)."""
     return at.astimezone().strftime(f"{form} %Z")

@@ -1,7 +1,7 @@
 """Move a host through the table with one ``transitions`` machine; the only user of that library.
 
-One machine serves the whole process. Hosts are not bound to it, because that takes time that grows super-linearly: a
-:class:`Passage` has the host's state and the inputs of the guards, and is triggered in its place.
+One machine serves the whole process. Hosts are not bound to it, because the time to bind models grows faster than their
+number. Instead, a :class:`Passage` holds a host's state and the inputs of the guards, and the verb is triggered on it.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ NOT_CLEANED = "its cleanup has not run"
 
 
 NOT_SET_UP = "its setup is not complete"
-"""Why ``setup_complete`` refuses when nothing is known."""
+"""Why ``setup_complete`` refuses by default."""
 
 
 NOT_RETIRED = "its retire steps have not run"
 """Why ``retirement_succeeded`` refuses by default."""
 
-_OUTSIDE = "[*]"  # the state of a host that has left
+_OUTSIDE = "[*]"  # the machine's state for a host outside the inventory
 
 
 class GuardInput(Frozen):
-    """What the guards need to know; it is read beforehand, since guards do no I/O.
+    """The values that the guards check. The caller reads them first, because guards do no I/O.
 
-    A text says why its guard refuses; None means that it allows the verb. ``checks``, ``cleanup`` and ``setup``
-    default to "has not run", which refuses. ``holder`` is None when the caller may act for the reservation.
+    A text says why its guard refuses; None means that the guard allows the verb. ``checks``, ``cleanup``, ``setup`` and
+    ``retirement`` default to "has not run", so their guards refuse. ``holder`` is None when the caller may act for the
+    reservation.
     """
 
     undeclared: str | None = None
@@ -59,7 +60,7 @@ class GuardInput(Frozen):
 
 
 class Passage:
-    """One host during one verb: its state, the inputs of the guards, and their answers."""
+    """One host during one verb: its state, the inputs of the guards, and the guards' refusals."""
 
     __slots__ = ("inputs", "refusals", "state")
 
@@ -143,9 +144,9 @@ class Passage:
 
 
 class Answer(Frozen):
-    """The answer of the machine: the state that the verb leads to, or None and which guards refused, in words.
+    """The answer of the machine: the state to which the verb leads, or None and the guards that refused, in words.
 
-    A host that may leave has neither a state nor refusals.
+    If the verb removes the host, and no guard refuses, there is neither a state nor a refusal.
     """
 
     dest: State | None
@@ -175,8 +176,8 @@ def _machine() -> Machine:
 def ask(verb: Verb, state: State, inputs: GuardInput) -> Answer:
     """Trigger ``verb`` for a host in ``state``, and return the answer; a refusal has the words of each guard.
 
-    Equal questions have equal answers, so one call serves many hosts in the same condition. Raises
-    :class:`StateRefusedError` when the table has no edge for the verb from that state.
+    The answer depends only on the arguments, so one call serves many hosts in the same condition. Raises
+    :class:`StateRefusedError` when the table has no edge for the verb from this state.
     """
     from transitions import MachineError
 

@@ -1,8 +1,7 @@
 """The lifecycle as data: states, edges and guards, each with the words that explain it.
 
 The machine, the explanations of the guards, the graphs and the diagram in the README are made from this table. The
-source is the ``BareMetalHost`` machine lifecycle: initial, available, reserved, tainted, and maintenance from any
-state.
+lifecycle is that of ``BareMetalHost``: initial, available, reserved, tainted, and maintenance from any state.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ ASKS: dict[Guard, str] = {
     Guard.NOT_UNDECLARED: "it is declared in the inventory",
     Guard.NOT_CORDONED: "it is not cordoned",
     Guard.NOT_CLAIMED: "no step is running on it",
-    Guard.ITS_TURN: "it is not due to an earlier ticket",
+    Guard.ITS_TURN: "no earlier ticket has a right to it",
     Guard.NOT_BOOKED: "the lease ends before a booking or a planned maintenance of it begins",
     Guard.MAY_BE_TAINTED: "the caller holds the reservation, or it expired, or force is used with a reason",
     Guard.CLEANUP_SUCCEEDED: "every cleanup step that applies succeeded just now",
@@ -137,7 +136,7 @@ EDGES: tuple[Edge, ...] = (
     ),
     *(Edge(_V.REMOVE, state, None, (), "Host is removed", _REMOVED, drawn=False) for state in State),
 )
-"""Every edge of the lifecycle, in the order in which it is tried and drawn."""
+"""Every edge of the lifecycle, in the order in which edges are tried and drawn."""
 
 
 POSSIBLE: dict[tuple[Verb, State | None], tuple[Edge, ...]] = {}
@@ -148,7 +147,7 @@ for _edge in EDGES:
 
 
 def where(state: State) -> str:
-    """Return the state as the end of "it is …": ``available``, ``in maintenance``."""
+    """Return a state as the end of "it is …": ``available``, ``in maintenance``."""
     return f"in {state}" if state is State.MAINTENANCE else str(state)
 
 

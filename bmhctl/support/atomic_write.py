@@ -10,14 +10,14 @@ from tempfile import NamedTemporaryFile
 
 from bmhctl.errors import UnreachableError
 
-_MODE = 0o644  # other users' programs read the file
+_MODE = 0o644  # programs of other users read the file
 
 
 def write_atomically(path: Path, texts: Iterable[str]) -> None:
     """Write the texts, in UTF-8, to a new file, and replace the file at ``path`` with it.
 
-    A pipe or a device, such as ``/dev/null``, is written to and not replaced. Raises :class:`UnreachableError` when
-    that fails; then the file at ``path`` is unchanged.
+    A pipe or a device, such as ``/dev/null``, is written to, not replaced. Raises :class:`UnreachableError` when
+    writing fails; then a file at ``path`` is unchanged.
     """
     target = Path(os.path.realpath(path))
     draft = None

@@ -1,4 +1,4 @@
-"""Many names in few words: numbered ones as ranges, as ``node[01-20]``."""
+"""Fold many names into few words: numbered names become ranges, such as ``node[01-20]``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-_MOST = 1000  # the most names that are folded; then as many as fit are shown
+_MOST = 1000  # of more names than this, only the first that fit are shown, unfolded
 
 _LAST_NUMBER = re.compile(r"([^.]*?)([0-9]{1,9})([^0-9.]*(?:\..*)?)|(.*?)([0-9]{1,9})([^0-9]*)", re.S)
 """The last number of a name before its domain, else of the whole name."""
 
 
 def folded(names: Iterable[str], most: int | None = None) -> list[str]:
-    """Return the names in words that host arguments take: those that differ in their last number share one.
+    """Return the names as words that host arguments accept; names that differ only in their last number share a word.
 
     ``node01``, ``node02`` and ``node04`` are ``node[01-02,04]``; of ``node01.rack2.example.com`` the number is ``01``.
-    Words come in the order of their first names. A word longer than ``most`` characters is split
-    between its ranges.
+    Words come in the order of their first names. A word longer than ``most`` characters is split between its ranges.
     """
     groups: dict[tuple[str, str, int], dict[str, int]] = {}
     for name in names:
@@ -32,7 +31,7 @@ def folded(names: Iterable[str], most: int | None = None) -> list[str]:
 
 
 def folded_within(names: Sequence[str], room: int) -> str:
-    """Return the names folded, in ``room`` cells: as many as fit, and how many more there are, as `` +26``."""
+    """Return the folded names in at most ``room`` cells: as many as fit, and how many more there are: `` +26``."""
     whole = " ".join(folded(names))
     if len(whole) <= room:
         return whole
@@ -45,13 +44,13 @@ def folded_within(names: Sequence[str], room: int) -> str:
 
 
 def in_short(names: Iterable[str]) -> list[str]:
-    """Return one or two names unchanged, and more as folded ranges: for people."""
+    """Return one or two names unchanged, and more names as folded ranges; for people."""
     known = [*names]
     return folded(known) if len(known) > 2 else known
 
 
 def _unpadded(groups: Iterable[tuple[str, str, int]], before: str, after: str, number: str) -> int:
-    """Return the width under which a number without leading zeros is kept: beside padded ones of its length, if any."""
+    """Return the width below which numbers have no leading zeros and are kept apart from padded ones."""
     return len(number) if (before, after, len(number)) in groups else 1
 
 

@@ -1,7 +1,7 @@
-"""A lock for starting processes in threads, so that they do not inherit the locks of other threads.
+"""A lock for starting processes in threads, so that a child does not inherit the file locks of other threads.
 
-Between its fork and its exec a child has a copy of every descriptor of its parent, and so a share in every file lock: a
-lock that the parent releases then stays held until the exec of the child.
+Between its fork and its exec, a child has a copy of every descriptor of its parent, and with it a share in every file
+lock. A lock that the parent releases in this time stays held until the child's exec.
 """
 
 from __future__ import annotations

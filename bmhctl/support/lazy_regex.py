@@ -7,7 +7,7 @@ from typing import Any, AnyStr
 
 
 def pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
-    """Return a pattern like ``re.compile``, compiled at its first use: a module has many, a command uses few."""
+    """Return a pattern as from ``re.compile``, but compiled at its first use: a command uses few of those defined."""
     return _Pattern(text, flags)  # type: ignore[return-value]  # it has the methods of a pattern
 
 

@@ -6,7 +6,7 @@ from bmhctl.support.lazy_regex import pattern
 
 _SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
-# Up to the last "@": a password may contain one, a "/" or a space, or be cut off. A port is not a password.
+# A password ends at the last "@": it may contain "@", "/" or a space, or be cut off. A port is not a password.
 _IN_TEXT = pattern(
     r"(:/+[^/@?#:\[\s]*):(?!\d*(?:[^\d\w%@!$.~+=*&^/-]|/(?![^?\s]*@)|$))(?:\S*@|[^@]*@|\S*)"
     rf"|\b((?:{'|'.join(_SECRETS)})\s*=\s*)(?:'[^']*'|[^&\s'\"]*)"
@@ -14,5 +14,5 @@ _IN_TEXT = pattern(
 
 
 def without_secrets(text: str) -> str:
-    """Return the text without the passwords of its URLs, also of URLs that are not valid."""
+    """Return the text without the passwords of its URLs, whether the URLs are valid or not."""
     return _IN_TEXT.sub(lambda match: f"{match[1]}@" if match[2] is None else f"{match[2]}***", text)

@@ -7,12 +7,12 @@ import re
 from bmhctl.errors import InvalidError
 
 MOST_PARTS = 64
-"""The most parts of a dotted key: the time and memory of ``tomllib`` grow with the square of them."""
+"""The most parts of a dotted key; the time and memory that ``tomllib`` needs grow with the square of their number."""
 
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')"""
 _DOT = r"[ \t]*+\.[ \t]*+"
 _TOKEN = re.compile(
-    # Strings and comments are skipped as a whole, so that no dot in them counts; an unterminated string takes the rest.
+    # Strings and comments are skipped whole, so that no dot in them counts; an unterminated string takes the rest.
     rf'(?P<long>{_PART}(?:{_DOT}{_PART}){{{MOST_PARTS}}})|"""(?:[^"\\]++|\\.|"(?!""))*+"{{0,5}}'
     r"""|'''(?:[^']++|'(?!''))*+'{0,5}|"(?:[^"\\\n]++|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+|[A-Za-z0-9_-]++""",
     re.S,
@@ -22,8 +22,8 @@ _TOKEN = re.compile(
 def load(text: str, name: str) -> dict[str, object]:
     """Return the tables of a TOML text; ``name`` is the file's name in messages.
 
-    Raises :class:`InvalidError` whose message begins with ``name:line:column:``, or with ``name:`` when the position is
-    not known: for a text that is not TOML, and for nesting and numbers beyond the limits of Python.
+    Raises :class:`InvalidError` for a text that is not TOML, and for nesting and numbers beyond Python's limits. Its
+    message begins with ``name:line:column:``, or with ``name:`` when the position is not known.
     """
     import tomllib
 
@@ -41,7 +41,7 @@ def load(text: str, name: str) -> dict[str, object]:
         raise broken(said, name, *at) from error
     except RecursionError as error:
         raise InvalidError(f"{name}: its values are nested too deeply", details={"file": name}) from error
-    except ValueError as error:  # such as a number with more digits than Python reads
+    except ValueError as error:  # for example, a number with more digits than Python reads
         raise InvalidError(f"{name}: {error}", details={"file": name}) from error
 
 
@@ -54,11 +54,11 @@ def _refuse_long_keys(text: str, name: str) -> None:
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
-    """Return line and column of an offset, both counted from 1."""
+    """Return the line and column of an offset in a text, both counted from 1."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
 def broken(said: str, name: str, line: int, column: int, hint: str | None = None) -> InvalidError:
-    """Return the error for what is wrong at one position of a file."""
+    """Return the error for a mistake at one position of a file; ``said`` describes the mistake."""
     details = {"file": name, "line": line, "column": column}
     return InvalidError(f"{name}:{line}:{column}: {said}", hint=hint, details=details)

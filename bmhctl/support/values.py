@@ -3,11 +3,11 @@
 ``@dataclass(frozen=True, slots=True)`` writes and compiles six methods for each class when its module is loaded, and
 makes the class twice. That takes half a millisecond, and the modules of one command have fifty such classes. A class
 derived from this base takes a fiftieth of that time: the methods are shared, except ``__init__``, which is compiled
-only for a class that makes many values. Type checkers and :mod:`dataclasses` see dataclasses.
+only for a class that makes many values. Type checkers and :mod:`dataclasses` treat these classes as dataclasses.
 
-An enum of ten words takes a tenth of a millisecond, and a command loads a dozen. The words here are strings and single
-instances, too; their class can be iterated, called with a word, and indexed with a name. Type checkers see a
-``StrEnum``. What looks for an ``enum.Enum`` itself, as Typer does in annotations, needs one.
+An enum of ten words takes a tenth of a millisecond, and a command loads a dozen. The words of this module are strings
+and single instances, too; their class can be iterated, called with a word, and indexed with a name. Type checkers treat
+it as a ``StrEnum``. Code that tests for an ``enum.Enum``, such as Typer in annotations, still needs a real one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["Frozen", "Words", "field", "replace"]
 
 _T = TypeVar("_T")
 
-_FEW = 20  # making this many values takes less time than compiling __init__
+_FEW = 20  # after this many values, a compiled __init__ pays off
 
 
 class _Factory:
-    """Marks a default that is made for each value."""
+    """Marks a default that is made anew for each value."""
 
     __slots__ = ("make",)
 
@@ -40,16 +40,16 @@ class _Factory:
 
 
 def field(*, default_factory: Callable[[], _T]) -> _T:
-    """Return the mark for a default that is made for each value."""
+    """Return the mark for a default that is made anew for each value."""
     return _Factory(default_factory)  # type: ignore[return-value]  # the class replaces it by what it makes
 
 
 def _annotations(body: dict[str, Any]) -> dict[str, object]:
-    """Return what a class's body annotates: each name, with its annotation as text or value.
+    """Return the names that a class's body annotates, each with its annotation as a text or a value.
 
-    ``from __future__ import annotations`` leaves texts in ``__annotations__``, on Python 3.14 too. Without it, 3.14
-    leaves only a function that makes them (PEP 649); texts are requested, because they need no name that is not defined
-    yet.
+    ``from __future__ import annotations`` leaves texts in ``__annotations__``, on Python 3.14 too. Without that import,
+    3.14 leaves only a function that makes them (PEP 649); it is asked for texts, which also work for names that are not
+    defined yet.
     """
     if sys.version_info >= (3, 14) and "__annotations__" not in body:
         from annotationlib import Format, call_annotate_function, get_annotate_from_class_namespace
@@ -72,7 +72,7 @@ def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
 
 
 def _first_init(self: Any, *args: object, **given: object) -> None:
-    """Set the fields of the first few values of a class; for the next one, and to refuse arguments, compile."""
+    """Set the fields of the first few values of a class; compile ``__init__`` after that, or to refuse arguments."""
     kind: Any = type(self)
     if kind._uncompiled:
         kind._uncompiled -= 1
@@ -85,7 +85,7 @@ def _first_init(self: Any, *args: object, **given: object) -> None:
 
 
 def _bound(kind: Any, args: tuple[object, ...], given: dict[str, object]) -> dict[str, object] | None:
-    """Return the value of each field; None if the arguments are not those of the class."""
+    """Return the value of each field; None if the arguments do not fit the class."""
     names = kind.__match_args__
     values = dict(zip(names, args, strict=False)) | given
     if len(values) != len(args) + len(given) or not kind._names.issuperset(given):
@@ -135,7 +135,7 @@ def _fields_of(kind: _FrozenType) -> dict[str, Field[Any]]:
 
 
 class _Fields:
-    """The attribute that :mod:`dataclasses` looks for in a class, made when it is read."""
+    """The attribute that :mod:`dataclasses` looks for in a class; it is computed when read."""
 
     def __get__(self, _: object, owner: _FrozenType) -> dict[str, Field[Any]]:
         return _fields_of(owner)
@@ -144,8 +144,8 @@ class _Fields:
 class Frozen(metaclass=_FrozenType):
     """The base of every value: a subclass declares its fields as a dataclass does.
 
-    Values are equal when they are of one class and their fields are equal; they can be hashed when their fields can.
-    :func:`replace` makes a copy with some fields changed.
+    Two values are equal when their classes are the same and all their fields are equal. A value can be hashed when its
+    fields can. :func:`replace` makes a copy with some fields changed.
     """
 
     if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Frozen(metaclass=_FrozenType):
     def __replace__(self, /, **changes: object) -> Self:
         kind = type(self)
         if not changes.keys() <= kind._names:
-            return kind(**changes)  # it raises the error for wrong arguments
+            return kind(**changes)  # the call raises the error for wrong arguments
         made = kind(*kind._values(self))
         for name, value in changes.items():
             getattr(kind, name).__set__(made, value)

@@ -1,9 +1,9 @@
 """End a task when the process that runs it has died, or when its lease ends; a script of its own, stdlib only.
 
-Its standard input is a pipe that the runner holds open. The process that becomes the task writes its process id there
-first, or the runner does so after the start, and before the start :data:`OUTPUT`; the runner writes ``until``,
-``grace`` and ``margin`` of the lease at its start and at each renewal (see :class:`Deadline`), and ``done`` at the end.
-If the pipe ends without that word, the runner was killed.
+The watchdog's standard input is a pipe that the runner holds open. The task's process id comes first: the process that
+becomes the task writes it, or the runner does after the start, and then it writes :data:`OUTPUT` before the start. The
+runner writes ``until``, ``grace`` and ``margin`` of the lease at its start and at each renewal (see :class:`Deadline`),
+and ``done`` at the end. If the pipe ends without ``done``, the runner was killed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ DONE = b"done\n"
 """The last word that the runner writes."""
 
 OUTPUT = b"output %d\n"
-"""The inode of the pipe that the task writes to, by which it is found as long as its process id is not known."""
+"""Announces the inode of the pipe that the task writes to; it identifies the task until its process id is known."""
 
 MARK = "BMHCTL_RUN"
-"""The variable in a task's environment by which processes are found that left its group: daemons inherit it, too."""
+"""A variable in a task's environment, by which processes are found that left the task's group: daemons inherit it."""
 
 LEASE_OVER = 3
 """The watchdog's exit status when it ended the task because its lease was about to end."""
 
 _PAUSE = 0.02  # seconds between two checks of which processes are alive
-_MOST_MARGIN = 1.0  # seconds between KILL and the end of a lease
-_LAG = 0.2  # the part of the grace that the watchdog waits, because the runner should act first
+_MOST_MARGIN = 1.0  # at most, the seconds between KILL and the end of a lease
+_LAG = 0.2  # the share of the grace by which the watchdog acts later than the runner
 
 
 def steady() -> float:
@@ -44,7 +44,7 @@ def steady() -> float:
 class Deadline:  # a NamedTuple or a dataclass would double what the start of a watchdog costs
     """When a lease ends, by :func:`steady`, and when the task is ended before that.
 
-    TERM is sent ``grace`` + ``margin`` seconds before the end, KILL ``margin`` seconds before it.
+    TERM is sent ``grace`` + ``margin`` seconds before the end of the lease, KILL ``margin`` seconds before it.
     """
 
     __slots__ = ("ends", "grace", "margin")
@@ -56,25 +56,25 @@ class Deadline:  # a NamedTuple or a dataclass would double what the start of a 
 
     @classmethod
     def of(cls, left: float, most_grace: float, now: float | None = None) -> Deadline:
-        """Return the deadline of a lease that has ``left`` seconds left; the grace is at most a quarter of them.
+        """Return the deadline of a lease with ``left`` seconds left at the :func:`steady` time ``now`` (None: now).
 
-        ``now`` is when that was seen, by :func:`steady`.
+        The grace is at most a quarter of these seconds, and at most ``most_grace``.
         """
         ends = (steady() if now is None else now) + left
         return cls(ends, max(0.0, min(most_grace, left / 4)), max(0.0, min(_MOST_MARGIN, left / 10)))
 
     def sooner(self, seconds: float) -> Deadline:
-        """Return the deadline of a lease that ends so much sooner."""
+        """Return the deadline of a lease that ends ``seconds`` earlier."""
         return Deadline(self.ends - seconds, self.grace, self.margin)
 
     @property
     def term(self) -> float:
-        """When TERM is due."""
+        """When TERM is to be sent."""
         return self.kill - self.grace
 
     @property
     def kill(self) -> float:
-        """When KILL is due."""
+        """When KILL is to be sent."""
         return self.ends - self.margin
 
     def to_line(self) -> bytes:
@@ -83,15 +83,15 @@ class Deadline:  # a NamedTuple or a dataclass would double what the start of a 
 
     @classmethod
     def from_words(cls, words: list[bytes]) -> Deadline:
-        """Read the words of a line."""
+        """Read the words of such a line."""
         return cls(*map(float, words[1:4]))
 
 
 def main(has_group: bool, mark: str = "") -> int:
-    """Wait for the end of the runner or of the lease, and end the task; ``has_group``: it has its own process group.
+    """Wait for the end of the runner or of the lease, and end the task.
 
-    ``mark`` is the value of :data:`MARK` in its environment. Returns the exit status: :data:`LEASE_OVER` if the lease
-    ended, else 0.
+    ``has_group`` is whether the task has its own process group. ``mark`` is the value of :data:`MARK` in its
+    environment. Returns the exit status: :data:`LEASE_OVER` if the lease ended, else 0.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -128,15 +128,15 @@ def main(has_group: bool, mark: str = "") -> int:
 
 
 def _until(deadline: Deadline | None) -> float | None:
-    """Return for how many seconds there is nothing to do; None: until the runner writes."""
+    """Return for how many seconds there is nothing to do; None means until the runner writes."""
     if deadline is None:
         return None
-    # Pauses are short, because their clock may stop while the machine sleeps.
+    # Short pauses, because the clock that ends a pause may stop while the machine sleeps.
     return min(60.0, max(_PAUSE, deadline.term + _LAG * deadline.grace - steady()))
 
 
 def end_task(group: int, root: int, grace: float = GRACE, mark: str = "") -> None:
-    """End all of a :class:`Family`: TERM, and after the grace KILL."""
+    """End all members of a :class:`Family`: send TERM, and KILL after ``grace`` seconds."""
     deadline = time.monotonic() + max(0.0, grace)
     family = Family(group, root, mark)
     members = family.members()
@@ -145,7 +145,7 @@ def end_task(group: int, root: int, grace: float = GRACE, mark: str = "") -> Non
     while members:
         began = time.monotonic()
         members = family.members()
-        look = time.monotonic() - began  # tenths of a second on a busy machine: a look must not delay KILL
+        look = time.monotonic() - began  # up to tenths of a second on a busy machine, which must not delay KILL
         if not members:
             return
         if time.monotonic() + max(look, _PAUSE) >= deadline:
@@ -157,10 +157,11 @@ def end_task(group: int, root: int, grace: float = GRACE, mark: str = "") -> Non
 
 
 class Family:
-    """A process, its descendants, its group (0: it has none of its own), and what has its ``mark`` in its environment.
+    """The processes of a task: its process ``root``, their descendants, its group, and those with its mark.
 
-    A daemon is found only by its mark: it left the group, and its parent died before the family was listed. Without
-    /proc, only the group and the process itself are known.
+    ``group`` is 0 if the task has no group of its own. ``mark`` is in the environment of each process of the task. A
+    daemon is found only by this mark: it left the group, and its parent died before the processes were listed. Without
+    /proc, only the group and ``root`` are known.
     """
 
     def __init__(self, group: int, root: int, mark: str = "") -> None:
@@ -171,7 +172,7 @@ class Family:
         self._seen: set[tuple[int, str]] = set()  # with their start times: process ids are reused
 
     def send(self, number: int, members: dict[int, int]) -> None:
-        """Send each of these members a signal, and its own group."""
+        """Send a signal to each of these members, and to the task's own group."""
         if self._group:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, number)
@@ -181,7 +182,7 @@ class Family:
                     os.kill(process, number)
 
     def members(self) -> dict[int, int]:
-        """Return the members that are alive, each with its process group."""
+        """Return the living members, each with its process group."""
         known = processes()
         if known is None:
             return {self._root: self._group} if _is_there(self._group, self._root) else {}
@@ -203,7 +204,7 @@ class Family:
         return found
 
     def _marked(self, known: dict[int, tuple[int, int, str]]) -> list[int]:
-        """Return the processes that have the mark; each of the others is looked at once."""
+        """Return the processes that have the mark; the environment of each process is read only once."""
         found = []
         for process, (_, _, start) in known.items() if self._mark else ():
             if (process, start) not in self._unmarked:
@@ -228,7 +229,7 @@ def processes() -> dict[int, tuple[int, int, str]] | None:
 
 
 def _writer(output: bytes) -> int:
-    """Return the process group of which the standard output is the pipe with this inode; 0 if there is none."""
+    """Return the process group of the process that writes to the pipe with this inode; 0 if there is none."""
     for process, (_, group, _) in (processes() or {}).items() if output else ():
         with suppress(OSError):
             if os.readlink(f"/proc/{process}/fd/1") == f"pipe:[{output.decode()}]":

@@ -13,8 +13,8 @@ _Item = TypeVar("_Item")
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-_TICK = 0.5  # seconds after which a wait starts again, so that a pending signal is handled
-_TOGETHER = 16  # results that are handled before the pool checks what else is due
+_TICK = 0.5  # seconds after which a wait is interrupted, so that Python handles a pending signal
+_TOGETHER = 16  # the most results that are handled before ``tick`` and ``begin`` are called again
 
 PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""
@@ -25,11 +25,11 @@ _Ended = tuple[_Task, _Result | None, BaseException | None]
 
 
 class WorkerPool(Generic[_Task, _Result]):
-    """Runs ``work(task, cancelled)`` in threads, at most ``size`` tasks at a time; it must not return None.
+    """Runs ``work(task, cancelled)`` in threads, at most ``size`` tasks at a time; ``work`` must not return None.
 
     ``cancelled`` is set when the task must end as soon as it can. The threads are daemons: a task that can't be
-    cancelled (a connection without an answer) does not keep the process alive. While tasks are waited for, ``tick`` is
-    called now and then, in the caller's thread.
+    cancelled, because a connection does not answer, does not keep the process alive. While the pool waits for tasks, it
+    calls ``tick`` now and then, in the caller's thread.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class WorkerPool(Generic[_Task, _Result]):
     ) -> None:
         """Call ``begin`` with each item while a thread is free, and ``handle`` with each result; both in this thread.
 
-        ``begin`` and ``handle`` may each :meth:`start` one task. Raises what they or a task raise, and what a signal
-        raises; call :meth:`cancel` then.
+        ``begin`` and ``handle`` may each :meth:`start` one task. Raises what they, a task or a signal handler raise;
+        the caller then calls :meth:`cancel`.
         """
         waiting = deque(items)
         while waiting or self._working:
@@ -64,9 +64,9 @@ class WorkerPool(Generic[_Task, _Result]):
                 self._handle_all(handle)
 
     def run_for_ever(self, more: Callable[[], None], handle: Callable[[_Task, _Result], None]) -> None:
-        """Call ``more`` now and then and after results, and ``handle`` with each result, until one of them raises.
+        """Call ``more`` regularly and after results, and ``handle`` with each result, until one of the two raises.
 
-        Both may :meth:`start` tasks, in any number. Results that are there together are all handled before ``more``.
+        Both may :meth:`start` any number of tasks. All results that have arrived are handled before ``more`` is called.
         """
         while True:
             more()
@@ -87,9 +87,9 @@ class WorkerPool(Generic[_Task, _Result]):
             threading.Thread(target=self._run, args=(task, ended), daemon=True).start()
 
     def post(self, act: Callable[[], None]) -> None:
-        """From a task: have the caller's thread call ``act`` soon, before it handles the task's result.
+        """Called by a task: have the caller's thread call ``act`` soon, before it handles the task's result.
 
-        What is left when the pool is cancelled is not called.
+        Calls that are still waiting when the pool is cancelled are dropped.
         """
         self._done.put(act)
 
@@ -103,8 +103,8 @@ class WorkerPool(Generic[_Task, _Result]):
                 return ended
 
     def _wait(self) -> list[tuple[_Task, _Result]]:
-        """Wait a moment for a task that ends; return it with its result, or raise what it raised. May return none."""
-        # A signal that comes just before the wait does not end it; it is handled when the wait times out.
+        """Wait a moment for a task to end; return it with its result, or raise what it raised. May return nothing."""
+        # A signal that arrives just before the wait does not end the wait; it is handled after the timeout.
         try:
             done = self._done.get(timeout=_TICK)
         except Empty:
@@ -119,10 +119,10 @@ class WorkerPool(Generic[_Task, _Result]):
         return [(task, result)]
 
     def cancel(self) -> list[tuple[_Task, _Result]]:
-        """Ask all tasks to end, and wait up to ``PATIENCE`` for them; none starts after this.
+        """Ask all tasks to end, and wait up to ``PATIENCE`` seconds for them; no task starts after this.
 
-        Returns the results that ``handle`` has not handled: first the one that it was called with when it was
-        interrupted, then those of the tasks that ended by themselves before the pool was cancelled.
+        Returns the results that were not handled: first the one whose ``handle`` was interrupted, then those of the
+        tasks that ended by themselves before the pool was cancelled.
         """
         self._cancelled.set()
         until = time.monotonic() + PATIENCE
@@ -148,6 +148,6 @@ class WorkerPool(Generic[_Task, _Result]):
             done: _Ended[_Task, _Result] = (task, self._work(task, self._cancelled), None)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
             done = (task, None, error)
-        if not self._cancelled.is_set():  # else it may have ended because of that
+        if not self._cancelled.is_set():  # a task that ends after a cancel may have ended because of it
             self._done.put(done)
         ended.set()
