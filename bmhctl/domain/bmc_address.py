@@ -44,6 +44,26 @@ class Endpoint(Frozen):
         """The path before ``/redfish/v1``, as behind a gateway that serves several BMCs; usually empty."""
         return self.root.removesuffix(_ROOT)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is reached without TLS."""
+        return self.url.startswith("http:")
+
+    def path_of(self, link: object) -> str | None:
+        """Return a path of this service from a link, which may be a whole URL; None if it is not one.
+
+        Of a URL only the path counts: a BMC may know itself by another address. A service behind a prefix may write
+        its links without it.
+        """
+        if not isinstance(link, str) or not link.isascii() or not link.isprintable():
+            return None
+        path = "/" + link.split("://", 1)[1].partition("/")[2] if "://" in link else link
+        path = path.partition("#")[0]
+        if not path.startswith("/") or " " in path or has_odd_segment(path):
+            return None
+        prefix = self.prefix
+        return prefix + path if prefix and path.startswith("/redfish/") and not path.startswith(prefix + "/") else path
+
 
 def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | None:
     """Return the Redfish service and system that a BMC's address names; None for another protocol, such as ``ipmi://``.

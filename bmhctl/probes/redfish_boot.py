@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, belongs_to
+from bmhctl.probes.redfish_client import Client, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, listed, texts
+from bmhctl.probes.redfish_time_limit import POLL
 from bmhctl.support.values import Frozen
 
 _AGAIN = 15.0  # seconds after which a change is requested again if the BMC does not show it
@@ -126,17 +127,17 @@ def _apply(system: System, change: _Change, found: Json) -> Json:
     while True:
         if sent is None or time.monotonic() - sent[0] > _AGAIN:
             sent = _patch(client, change, found, is_without_effect=sent is not None)
-        if client.left <= POLL:
+        if client.limit.left <= POLL:
             shown = listed([str(value) for value in change.shown(found).values()])
             raise BmcError(
-                f"{client.name} accepted {change.words}, but shows {shown} after {client.seconds:g} s",
+                f"{client.name} accepted {change.words}, but shows {shown} after {client.limit.seconds:g} s",
                 hint=client.remark or "check the BMC itself",
             )
-        client.pause(POLL / 2)
+        client.limit.pause(POLL / 2)
         for path in dict.fromkeys((sent[1] if sent else change.path, change.path)):
             found = _read(system, path)
             if change.shown(found) in (change.properties, change.shown_as):
-                client.note_sent(None)
+                client.limit.note_sent(None)
                 return found
         client.check_task()
 
@@ -168,9 +169,9 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
             client.patch(path, change.body, read.get("@odata.etag"))
     except PassingError as passing:
         if not passing.sent:
-            client.retry_later(passing)
+            client.limit.retry_later(passing)
             return None
-    client.note_sent(f"the change ({change.words})")
+    client.limit.note_sent(f"the change ({change.words})")
     return time.monotonic(), path
 
 

@@ -16,6 +16,9 @@ from bmhctl.probes.credentials import BmcError, credentials
 from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, proxy_for
 from bmhctl.probes.redfish_client import Client
 from bmhctl.probes.redfish_errors import PassingError, RejectedError
+from bmhctl.probes.redfish_login import Login
+from bmhctl.probes.redfish_requests import Requests, bmc_name
+from bmhctl.probes.redfish_time_limit import TimeLimit
 from bmhctl.probes.step_environment import StepEnvironment
 
 _T = TypeVar("_T")
@@ -34,19 +37,14 @@ def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, quest
     where, seconds = endpoint(bmc), timeout.total_seconds()
     with _turn(where.server, environment.bmc_parallel, environment.cancelled):
         started = time.monotonic()
-        login = credentials(bmc.credentials, environment, seconds)
-        _check_not_rejected(where.server, login)
+        secret = credentials(bmc.credentials, environment, seconds)
+        _check_not_rejected(where.server, secret)
         rules = ConnectionRules(
             bmc.verify_tls, bmc.tls_min_version, proxy_for(environment.proxy, environment.environ, where.url)
         )
-        client = Client(
-            where,
-            HttpConnection(where.url, rules),
-            login,
-            environment.cancelled,
-            seconds - (time.monotonic() - started),
-        )
-        client.seconds = seconds
+        limit = TimeLimit(bmc_name(where), seconds, started, environment.cancelled)
+        login = Login(Requests(where, HttpConnection(where.url, rules), limit), secret)
+        client = Client(where, login, limit)
 
         def work() -> _T:
             try:
@@ -54,15 +52,15 @@ def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, quest
             except PassingError as passing:
                 raise passing.error from None
             except RejectedError as rejected:
-                _rejected[where.server, login] = time.monotonic(), rejected
+                _rejected[where.server, secret] = time.monotonic(), rejected
                 raise
 
         try:
-            return within(client.left + _GRACE, environment.cancelled, work)
+            return within(limit.left + _GRACE, environment.cancelled, work)
         except TimeoutError:
-            raise client.late() from None
+            raise limit.late() from None
         finally:
-            client.end()
+            login.end()
 
 
 def endpoint(bmc: Bmc) -> Endpoint:

@@ -13,6 +13,9 @@ _TLS_HINTS = {
     "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
 }
 _TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
+LATE_HINT = "bmhctl power HOST status shows what became of it"
+"""What to do when an action was sent, and its effect is not known."""
+
 _WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTP request to an HTTPS server")  # nginx, Apache, Go
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, belongs_to
+from bmhctl.probes.redfish_client import Client, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, texts
+from bmhctl.probes.redfish_time_limit import POLL
 
 _DISCS = ("CD", "DVD")
 
@@ -79,7 +80,7 @@ def _change(
 ) -> None:
     """Send an action, or change the properties where there is none, and read until it is done."""
     client, (path, found) = system.client, drive
-    target = client.path(table(table(found.get("Actions")).get(f"#VirtualMedia.{action}")).get("target"))
+    target = client.where.path_of(table(table(found.get("Actions")).get(f"#VirtualMedia.{action}")).get("target"))
     if target is not None and not belongs_to(target, path):
         raise BmcError(f"{client.name} would change another drive, {target}, when asked for {path}")
     is_sent = False
@@ -91,18 +92,18 @@ def _change(
             except PassingError as passing:
                 is_sent = passing.sent  # whether it was received is seen below
                 if not is_sent:
-                    client.retry_later(passing)
+                    client.limit.retry_later(passing)
             if is_sent:
-                client.note_sent(action)
-        if client.left <= POLL:
+                client.limit.note_sent(action)
+        if client.limit.left <= POLL:
             raise BmcError(
-                f"{client.name} accepted {action}, but does not show it after {client.seconds:g} s",
+                f"{client.name} accepted {action}, but does not show it after {client.limit.seconds:g} s",
                 hint=client.remark or "look at the BMC itself: can it reach the image?",
             )
-        client.pause(POLL / 2)
+        client.limit.pause(POLL / 2)
         found = client.get(path, missing="has lost its virtual drive", patient=True)
         if is_done(found):
-            client.note_sent(None)
+            client.limit.note_sent(None)
             return
         client.check_task()
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, belongs_to
+from bmhctl.probes.redfish_client import belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json, items, table
 from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, texts
+from bmhctl.probes.redfish_time_limit import POLL
 
 RESEND = 15.0
 """Seconds after which a power state that has not moved is asked for again; a state lags its command by several."""
@@ -88,7 +89,7 @@ class PowerSwitch:
                 )
                 sent = self._send(kind, refused)
             self._wait(sent, f"is still {state}, not {goal}")
-        client.note_sent(None)
+        client.limit.note_sent(None)
         return goal
 
     def _shut_down(self, force_after: float | None) -> str:
@@ -128,13 +129,13 @@ class PowerSwitch:
         before = self._system.report
         answered = self._send_once(kind)
         while not _has_left(before, self._system.report):
-            if client.left <= _CYCLE_POLL:
+            if client.limit.left <= _CYCLE_POLL:
                 what = f"accepted {kind}" if answered else f"did not confirm {kind}, which was sent"
                 raise BmcError(
-                    f"{client.name} {what}, and no restart was seen in {client.seconds:g} s",
+                    f"{client.name} {what}, and no restart was seen in {client.limit.seconds:g} s",
                     hint="use power off, then power on: every BMC reports these",
                 )
-            client.pause(_CYCLE_POLL)
+            client.limit.pause(_CYCLE_POLL)
             self._system.look()
             if not _has_left(before, self._system.report):
                 self._check_restart()
@@ -145,7 +146,7 @@ class PowerSwitch:
             if self._system.power() == "off" and time.monotonic() - left_at > RESEND:
                 return self._reach("on")
             self._wait(None, f"went {self._system.power()} with {kind} and is not on again")
-        client.note_sent(None)
+        client.limit.note_sent(None)
         return "on"
 
     def _check_restart(self) -> None:
@@ -153,7 +154,7 @@ class PowerSwitch:
         try:
             self._system.client.check_task()
         except RefusedError:
-            self._system.client.note_sent(None)
+            self._system.client.limit.note_sent(None)
             raise
 
     # sending
@@ -164,16 +165,16 @@ class PowerSwitch:
         sent = _Sent(kind, time.monotonic())
         try:
             client.post(self._target(), {"ResetType": kind})
-            client.note_sent(kind)
+            client.limit.note_sent(kind)
             sent.remark = client.remark
         except PassingError as passing:
             if passing.sent:
-                client.note_sent(kind)
+                client.limit.note_sent(kind)
                 sent.is_unanswered = True
             else:
                 sent.is_over = True  # the BMC did nothing
                 sent.trouble = passing.error.message
-                client.retry_later(passing)
+                client.limit.retry_later(passing)
         except RefusedError as error:
             self._system.look()
             if self._system.power() in MOVING or self._system.power() == _LEADS_TO.get(kind, ""):
@@ -189,7 +190,7 @@ class PowerSwitch:
         try:
             self._system.client.check_task()
         except RefusedError as error:
-            self._system.client.note_sent(None)
+            self._system.client.limit.note_sent(None)
             refused.append(sent.kind)
             sent.is_over = True
             self._refusal = error
@@ -204,13 +205,13 @@ class PowerSwitch:
                 client.post(self._target(), {"ResetType": kind})
             except PassingError as passing:
                 if passing.sent:
-                    client.note_sent(kind)
+                    client.limit.note_sent(kind)
                     if kind == "Nmi":
                         raise BmcError(f"{kind} was sent, but not confirmed: {passing.error.message}") from None
                     return False
-                client.retry_later(passing)
+                client.limit.retry_later(passing)
             else:
-                client.note_sent(kind if kind != "Nmi" else None)
+                client.limit.note_sent(kind if kind != "Nmi" else None)
                 return True
 
     def _choose(self, goal: str, ways: Sequence[str], refused: Sequence[str]) -> str:
@@ -231,7 +232,7 @@ class PowerSwitch:
     def _target(self) -> str:
         """Return where resets are sent; never another system's."""
         actions = table(self._system.report.get("Actions"))
-        target = self._system.client.path(table(actions.get("#ComputerSystem.Reset")).get("target"))
+        target = self._system.client.where.path_of(table(actions.get("#ComputerSystem.Reset")).get("target"))
         if target is None:
             return f"{self._system.path}/Actions/ComputerSystem.Reset"
         if not belongs_to(target, self._system.path):
@@ -254,11 +255,11 @@ class PowerSwitch:
 
     def _wait(self, sent: _Sent | None, words: str) -> None:
         client = self._system.client
-        if client.left <= POLL:
+        if client.limit.left <= POLL:
             raise BmcError(
-                f"{words}, after {client.seconds:g} s", hint=None if sent is None else sent.hint(client.name)
+                f"{words}, after {client.limit.seconds:g} s", hint=None if sent is None else sent.hint(client.name)
             )
-        client.pause(POLL)
+        client.limit.pause(POLL)
         self._system.look()
 
 

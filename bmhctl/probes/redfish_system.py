@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, belongs_to
+from bmhctl.probes.redfish_client import Client, belongs_to
 from bmhctl.probes.redfish_reply import Json, items, table
+from bmhctl.probes.redfish_time_limit import POLL
 
 MOVING = ("powering-on", "powering-off")
 """Power states in which nothing is sent to a BMC."""
@@ -42,8 +43,8 @@ class System:
 
     def settled_power(self) -> str:
         """Return the power state once it is not in a transition, at the deadline the transition."""
-        while self.power() in MOVING and self.client.left > 2 * POLL:
-            self.client.pause(POLL)
+        while self.power() in MOVING and self.client.limit.left > 2 * POLL:
+            self.client.limit.pause(POLL)
             self.look()
         return self.power()
 
@@ -70,7 +71,7 @@ class System:
 
     def _read(self, *, patient: bool = False) -> Json:
         found = self.client.get(self.path, missing=_MISSING, patient=patient)
-        own = self.client.path(found.get("@odata.id"))
+        own = self.client.where.path_of(found.get("@odata.id"))
         if own is not None and not belongs_to(own, self.path):
             raise BmcError(f"{self.client.name} answers for another system, {own}, when asked for {self.path}")
         return found

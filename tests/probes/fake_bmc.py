@@ -19,7 +19,15 @@ import pytest
 
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.domain.model import Bmc
-from bmhctl.probes import redfish_boot, redfish_client, redfish_conversation, redfish_power, redfish_system
+from bmhctl.probes import (
+    redfish_boot,
+    redfish_conversation,
+    redfish_login,
+    redfish_media,
+    redfish_power,
+    redfish_system,
+    redfish_time_limit,
+)
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_power import PowerSwitch
@@ -44,13 +52,13 @@ ALL = (
 
 def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: float, busy: float) -> None:
     """Let what takes seconds on real BMCs take tenths here: the pauses between reads, resends and new tries."""
-    for module in (redfish_boot, redfish_client, redfish_power, redfish_system):
+    for module in (redfish_boot, redfish_media, redfish_power, redfish_system):
         monkeypatch.setattr(module, "POLL", poll)
     monkeypatch.setattr(redfish_power, "_CYCLE_POLL", poll / 2)
     monkeypatch.setattr(redfish_power, "RESEND", resend)
     monkeypatch.setattr(redfish_boot, "_AGAIN", resend)
-    monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", busy)
-    monkeypatch.setattr(redfish_client, "_LOGIN_PAUSE", busy)
+    monkeypatch.setattr(redfish_time_limit, "_BUSY_PAUSE", busy)
+    monkeypatch.setattr(redfish_login, "_PAUSE", busy)
 
 
 @dataclass

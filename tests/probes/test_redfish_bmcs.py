@@ -20,7 +20,7 @@ import pytest
 
 from bmhctl.domain.bmc_commands import BootTarget, Power
 from bmhctl.domain.model import Bmc, HostSpec
-from bmhctl.probes import redfish_client
+from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_conversation import ask
@@ -566,7 +566,7 @@ def test_a_session_is_ended_at_a_timeout_or_an_interruption() -> None:
         assert bmc.sessions == set()
         cancelled = Event()
         threading.Timer(0.5, cancelled.set).start()
-        with pytest.raises(redfish_client.InterruptedStepError):
+        with pytest.raises(InterruptedStepError):
             talk(bmc, switch(Power.OFF), login="admin:s3cret", cancelled=cancelled)
         assert bmc.sessions == set()
         assert len([path for method, path, _ in bmc.received if method == "DELETE"]) == 2

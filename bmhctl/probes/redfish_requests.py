@@ -1,0 +1,119 @@
+"""Requests to the server of one BMC: sent while there is time, and redirected only within the same server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from urllib.parse import urljoin
+
+from bmhctl.domain.bmc_address import Endpoint, origin, same_path
+from bmhctl.probes.cancellation import InterruptedStepError
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply
+from bmhctl.probes.redfish_errors import PassingError, unreachable
+from bmhctl.probes.redfish_reply import Json, one_line
+from bmhctl.probes.redfish_time_limit import TimeLimit
+
+_MOST_REDIRECTS = 3  # requests in all
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
+
+
+class Requests:
+    """What sends requests over one connection, as they are: :class:`bmhctl.probes.redfish_login.Login` adds the login.
+
+    Nothing is sent after the time limit, nor after :meth:`end`.
+    """
+
+    def __init__(self, where: Endpoint, connection: HttpConnection, limit: TimeLimit) -> None:
+        self.where = where
+        self.limit = limit
+        self._connection = connection
+        self._has_talked = False  # whether it ever answered in HTTP
+        self._ended = False
+
+    @property
+    def name(self) -> str:
+        """The name of the BMC in messages."""
+        return bmc_name(self.where)
+
+    def send(
+        self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None
+    ) -> Reply:
+        """Return the reply to one request, from where the BMC redirects it to.
+
+        Raises :class:`PassingError` when there is none, and :class:`BmcError` for a redirect to elsewhere.
+        """
+        for _ in range(_MOST_REDIRECTS):
+            reply = self._exchange(method, path, body, headers, seconds)
+            if reply.status not in _REDIRECTS:
+                return reply
+            path = self._redirected(method, path, reply)
+        raise BmcError(f"{self.name} redirects requests in a circle", hint=_CHECK_ADDRESS)
+
+    def check(self) -> None:
+        """Raise :class:`InterruptedStepError` once it was ended."""
+        if self._ended:
+            raise InterruptedStepError
+
+    def end(self) -> None:
+        """Send no more requests; one that waits for its answer in another thread fails at :meth:`close`."""
+        self._ended = True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def delete(self, path: str, headers: Mapping[str, str], seconds: float) -> None:
+        """Delete a resource if that is possible in time, also beyond the limit and the end; never fails."""
+        with suppress(HttpError, BmcError):
+            reply = self._connection.request("DELETE", path, seconds=seconds, headers=headers)
+            if reply.status in _REDIRECTS:
+                path = self._redirected("DELETE", path, reply)
+                self._connection.request("DELETE", path, seconds=seconds, headers=headers)
+
+    def _redirected(self, method: str, path: str, reply: Reply) -> str:
+        """Return where a redirect leads; raise :class:`BmcError` for another server, where no credentials may go.
+
+        A request that changes something is sent only to another spelling of its path: another path may belong to
+        another system.
+        """
+        location = reply.headers.get("location", "")
+        found = None
+        with suppress(ValueError):  # a host that can't be one
+            whole = urljoin(self.where.url + path, location)
+            if location and origin(whole) == self.where.server:
+                found = self.where.path_of(whole)
+        if found is None or not (method == "GET" or same_path(found, path)):
+            shown = one_line(location)[:200] or "it does not say where"
+            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=_CHECK_ADDRESS)
+        return found
+
+    def _exchange(
+        self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None
+    ) -> Reply:
+        self.check()
+        self.limit.check()
+        left = self.limit.left
+        sent = {"Accept": "application/json", "OData-Version": "4.0", **headers}
+        content = None
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            content = json.dumps(body).encode("ascii")
+        try:
+            limit = min(left, seconds or left)
+            reply = self._connection.request(method, path, seconds=limit, headers=sent, body=content)
+        except HttpError as error:
+            self.check()
+            if error.kind == "timeout" and self.limit.left <= 0:
+                raise self.limit.late() from None
+            lacks_tls = self.where.is_plain and not self._has_talked
+            raise PassingError(unreachable(self.name, error, lacks_tls=lacks_tls), sent=error.sent) from None
+        self._has_talked = True
+        return reply
+
+
+def bmc_name(where: Endpoint) -> str:
+    """Return the name of a BMC in messages."""
+    return f"its BMC at {where.url}{where.prefix}"

@@ -1,0 +1,81 @@
+"""How long a conversation with a BMC may last, and what to report when its time is up."""
+
+from __future__ import annotations
+
+import time
+
+from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_errors import LATE_HINT, PassingError
+
+POLL = 0.5
+"""Seconds between two reads of a state that is to change."""
+
+_BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
+
+
+class TimeLimit:
+    """The time for one BMC: ``seconds`` from ``started`` (:func:`time.monotonic`) on, or until it is cancelled."""
+
+    def __init__(self, name: str, seconds: float, started: float, cancelled: Cancelled) -> None:
+        self.seconds = seconds
+        self._name = name
+        self._deadline = started + seconds
+        self._cancelled = cancelled
+        self._sent: str | None = None
+        self._trouble: BmcError | None = None
+        self._has_answered = False
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline - time.monotonic()
+
+    @property
+    def part(self) -> float:
+        """Seconds for one request among many, so that a lost answer does not take all the time."""
+        return max(1.0, self.seconds / 3)
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether an action was sent whose effect was not seen yet."""
+        return self._sent is not None
+
+    def check(self) -> None:
+        """Raise :class:`InterruptedStepError` once it is cancelled, and what :meth:`late` returns at the deadline."""
+        if self._cancelled.is_set():
+            raise InterruptedStepError
+        if self.left <= 0:
+            raise self.late()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the deadline, where it raises what :meth:`late` returns."""
+        if self._cancelled.wait(min(seconds, max(0.0, self.left))):
+            raise InterruptedStepError
+        if self.left <= 0:
+            raise self.late()
+
+    def retry_later(self, passing: PassingError) -> None:
+        """Wait before repeating a request that the BMC did not act on; at the deadline raise what prevented it."""
+        self._trouble = passing.error
+        self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
+
+    def note_answer(self) -> None:
+        """Record that the BMC answered, for the message at the deadline."""
+        self._trouble, self._has_answered = None, True
+
+    def note_sent(self, what: str | None) -> None:
+        """Record the action that was sent, for the message at the deadline; None once its effect was seen."""
+        self._sent, self._has_answered = what, False
+
+    def late(self) -> BmcError:
+        """Return the error for a deadline that has passed."""
+        trouble = self._trouble
+        if self._sent is not None and self._has_answered and trouble is None:
+            return BmcError(f"{self._sent} was sent; {self._name} does not show it after {self.seconds:g} s")
+        if self._sent is not None:
+            since = f": {trouble.message}" if trouble else ""
+            return BmcError(f"{self._sent} was sent; {self._name} has not answered since{since}", hint=LATE_HINT)
+        if trouble is not None:
+            return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint)
+        return BmcError(f"{self._name} did not answer in {self.seconds:g} s")
