@@ -13,7 +13,7 @@ from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageErr
 from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context, once
-from bmhctl.usecases.shared.declaration_sync import change
+from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.host_changes import (
     Changes,
     HostAddition,

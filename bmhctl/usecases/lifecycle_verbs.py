@@ -10,7 +10,7 @@ from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageEr
 from bmhctl.results import Outcome, Outcomes, already, moved
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit, refuse_early
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.leases import (
     check_token,
@@ -22,7 +22,7 @@ from bmhctl.usecases.shared.leases import (
     held_reservation,
     known_reservation,
 )
-from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 
 

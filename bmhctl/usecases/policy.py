@@ -16,10 +16,10 @@ from bmhctl.results import Done, Outcome, Plan, failed
 from bmhctl.results.texts import Document, Script
 from bmhctl.stores.locations import is_on_server
 from bmhctl.support.toml_text import load
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import save_policy
 from bmhctl.usecases.shared.host_selection import Choice, choose
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 
 
 def show_policy(ctx: Context) -> Document:

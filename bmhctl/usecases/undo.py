@@ -16,12 +16,12 @@ from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.confirmation import MANY, confirm_names
-from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.declaration_sync import change
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.former import BY_HAND, DECLARED, Former, imported_of, whole_host
 from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal, SpecChange
 from bmhctl.usecases.shared.host_selection import unfold
-from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 
 _SHOWN = 3

@@ -10,8 +10,8 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.stores.postgres.url import Address
-from bmhctl.usecases.shared import context
-from bmhctl.usecases.shared.context import TRIES
+from bmhctl.usecases.shared import refresh
+from bmhctl.usecases.shared.refresh import TRIES
 from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.proxy import Fate
@@ -43,7 +43,7 @@ VERBS: dict[str, Callable[[ServerLink], tuple[str, ...]]] = {
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "_PAUSE", 0.001)
+    monkeypatch.setattr(refresh, "_PAUSE", 0.001)
 
 
 def sql(link: ServerLink, *statements: str) -> list[tuple[object, ...]]:

@@ -21,11 +21,11 @@ from bmhctl.usecases.reservations.allocation import check_names
 from bmhctl.usecases.reservations.bookable import beside_tickets, choose
 from bmhctl.usecases.reservations.booked import known_booking, open_booking
 from bmhctl.usecases.reservations.request import ReservationRequest
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.due_bookings import end_maintenance
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 
 _MOST_REPEATS = 104
 _LAG = timedelta(minutes=1)  # the longest delay between reading a time such as 2h and booking it

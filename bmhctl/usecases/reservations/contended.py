@@ -16,8 +16,9 @@ from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_proof, settle
 from bmhctl.usecases.reservations.queue_log import note_ticket
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.maintenance import set_aside
+from bmhctl.usecases.shared.refresh import retried
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit

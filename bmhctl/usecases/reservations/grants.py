@@ -14,7 +14,8 @@ from bmhctl.errors import UsageError, WaitTimeoutError
 from bmhctl.results import Grant, Held
 from bmhctl.stores.reservations import random_id
 from bmhctl.usecases.reservations.request import FREE, LeaseTerms, ReservationRequest, lease_of, queries_for
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
 NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}

@@ -10,9 +10,9 @@ from bmhctl.domain.units import format_duration
 from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.leases import describe_reservation, forced_reason, give_back, held_reservation
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 
 
@@ -48,7 +48,7 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     held = [Held(r, tuple(ctx.store.hosts.held_by(r.id))) for r in over]
     if dry_run:
         return Reservations(tuple(held), now)
-    ended = {reservation.id for reservation in reap(ctx)}
+    ended = {reservation.id for reservation in retried(reap)(ctx)}
     forget_left_claims(ctx)
     return Reservations(tuple(item for item in held if item.reservation.id in ended), now)
 

@@ -26,8 +26,9 @@ from bmhctl.support.watchdog import Deadline
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.reservations.holder import give_up
 from bmhctl.usecases.reservations.spares import spare_host
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import give_back, held_reservation
+from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, claimed
 

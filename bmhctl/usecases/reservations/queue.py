@@ -34,9 +34,9 @@ from bmhctl.usecases.reservations.fairness import (
 )
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.request import candidates
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import forced_reason
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import describe_planned
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.spares import spare_host
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
 from bmhctl.usecases.shared.named_host import not_found
-from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
 if TYPE_CHECKING:

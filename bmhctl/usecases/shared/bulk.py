@@ -10,9 +10,9 @@ from bmhctl.domain.model import Host, Verb
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError
 from bmhctl.lifecycle.table import POSSIBLE, sources, where
 from bmhctl.results import Outcome, Outcomes, failed
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
-from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 
 _Outcome = TypeVar("_Outcome", Outcome, Outcome | None)
 

@@ -1,16 +1,13 @@
-"""What every use case works with: the open inventory, the actor, the clock, and retries."""
+"""What every use case works with: the open inventory, the actor, the clock."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
-from bmhctl.errors import FASTER, ConflictError
 from bmhctl.support.values import Frozen, field
 
 if TYPE_CHECKING:
@@ -107,39 +104,3 @@ class _UndoneError(Exception):
 
 CLOCK_SLACK = timedelta(minutes=1)
 """How far a clock may be set back, as time servers do now and then, before leases are corrected for it."""
-
-
-TRIES = 6
-"""How often a use case is tried in all."""
-
-_PAUSE = 0.02  # the longest pause before the second try, in seconds; the longest doubles with each further try
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
-
-
-def retried(
-    act: Callable[Concatenate[Context, _Arguments], _Result],
-) -> Callable[Concatenate[Context, _Arguments], _Result]:
-    """Retry a use case that a :class:`ConflictError` undid: a deadlock, a failed serialisation, the same request twice.
-
-    For use cases that commit once, at their end, so that a failed try leaves nothing.
-    """
-
-    @wraps(act)
-    def again(ctx: Context, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        for number in range(TRIES - 1):
-            try:
-                return act(ctx, *args, **kwargs)
-            except ConflictError:
-                import random
-
-                time.sleep(random.uniform(0, _PAUSE * 2**number))
-        try:
-            return act(ctx, *args, **kwargs)
-        except ConflictError as error:
-            error.message = error.message.replace(FASTER, f"{FASTER}, {TRIES} times in a row", 1)
-            error.hint = "try again: nothing was done except what was reported"
-            raise
-
-    return again

@@ -24,7 +24,7 @@ from bmhctl.stores.toml.state_keys import FINGERPRINT as FINGERPRINT
 from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.stores.toml.state_keys import OWNER as OWNER
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import (
     Changes,
     HostAddition,
@@ -314,14 +314,3 @@ def _foreign(file: DeclarationFile, owner: str) -> InvalidError:
         hint=f"move it away to start again, or adopt it: bmhctl -i {file.path} init --adopt",
         details={"state_file": str(file.state_path), "owner": owner},
     )
-
-
-@retried
-def change(ctx: Context, changes: Changes) -> list[Outcome]:
-    """Make changes in the inventory, all or none; return an outcome for each."""
-    if ctx.store.declaration is not None:
-        from bmhctl.usecases.shared.declaration_sync import change_declaration
-
-        return change_declaration(ctx, changes)
-    with ctx.transaction():
-        return apply(ctx, changes, ctx.clock())

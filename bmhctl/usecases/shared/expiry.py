@@ -10,14 +10,15 @@ from bmhctl.domain.units import format_age
 from bmhctl.errors import AwayError
 from bmhctl.stores.claims import run_claim, ticket_claim
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.leases import EXPIRED, give_back
 from bmhctl.usecases.shared.transitions import SELF, record_event
 
 
-@retried
 def reap(ctx: Context) -> list[Reservation]:
     """End every reservation whose lease has expired, in one commit; return them. Do what is due for bookings, too.
+
+    The caller tries again when a conflict undid that.
 
     Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
     clock that has been set back since gets a new end.

@@ -1,17 +1,53 @@
-"""What every use case does first: sync a changed declaration, and reap expired leases."""
+"""How every use case begins: sync a changed declaration, reap expired leases; and how it is retried."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from bmhctl.errors import BmhctlError
+from bmhctl.errors import FASTER, BmhctlError, ConflictError
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 
 if TYPE_CHECKING:
     from bmhctl.stores.toml.file import DeclarationFile
+
+TRIES = 6
+"""How often a use case is tried in all."""
+
+_PAUSE = 0.02  # the longest pause before the second try, in seconds; the longest doubles with each further try
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def retried(
+    act: Callable[Concatenate[Context, _Arguments], _Result],
+) -> Callable[Concatenate[Context, _Arguments], _Result]:
+    """Retry a use case that a :class:`ConflictError` undid: a deadlock, a failed serialisation, the same request twice.
+
+    For use cases that commit once, at their end, so that a failed try leaves nothing.
+    """
+
+    @wraps(act)
+    def again(ctx: Context, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        for number in range(TRIES - 1):
+            try:
+                return act(ctx, *args, **kwargs)
+            except ConflictError:
+                import random
+
+                time.sleep(random.uniform(0, _PAUSE * 2**number))
+        try:
+            return act(ctx, *args, **kwargs)
+        except ConflictError as error:
+            error.message = error.message.replace(FASTER, f"{FASTER}, {TRIES} times in a row", 1)
+            error.hint = "try again: nothing was done except what was reported"
+            raise
+
+    return again
 
 
 def refresh(ctx: Context) -> datetime:
@@ -70,4 +106,4 @@ def reap_due(ctx: Context, now: datetime) -> None:
     if ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
         from bmhctl.usecases.shared.expiry import reap
 
-        reap(ctx)
+        retried(reap)(ctx)

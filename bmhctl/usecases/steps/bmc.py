@@ -24,12 +24,12 @@ from bmhctl.results import Outcome, Outcomes, failed
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.shared.bulk import attempt, report_interrupted
-from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.declaration_sync import change
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import check_token, forced_reason
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.step_verbs import JOBS
 

@@ -7,9 +7,9 @@ from bmhctl.errors import StateRefusedError, UsageError
 from bmhctl.results import Outcome, Outcomes, already, failed
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases.shared.bulk import attempt
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
-from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 
 

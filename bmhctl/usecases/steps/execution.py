@@ -14,7 +14,8 @@ from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import CLAIMED
 
 if TYPE_CHECKING:

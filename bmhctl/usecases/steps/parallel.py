@@ -17,8 +17,9 @@ from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, failed
 from bmhctl.support.values import Frozen
 from bmhctl.usecases.shared.bulk import attempt, report_interrupted
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import FEW
+from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from bmhctl.domain.model import EventKind, Host, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each

@@ -10,12 +10,12 @@ from bmhctl.lifecycle.machine import NOT_CLEANED
 from bmhctl.results import Outcome, Outcomes, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
-from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.declaration_sync import change
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.host_changes import Changes, Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import describe_reservation
-from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import SELF, check_leaves, guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each

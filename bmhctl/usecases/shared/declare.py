@@ -1,0 +1,19 @@
+"""Change what is declared about hosts: in the TOML file and then in its state, or in the database."""
+
+from __future__ import annotations
+
+from bmhctl.results import Outcome
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_changes import Changes, apply
+from bmhctl.usecases.shared.refresh import retried
+
+
+@retried
+def change(ctx: Context, changes: Changes) -> list[Outcome]:
+    """Make changes in the inventory, all or none; return an outcome for each."""
+    if ctx.store.declaration is not None:
+        from bmhctl.usecases.shared.declaration_sync import change_declaration
+
+        return change_declaration(ctx, changes)
+    with ctx.transaction():
+        return apply(ctx, changes, ctx.clock())
