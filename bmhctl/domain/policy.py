@@ -179,7 +179,7 @@ class Policy(Frozen):
             return False
         return host.proven_at is None or not is_within(host.proven_at, self.recheck_after, now)
 
-    def must_prove(self, host: Host, now: datetime) -> bool:
+    def must_check(self, host: Host, now: datetime) -> bool:
         """Return whether the checks of a free host must pass again before the host is granted."""
         if self.check_on_reserve is CheckOnReserve.STALE:
             return self.is_stale(host, now)

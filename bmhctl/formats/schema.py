@@ -58,7 +58,7 @@ def _defaults() -> Schema:
         ),
         "quarantine_after_task_failures": _whole(2, 20, "Failed tasks in a row before a host goes to maintenance."),
         "prepare_failures": _whole(1, 1000, "On how many hosts the preparation of a request may fail."),
-        "recheck_after": _duration("The age at which the proof of a free host is stale.", zero=False),
+        "recheck_after": _duration("The age at which the last pass of a free host's checks is stale.", zero=False),
         "recover_after": _duration("After how long a quarantined host is tried again.", zero=False),
         "recheck_share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "check_on_reserve": {"enum": [each.value for each in CheckOnReserve]},

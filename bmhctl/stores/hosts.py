@@ -275,7 +275,7 @@ class Hosts(Frozen):
         self._database.enqueue(_SAVE_LIFECYCLE, [*row, number, host.id])
         return replace(host, last_event=number)
 
-    def save_proof(self, host: Host, at: datetime) -> None:
+    def save_checks_passed(self, host: Host, at: datetime) -> None:
         """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
         self._database.execute("UPDATE hosts SET proven_at = ? WHERE id = ?", [from_time(at), host.id])
 

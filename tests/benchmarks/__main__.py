@@ -20,8 +20,8 @@ from tests.benchmarks import (
     bulk,
     formats,
     looping,
-    proving,
     reading,
+    rechecking,
     report,
     reserving,
     serving,
@@ -44,7 +44,7 @@ FAMILIES = (
     telling,
     waiting,
     looping,
-    proving,
+    rechecking,
 )
 
 FIGURES: tuple[Figure, ...] = tuple(figure for family in FAMILIES for figure in family.FIGURES)

@@ -133,7 +133,7 @@ def prepared(url: str, kind: Kind, folder: Path) -> Steps:
         if not kind.ends:
             store, host = lab._context.store, lab.host("node1")
             with store.transaction():
-                store.hosts.save_proof(host, LONG_AGO)
+                store.hosts.save_checks_passed(host, LONG_AGO)
     return Steps(url, folder, kind)
 
 

@@ -45,7 +45,7 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
     "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 7),
     "extend": (lambda ctx: holder.extend(ctx, "r-two"), 7),
     "show": (lambda ctx: queries.show(ctx, "node1"), 5),
-    # without setup, proof ages and outputs in the policy, none of them asks anything
+    # without setup, recheck ages and outputs in the policy, none of them asks anything
     "ready": (lambda ctx: step_verbs.ready(ctx, Choice(("node8",))), 9),
     "check": (lambda ctx: step_verbs.check(ctx, Choice(("node3",))), 12),
 }

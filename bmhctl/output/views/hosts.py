@@ -39,7 +39,7 @@ def host_rows(result: Hosts) -> Iterator[list[Line]]:
             [(host.name, "bold")],
             [state_span(host.state)],
             [(format_age(result.now - host.since), "")],
-            _proven(host, result.now),
+            _checked(host, result.now),
             [(held.owner, "")] if held else [],
             [(held.purpose or "", "dim")] if held else [],
             _host_until(host, result.now),
@@ -51,7 +51,7 @@ def host_rows(result: Hosts) -> Iterator[list[Line]]:
         ]
 
 
-def _proven(host: Host, now: datetime) -> Line:
+def _checked(host: Host, now: datetime) -> Line:
     """Return how long ago the checks of a free host last passed; nothing if that was when it became available."""
     if host.proven_at is None or host.state is not State.AVAILABLE or host.proven_at <= host.since:
         return []

@@ -14,7 +14,7 @@ from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, U
 from bmhctl.results import Grant, Held
 from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
-from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_proof, settle
+from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_checks, settle
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.maintenance import set_aside
@@ -30,14 +30,14 @@ RECONNECT_PAUSE = 0.3
 """Seconds between two attempts to reach a server that was lost."""
 
 
-class _UnprovenError(Exception):
+class _UncheckedError(Exception):
     """Hosts were chosen whose checks have to pass before they are granted."""
 
 
 def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
     """Grant the request if its hosts are free and no earlier ticket has a right to them, or raise `BusyError`."""
     if not attempt.check:
-        with suppress(_UnprovenError):
+        with suppress(_UncheckedError):
             return _grant_in_turn(attempt.ctx, attempt, ticket)
     return _grant_checked(attempt, ticket)
 
@@ -87,15 +87,15 @@ def _settle(
 ) -> Grant:
     """Take the hosts and leave the queue, in the caller's transaction; past the deadline, neither happens.
 
-    ``checks`` are those that just passed, by the id of the host. Without them raises :class:`_UnprovenError` when the
+    ``checks`` are those that just passed, by the id of the host. Without them raises :class:`_UncheckedError` when the
     policy asks for checks first.
     """
     ctx, request = attempt.ctx, attempt.request
     if ticket is not None:
         check_ticket(ctx, ticket)
         ctx.store.tickets.remove(ticket.id)
-    if checks is None and needs_proof(policy, hosts, ctx.clock()):
-        raise _UnprovenError
+    if checks is None and needs_checks(policy, hosts, ctx.clock()):
+        raise _UncheckedError
     if request.token is not None and ctx.store.reservations.get(request.token) is not None:
         raise UsageError(f"a reservation has the id {request.token} already", hint="leave it out: bmhctl makes one")
     token = request.token or ctx.store.reservations.new_id()
@@ -137,8 +137,8 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 continue
             _step_aside(ctx, ticket, LAPSE)
             now = ctx.clock()
-            to_prove = [one for one in held if attempt.check or one.policy.must_prove(one.host, now)]
-            runs = [(one.host, one.run_checks()) for one in to_prove]
+            to_check = [one for one in held if attempt.check or one.policy.must_check(one.host, now)]
+            runs = [(one.host, one.run_checks()) for one in to_check]
             refused = [(host, run) for host, run in runs if run.refusal is not None]
             with ctx.store.transaction():
                 before = granted_before(ctx, request)

@@ -87,14 +87,14 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
         if hosts is None:
             return None
         policy = view.policy
-        if needs_proof(policy, hosts, now) or any(each.needs_order(ctx.actor) for each in policy.limits):
+        if needs_checks(policy, hosts, now) or any(each.needs_order(ctx.actor) for each in policy.limits):
             return None
         return settle(attempt, policy, hosts, token)
 
 
-def needs_proof(policy: Policy, hosts: Sequence[Host], now: datetime) -> bool:
+def needs_checks(policy: Policy, hosts: Sequence[Host], now: datetime) -> bool:
     """Return whether the policy asks for checks of one of the hosts before they are granted."""
-    return policy.check_on_reserve is not CheckOnReserve.NEVER and any(policy.must_prove(host, now) for host in hosts)
+    return policy.check_on_reserve is not CheckOnReserve.NEVER and any(policy.must_check(host, now) for host in hosts)
 
 
 def _enough(requirements: Requirements, free: tuple[Host, ...]) -> tuple[Host, ...] | None:

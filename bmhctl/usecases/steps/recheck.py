@@ -76,9 +76,9 @@ class Rechecks:
             return Job(held, plan, lambda run: self._once(held, run))
         ends = Event()
         self._running[held.host.id] = held.host, ends
-        return Job(held, _ended_by(plan, ends), lambda run: self._proven(held, run, ends))
+        return Job(held, _ended_by(plan, ends), lambda run: self._checked(held, run, ends))
 
-    def _proven(self, held: Claimed, run: StepsRun, ends: Event) -> Outcome:
+    def _checked(self, held: Claimed, run: StepsRun, ends: Event) -> Outcome:
         self._running.pop(held.host.id, None)
         if ends.is_set() and run.refusal is not None:
             return already(held.host, _STEPS_ASIDE)
@@ -88,9 +88,9 @@ class Rechecks:
             host = held.save_observed(held.unchanged(), run.results, now)
             ctx.store.step_results.save(host, run.results, now)
             if run.refusal is None:
-                ctx.store.hosts.save_proof(host, now)
+                ctx.store.hosts.save_checks_passed(host, now)
                 return Outcome(
-                    host.name, False, f"proven again: {run.summary}", host.state, host.state, steps=run.results
+                    host.name, False, f"checked again: {run.summary}", host.state, host.state, steps=run.results
                 )
             words = f"failed a repeated check: {run.refusal}"
             moved = set_aside(ctx, host, words, run.results)

@@ -32,12 +32,12 @@ def to_available(
     """
 
     def check(setup: StepsRun | None = None) -> Job:
-        def proven(run: StepsRun) -> Outcome:
+        def checked(run: StepsRun) -> Outcome:
             if run.refusal is not None:
                 raise note_failure(ctx, held, run, recycles=recycles)
-            return _proven(ctx, held, run, setup, so_far)
+            return _checked(ctx, held, run, setup, so_far)
 
-        return Job(held, held.plan(Phase.CHECKS, overridden), proven, so_far)
+        return Job(held, held.plan(Phase.CHECKS, overridden), checked, so_far)
 
     if Phase.SETUP not in held.policy.steps:
         return check()
@@ -60,7 +60,7 @@ def to_available(
     return Job(held, setup.plan(), then, so_far, later, setup.note)
 
 
-def _proven(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None, so_far: Outcome | None) -> Outcome:
+def _checked(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None, so_far: Outcome | None) -> Outcome:
     if setup is not None:
         run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
     outcome = finish(ctx, held, Verb.READY, checks=run)
@@ -77,16 +77,19 @@ def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET,
     return finish(ctx, held, verb, cleanup=run, recycles=recycles)
 
 
-def record_checks(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outcome:
-    """Record what checks found, also if the host changed meanwhile; all of them together ``prove`` a free host."""
+def record_checks(ctx: Context, held: Claimed, run: StepsRun, are_all: bool) -> Outcome:
+    """Record what checks found, also if the host changed meanwhile.
+
+    ``are_all``: no check that applies was left out, so that the checks of a free host count as recent if all passed.
+    """
 
     def note(now: datetime) -> Host:
         host = held.save_observed(held.current(), run.results, now)
         if run.refusal is not None:
             record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
-        if proves and run.refusal is None and host.state is State.AVAILABLE:
-            ctx.store.hosts.save_proof(host, now)
+        if are_all and run.refusal is None and host.state is State.AVAILABLE:
+            ctx.store.hosts.save_checks_passed(host, now)
         return host
 
     host = held.settle(note)

@@ -82,18 +82,18 @@ def _loop(tools: Programs, path: Path) -> None:
         tools.run(tools.bmhctl, "-q", "-i", str(path), "reserve", "-n1")
 
 
-def _prove(path: Path) -> None:
+def _recheck(path: Path) -> None:
     until = time.monotonic() + 60
     while _stale(path):
         if time.monotonic() > until:
-            raise RuntimeError("stale hosts are not proven again")
+            raise RuntimeError("stale hosts are not checked again")
         time.sleep(0.02)
 
 
 class _Round(NamedTuple):
     """Seconds: until all are rechecked beside a reserve loop, of that loop, of the loop alone, and of the floor."""
 
-    proven: float
+    rechecked: float
     beside: float
     alone: float
     floor: float
@@ -108,18 +108,18 @@ def _round(tools: Programs, bench: Bench) -> _Round:
         began = time.perf_counter()
         with _watch(tools, path):
             loop = threads.submit(seconds, partial(_loop, tools, path))
-            _prove(path)
+            _recheck(path)
             return _Round(time.perf_counter() - began, loop.result(), alone, floor)
 
 
 def _rounds(bench: Bench) -> list[_Round]:
     tools = programs(bench)
-    return bench.once("proving", lambda: [_round(tools, bench) for _ in range(bench.at_most(7))])
+    return bench.once("rechecking", lambda: [_round(tools, bench) for _ in range(bench.at_most(7))])
 
 
 def _all(bench: Bench) -> Series:
     rounds = _rounds(bench)
-    return over([each.proven for each in rounds], [each.floor for each in rounds])
+    return over([each.rechecked for each in rounds], [each.floor for each in rounds])
 
 
 def _beside(bench: Bench) -> Series:
@@ -128,6 +128,6 @@ def _beside(bench: Bench) -> Series:
 
 
 FIGURES = (
-    Figure("proving/all", "50 stale hosts of 200, checks of 1 s, -j 64, over all checks at once", _all, 1.5),
-    Figure("proving/beside", "a loop of reserve beside that, over the same loop alone", _beside, 1.2),
+    Figure("rechecking/all", "50 stale hosts of 200, checks of 1 s, -j 64, over all checks at once", _all, 1.5),
+    Figure("rechecking/beside", "a loop of reserve beside that, over the same loop alone", _beside, 1.2),
 )
