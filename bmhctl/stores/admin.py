@@ -22,9 +22,10 @@ class Admin(Frozen):
     _database: Database
 
     def fill_from(self, source: Admin, progress: Callable[[str, str], None]) -> dict[str, int]:
-        """Add every row of another inventory, which is as it is in its transaction; return how many each table has.
+        """Copy every row of another inventory into this one; return how many rows each table then has.
 
-        ``progress`` gets the table, and its position among the tables with the number of its rows so far.
+        The caller has a transaction of the other inventory open, so all rows are from one moment. ``progress`` is
+        called with the table's name, and with a text such as ``table 2 of 9, 1,000 rows``.
         """
         for number, table in enumerate(TABLES, 1):
             place = f"table {number} of {len(TABLES)}"
@@ -32,11 +33,11 @@ class Admin(Frozen):
         return self.settle()
 
     def rows(self, table: str) -> Iterator[Row]:
-        """Yield every row of one of :data:`TABLES`, as it is stored."""
+        """Yield every row of a table, one of :data:`TABLES`, as it is stored."""
         return self._database.stream(f"SELECT {', '.join(TABLES[table])} FROM {table}")
 
     def settle(self) -> dict[str, int]:
-        """End a load: no id that was ever given is given again. Return how many rows each table has."""
+        """End a load: make sure that no id is assigned twice, and return how many rows each table has."""
         [(last_host,)] = self._database.execute(
             "SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids"
         )
@@ -49,7 +50,7 @@ class Admin(Frozen):
         return {table: int(number or 0) for table, [(number,)] in counts}
 
     def copy_file_to(self, partial: Path) -> bool:
-        """Copy a SQLite file page by page into an empty file, as of one moment; return False where there is none."""
+        """Copy a SQLite file page by page into an empty file, as of one moment; return False for a database server."""
         if not self._database.files:
             return False
         from bmhctl.stores.sqlite.database import SqliteDatabase

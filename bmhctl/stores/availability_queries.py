@@ -1,6 +1,6 @@
 """For a request that can't be granted: how many hosts fit it, and in which states they are.
 
-The databases count: no host is read, and an index is used where it is enough.
+The database counts, so no host is read. Where an index has all that is needed, only the index is read.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bmhctl.stores.store import Store
 from bmhctl.support.values import Frozen
 
 MOST = 1000
-"""The most hosts that are counted if each of them has to be read."""
+"""Where counting has to read each host, it stops after this many hosts."""
 
 
 class Occupation(Frozen):
-    """How many hosts are in each state or ``cordoned``, the holders of some, and when the first lease ends."""
+    """How many hosts are in each state or ``cordoned``, some of their holders, and when the first lease ends."""
 
     states: dict[str, int]
     holders: list[str]
@@ -35,7 +35,7 @@ def declared(store: Store) -> int:
 
 
 def fitting(store: Store, selector: Selector) -> int:
-    """Return how many declared hosts fit a selector; for one with several terms at most :data:`MOST` and one."""
+    """Return how many declared hosts fit a selector; with several terms, count to :data:`MOST` plus one at most."""
     if not selector.terms:
         return declared(store)
     if len(selector.terms) > 1:
@@ -47,7 +47,7 @@ def fitting(store: Store, selector: Selector) -> int:
 
 
 def _having(store: Store, term: Term) -> int:
-    """Return how many declared hosts have the key of a term, and a value that it names."""
+    """Return how many declared hosts have the key of a term with one of the values that it names."""
     found, parameters = term.fitting()
     every = _number(store, f"SELECT COUNT(*) FROM ({found}) found", parameters)
     gone = f"SELECT COUNT(*) FROM hosts WHERE undeclared = 1 AND EXISTS ({found} AND f.host_id = hosts.id)"
@@ -55,7 +55,7 @@ def _having(store: Store, term: Term) -> int:
 
 
 def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupation:
-    """Return how the hosts of some queries are occupied, each host counted once, with at most ``most`` holders."""
+    """Return how the hosts of some queries are occupied, with at most ``most`` holders; each host counts once."""
     conditions = [store.hosts.where(query) for query in queries]
     values: list[Value] = [value for _, parameters in conditions for value in parameters]
     if len(conditions) == 1:
@@ -84,9 +84,10 @@ def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupat
 def becoming_free(
     store: Store, query: HostQuery, now: datetime, most: int, turnaround: timedelta = timedelta()
 ) -> list[Host]:
-    """Return the hosts of a query that are free, or will be when their lease or maintenance ends; the first first.
+    """Return the hosts of a query that are free or will be when a lease or maintenance ends; the first free come first.
 
-    With them those that were given back less than ``turnaround`` ago.
+    Includes hosts that were given back less than ``turnaround`` ago and are being cleaned. Returns at most ``most``
+    hosts.
     """
     where, parameters = store.hosts.where(query)
     end = (
@@ -94,7 +95,7 @@ def becoming_free(
         " WHEN 'tainted' THEN hosts.used_at WHEN 'initial' THEN hosts.used_at"
         " ELSE CASE WHEN r.expires_at > hosts.back_at THEN r.expires_at ELSE hosts.back_at END END"
     )
-    # COALESCE keeps the index of states unused: it would find most of a large fleet before the few that fit.
+    # COALESCE hides the index of states from the planner: walking it reads most of a large fleet to find a few.
     states = (
         "(COALESCE(hosts.state, '') = 'available'"
         " OR (COALESCE(hosts.state, '') = 'reserved' AND r.expires_at IS NOT NULL)"

@@ -41,13 +41,13 @@ class Bookings(Frozen):
         return next(iter(self._where("id = ?", booking_id)), None)
 
     def of_request(self, owner: str, request_id: str) -> list[Booking]:
-        """Return the bookings that an owner's request made, open or ended, the first to start first."""
+        """Return the bookings that an owner's request made, open or ended, by their start."""
         first = "SELECT created_at FROM bookings WHERE owner = ? AND request_id = ?"
         where = f"owner = ? AND created_at = ({first}) AND COALESCE(request_id, ?) = ? ORDER BY starts_at"
         return self._where(where, owner, owner, request_id, request_id, request_id)
 
     def taken_as(self, reservation: str) -> Booking | None:
-        """Return the booking that a reservation took; None if it took none."""
+        """Return the booking that its owner took as this reservation; None if there is no such booking."""
         return next(iter(self._where("reservation = ?", reservation)), None)
 
     def is_any_open(self) -> bool:
@@ -55,24 +55,24 @@ class Bookings(Frozen):
         return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1"))
 
     def open(self) -> list[Booking]:
-        """Return every open booking, the first to start first."""
+        """Return every open booking, by its start."""
         return self._where("due_at IS NOT NULL ORDER BY starts_at, id")
 
     def of(self, owner: str, begun_by: datetime | None = None) -> list[Booking]:
-        """Return an owner's open bookings, the first to start first; with ``begun_by`` those that begin by then."""
+        """Return an owner's open bookings, by their start; with ``begun_by``, only those that begin by then."""
         begun, until = ("", ()) if begun_by is None else (" AND starts_at <= ?", (from_time(begun_by),))
         return self._where(f"due_at IS NOT NULL AND owner = ?{begun} ORDER BY starts_at, id", owner, *until)
 
     def next(self, most: int) -> list[Booking]:
-        """Return the first open bookings, the first to start first, at most so many."""
+        """Return the open bookings that start first, at most ``most``."""
         return self._where(f"due_at IS NOT NULL ORDER BY starts_at, id LIMIT {int(most)}")
 
     def all(self) -> list[Booking]:
-        """Return every booking, also the ended ones, the first to start first."""
+        """Return every booking, open or ended, by its start."""
         return self._where("1 = 1 ORDER BY starts_at, id")
 
     def within(self, since: datetime, until: datetime) -> list[Booking]:
-        """Return the bookings that were made or ended between two moments, or whose time is partly between them."""
+        """Return the bookings that were made, ended or set hosts aside between two moments."""
         spans = (
             "created_at >= ? AND created_at < ?",
             "ended_at >= ? AND ended_at < ?",
@@ -82,18 +82,18 @@ class Bookings(Frozen):
         return self._where(f"{' OR '.join(spans)} ORDER BY starts_at, id", *moments)
 
     def due(self, now: datetime) -> list[Booking]:
-        """Return the open bookings for which something has to be done by ``now``."""
+        """Return the open bookings for which a command has something to do by ``now``: see ``due_at``."""
         return self._where("due_at <= ? ORDER BY due_at, id", from_time(now))
 
     def is_any_due(self, now: datetime) -> bool:
-        """Return whether :meth:`due` would find any."""
+        """Return whether :meth:`due` would return any booking."""
         return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1", [from_time(now)]))
 
     def _where(self, condition: str, *values: Value) -> list[Booking]:
         return [_to_booking(row) for row in self._database.execute(f"{_SELECT} WHERE {condition}", values)]
 
     def new_id(self, prefix: str) -> str:
-        """Return a short id, ``b-…`` or ``m-…``, that no booking of this inventory ever had."""
+        """Return a short id that no booking of this inventory ever had; ``prefix`` is ``b-`` or ``m-``."""
         while self.get(text := random_id(prefix)) is not None:
             pass
         return text
@@ -108,7 +108,7 @@ class Bookings(Frozen):
         self._database.execute(_SAVE, [*values, identifier])
 
     def hasten(self, ids: Iterable[str], now: datetime) -> None:
-        """Make open bookings due now."""
+        """Make open bookings due now, so that the next command that writes checks them."""
         for each in ids:
             self._database.execute(
                 "UPDATE bookings SET due_at = ? WHERE id = ? AND due_at > ?", [from_time(now), each, from_time(now)]

@@ -1,9 +1,9 @@
 """The protocol of claims: locks on hosts and tickets that end with the process that holds them.
 
-On one machine they are file locks. The process of a step inherits the claim on its host, so that the claim outlives a
-runner that is killed. All processes that wait with a ticket share the claim on it. A process tests a claim by locking
-its file for a moment, in a way that conflicts with a holder. If that fails, the other kind of lock shows whether a
-holder or another test is in the way.
+On one machine, claims are file locks. The process of a step inherits the claim on its host, so the claim outlives a
+runner that is killed. All processes that wait with a ticket share the claim on the ticket. A process tests a claim by
+locking its file for a moment, in a way that conflicts with a holder. If that fails, a lock of the other kind shows
+whether a holder or another test is in the way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def host_claim(host_id: int) -> str:
 
 
 def run_claim(reservation_id: str) -> str:
-    """Return the name of the claim that the ``run`` of a reservation holds: only one task runs under it."""
+    """Return the name of the claim that ``run`` holds for its reservation, so that only one task runs under it."""
     return f"run-{reservation_id}"
 
 
@@ -37,21 +37,22 @@ def ticket_claim(ticket_id: int) -> str:
 
 
 class Lost(Protocol):
-    """Whether a claim is lost while it is held."""
+    """Reports whether a claim that this process holds was lost."""
 
     def is_set(self) -> bool:
-        """Return whether it is lost."""
+        """Return whether the claim is lost."""
 
     def wait(self, timeout: float) -> bool:
-        """Wait for the loss, ``timeout`` seconds at most; return whether it is lost."""
+        """Wait until the claim is lost, ``timeout`` seconds at most; return whether it is lost."""
 
 
 class Hold(Frozen):
-    """A claim that is held.
+    """A claim that this process holds.
 
-    ``inherit`` are descriptors that the step's process inherits, so that the claim lasts as long as the step. Where a
-    claim can't be inherited, there are none. Then the step must end with its runner, and when ``lost`` is set, and
-    ``guard`` is called before the first step: it keeps the claim until the steps of a killed runner have ended.
+    ``inherit`` are descriptors that the step's process inherits, so that the claim lasts as long as the step. It is
+    empty for claims that can't be inherited. Then the step must end when its runner ends and when ``lost`` is set, and
+    the caller calls ``guard`` before the first step: after a kill of the runner, the claim lasts until its deadline, by
+    which the steps have ended.
     """
 
     inherit: tuple[int, ...] = ()
@@ -60,10 +61,11 @@ class Hold(Frozen):
 
 
 class Holder(Frozen):
-    """A process that holds a claim: in words, its command line and when it began, as far as that is known.
+    """A process that holds a claim: what it is, its command line and when it began, as far as these are known.
 
-    ``is_runner`` is whether it is a bmhctl that is alive, not a step that outlived one; ``ends_by_itself`` says when a
-    claim without a process ends. ``id`` is its id on this machine, 0 on another.
+    ``is_runner`` is whether the process is a living bmhctl, not a step that outlived its bmhctl. ``ends_by_itself``
+    says when the claim ends if its process has ended; it is empty otherwise. ``id`` is the process id on this machine;
+    0 for a process on another machine.
     """
 
     process: str
@@ -74,13 +76,13 @@ class Holder(Frozen):
     id: int = 0
 
     def __str__(self) -> str:
-        """In words: ``process 123 (./wipe.sh 10.0.0.11), since 2026-01-31 10:12:00 UTC``."""
+        """The process in words: ``process 123 (./wipe.sh 10.0.0.11), since 2026-01-31 10:12:00 UTC``."""
         command = f" ({self.command})" if self.command else ""
         return f"{self.process}{command}" + (f", since {local_time(self.since, SECONDS)}" if self.since else "")
 
 
 class LeftClaim(Frozen):
-    """A claim that no process holds, of which something is left; ``cause`` is why, as a sentence about "it"."""
+    """A claim that no process holds, but whose file or row still exists; ``cause`` says why, calling the claim "it"."""
 
     name: str
     cause: str
@@ -90,41 +92,47 @@ class Claims(Protocol):
     """The claims of one inventory, each by its name."""
 
     standing: tuple[Question, ...]
-    """The question for the claims that the inventory's database knows of; none where it knows of none."""
+    """The query for the claims that the inventory's database holds; empty where claims are files."""
 
     def share(self, name: str) -> AbstractContextManager[Callable[[], bool]]:
-        """Hold a claim together with others until the block ends; yield a test whether no other process holds it.
+        """Hold a claim together with other processes until the block ends.
 
-        Call the test only right before the end of the block, and while no other process can join: it may release the
-        claim.
+        Yields a test that returns whether this process is the only holder. Call the test only right before the end of
+        the block, and while no other process can join, because it may release the claim.
         """
 
     def claim(self, name: str) -> AbstractContextManager[Hold | None]:
-        """Claim alone until the block ends; yield None when it is claimed already."""
+        """Hold a claim alone until the block ends; yield None when another process holds it."""
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of the names that a process holds alone."""
+        """Return the names of the claims that some process holds alone."""
 
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
-        """Return the ids of those hosts on which a process holds the claim.
+        """Return the ids of the hosts that some process has claimed.
 
-        ``standing`` are the rows that answered :attr:`standing`; without them, it is asked here.
+        ``standing`` are the rows that answered :attr:`standing`; without them, this method runs the query.
         """
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of the names that any process shares, and perhaps one that several ask about at once."""
+        """Return the names of the claims that some process shares, and perhaps of some that several processes test."""
 
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Remove what is left of a claim that no process holds: a killed process may leave something."""
+        """Remove the file or row of a claim that no process holds; a killed process may leave one."""
 
     def restore(self) -> None:
-        """Take held claims again whose files were removed; raise :class:`MovedError` when another process has one."""
+        """Lock the claims of this process again whose files were removed from outside.
+
+        Raises :class:`MovedError` when another process has taken one of them.
+        """
 
     def holders(self, name: str) -> list[Holder]:
-        """Return the processes that hold a claim alone, as far as they are seen from here; takes milliseconds."""
+        """Return the processes that hold a claim alone, as far as this machine can see them; takes milliseconds."""
 
     def end_holders(self, name: str) -> None:
-        """End the steps that hold a claim although their bmhctl is gone; raise :class:`PermissionError` for others'."""
+        """End the steps that hold a claim although their bmhctl has ended.
+
+        Raises :class:`PermissionError` when a step belongs to another user.
+        """
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that no process holds, but whose files or rows still exist; :meth:`forget` removes them."""

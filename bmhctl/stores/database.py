@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from bmhctl.stores.host_query import HostQuery, RareTerm
 
 Question = tuple[str, Sequence[Value]]
-"""A statement that reads, and its parameters."""
+"""A statement that reads, with its parameters."""
 
 
 class Database(Protocol):
     """A connection to the tables of an inventory; its errors are those of :mod:`bmhctl.errors`."""
 
     locks_rows: bool
-    """Whether several transactions write at the same time, and so lock the rows that they read to change them."""
+    """Whether transactions write at the same time; then they lock the rows that they read in order to change them."""
 
     after_commit: Callable[[], object] | None
-    """The function to call once the open transaction has committed; it is dropped if the transaction is undone."""
+    """Called once after the open transaction has committed; dropped if the transaction is undone."""
 
     @property
     def location(self) -> str:
@@ -33,105 +33,105 @@ class Database(Protocol):
 
     @property
     def role(self) -> str | None:
-        """The role with which a server knows the user; None for a file."""
+        """The database role with which the server knows the user; None for a file."""
 
     def now(self) -> datetime:
-        """Return the time by which leases are judged."""
+        """Return the time by which leases are judged, with its zone."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is open, as far as is known; a lost server may come back."""
+        """Whether the connection is open, as far as is known; a lost connection may be opened again later."""
 
     def last_disruption(self) -> datetime:
         """Return when connections to the server were last lost, and with them the locks of their processes.
 
-        Without a server, return the earliest time there is.
+        For a file, return the earliest possible time.
         """
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Sequence[Row]:
         """Run one statement and return its rows."""
 
     def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Run one statement and yield its rows, however many, as of one moment."""
+        """Run one statement and yield its rows, all as of one moment; only some rows are in memory at a time."""
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Add many rows to a table."""
 
     def enqueue(self, sql: str, *rows: Sequence[Value]) -> None:
-        """Run a statement with each row before anything is read: see ``write_buffer.WriteBuffer``."""
+        """Run a statement with each row, later but before the next read: see ``write_buffer.WriteBuffer``."""
 
     def next_id(self, table: str) -> int:
-        """Return an id for a new row of the table: larger than any that was ever given."""
+        """Return an id for a new row of the table, larger than every id that the table has ever assigned."""
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
-        """Return a transaction: durable when the block ends, undone when it raises; one that only reads is a snapshot.
+        """Return a transaction: durable when the block ends, undone when the block raises.
 
-        Of those that write, one runs at a time; ``shared`` ones run beside each other where the database
-        :attr:`locks_rows`.
+        Without ``write``, it is a read-only snapshot. Only one writing transaction runs at a time; but if the database
+        :attr:`locks_rows`, ``shared`` ones run beside each other.
         """
 
     def begin_with(self, *questions: Question) -> AbstractContextManager[Sequence[Sequence[Row]]]:
-        """Return a shared transaction that writes; it yields the rows of each question that it begins with.
+        """Return a shared writing transaction that begins with these queries and yields the rows of each.
 
-        A server answers all of them in one round trip. Each question sees what was committed before it was asked.
+        A server answers all queries in one round trip. Each query sees what was committed before it ran.
         """
 
     def lock(self, *questions: Question) -> None:
-        """Ask questions that lock rows, those of hosts first, where the database :attr:`locks_rows`."""
+        """Run queries that lock rows, those of hosts first; only where the database :attr:`locks_rows`."""
 
     def rare_term(self, query: HostQuery) -> RareTerm | None:
-        """Return the term of a query from which the database starts; None where its planner decides."""
+        """Return the term of a query that few hosts fit, to search from it; None if the database's planner decides."""
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Return a part of a transaction that is undone on its own when the block raises."""
+        """Return a part of a transaction that is undone on its own when its block raises."""
 
     def abandon(self) -> None:
-        """Undo the transaction that an interruption left open, if there is one: its block may not have ended yet."""
+        """Undo a transaction that an interruption left open, although its block may not have ended yet."""
 
     def check_in_place(self) -> None:
-        """Raise :class:`MovedError` when it is not the inventory that was opened; costs no message to a server.
+        """Raise :class:`MovedError` when another inventory has replaced the opened one; sends no message to a server.
 
-        Transactions check this themselves, also where it takes a message, at their beginning and before a commit.
+        A transaction makes a full check at its beginning and before its commit, even if that takes a message.
         """
 
     def version(self) -> int:
-        """Return a number that differs from an earlier one when another connection committed a change since."""
+        """Return a number that changes when another connection commits a change."""
 
     def generation(self) -> tuple[int, ...]:
-        """Return a value that differs from an earlier one when a host or the queue changed since."""
+        """Return a value that changes when a host or the queue changes."""
 
     def follow(self) -> None:
-        """Make :meth:`version` differ after every event, from its next call on, also while no ticket is open."""
+        """From the next call on, make :meth:`version` change after every event, even while the queue is empty."""
 
     def settled_event(self) -> int:
-        """Return the id of the newest event before which no other will appear; at least that of an earlier call."""
+        """Return the newest event id such that no smaller id can still appear; never less than at an earlier call."""
 
     @property
     def is_settling(self) -> bool:
-        """Whether :meth:`settled_event` may soon return more, although :meth:`version` stays."""
+        """Whether :meth:`settled_event` may soon return a larger id although :meth:`version` does not change."""
 
     def wakes(self) -> int | None:
-        """Return a descriptor that can be read when :meth:`version` may differ; None where it has to be polled."""
+        """Return a descriptor that is readable when :meth:`version` may have changed; None if it must be polled."""
 
     def start_ids_after(self, table: str, last: int) -> None:
-        """Make the next id that the table gives larger than ``last``."""
+        """Make the table assign only ids larger than ``last`` from now on."""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files on this machine that the database consists of; none for a server."""
 
     def refuse_changes(self, tables: Sequence[str]) -> None:
-        """Let every insert and update in the tables fail with :class:`RetiredError`, for every connection.
+        """Make every insert and update in the tables fail with :class:`RetiredError`, for every connection.
 
-        In the caller's transaction, with effect from its commit. The caller saves :data:`SUCCESSOR_KEY` in ``meta``
-        before.
+        This is part of the caller's transaction, and takes effect with its commit. The caller saves
+        :data:`SUCCESSOR_KEY` in ``meta`` first.
         """
 
     def allow_changes(self, tables: Sequence[str]) -> None:
-        """Undo :meth:`refuse_changes`, in the caller's transaction; do nothing where it was not called."""
+        """Undo :meth:`refuse_changes`, in the caller's transaction; do nothing if changes are not refused."""
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """Yield what the database itself finds broken, each with whether :meth:`rebuild_indexes` repairs it."""
+        """Yield what the database itself reports as damaged, each with whether :meth:`rebuild_indexes` repairs it."""
 
     def rebuild_indexes(self) -> None:
         """Build all indexes again from the rows, in the caller's transaction."""

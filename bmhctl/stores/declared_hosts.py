@@ -1,4 +1,4 @@
-"""What is declared about the hosts of an inventory: add hosts, change their declaration, remove them."""
+"""The declarations of an inventory's hosts: add hosts, change their declaration, remove them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _ADD_ATTRIBUTE = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, 
 
 
 class DeclaredHosts(Frozen):
-    """The declarations of the hosts, and which hosts there are."""
+    """The declarations of the hosts."""
 
     _database: Database
     _hosts: Hosts
 
     def specs(self) -> Iterator[tuple[HostSpec, bool]]:
-        """Yield what is declared about every host, and whether the host is undeclared."""
+        """Yield the declaration of every host, and whether the host has become undeclared."""
         rows = self._database.stream(f"SELECT {', '.join(SPEC_COLUMNS)}, undeclared FROM hosts")
         return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
 
     def add(self, host: Host, event: Event) -> None:
-        """Save a new host with the event of its entry, under new ids."""
+        """Save a new host with the event of its entry; both get new ids."""
         host_id = self._database.next_id("hosts")
         last_event = self._add_event(host_id, event)
         row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), planned_at(host), last_event, host_id]
@@ -42,29 +42,29 @@ class DeclaredHosts(Frozen):
         self._add_attributes(host_id, host.spec)
 
     def save_spec(self, host: Host, event: Event) -> Host:
-        """Save a changed host with its spec and the event of the change; return it with the event's id."""
+        """Save a changed host with its declaration, and the change's event; return the host with the event's id."""
         self._database.execute(_SAVE_SPEC, [*spec_row(host.spec), host.id])
         self.save_attributes(host)
         return self._hosts.save(host, event)
 
     def save_observed(self, host: Host, event: Event) -> Host:
-        """Save a changed host with its observed properties and the event; return it with the event's id."""
+        """Save a changed host with its observed properties, and the event; return the host with the event's id."""
         self.save_attributes(host)
         return self._hosts.save(host, event)
 
     def save_attributes(self, host: Host) -> None:
-        """Save again what selectors see of a host, from its spec."""
+        """Save again the attributes that selectors match, computed from the host's declaration."""
         self._database.execute("DELETE FROM facts WHERE host_id = ?", [host.id])
         self._add_attributes(host.id, host.spec)
 
     def remove(self, host: Host, event: Event) -> None:
-        """Remove a host, with its last event; its history stays."""
+        """Remove a host, and save its last event; its history stays."""
         self._add_event(host.id, event)
         self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
         self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
 
     def check_removable(self) -> None:
-        """Raise :class:`UnreachableError` where the role on a server may remove no host; removes none."""
+        """Raise :class:`UnreachableError` if the user's role on the server may not remove hosts; removes nothing."""
         self._database.execute("DELETE FROM hosts WHERE id = 0")
 
     def _add_attributes(self, host_id: int, spec: HostSpec) -> None:

@@ -1,4 +1,4 @@
-"""The history of an inventory: its events, read. ``hosts`` writes them, one with each change of a host."""
+"""The history of an inventory: read its events. ``hosts`` writes them, one with each change of a host."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb,
 
 
 class EventQuery(Frozen):
-    """Which events: those that meet all conditions; None and empty ones do not count.
+    """A query for events that meet all conditions; a condition that is None or empty is ignored.
 
-    ``hosts`` are ids, ``among`` is a query for hosts of the inventory; ``since`` is included, ``until`` is not; the id
-    is greater than ``after``, and ``upto`` at most.
+    ``hosts`` are ids of hosts; ``among`` is a query for hosts that are in the inventory. Events are from ``since`` on
+    and before ``until``, and their ids are greater than ``after`` and at most ``upto``.
     """
 
     hosts: tuple[int, ...] | None = None
@@ -45,14 +45,14 @@ class EventQuery(Frozen):
 
 
 class Events(Frozen):
-    """The events, oldest first."""
+    """The events of the inventory, oldest first."""
 
     _database: Database
 
     def read(self, host: Host | str | None = None, last: int | None = None) -> Iterator[Event]:
-        """Yield events, oldest first: of one host under all its names, of a removed name, or of the whole inventory.
+        """Yield events, oldest first: those of one host under all its names, or of the whole inventory.
 
-        ``last`` keeps only the newest so many.
+        ``host`` may be the name of a removed host. ``last`` keeps only the newest so many events.
         """
         where, parameters = "", list[Value]()
         if isinstance(host, Host):
@@ -66,7 +66,7 @@ class Events(Frozen):
         return iter([_to_event(row) for row in newest][::-1])
 
     def find(self, query: EventQuery, *, newest_first: bool = False) -> Iterator[Event]:
-        """Yield the events of a query in the order of their ids; reads them as they are asked for."""
+        """Yield the events of a query in the order of their ids; they are read in batches."""
         terms, parameters = ["id > ?"], list[Value]((query.after,))
         if query.upto is not None:
             terms.append("id <= ?")
@@ -80,7 +80,7 @@ class Events(Frozen):
             where, values = condition(query.among, None)
             terms.append(f"host_id IN (SELECT id FROM hosts{where})")
             parameters.extend(values)
-        if query.since is not None:  # find the first by the index on times, and the rest in the order of ids
+        if query.since is not None:  # the index on times finds the first event; the others follow by id
             terms.append("id >= (SELECT MIN(id) FROM events WHERE at >= ?) AND at >= ?")
             parameters += [from_time(query.since)] * 2
         if query.until is not None:
@@ -98,9 +98,9 @@ class Events(Frozen):
         )
 
     def change(self, upto: int | None = None) -> list[tuple[int, Event]]:
-        """Return the events of the last command that changed what is declared, each with the id of its host.
+        """Return the events of the last command that changed a declaration, each with the id of its host.
 
-        ``upto`` is the newest event to look at.
+        Events with ids above ``upto`` are ignored.
         """
         sql = f"SELECT at, actor FROM events WHERE {_DECLARES} AND id <= ? ORDER BY id DESC LIMIT 1"
         newest = self._database.execute(sql, [self.newest() if upto is None else upto])
@@ -113,9 +113,9 @@ class Events(Frozen):
         return [(int(host or 0), _to_event(row)) for host, *row in found]
 
     def later(self, change: Sequence[tuple[int, Event]], verbs: Sequence[Verb | EventKind]) -> dict[int, Event]:
-        """Return the first event with one of the verbs of each host after its event in a change, by the host's id.
+        """Return, by host id, the first event after each host's event in ``change`` that has one of the verbs.
 
-        Without verbs, any event.
+        Without verbs, any event counts.
         """
         last = {host: event.id for host, event in change}
         kinds = f" AND verb IN ({', '.join('?' * len(verbs))})" if verbs else ""
@@ -133,12 +133,12 @@ class Events(Frozen):
         return found
 
     def settled(self) -> int:
-        """Return the id of the newest event before which no other will appear."""
+        """Return the newest event id such that no smaller id can still appear."""
         return self._database.settled_event()
 
     @property
     def is_settling(self) -> bool:
-        """Whether :meth:`settled` may soon return more, although the version of the inventory stays."""
+        """Whether :meth:`settled` may soon return a larger id although the version of the inventory does not change."""
         return self._database.is_settling
 
     def newest(self) -> int:
@@ -147,18 +147,18 @@ class Events(Frozen):
         return int(number or 0)
 
     def hosts_named(self, name: str) -> list[int]:
-        """Return the id of the host that had a name last; with ``*`` and ``?``, of every host that had such a name."""
+        """Return the ids of hosts that had a name: the last one to have it, or with ``*`` and ``?`` all that match."""
         name = name.translate(AS_STORED)
         if "*" not in name and "?" not in name:
             sql = "SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1"
             rows = self._database.execute(sql, [name])
-        else:  # names have no upper-case letter, no '%' and no '_': LIKE is exact for them
+        else:  # LIKE is exact here, since names have no upper-case letter, '%' or '_'
             pattern = name.replace("*", "%").replace("?", "_")
             rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
         return [int(row[0] or 0) for row in rows]
 
     def last_reservation(self, host: Host) -> str | None:
-        """Return the id of the reservation that holds a host, or held it last; None if none ever did."""
+        """Return the id of the reservation that holds a host or was the last to hold it; None if there was none."""
         rows = self._database.execute(
             "SELECT reservation FROM events WHERE host_id = ? AND reservation IS NOT NULL ORDER BY id DESC LIMIT 1",
             [host.id],
@@ -166,7 +166,10 @@ class Events(Frozen):
         return str(rows[0][0]) if rows else None
 
     def hosts_by_reservation(self) -> dict[str, tuple[str, ...]]:
-        """Return the hosts that each reservation ever held, by their names of today, under its id; reads all events."""
+        """Return, by reservation id, the names of all hosts that each reservation ever held; reads all events.
+
+        Renamed hosts have their present names.
+        """
         found: dict[str, list[str]] = {}
         for reservation, name in self._database.stream(_HOSTS_BY_RESERVATION, ()):
             found.setdefault(str(reservation), []).append(str(name))

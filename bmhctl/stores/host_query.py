@@ -14,13 +14,13 @@ from bmhctl.support.values import Frozen
 class HostQuery(Frozen):
     """A query for hosts: those with one of ``names`` or ``patterns`` (``*`` and ``?``) that meet all other conditions.
 
-    Without names and patterns, every name fits; without ``states``, every state. ``reservable`` leaves out cordoned and
-    undeclared hosts; ``declared`` leaves out undeclared hosts only. ``comes_back`` keeps hosts that are free now or
-    will be without an operator. ``free_until`` keeps hosts without a booking or a maintenance before that time;
-    ``planned`` keeps those of them that have one later, the nearest first.
+    Without names and patterns, every name fits; without ``states``, every state. ``reservable`` excludes cordoned and
+    undeclared hosts; ``declared`` excludes only undeclared ones. ``comes_back`` keeps hosts that are free now or will
+    be free without an operator. ``free_until`` keeps hosts on which no booking or maintenance begins before that time.
+    With ``planned`` too, only those remain on which one begins later; the nearest comes first.
 
-    ``by_turn`` orders hosts by last use, the least recently used first; else they come by name. ``limit`` is the most
-    hosts to return.
+    With ``by_turn``, the least recently used hosts come first; otherwise hosts are ordered by name. ``limit`` is the
+    most hosts to return.
     """
 
     names: tuple[str, ...] = ()
@@ -37,16 +37,16 @@ class HostQuery(Frozen):
 
 
 class RareTerm(Frozen):
-    """A term that few hosts fit, from which to start, and how many hosts that are."""
+    """A term that few hosts fit, and how many hosts fit it; a database searches from it."""
 
     term: Term
     fitting: int
 
 
 def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]]:
-    """Return the condition of a query, from WHERE on, and its parameters; an empty text for all hosts.
+    """Return the SQL condition of a query, beginning with WHERE, and its parameters; an empty text for all hosts.
 
-    ``rare`` is the term that the database starts from, if that is decided here.
+    ``rare`` is the term from which the database searches; None where its planner decides.
     """
     terms: list[str] = []
     parameters: list[Value] = []
@@ -64,13 +64,13 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
     for term in query.selector.terms:
         if rare is None or term is not rare.term:
             sql, values = term.to_sql()
-        else:  # with a limit, hosts that began to fit after they were counted need not be found
+        else:  # with a limit, a few more than were counted are enough
             sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare.fitting + 100)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
-        # Where few hosts fit a term, this keeps SQLite from walking all that are in the states instead; it walks those
-        # on which something is planned in their order.
+        # COALESCE keeps SQLite from walking the index of states where few hosts fit a term, or where the index of
+        # planned times gives the wanted order.
         state = "COALESCE(hosts.state, '')" if rare or query.planned else "hosts.state"
         terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))
@@ -93,19 +93,18 @@ _FEW_IN_SQL = (
     "(SELECT CAST(CASE WHEN SUM(number) < {least} * {share} THEN {least} WHEN SUM(number) > {most} * {share}"
     " THEN {most} ELSE SUM(number) / {share} END AS BIGINT) FROM counts)"
 )
-"""How many hosts are few: one of ``share`` hosts, at least ``least`` and at most ``most``."""
+"""The number up to which hosts count as few: one ``share``-th of all hosts, from ``least`` to ``most``."""
 
 _FEW = _FEW_IN_SQL.format(least=_LEAST, share=100, most=10_000)
-_FEW_OF_ALL = _FEW_IN_SQL.format(least=_LEAST, share=20, most=50_000)  # more where all hosts that fit are wanted
+_FEW_OF_ALL = _FEW_IN_SQL.format(least=_LEAST, share=20, most=50_000)  # larger for queries without a limit
 
 
 def rarest(execute: Callable[[str, Sequence[Value]], Sequence[Row]], query: HostQuery) -> RareTerm | None:
-    """Return the rarest term of a query if few hosts fit it; None where an order is better walked.
+    """Return the rarest term of a query if few hosts fit it; None where walking hosts in the wanted order is faster.
 
-    SQLite does not know how many hosts fit a term; PostgreSQL does. With a million hosts, starting from the few that
-    fit a rare term takes milliseconds, and walking all hosts in the order of their last use takes a second; for a
-    frequent term it is the other way round. So the fitting hosts are counted, up to the number at which both take as
-    long.
+    Unlike PostgreSQL, SQLite does not know how many hosts fit a term. With a million hosts, a search from a rare term
+    takes milliseconds, but walking all hosts in the order of their last use takes a second; for a frequent term it is
+    the other way round. So this counts the hosts that fit, up to the number at which both take equally long.
     """
     few = _FEW_OF_ALL if query.limit is None else _FEW
     found: RareTerm | None = None

@@ -1,4 +1,4 @@
-"""What the JSON in the columns of a host holds: its notes, the times that are set aside on it, failed tasks."""
+"""Convert the JSON in the columns of a host: its notes, the times that are set aside on it, failed tasks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bmhctl.support.values import replace
 
 
 def to_failed_task(value: Sequence[Value]) -> FailedTask:
-    """Return the task in a list of its owner and its purpose."""
+    """Return the failed task from a list of its owner and its purpose."""
     owner, purpose = value
     return FailedTask(str(owner), None if purpose is None else str(purpose))
 
 
 def planned_values(planned: Planned) -> list[object]:
-    """Return a time that is set aside, as :func:`to_planned` reads it back."""
+    """Return a time that is set aside as a list that :func:`to_planned` reads back."""
     return [planned.id, planned.owner, from_time(planned.starts_at), from_time(planned.ends_at)]
 
 
@@ -27,15 +27,15 @@ def to_planned(value: Sequence[Value]) -> Planned:
 
 
 def note_values(note: Note) -> list[object]:
-    """Return a cordon or a reason for maintenance, as :func:`to_note` reads it back."""
+    """Return a cordon or a reason for maintenance as a list that :func:`to_note` reads back."""
     values: list[object] = [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
     if note.maintains:
         return [*values, note.under, True]
-    return [*values, note.under] if note.retires else values  # as in rows of older versions
+    return [*values, note.under] if note.retires else values  # short if possible, as in older versions
 
 
 def to_note(value: Sequence[Value]) -> Note:
-    """Return the cordon or the reason that :func:`note_values` wrote, in this version or in an older one."""
+    """Return the cordon or the reason in a list that :func:`note_values` wrote, in this or an older version."""
     actor, reason, since, until, quarantine, *more = value
     note = Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
     if not more:
@@ -45,15 +45,15 @@ def to_note(value: Sequence[Value]) -> Note:
 
 
 def _to_pair(value: object) -> tuple[str, str] | None:
-    """Return the actor and the reason in a list, None for none."""
+    """Return the actor and the reason in a list; None for None."""
     return (str(value[0]), str(value[1])) if isinstance(value, list) else None
 
 
 def setup_values(setup: SetupProgress) -> list[object]:
-    """Return how far a setup is: the arguments of :class:`SetupProgress`."""
+    """Return the progress of a setup as a list: the arguments of :class:`SetupProgress`."""
     return [setup.done, setup.total, setup.failed]
 
 
 def timing_values(timing: StepTiming) -> list[object]:
-    """Return how a step ended, as the row of an event holds it."""
+    """Return how a step ended as a list for the row of an event."""
     return [timing.phase and timing.phase.value, timing.step, timing.verdict.value, round(timing.seconds, 6)]

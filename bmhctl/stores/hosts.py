@@ -1,4 +1,4 @@
-"""The hosts of an inventory: find them, and save their state. Each change of a host is saved with one event."""
+"""The hosts of an inventory: find them, and save their state, each change together with one event."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HOST_SELECT = (
     f"SELECT {_HOST_COLUMNS}, {', '.join(f'r.{c}' for c in RESERVATION_COLUMNS)} "
     "FROM hosts LEFT JOIN reservations r ON r.id = hosts.reservation"
 )
-"""Reads hosts with their reservations, as :func:`to_host` takes them."""
+"""Selects hosts with their reservations, in the columns that :func:`to_host` reads."""
 
 _FREE_SELECT = f"SELECT {_HOST_COLUMNS}, NULL FROM hosts"
 _SAVE_LIFECYCLE = (
@@ -54,15 +54,15 @@ _SAVE_LIFECYCLE = (
 ADD_EVENT = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, host_id) VALUES ({', '.join('?' * (len(EVENT_COLUMNS) + 1))})"
 )
-"""Saves an event: its id, its :func:`event_row` and the id of its host."""
+"""Inserts an event; the parameters are its id, its :func:`event_row` and the id of its host."""
 
-_AT_ONCE = 500  # databases limit the parameters of a statement
+_AT_ONCE = 500  # values in one statement: databases limit its parameters
 
 _T = TypeVar("_T")
 
 
 def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """Yield the values in order, no more at once than one statement may look for."""
+    """Yield the values in batches, each small enough for the parameters of one statement."""
     return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
@@ -72,11 +72,14 @@ class Hosts(Frozen):
     _database: Database
 
     def named(self, name: str) -> Host | None:
-        """Return the host with this name, in upper or lower case; None if there is none."""
+        """Return the host with this name, in any case; None if there is none."""
         return self._one(" WHERE hosts.name = ?", name.translate(AS_STORED))
 
     def with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
-        """Return the host with this id, also after it was renamed; None if it was removed."""
+        """Return the host with this id, even if it was renamed; None if it was removed.
+
+        ``lock`` keeps other transactions from changing the host until this one ends.
+        """
         if lock:
             self._lock(" WHERE hosts.id = ?", [host_id])
         return self._one(" WHERE hosts.id = ?", host_id)
@@ -86,25 +89,26 @@ class Hosts(Frozen):
         return to_host(rows[0]) if rows else None
 
     def with_names(self, names: Iterable[str]) -> dict[str, Host]:
-        """Return the hosts with one of these exact names, by name."""
+        """Return the hosts with these exact names, by name; names without a host are left out."""
         return {host.name: host for host in self._having("name", names)}
 
     def with_ids(self, ids: Iterable[int]) -> dict[int, Host]:
-        """Return the hosts with these ids that are still in the inventory, by id."""
+        """Return the hosts with these ids, by id; removed hosts are left out."""
         return {host.id: host for host in self._having("id", ids)}
 
     def having(
         self, *, macs: Iterable[str] = (), addresses: Iterable[str] = (), bmcs: Iterable[Bmc] = ()
     ) -> list[Host]:
-        """Return the hosts with one of these MACs, then those with one of the addresses, then those with the same BMC.
+        """Return the hosts that have one of these MACs, then those with one of the addresses, then of the BMCs.
 
-        Each time the oldest first. A BMC is the same if it leads to the same system, however it is written.
+        In each of the three groups the oldest host comes first. A BMC is the same if its address leads to the same
+        system, in any spelling.
         """
         wanted = (("mac", macs), ("address", addresses), ("id", self._with_bmcs(bmcs)))
         return list({host.id: host for column, values in wanted for host in self._having(column, values)}.values())
 
     def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
-        """Yield the ids of the hosts with one of these systems of BMCs."""
+        """Yield the ids of hosts whose BMC leads to the same system as one of these."""
         from bmhctl.domain.bmc_address import server_word, system_key
 
         wanted = {system_key(bmc.address, bmc.system_id): server_word(bmc.address) for bmc in bmcs}
@@ -113,7 +117,7 @@ class Hosts(Frozen):
         rows = self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL") if wanted else ()
         for host_id, text in rows:
             if server_word(str(text)) in servers:
-                with suppress(*UNREADABLE):  # the doctor reports such a row
+                with suppress(*UNREADABLE):  # ``doctor`` reports a row that can't be read
                     bmc = Bmc(*from_json(str(text)))
                     if system_key(bmc.address, bmc.system_id) in wanted:
                         yield host_id
@@ -123,7 +127,10 @@ class Hosts(Frozen):
             yield from self._all(f"hosts.{column} IN ({', '.join('?' * len(some))}) ORDER BY hosts.id", *some)
 
     def fresh(self, hosts: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
-        """Return these hosts as they are now, by id, also renamed ones; reads only those that changed."""
+        """Return the present state of these hosts, by id; removed hosts are left out.
+
+        Only hosts that changed are read. ``lock`` keeps other transactions from changing them until this one ends.
+        """
         found: dict[int, Host] = {}
         for some in in_parts(hosts):
             ids = [host.id for host in some]
@@ -133,7 +140,7 @@ class Hosts(Frozen):
             rows = self._database.execute(f"SELECT id, last_event FROM hosts{where}", ids)
             events = {row[0]: row[1] for row in rows}
             for host in some:
-                # A lease may be renewed without an event.
+                # A renewal changes a lease without an event.
                 is_fresh = host.reservation is None and events.get(host.id) == host.last_event
                 now = host if is_fresh else self.with_id(host.id)
                 if now is not None:
@@ -141,7 +148,7 @@ class Hosts(Frozen):
         return found
 
     def held(self) -> Iterator[Host]:
-        """Yield the hosts that reservations hold, by name; reads them as they are asked for."""
+        """Yield the hosts that reservations hold, by name; they are read in batches."""
         return map(
             to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.reservation IS NOT NULL ORDER BY hosts.name")
         )
@@ -153,7 +160,7 @@ class Hosts(Frozen):
     def held_by_owner(self, owner: str, role: str | None = None) -> list[Host]:
         """Return the hosts that the open reservations of an owner hold, by name.
 
-        With ``role``, those of every owner with that name, or with that name before an ``@``.
+        With ``role``, those of every owner whose name, or whose name before an ``@``, is this role.
         """
         whose, values = "owner = ?", list[Value]([owner])
         if role is not None:
@@ -162,7 +169,7 @@ class Hosts(Frozen):
         return self._all(f"hosts.reservation IN ({held}) ORDER BY hosts.name", *values)
 
     def find(self, query: HostQuery | None = None) -> Iterator[Host]:
-        """Yield the hosts of a query, in its order, or all by name; reads them as they are asked for."""
+        """Yield the hosts of a query in its order, or all hosts by name; they are read in batches."""
         if query is None:
             return map(to_host, self._database.stream(f"{HOST_SELECT} ORDER BY hosts.name"))
         if len(query.names) > _AT_ONCE:
@@ -177,7 +184,7 @@ class Hosts(Frozen):
         return map(to_host, read(*self._select(query, HOST_SELECT)))
 
     def stale(self, before: datetime, after: datetime) -> list[Host]:
-        """Return the free hosts whose checks last passed before or after these times, or never; the oldest first."""
+        """Return the free hosts whose checks last passed by ``before``, after ``after``, or never; the oldest first."""
         where = (
             "hosts.state = 'available' AND hosts.undeclared = 0 "
             "AND (COALESCE(hosts.proven_at, 0) <= ? OR hosts.proven_at > ?) "
@@ -186,7 +193,7 @@ class Hosts(Frozen):
         return self._all(where, from_time(before), from_time(after))
 
     def being_recycled(self) -> list[Host]:
-        """Return the initial hosts that ``recycle`` makes available, by name."""
+        """Return the initial hosts that ``recycle`` is making available, by name."""
         return self._all(
             "hosts.failed_recycles IS NOT NULL AND hosts.state = 'initial' AND hosts.undeclared = 0 ORDER BY hosts.name"
         )
@@ -195,9 +202,9 @@ class Hosts(Frozen):
         return [to_host(row) for row in self._database.execute(f"{HOST_SELECT} WHERE {where}", values)]
 
     def free(self, query: HostQuery) -> Question:
-        """Return the question for the free hosts of a query that no other transaction is about to change.
+        """Return the query for the free hosts of ``query`` that no other transaction has locked to change them.
 
-        Where the database locks rows, no other can change them from then on until the transaction ends.
+        Where the database locks rows, it locks these hosts until the transaction ends.
         """
         return self._select(query, _FREE_SELECT, " FOR UPDATE SKIP LOCKED" if self._database.locks_rows else "")
 
@@ -209,23 +216,23 @@ class Hosts(Frozen):
         return f"{select}{where} ORDER BY {order}{limit}{suffix}", parameters
 
     def where(self, query: HostQuery) -> tuple[str, list[Value]]:
-        """Return the condition of a query on ``hosts``, from WHERE on, and its parameters."""
+        """Return the SQL condition of a query on ``hosts``, beginning with WHERE, and its parameters."""
         from bmhctl.stores.host_query import condition
 
         return condition(query, self._database.rare_term(query) if query.selector.terms else None)
 
     def lock(self, query: HostQuery) -> None:
-        """Keep other transactions from changing the hosts of a query and their reservations until this one ends."""
+        """Lock the hosts of a query and their reservations against other transactions, until this one ends."""
         self._lock(*self.where(query))
 
     def lock_held_by(self, reservation: str) -> None:
-        """Keep other transactions from changing a reservation and the hosts that it holds until this one ends."""
+        """Lock a reservation and its hosts against other transactions, until this one ends."""
         self._lock(" WHERE hosts.reservation = ?", [reservation])
 
     def _lock(self, where: str, parameters: Sequence[Value]) -> None:
         if not self._database.locks_rows:
             return
-        # Always in this order, so that no two transactions wait for each other; what is read afterwards is current.
+        # Always in this order, so that no two transactions wait for each other. Rows read after the lock are current.
         held = f"WHERE id IN (SELECT reservation FROM hosts{where})"
         self._database.lock(
             (f"SELECT id FROM hosts{where} ORDER BY id FOR UPDATE", parameters),
@@ -233,7 +240,7 @@ class Hosts(Frozen):
         )
 
     def count(self, query: HostQuery) -> int:
-        """Return how many hosts a query finds; its limit does not count."""
+        """Return how many hosts a query finds; its limit is ignored."""
         where, parameters = self.where(query)
         [(number,)] = self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters)
         return int(number or 0)
@@ -244,20 +251,20 @@ class Hosts(Frozen):
         return int(number or 0)
 
     def counts(self) -> dict[State, int]:
-        """Return how many hosts are in each state, as the database keeps it; every state is there."""
+        """Return how many hosts are in each state, as the database keeps count; every state has an entry."""
         counts = dict.fromkeys(State, 0)
         for state, number in self._database.execute("SELECT state, SUM(number) FROM counts GROUP BY state"):
             counts[State(str(state))] = int(number or 0)
         return counts
 
     def names(self, query: HostQuery | None = None) -> Iterator[str]:
-        """Yield the names of a query's hosts, of all without one, in order."""
+        """Yield the names of a query's hosts, or of all hosts, in alphabetical order."""
         where, parameters = self.where(query) if query else ("", [])
         rows = self._database.stream(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
         return (str(row[0]) for row in rows)
 
     def names_near(self, name: str, most: int) -> list[str]:
-        """Return at most so many names before, and so many after, a name in alphabetical order."""
+        """Return the names around a name in alphabetical order: at most ``most`` before it and ``most`` from it on."""
         name = name.translate(AS_STORED)
         before = self._database.execute(
             f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
@@ -268,7 +275,7 @@ class Hosts(Frozen):
         return [str(row[0]) for row in (*before, *after)]
 
     def save(self, host: Host, event: Event) -> Host:
-        """Save a changed host, except its spec, with the event of the change; return it with the event's id."""
+        """Save a changed host without its declaration, and the change's event; return the host with the event's id."""
         row, entry = [*lifecycle_row(host), back_at(host), planned_at(host)], event_row(event)
         number = self._database.next_id("events")
         self._database.enqueue(ADD_EVENT, [number, *entry, host.id])
@@ -276,11 +283,11 @@ class Hosts(Frozen):
         return replace(host, last_event=number)
 
     def save_checks_passed(self, host: Host, at: datetime) -> None:
-        """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
+        """Save when a host's readiness checks passed; its state stays the same, so no event is written."""
         self._database.execute("UPDATE hosts SET proven_at = ? WHERE id = ?", [from_time(at), host.id])
 
     def save_setup(self, host: Host, setup: SetupProgress | None) -> None:
-        """Save how far the setup of a host is; what ran is in its step results, so no event is written."""
+        """Save how far the setup of a host is; the step results record what ran, so no event is written."""
         value = None if setup is None else to_json(setup_values(setup))
         self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [value, host.id])
 
@@ -310,18 +317,18 @@ def lifecycle_row(host: Host) -> list[Value]:
 
 
 def back_at(host: Host) -> int | None:
-    """Return when a host's maintenance ends, as a column holds it: the last of the times that its reasons name."""
+    """Return when a host's maintenance should end, as its column holds it: the latest ``until`` of its reasons."""
     ends = [note.until for note in host.maintenance if note.until]
     return from_time(max(ends)) if ends else None
 
 
 def planned_value(host: Host) -> str | None:
-    """Return the times that are set aside on a host, as a column holds them; None for none."""
+    """Return the times that are set aside on a host, as their column holds them; None if there are none."""
     return to_json([planned_values(each) for each in host.planned]) if host.planned else None
 
 
 def planned_at(host: Host) -> int | None:
-    """Return when the next time that is set aside on a host begins, as a column holds it; None for none."""
+    """Return when the next time that is set aside on a host begins, as its column holds it; None if there is none."""
     return from_time(host.planned[0].starts_at) if host.planned else None
 
 
@@ -342,9 +349,9 @@ def event_row(event: Event) -> list[Value]:
 
 
 def to_host(row: Row) -> Host:
-    """Return the host in a row of :data:`HOST_SELECT`; raise :class:`InvalidError` for one that can't be read."""
+    """Return the host in a row of :data:`HOST_SELECT`; raise :class:`InvalidError` for a row that can't be read."""
     try:
-        # One tuple assignment: this runs once for each host of a listing.
+        # One tuple assignment is fastest; this runs for each host of a listing.
         (
             host_id,
             last_event,
@@ -402,7 +409,7 @@ def to_host(row: Row) -> Host:
 
 
 def to_spec(row: Row) -> HostSpec:
-    """Return the spec in the values of :data:`SPEC_COLUMNS`; raise :class:`InvalidError` for others."""
+    """Return the declaration in the values of :data:`SPEC_COLUMNS`; raise :class:`InvalidError` for others."""
     try:
         return _spec(*row)
     except UNREADABLE as error:
@@ -410,7 +417,7 @@ def to_spec(row: Row) -> HostSpec:
 
 
 def bmc_text(bmc: Bmc) -> str:
-    """Return what the column ``bmc`` has; a rare setting only where it is set, as in rows of older versions."""
+    """Return a BMC as the column ``bmc`` holds it; rare settings are left out unless set, as in older versions."""
     values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
     return to_json(values if bmc.tls_min_version is None else [*values, bmc.tls_min_version])
 
@@ -425,7 +432,7 @@ def _spec(
     note: Value,
     observed: Value = None,
 ) -> HostSpec:
-    # All three in one call, without spaces between them: the decoder's overhead for a text is as long as decoding it.
+    # One call for all three: the decoder's overhead for a text takes as long as decoding it.
     text = f"[{labels},{'null' if bmc is None else bmc},{hardware}]"
     (worn, managed, properties), end = _raw_decode(text)
     if end != len(text):
@@ -444,7 +451,7 @@ def _spec(
 
 class _States(dict[Value, State]):
     def __missing__(self, value: Value) -> State:
-        return State(str(value))  # whose error names the value
+        return State(str(value))  # raises an error that names the value
 
 
 _STATES = _States({state.value: state for state in State})

@@ -1,4 +1,4 @@
-"""What the last import declared for each host, so that the next one knows which values were set here since."""
+"""What the last import declared for each host, so that the next import recognises values that were set here since."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _FORGET = f"DELETE FROM meta WHERE key = (SELECT {_KEY} FROM hosts WHERE hosts.n
 
 
 class Imported(Frozen):
-    """The imported values, by the hosts' names."""
+    """The imported values of the hosts."""
 
     _database: Database
 
     def of(self, names: Iterable[str]) -> dict[str, dict[str, PropertyValue]]:
-        """Return what was saved for the hosts with these names, by name."""
+        """Return the saved values of the hosts with these names, by name."""
         found: dict[str, dict[str, PropertyValue]] = {}
         for some in in_parts(list(dict.fromkeys(names))):
             rows = self._database.execute(
@@ -40,7 +40,7 @@ class Imported(Frozen):
         return found
 
     def save(self, values: Mapping[str, Mapping[str, PropertyValue] | None]) -> None:
-        """Save what an import said about hosts, by their names, in place of what was saved before; None removes it."""
+        """Save the values that an import declared, by host name, in place of the earlier ones; None removes them."""
         self._database.enqueue(_SAVE, *((to_json(said), name) for name, said in values.items() if said is not None))
         for name in self.of(name for name, said in values.items() if said is None):
             self._database.execute(_FORGET, [name])

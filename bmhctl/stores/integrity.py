@@ -1,4 +1,4 @@
-"""What ``doctor`` asks of an inventory's database: is it damaged, do its rows agree, can each be read; and repairs."""
+"""The checks of ``doctor`` on an inventory's database: damage, contradictory rows, unreadable rows; and the repairs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RECOUNT, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
 MOST = 100
-"""How many answers of one sort are returned one by one; the others are only counted."""
+"""The most findings of one sort that are returned one by one; the others are only counted."""
 
 _STORED = HOST_SELECT.replace(" FROM hosts ", ", hosts.back_at, hosts.planned_at FROM hosts ", 1)
 _AT_ONCE = 500
 
 Attributes = dict[str, tuple[str, float | None]]
-"""What selectors see of a host: the text of each key, and its number if it is one."""
+"""What selectors match of a host: the text of each key, and its number if the text is a number."""
 
 
 def stored_time(value: object) -> datetime:
-    """Return the time that a column holds; raise :class:`ValueError` if it holds something else."""
+    """Return the time in a column; raise :class:`ValueError` if the column holds something else."""
     with suppress(ArithmeticError):
         if isinstance(value, int):
             return to_moment(value)
@@ -37,9 +37,9 @@ def stored_time(value: object) -> datetime:
 
 
 class Answer(Frozen):
-    """One row that a question found: the host concerned, whether it can be fixed, whether it is only a warning.
+    """One row that a query of ``doctor`` found: the host, whether it can be fixed, whether it is only a warning.
 
-    ``values`` are the further columns in their order; ``more`` is how many answers of the same kind were left out.
+    ``values`` are the other columns in their order. ``more`` is how many rows of the same sort were left out.
     """
 
     host: str | None
@@ -52,9 +52,10 @@ class Answer(Frozen):
 class StoredHost(Frozen):
     """A host as read from its row; for a row that can't be read, ``host`` is None and ``problem`` says why.
 
-    ``wrong_attributes`` are the keys whose indexed values, which selectors use, differ from the declared ones.
-    ``is_back_at_wrong``: the stored end of its maintenance is not the one that its reasons give.
-    ``is_planned_at_wrong``: the stored time at which it is next set aside is not that of its bookings.
+    ``wrong_attributes`` are the keys whose values in the selectors' index differ from the declared ones.
+    ``is_back_at_wrong`` is whether the stored end of maintenance differs from the one that its reasons give.
+    ``is_planned_at_wrong`` is whether the stored start of the next booking or maintenance differs from that of its
+    bookings.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Integrity:
         return self._database.files
 
     def damage(self) -> list[tuple[str, bool]]:
-        """Return what the database itself finds damaged, each with whether :meth:`rebuild_indexes` repairs it."""
+        """Return what the database itself reports as damaged, each with whether :meth:`rebuild_indexes` repairs it."""
         return list(self._database.damage())
 
     def rebuild_indexes(self) -> None:
@@ -90,7 +91,7 @@ class Integrity:
         self._database.rebuild_indexes()
 
     def copy_to(self, path: Path) -> None:
-        """Copy a SQLite database as of one moment to a new file, damaged or not.
+        """Copy a SQLite database, damaged or not, to a new file; the copy is of one moment.
 
         Raises :class:`FileExistsError` when the file exists, :class:`UnreachableError` when it can't be written.
         """
@@ -103,9 +104,10 @@ class Integrity:
             self._database.copy_to(partial)
 
     def answers(self, select: str, moments: Sequence[datetime]) -> Iterator[Answer]:
-        """Yield the rows of a ``SELECT host, fixable, minor, …``, whose parameters are times, by host.
+        """Yield the rows of a ``SELECT host, fixable, minor, …`` by host; ``moments`` are its parameters.
 
-        Of each sort (fixable or not, minor or not) at most :data:`MOST`, and the number of the others.
+        There are four sorts of rows: fixable or not, minor or not. At most :data:`MOST` rows of each sort are yielded,
+        the last with the number of those left out.
         """
         sql = (
             "SELECT * FROM (SELECT found.*, COUNT(*) OVER (PARTITION BY fixable, minor) AS of_its_sort,"
@@ -119,11 +121,11 @@ class Integrity:
             yield Answer(None if host is None else str(host), fixable == 1, minor == 1, tuple(values), more)
 
     def repair(self, statement: str, moments: Sequence[datetime]) -> None:
-        """Run a statement that changes rows, whose parameters are times, in the caller's transaction."""
+        """Run a statement that changes rows, in the caller's transaction; ``moments`` are its parameters."""
         self._database.execute(statement, [from_time(moment) for moment in moments])
 
     def hosts(self) -> Iterator[StoredHost]:
-        """Yield every host as it is stored, in the order of ids; read in batches, so rows may change meanwhile."""
+        """Yield every host as it is stored, by id; read in batches, so rows may change meanwhile."""
         last = 0
         while True:
             rows = list(
@@ -137,11 +139,11 @@ class Integrity:
                 yield _stored_host(row, attributes.get(int(row[0] or 0), {}))
 
     def planned_hosts(self) -> Iterator[Host]:
-        """Yield the hosts on which a time is set aside."""
+        """Yield the hosts on which a time is set aside, by name."""
         return map(to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.planned IS NOT NULL ORDER BY hosts.name"))
 
     def neighbouring_bmcs(self) -> Iterator[tuple[str, Bmc]]:
-        """Yield the hosts, with their BMCs, that may share a BMC with another host; without rows that can't be read."""
+        """Yield the hosts that may share a BMC with another host, with their BMCs; unreadable rows are left out."""
         select = "SELECT name, bmc FROM hosts WHERE bmc IS NOT NULL"
         met: set[str] = set()
         shared = set[str]()
@@ -169,18 +171,18 @@ class Integrity:
         }
 
     def save_back_at(self, host: Host) -> None:
-        """Save again when a host's maintenance ends, from its reasons."""
+        """Save the end of a host's maintenance again, computed from its reasons."""
         self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
 
     def save_planned(self, host: Host) -> None:
-        """Save again what is set aside on a host, without an event: the booking has it already."""
+        """Save the times that are set aside on a host again; without an event, because the booking's event exists."""
         self._database.execute(
             "UPDATE hosts SET planned = ?, planned_at = ? WHERE id = ?",
             [planned_value(host), planned_at(host), host.id],
         )
 
     def recount(self) -> None:
-        """Count again what :meth:`~bmhctl.stores.hosts.Hosts.counts` returns, in the caller's transaction."""
+        """Count the hosts in each state again, in the caller's transaction: see :meth:`.Hosts.counts`."""
         for statement in RECOUNT:
             self._database.execute(statement)
 

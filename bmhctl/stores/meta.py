@@ -1,4 +1,4 @@
-"""What an inventory keeps about itself: texts by key, among them the policy."""
+"""Settings and other texts that an inventory keeps about itself, by key; among them the policy."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Meta(Frozen):
             )
 
     def policy_text(self) -> str | None:
-        """Return the policy as the text that an operator wrote; None if there is none."""
+        """Return the policy as the text that an operator wrote; None if there is no policy."""
         return self.get(_POLICY)
 
     def parsed_policy(self) -> dict[str, object]:
-        """Return the policy's tables, empty if there is none."""
+        """Return the policy's tables; empty if there is no policy."""
         text = self.get(PARSED_POLICY)
         return {} if text is None else dict(json.loads(text))
 
     def save_policy(self, text: str) -> bool:
-        """Save the text of a valid policy, and return whether it is another one; an empty text removes it."""
+        """Save the text of a valid policy, and return whether the policy changed; an empty text removes the policy."""
         if text == (self.policy_text() or ""):
             return False
         self.put(_POLICY, text or None)
@@ -58,11 +58,11 @@ class Meta(Frozen):
         return True
 
     def keep_policy(self, at: datetime, actor: str, text: str) -> None:
-        """Save the text that the policy had before a change, in place of the one saved before."""
+        """Save the text of the policy before a change, with the change's time and actor; replaces an earlier one."""
         self.put(_POLICY_BEFORE, json.dumps([from_time(at), actor, text]))
 
     def kept_policy(self) -> tuple[datetime, str, str] | None:
-        """Return when the policy was changed last, by whom, and the text that it had before; None if not known."""
+        """Return the time and actor of the policy's last change, and its text before that; None if not known."""
         kept = self.get(_POLICY_BEFORE)
         if kept is None:
             return None

@@ -1,4 +1,4 @@
-"""The ordered migrations that make an inventory's tables; loaded only to create or to migrate one."""
+"""The ordered migrations that make an inventory's tables; imported only to create or to migrate an inventory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from bmhctl.stores.schema import RECOUNT, VERSION
 
 
 class Migration(NamedTuple):
-    """One step of the schema: its name, and the statements that take it, applied in one transaction.
+    """One step of the schema: its name and its statements, applied in one transaction.
 
-    After those that every database takes come those of one kind: ``in_file`` for SQLite, ``on_server`` for PostgreSQL.
+    ``statements`` run on every database first; then ``in_file`` on SQLite, or ``on_server`` on PostgreSQL.
     """
 
     name: str
@@ -87,7 +87,7 @@ _CORE = Migration(
         )""",
         "CREATE INDEX events_host ON events (host_id, id)",
         "CREATE INDEX events_name ON events (host, id)",
-        # Used machines that left, each under its name and its MAC: they come back tainted, or leaving would launder.
+        # Used machines that left, each under its name and its MAC: one that comes back is tainted, not clean.
         """CREATE TABLE departed (
             key TEXT PRIMARY KEY,
             mac TEXT,
@@ -159,7 +159,7 @@ _RENEWALS = Migration(
     ),
 )
 
-# How many hosts are in each state: the sum of its rows. Triggers keep it, so no statement has to.
+# How many hosts are in each state: the sum of the state's rows. Triggers update the table.
 _COUNTS = Migration(
     "counts",
     ("CREATE TABLE counts (id {serial}, state TEXT NOT NULL, number BIGINT NOT NULL)", *RECOUNT),
@@ -176,7 +176,7 @@ _COUNTS = Migration(
         END""",
     ),
     on_server=(
-        # Rows are only added, so that no writer waits for another; now and then one sums up those that are not in use.
+        # Changes only add rows, so that no writer waits for another. Now and then one merges unlocked rows.
         """CREATE FUNCTION count_hosts() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = "{schema}", pg_temp AS $$
         DECLARE first BIGINT; last BIGINT;
@@ -231,7 +231,7 @@ _GLANCE = Migration(
     ),
 )
 
-# A phase of '' is not known: the results of an older inventory, of a check or a cleanup step.
+# The phase '' is unknown: in an older inventory, the result may be of a check or a cleanup step.
 _PHASES = Migration(
     "phases",
     (
@@ -257,7 +257,7 @@ _PHASES = Migration(
         "DROP TABLE results",
         "ALTER TABLE results_by_phase RENAME TO results",
     ),
-    # The table is altered, not replaced: roles keep their rights on it.
+    # The table is altered, not replaced, so that roles keep their rights on it.
     on_server=(
         "ALTER TABLE results ADD COLUMN phase TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE results ADD COLUMN digest TEXT",
@@ -273,7 +273,7 @@ _PREPARED = Migration(
     ("ALTER TABLE reservations ADD COLUMN params TEXT", "ALTER TABLE reservations ADD COLUMN prepared_at BIGINT"),
 )
 
-# Empty in older rows: these values can't be computed afterwards.
+# The columns stay empty in older rows: the values can't be computed afterwards.
 _KEPT = Migration(
     "kept",
     (
@@ -285,13 +285,13 @@ _KEPT = Migration(
     ),
 )
 
-# Machines that were retired, each under its MAC: they left clean, and one that comes back says so.
+# Machines that were retired, each under its MAC: they left clean, and an import reports one that comes back.
 _RETIRED = Migration("retired", ("ALTER TABLE departed ADD COLUMN retired TEXT",))
 
 # Hardware properties that steps reported, beside those that are declared.
 _OBSERVED = Migration("observed", ("ALTER TABLE hosts ADD COLUMN observed TEXT",))
 
-# What was declared before an event changed it; empty in older events, in which it is not known.
+# What was declared before an event changed it; empty in older events.
 _BEFORE = Migration(
     "before",
     (
@@ -300,7 +300,7 @@ _BEFORE = Migration(
     ),
 )
 
-# The place of a ticket in the queue is its id, until an operator moves a ticket: then all get new places.
+# A ticket's place in the queue is its id, until an operator moves a ticket: then all tickets get new places.
 _QUEUE_HISTORY = Migration(
     "queue history",
     (
@@ -352,11 +352,11 @@ _BOOKINGS = Migration(
     ),
 )
 
-# Since when a ticket counts without a process, after its server was lost.
+# Since when a ticket is valid without a process, because the connections to the server were lost.
 _EXCUSED = Migration("excused tickets", ("ALTER TABLE tickets ADD COLUMN excused_at BIGINT",))
 
-# NULL: recycle leaves the host alone. Hosts that came back by themselves from a planned maintenance were found by their
-# last event before.
+# NULL: ``recycle`` ignores the host. Older versions found hosts that a planned maintenance had freed by their
+# last event.
 _RECYCLING = Migration(
     "recycling",
     (
@@ -388,7 +388,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _EXCUSED,
     _RECYCLING,
 )
-"""In the order in which they are applied; a released one never changes."""
+"""All migrations, in the order in which they are applied; a released migration never changes."""
 
 if len(MIGRATIONS) != VERSION:
     raise AssertionError("schema.VERSION is the number of migrations")

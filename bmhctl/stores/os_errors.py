@@ -15,16 +15,16 @@ _PASSING = {
     errno.ESTALE: LOOK_AT_DISK,
     errno.EROFS: "mount it read-write; if it became read-only by itself, dmesg says why",
 }
-"""What to do about a failure of the disk, which may be over soon."""
+"""What to do about a disk failure that may end soon, by the error's number."""
 
 
 def unreachable(
     message: str, error: OSError, hint: str | None = None, *, file: str | None = None, was_usable: bool = False
 ) -> UnreachableError:
-    """Return the error with ``message``, the reason, and what to do: ``hint``, unless the disk has failed.
+    """Return the error with ``message``, the system's reason, and what to do: ``hint``, unless the disk has failed.
 
-    It is an :class:`AwayError` if the disk has failed, or if the file ``was_usable`` before. ``file`` is its name for
-    machines.
+    The error is an :class:`AwayError` if the disk has failed, or if the file ``was_usable`` before. ``file`` is the
+    file's name in the machine-readable details.
     """
     remedy = _PASSING.get(error.errno or 0)
     kind = AwayError if remedy or was_usable else UnreachableError

@@ -1,4 +1,4 @@
-"""The history of the queue: what became of each ticket, also of those that are gone."""
+"""The history of the queue: the events of every ticket, also of those that have left the queue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class QueueEvents(Frozen):
     _database: Database
 
     def add(self, event: QueueEvent) -> None:
-        """Save an event, in the transaction of what it reports."""
+        """Save an event, in the same transaction as the change that it reports."""
         self._database.execute(
             _ADD,
             [
@@ -39,7 +39,7 @@ class QueueEvents(Frozen):
         )
 
     def read(self, last: int | None = None) -> list[QueueEvent]:
-        """Return all events, or the newest so many."""
+        """Return all events, or only the newest ``last``; the oldest first."""
         newest = "" if last is None else f" LIMIT {int(last)}"
         rows = self._database.execute(f"{_SELECT} ORDER BY id DESC{newest}")
         return [_to_event(row) for row in reversed(rows)]

@@ -31,24 +31,24 @@ _ADD = (
 )
 _SAVE = f"UPDATE reservations SET {', '.join(f'{c} = ?' for c in RESERVATION_COLUMNS[1:])} WHERE id = ?"
 OF_REQUEST = f"{_SELECT} WHERE owner = ? AND request_id = ?"
-"""Finds the reservation that an owner's request got."""
+"""Selects the reservation that an owner's request got."""
 
 _COUNTED_FROM = "COALESCE(renewed_at, created_at)"
 _DUE = (
     ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
     (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
 )
-"""Conditions for due leases, each with the order of its index: with that order and a limit, PostgreSQL uses the index.
-It expects most leases to be due, and would otherwise read all open ones to find none."""
+"""Conditions for due leases, each with the order of its index. The order and a limit make PostgreSQL use the index:
+it expects most leases to be due, and would otherwise read all open ones to find none."""
 
 _ANY_LEASE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
 _ANY_BOOKING = "(SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1)"
 ANY_DUE = f"{_ANY_LEASE}, (SELECT 1 FROM meta WHERE key = '{SUCCESSOR_KEY}'), {_ANY_BOOKING}"
-"""Values, separated by commas, of which one is 1 when a lease or a booking is due, or the inventory is retired; takes
-:func:`due_moments`."""
+"""SQL values, separated by commas; one of them is 1 if a lease or booking is due, or the inventory is retired. Their
+parameters are :func:`due_moments`."""
 
-_NO_TAGS: dict[str, str] = {}  # one for all: most reservations have none
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
+_NO_TAGS: dict[str, str] = {}  # a shared value, since most reservations have no tags
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, without the confusable letters i, l, o and u
 
 
 class Reservations(Frozen):
@@ -72,12 +72,12 @@ class Reservations(Frozen):
         return [to_reservation(row) for row in rows]
 
     def all(self, *, is_open: bool = False) -> Iterator[Reservation]:
-        """Yield every reservation, or every open one, the oldest first; reads them as they are asked for."""
+        """Yield every reservation, or with ``is_open`` every open one, the oldest first; they are read in batches."""
         where = " WHERE ended_at IS NULL" if is_open else ""
         return map(to_reservation, self._database.stream(f"{_SELECT}{where} ORDER BY created_at, id"))
 
     def due(self, now: datetime, latest: datetime) -> list[Reservation]:
-        """Return the open leases that end by ``now``, or are counted from after ``latest``; the first to end first."""
+        """Return the open leases that end by ``now`` or count from a time after ``latest``; the first to end first."""
         found: dict[str, Reservation] = {}
         for (due, order), moment in zip(_DUE, (now, latest), strict=True):
             most = 0
@@ -91,16 +91,16 @@ class Reservations(Frozen):
         return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
 
     def is_any_due(self, now: datetime, latest: datetime) -> bool:
-        """Return whether :meth:`due` would find any, a booking is due, or the inventory is retired.
+        """Return whether :meth:`due` would return any lease, a booking is due, or the inventory is retired.
 
-        One query, which every writing command asks.
+        Every writing command begins with this one query.
         """
         moments = due_moments(now, latest)
         [(found,)] = self._database.execute(f"SELECT COALESCE({ANY_DUE})", moments)
         return found is not None
 
     def new_id(self) -> str:
-        """Return a short id that no reservation of this inventory ever had."""
+        """Return a short random id that no reservation of this inventory ever had."""
         while self.get(text := random_id()) is not None:
             pass
         return text
@@ -116,7 +116,7 @@ class Reservations(Frozen):
 
 
 def due_moments(now: datetime, latest: datetime) -> list[Value]:
-    """Return the parameters of :data:`ANY_DUE`, from those of :meth:`Reservations.due`."""
+    """Return the parameters of :data:`ANY_DUE`, from the arguments of :meth:`Reservations.due`."""
     at = (now - EPOCH) // MICROSECOND
     return [at, (latest - EPOCH) // MICROSECOND, at]
 
@@ -160,7 +160,10 @@ def reservation_row(reservation: Reservation) -> list[Value]:
 
 
 def to_reservation(row: Row) -> Reservation:
-    """Return the reservation in the values of :data:`RESERVATION_COLUMNS`; raise :class:`InvalidError` for others."""
+    """Return the reservation in the values of :data:`RESERVATION_COLUMNS`.
+
+    Raises :class:`InvalidError` for values that can't be read.
+    """
     try:
         identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, requirements, request_id, *more = row
         renewed, params, prepared, asked, tags, shared = more

@@ -1,4 +1,4 @@
-"""An inventory that was copied for good: its database refuses changes, and it names its successor."""
+"""Retire an inventory that was copied for good: its database then refuses changes and names its successor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _GUARDED = ("hosts", "reservations", "tickets", "events")
-"""The tables that refuse changes: every command that matters changes one of them. Tickets may still be removed, and
-``meta`` may be changed."""
+"""The tables that refuse inserts and updates: every important command makes one in them. Tickets can still be removed,
+and ``meta`` can still be changed."""
 
 
 @contextmanager
 def changes_allowed(database: Database) -> Iterator[None]:
-    """Let the caller's transaction change a retired inventory, which a migration of its tables does."""
+    """Allow the caller's transaction to change a retired inventory, as a migration of its tables must."""
     is_retired = Meta(database).get(SUCCESSOR_KEY) is not None
     if is_retired:
         database.allow_changes(_GUARDED)
@@ -30,17 +30,20 @@ def changes_allowed(database: Database) -> Iterator[None]:
 
 
 class Retirement(Frozen):
-    """Whether an inventory is retired; made by :attr:`bmhctl.stores.store.Store.retirement`."""
+    """Retires an inventory, and reports whether it is retired; made by :attr:`bmhctl.stores.store.Store.retirement`."""
 
     _database: Database
     _location: str
 
     def successor(self) -> str | None:
-        """Return where the inventory is now, without a password; None if this one is in use."""
+        """Return the location of the inventory that replaced this one, without a password; None if none has."""
         return Meta(self._database).get(SUCCESSOR_KEY)
 
     def begin(self, successor: str) -> None:
-        """Refuse every change from the commit of the caller's transaction on, also to processes that have it open."""
+        """Refuse every change from the commit of the caller's transaction on, also by processes that have it open.
+
+        ``successor`` is the location of the inventory that replaces this one.
+        """
         Meta(self._database).put(SUCCESSOR_KEY, successor)
         self._database.refuse_changes(_GUARDED)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 VERSION = 19
-"""The schema's version: how many migrations an inventory of this bmhctl has seen."""
+"""The schema's version: the number of migrations that an inventory of this bmhctl has had."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
 LIFECYCLE_COLUMNS = (
@@ -92,13 +92,13 @@ TABLES: dict[str, tuple[str, ...]] = {
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 
 INVENTORY_KEY = "inventory"
-"""The key in ``meta`` of a random word by which an inventory on a server differs from one that replaces it.
+"""The key in ``meta`` of a random word that tells an inventory on a server from one that replaces it.
 
-An old inventory may have none.
+An old inventory may have no such word.
 """
 
 SUCCESSOR_KEY = "successor"
-"""The key in ``meta`` of where a retired inventory is now; one that is in use has none."""
+"""The key in ``meta`` of the location that replaced a retired inventory; an inventory in use has no such text."""
 
 RECOUNT = (
     "DELETE FROM counts",

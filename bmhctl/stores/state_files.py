@@ -1,4 +1,4 @@
-"""Where the state of a TOML inventory is: as the file says, in a folder that the environment names, or beside it."""
+"""Find the state file of a TOML inventory: where the file says, in a folder of the environment, or beside it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 STATE_SUFFIX = ".state.db"
 
 VARIABLE = "BMHCTL_STATE_DIR"
-"""The folder for the state files of TOML inventories that name none themselves."""
+"""The environment variable with the folder for state files; a TOML file can name another path itself."""
 
 shared_folder: str | None = None
-"""That folder, as this process was given it; None or empty: state files stay beside theirs."""
+"""The value of :data:`VARIABLE` for this process; None or empty: state files are beside their TOML files."""
 
 TABLE, KEY = "inventory", "state"
-"""The table of the TOML file, and its key, that name the state file."""
+"""The table of the TOML file, and the key in it, that name the state file."""
 
 _MOST_LINKS = 40
 
@@ -33,16 +33,17 @@ _NEXT_HEADER = pattern(rb"^[ \t]*\[", re.M)
 
 
 def state_file(declaration: Path) -> Path:
-    """Return where the states of the hosts of a TOML file are kept, for its real path.
+    """Return the state file of the TOML file ``declaration``, for its path with links resolved.
 
-    As the file says under ``[inventory]``; else ``lab.state.db`` in the folder of :data:`VARIABLE`; else that beside
-    ``lab.toml``. Raises :class:`InvalidError` when the file names it wrongly.
+    The first of these applies: the path that the file names under ``[inventory]``; ``lab.state.db`` in the folder of
+    :data:`VARIABLE`; the path beside ``lab.toml``. Raises :class:`InvalidError` when the file names a path that can't
+    be one.
     """
     return stated_file(declaration) or beside(declaration)
 
 
 def stated_file(declaration: Path) -> Path | None:
-    """Return the state file that the file or the environment names; None when neither does."""
+    """Return the state file that the TOML file or the environment names; None when neither does."""
     try:
         data = declaration.read_bytes()
     except OSError:
@@ -62,7 +63,7 @@ def beside(declaration: Path) -> Path:
 
 
 def named_state(data: bytes, declaration: Path) -> Path | None:
-    """Return the state file that the bytes of a TOML file name, None if they name none.
+    """Return the state file that a TOML file names; None if it names none. ``data`` is the file's content.
 
     Only the few lines of the table are parsed. Raises :class:`InvalidError` for a table with other keys or values.
     """
@@ -89,13 +90,13 @@ def named_state(data: bytes, declaration: Path) -> Path | None:
 
 
 def section(data: bytes, header: re.Match[bytes]) -> tuple[int, int]:
-    """Return where a table begins and where the next one does."""
+    """Return the offset where a table begins, and the offset where the next table begins."""
     following = _NEXT_HEADER.search(data, header.end())
     return header.start(), len(data) if following is None else following.start()
 
 
 def without_table(data: bytes) -> bytes:
-    """Return a TOML text without its ``[inventory]`` table, for a copy that has its state elsewhere."""
+    """Return a TOML text without its ``[inventory]`` table, for a copy with its own state file."""
     header = _HEADER.search(data)
     if header is None:
         return data
@@ -104,9 +105,9 @@ def without_table(data: bytes) -> bytes:
 
 
 def state_of(table: object, declaration: Path) -> Path | None:
-    """Return the state file that an ``[inventory]`` table names; relative to the TOML file's folder.
+    """Return the state file that an ``[inventory]`` table names, relative to the TOML file's folder.
 
-    Raises :class:`InvalidError` for one that can't be the path of a state file.
+    Raises :class:`InvalidError` for a value that can't be the path of a state file.
     """
     if table is None:
         return None
@@ -134,10 +135,11 @@ def state_of(table: object, declaration: Path) -> Path | None:
 
 
 def check_only_one(given: Path, declaration: Path, state: Path) -> None:
-    """Raise :class:`UsageError` if the state file is uncertain; ``given`` is the name that the user gave.
+    """Raise :class:`UsageError` if it is uncertain which state file belongs to the TOML file.
 
-    All hosts would be initial if a link led to another file than before, or if the state file had not been moved to its
-    new place.
+    Otherwise all hosts would appear as initial after a link was pointed at another file, or after the state file was
+    not moved to its new place. ``given`` is the path that the user gave, ``declaration`` the TOML file, ``state`` its
+    state file.
     """
     old = beside(declaration)
     if state != old or shared_folder:
@@ -170,7 +172,7 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
 
 
 def _names_state(declaration: Path) -> bool:
-    """Return whether the file itself says where the states are."""
+    """Return whether the TOML file itself names its state file."""
     try:
         return named_state(declaration.read_bytes(), declaration) is not None
     except OSError:
@@ -178,7 +180,7 @@ def _names_state(declaration: Path) -> bool:
 
 
 def _check_only_name(declaration: Path) -> None:
-    """Raise :class:`UsageError` when the file has another name, beside which its states may be."""
+    """Raise :class:`UsageError` when the file has a second name, because its state file may be beside that one."""
     try:
         status = declaration.stat()
     except OSError:
@@ -197,7 +199,7 @@ def _check_only_name(declaration: Path) -> None:
 
 
 def _hops(given: Path) -> Iterator[Path]:
-    """Yield the name, what it is a link to, and so on."""
+    """Yield a path, the path to which it is a link, and so on."""
     path = given
     for _ in range(_MOST_LINKS):
         yield path
@@ -207,13 +209,13 @@ def _hops(given: Path) -> Iterator[Path]:
 
 
 def _link_folders(given: Path, declaration: Path) -> list[Path]:
-    """Return the folders of the links that lead to the file, other than its own."""
+    """Return the folders of the links that lead to the file, without the file's own folder."""
     folders = dict.fromkeys(Path(os.path.realpath(hop.parent)) for hop in _hops(given))
     return [folder for folder in folders if folder != declaration.parent]
 
 
 def _of_siblings(given: Path, declaration: Path) -> list[Path]:
-    """Return the state files in the folders beside the target's, where releases follow each other."""
+    """Return state files in the folders beside the TOML file's folder, where other releases of a deployment are."""
     if not any(hop.is_symlink() or hop.parent.is_symlink() for hop in _hops(given)):
-        return []  # only a folder further up is a link, as the folder of a user may be
+        return []  # only a folder further up is a link, such as a home folder
     return sorted(declaration.parent.parent.glob(f"*/{beside(declaration).name}"))

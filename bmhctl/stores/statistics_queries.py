@@ -1,8 +1,8 @@
-"""The queries of ``stats``: sums over the events of a window, each in one pass, whatever their number.
+"""The queries of ``stats``: each sums up the events of a window in one pass, however many there are.
 
-A host was in a state for the sum of the moments at which it left it, less the sum of those at which it entered it,
-and up to the window's end if it is there now. So nothing has to be put in order, and no event before the window
-has to be read: moments are milliseconds since its beginning, and what began before began at 0.
+The time that a host spent in a state is the sum of the times at which it left the state, minus the sum of the times at
+which it entered the state, plus the window's end if it is in the state now. So events need no sorting, and none before
+the window are read. Times are milliseconds since the window's beginning; what began earlier counts as begun at 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HOUR = 3_600_000
 
 
 class Window(NamedTuple):
-    """A span of the history: from its first event on, and both ends in microseconds since 1970 in UTC."""
+    """A span of the history: its first event, and both ends in microseconds since 1970 in UTC."""
 
     first: int
     since: int
@@ -29,12 +29,12 @@ class Window(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Return how long it is, in milliseconds."""
+        """Return the length of the window in milliseconds."""
         return (self.until - self.since) // 1000
 
     @property
     def moment(self) -> str:
-        """Return the SQL for when an event was: milliseconds since the beginning, and within the window."""
+        """Return the SQL for the time of an event ``e``: milliseconds since the window began, limited to the window."""
         return (
             f"CASE WHEN e.at <= {self.since} THEN 0 WHEN e.at >= {self.until} THEN {self.length}"
             f" ELSE (e.at - {self.since}) / 1000 END"
@@ -42,20 +42,20 @@ class Window(NamedTuple):
 
     @property
     def week(self) -> str:
-        """Return the SQL for the week of the window in which a reservation was made, from 0 on."""
+        """Return the SQL for the number of the week, from 0, in which a reservation was made."""
         return f"(created_at - {self.since}) / {7 * 24 * HOUR * 1000}"
 
     @property
     def inside(self) -> str:
-        """Return the SQL for whether an event was within the window."""
+        """Return the SQL for whether an event ``e`` was within the window."""
         return f"e.at >= {self.since} AND e.at < {self.until}"
 
 
 class Flow(NamedTuple):
-    """Events of one kind of one host, summed up.
+    """The events of one kind on one host, summed up.
 
-    ``number`` is how many there were, ``failed_tasks`` those of them that gave a host back after a task that failed.
-    ``moments`` is the sum of their moments.
+    ``number`` is how many events there were. ``failed_tasks`` is how many of them gave the host back after a task that
+    failed. ``moments`` is the sum of their times, in milliseconds since the window's beginning.
     """
 
     host_id: int
@@ -69,9 +69,10 @@ class Flow(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """How long hosts were reserved, for each owner or each set of tags: see the module's first lines for ``moments``.
+    """How long one owner, or reservations with one set of tags, held hosts.
 
-    ``failed_tasks`` is how many tasks failed.
+    ``moments`` is a sum of times as the module's docstring explains, in milliseconds. ``failed_tasks`` is how many
+    tasks failed.
     """
 
     key: str | None
@@ -84,7 +85,7 @@ _FAILED_TASK = "task failed%"
 
 
 def window(store: Store, since: datetime, until: datetime) -> Window:
-    """Return the span between two moments; its first event is found by bisection, as ids grow with time."""
+    """Return the span between two times; its first event is found by bisection, as ids grow with time."""
     start, end = ((moment - EPOCH) // MICROSECOND for moment in (since, until))
     [(low, high)] = store.database.execute("SELECT COALESCE(MIN(id), 1), COALESCE(MAX(id), 0) + 1 FROM events")
     first, past = int(low or 1), int(high or 1)
@@ -99,7 +100,7 @@ def window(store: Store, since: datetime, until: datetime) -> Window:
 
 
 def flows(store: Store, window: Window) -> Iterator[Flow]:
-    """Yield what happened to each host."""
+    """Yield the events of each host, summed up by verb, source and destination."""
     sql = (
         f"SELECT e.host_id, MAX(e.host), e.verb, e.source, e.dest, SUM(CASE WHEN {window.inside} THEN 1 ELSE 0 END),"
         f" SUM(CASE WHEN {window.inside} AND {_OF_FAILED_TASK} THEN 1 ELSE 0 END), SUM({window.moment})"
@@ -121,7 +122,10 @@ def flows(store: Store, window: Window) -> Iterator[Flow]:
 
 
 class Move(NamedTuple):
-    """A host that came into a state, and who held it from then on; ``at`` is in microseconds since 1970 in UTC."""
+    """A host's change to another state or holder; ``at`` is in microseconds since 1970 in UTC.
+
+    ``owner`` is who held the host from then on.
+    """
 
     host_id: int
     at: int
@@ -131,7 +135,7 @@ class Move(NamedTuple):
 
 
 def moves(store: Store, window: Window) -> Iterator[Move]:
-    """Yield each change of a host's state or holder from the window's first event on, host by host in order."""
+    """Yield each change of a host's state or holder from the window's first event on; by host, the oldest first."""
     sql = (
         "SELECT e.host_id, e.at, e.source, e.dest, r.owner FROM events e"
         " LEFT JOIN reservations r ON r.id = e.reservation"
@@ -155,14 +159,14 @@ def attribute(store: Store, key: str) -> dict[int, str]:
 
 
 def is_tag(store: Store, key: str) -> bool:
-    """Whether a reservation, open or ended, has a tag with this key."""
+    """Return whether any reservation, open or ended, has a tag with this key."""
     written = to_json({key: ""})[1:-3].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     sql = "SELECT 1 FROM reservations WHERE tags LIKE ? ESCAPE '\\' LIMIT 1"
     return bool(store.database.execute(sql, [f"%{written}%"]))
 
 
 def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
-    """Yield how long each owner, or each set of tags, held hosts: ``by`` is the column of reservations."""
+    """Yield how long each owner, or each set of tags, held hosts; ``by`` is the column of reservations to group by."""
     sql = (
         f"SELECT r.{by}, SUM(CASE WHEN e.source = 'reserved' THEN {window.moment} ELSE 0 END)"
         f" - SUM(CASE WHEN e.dest = 'reserved' THEN {window.moment} ELSE 0 END),"
@@ -173,7 +177,7 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
     )
     for key, moments, failed in store.database.stream(sql, [_FAILED_TASK, window.first]):
         yield Holding(to_text(key), _number(moments), _number(failed))
-    # A handover names the new reservation only: the old one is that of the host's event before.
+    # The event of a handover names only the new reservation; the host's previous event names the old one.
     earlier = (
         "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
         " ORDER BY p.id DESC LIMIT 1)"
@@ -197,7 +201,8 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
 def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
     """Yield how many of the reservations made within the window waited how long: the key, the wait, and the number.
 
-    The wait is in seconds, to a tenth; None where it is not known. The key is ``by``, SQL over reservations.
+    The wait is in seconds, rounded to tenths; None where it is not known. The key is the value of ``by``, an SQL
+    expression over reservations.
     """
     sql = (
         f"SELECT {by}, CASE WHEN asked_at IS NULL THEN NULL WHEN asked_at >= created_at THEN 0"
@@ -209,9 +214,10 @@ def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str 
 
 
 def used_of_bookings(store: Store, window: Window) -> dict[str, int]:
-    """Return for each booking that was taken how long its hosts were reserved within its time and the window.
+    """Return how long the hosts of each taken booking were reserved, within the booking's time and the window.
 
-    In microseconds of hosts, by the booking's id. A reservation that was handed over goes on with the next one.
+    The result is in microseconds, summed over the hosts, by the booking's id. If the reservation was handed over, the
+    new reservation counts too.
     """
     starts = f"(CASE WHEN b.starts_at > {window.since} THEN b.starts_at ELSE {window.since} END)"
     ends = f"(CASE WHEN b.ends_at < {window.until} THEN b.ends_at ELSE {window.until} END)"
@@ -234,7 +240,7 @@ def used_of_bookings(store: Store, window: Window) -> dict[str, int]:
 
 
 def _handed_over(store: Store, inside: str) -> Iterator[list[Value]]:
-    """Yield the id of a booking with the id of each reservation that its own reservation was handed over to."""
+    """Yield the id of a booking with the id of each reservation to which the booking's own was handed over."""
     known = store.database.execute(
         "SELECT b.id, r.id, r.ended_at FROM bookings b JOIN reservations r ON r.id = b.reservation"
         f" WHERE {inside} AND r.ended_how = '{End.HANDED_OVER}'"
@@ -258,9 +264,9 @@ def _handed_over(store: Store, inside: str) -> Iterator[list[Value]]:
 
 
 def latest(store: Store, most: int) -> Iterator[Row]:
-    """Yield the latest events of each host in the inventory, at most ``most`` a host, by host and then oldest first.
+    """Yield the latest events of each host in the inventory, at most ``most`` for each host; by host, the oldest first.
 
-    A row has the host's id, then the event's moment in microseconds since 1970 in UTC, its actor, verb and reason.
+    A row has the host's id, then the event's time in microseconds since 1970 in UTC, its actor, verb and reason.
     """
     return store.database.stream(
         "SELECT host_id, at, actor, verb, reason FROM (SELECT e.*, ROW_NUMBER() OVER"
@@ -270,10 +276,11 @@ def latest(store: Store, most: int) -> Iterator[Row]:
 
 
 def hourly(store: Store, window: Window) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield a row for each hour of the window in which hosts changed their state: five numbers.
+    """Yield a row of five numbers for each hour of the window in which hosts changed their state.
 
-    They are the hour's number; the change in the number of reserved hosts; the sum of the moments of these changes, in
-    milliseconds since the hour began; then the same change and sum for the hosts in the inventory.
+    The first is the number of the hour. The second is the change in the number of reserved hosts, and the third the sum
+    of the times of these changes, in milliseconds since the hour began. The last two are the same for the number of
+    hosts in the inventory.
     """
     reserved = "CASE WHEN e.dest = 'reserved' THEN 1 ELSE 0 END - CASE WHEN e.source = 'reserved' THEN 1 ELSE 0 END"
     present = "CASE WHEN e.dest IS NULL THEN 0 ELSE 1 END - CASE WHEN e.source IS NULL THEN 0 ELSE 1 END"
@@ -284,11 +291,11 @@ def hourly(store: Store, window: Window) -> Iterator[tuple[int, int, int, int, i
     )
     for row in store.database.stream(sql, [window.first]):
         hour, *sums = map(_number, row)
-        yield (hour, *sums)  # type: ignore[misc]  # five numbers, as many as are selected
+        yield (hour, *sums)  # type: ignore[misc]  # mypy can't see that a row has five numbers
 
 
 class Counted(NamedTuple):
-    """Events of one kind: how many, and how many of them gave a host back after a task that failed."""
+    """Events of one kind: how many there are, and how many of them gave a host back after a task that failed."""
 
     verb: str
     source: str | None
@@ -297,7 +304,7 @@ class Counted(NamedTuple):
 
 
 def settled(store: Store, after: int, before: datetime) -> int:
-    """Return the last event such that all from the one ``after`` on to it were before a moment."""
+    """Return the last event id such that all events after ``after`` up to it happened before a time."""
     moment = (before - EPOCH) // MICROSECOND
     [(newer, last)] = store.database.execute(
         "SELECT MIN(CASE WHEN at >= ? THEN id END), MAX(id) FROM events WHERE id > ?", [moment, after]
@@ -306,7 +313,7 @@ def settled(store: Store, after: int, before: datetime) -> int:
 
 
 def counted(store: Store, after: int, last: int | None = None) -> Iterator[Counted]:
-    """Yield how many events of each kind there are after one, up to the ``last``."""
+    """Yield how many events of each kind have ids after ``after``, up to ``last`` if given."""
     sql = (
         f"SELECT e.verb, e.source, COUNT(*), SUM(CASE WHEN {_OF_FAILED_TASK} THEN 1 ELSE 0 END)"
         f" FROM events e WHERE e.id > ?{'' if last is None else ' AND e.id <= ?'} GROUP BY e.verb, e.source"
@@ -317,14 +324,14 @@ def counted(store: Store, after: int, last: int | None = None) -> Iterator[Count
 
 
 def waits_between(store: Store, after: int, last: int | None = None) -> Iterator[tuple[float, int]]:
-    """Yield the known waits in seconds, each with its number of reservations.
+    """Yield each known wait in seconds, with the number of reservations that waited so long.
 
-    They are those of the reservations that were made by the events after ``after``, up to ``last`` if given.
+    Counts the reservations that events with ids after ``after`` made, up to ``last`` if given.
     """
     sql = (
         "SELECT CASE WHEN asked_at >= created_at THEN 0 ELSE (created_at - asked_at + 50000) / 100000 END, COUNT(*)"
-        # From the new events to their reservations, because a scan of all reservations grows with the history. A host
-        # that came later, for a broken one, has an event of its own.
+        # Starts from the new events, because a scan of all reservations grows with the history. Comparing the times
+        # leaves out events of hosts that replaced a broken one in an older reservation.
         " FROM (SELECT DISTINCT reservation, at FROM events WHERE id > ?"
         f"{'' if last is None else ' AND id <= ?'} AND verb = 'reserve') AS made"
         " JOIN reservations r ON r.id = made.reservation AND r.created_at = made.at"

@@ -1,6 +1,6 @@
-"""The queries of ``status``: counts, and the first few of each list.
+"""The queries of ``status``: counts, and the first entries of each list.
 
-Nothing here reads hosts that are not shown: each question walks an index that holds only what is asked for.
+No query reads hosts that are not shown: each walks an index that holds only the hosts or reservations in question.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LISTS = {
     "maintenances": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'm-'",
     "tickets": "FROM tickets",
 }
-# Not a condition on the state: an index of all hosts by their states would be walked for it.
+# The state is tested in the counts: a condition on it would make SQLite walk the index of all hosts by state.
 _KEPT_BACK = (
     "(SELECT COUNT(CASE WHEN state = 'available' AND undeclared = 0 THEN 1 END) FROM hosts WHERE cordon IS NOT NULL)"
     " + (SELECT COUNT(CASE WHEN state = 'available' THEN 1 END) FROM hosts WHERE undeclared = 1)"
@@ -40,11 +40,13 @@ _KEPT_BACK = (
 
 
 def totals(store: Store, now: datetime) -> Mapping[str, int]:
-    """Return how many ``reservations`` are open, and how many of these are ``expired`` or ``leases`` that will end.
+    """Return the counts of ``status``, each under its name.
 
-    Also how many hosts are due back from ``maintenance``, are ``cordoned`` or ``undeclared``, have ``faults``, or are
-    ``kept_back``: available, but not reservable; and how many ``bookings`` and planned ``maintenances`` are open, and
-    ``tickets`` in the queue.
+    ``reservations`` are all open ones; ``expired``, ``leases`` and ``endless`` are those of them that have expired,
+    will expire, or have no end. ``maintenance`` are hosts with a time at which their maintenance should end.
+    ``cordoned``, ``undeclared`` and ``faults`` are hosts in this condition. ``kept_back`` are hosts that are available
+    but can't be reserved. ``bookings`` and ``maintenances`` are the open bookings and planned maintenances, ``tickets``
+    those in the queue.
     """
     counted = {name: which for name, which in _LISTS.items() if name != "reservations"}
     questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in counted.values())
@@ -55,26 +57,26 @@ def totals(store: Store, now: datetime) -> Mapping[str, int]:
 
 
 def names(store: Store, which: str, most: int) -> tuple[str, ...]:
-    """Return the names of the first hosts, by name, that are ``cordoned``, ``undeclared``, or have ``faults``."""
+    """Return the first ``most`` names of hosts that are ``cordoned``, ``undeclared``, or have ``faults``, by name."""
     rows = store.database.execute(f"SELECT name {_LISTS[which]} ORDER BY name LIMIT {int(most)}")
     return tuple(str(row[0]) for row in rows)
 
 
 def hosts_held_back(store: Store, which: str, most: int) -> list[Host]:
-    """Return the first hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``."""
+    """Return the first ``most`` hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``."""
     where = "WHERE state = 'maintenance'" if which == "in_maintenance" else _LISTS[which].removeprefix("FROM hosts ")
     where = where.replace("WHERE ", "WHERE hosts.", 1)
     return _hosts(store, f"{where} ORDER BY hosts.name LIMIT {int(most)}")
 
 
 def hosts_set_aside(store: Store, now: datetime, most: int) -> list[Host]:
-    """Return the first available hosts that are set aside now for something that is planned, the earliest first."""
+    """Return the first ``most`` available hosts on which a planned time has begun; the earliest first."""
     sql = "WHERE hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id"
     return _hosts(store, f"{sql} LIMIT {int(most)}", [(now - EPOCH) // MICROSECOND])
 
 
 def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:
-    """Return the first hosts, by name, of those with these ids."""
+    """Return the first ``most`` of the hosts with these ids, by name."""
     ids = [*failed][: 10 * most]
     if not ids:
         return []
@@ -83,7 +85,7 @@ def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: in
 
 
 def reservations(store: Store, which: str, now: datetime, most: int) -> list[Reservation]:
-    """Return the first open ``reservations``, the oldest first; or the ``expired`` or the ``leases``, by their end."""
+    """Return the first ``most`` open ``reservations`` by age, or the ``expired`` or the ``leases`` by their end."""
     order, moments = (
         ("created_at, id", []) if which == "reservations" else ("expires_at", [(now - EPOCH) // MICROSECOND])
     )
@@ -105,7 +107,7 @@ def held(store: Store, reservations: Mapping[str, Reservation]) -> dict[str, lis
 
 
 def coming_back(store: Store, most: int) -> list[Host]:
-    """Return the hosts in maintenance that are due back first."""
+    """Return the first ``most`` hosts in maintenance, by the time at which it should end."""
     return _hosts(store, f"WHERE hosts.back_at IS NOT NULL ORDER BY hosts.back_at LIMIT {int(most)}")
 
 

@@ -30,12 +30,12 @@ _FAILED = (
 
 
 class StepResults(Frozen):
-    """The results, of each step for a host only the last one."""
+    """The results of steps: for each step and host only the last one."""
 
     _database: Database
 
     def save(self, host: Host, results: Iterable[CheckResult], now: datetime) -> None:
-        """Save the last result of each step for a host; one without a time counts as of ``now``."""
+        """Save the last result of each step for a host; ``now`` is the time of a result that has none."""
         rows = [
             (host.id, r.phase or "", r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now), r.digest)
             for r in results
@@ -64,14 +64,14 @@ class StepResults(Frozen):
         return found
 
     def failed(self) -> Mapping[int, Sequence[CheckResult]]:
-        """Return the failed results that :func:`bmhctl.domain.model.holding_back` returns for each host, by host id."""
+        """Return the results that hold each host back, by host id: see :func:`bmhctl.domain.model.holding_back`."""
         found: dict[int, list[CheckResult]] = {}
         for *row, host_id in self._database.execute(_FAILED):
             found.setdefault(int(host_id or 0), []).append(_result(row))
         return found
 
     def forget(self, host: Host, phase: Phase) -> None:
-        """Keep the results of a phase for display only: they no longer count as done."""
+        """Make the results of a phase for display only, so that its steps no longer count as done."""
         self._database.execute("UPDATE results SET digest = NULL WHERE host_id = ? AND phase = ?", [host.id, phase])
 
 

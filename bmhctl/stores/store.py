@@ -1,6 +1,6 @@
-"""The store: an open inventory, by what it keeps; it saves and finds, and makes no decisions.
+"""The store: an open inventory and its parts; it saves and finds rows, and makes no decisions.
 
-The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQL share.
+The SQL is written once, with ``?`` for parameters, and both SQLite and PostgreSQL run it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _PARSED_POLICY: Question = "SELECT value FROM meta WHERE key = 'policy_parsed'",
 
 
 class GrantView(Frozen):
-    """What a grant has to know, read in its transaction.
+    """Everything that a grant needs to know, read in its transaction.
 
-    ``is_hindered``: a ticket is in the queue, hosts are booked, a lease is due, the inventory is retired, or the id of
-    the new reservation is taken.
-    ``granted`` is what the same request got before. ``free`` are the hosts that may be taken: no step works on them,
-    and no other transaction can change them until this one ends; least recently used first.
+    ``is_hindered`` is true if a ticket is in the queue, hosts are booked, a lease is due, the inventory is retired, or
+    the id of the new reservation is taken. ``granted`` is the reservation that the same request got before. ``free``
+    are the hosts that may be taken, the least recently used first: no step works on them, and no other transaction can
+    change them until this one ends.
     """
 
     is_hindered: bool
@@ -57,11 +57,12 @@ class GrantView(Frozen):
 
 
 class Store:
-    """An open inventory. Use it from one thread; close it when done.
+    """An open inventory. Use it from one thread, and close it after use.
 
-    ``declaration`` is the TOML file that declares the hosts, None where the database itself does. ``folder`` is what a
-    policy's relative paths start from. ``address`` is how another process of bmhctl reaches the inventory, where that
-    is not what an operator is shown. ``given`` is the location by which it was opened. ``claims`` makes the claims.
+    ``declaration`` is the TOML file that declares the hosts; None where the database itself does. ``folder`` is the
+    folder from which relative paths in the policy start. ``address`` is the location for another process of bmhctl, if
+    it differs from the one that messages show. ``given`` is the location by which the inventory was opened. ``claims``
+    is called once to make the claims.
     """
 
     def __init__(
@@ -79,12 +80,12 @@ class Store:
         self.folder = folder
         self.declaration = declaration
         self.settle: Callable[[Collection[str]], object] | None = None
-        """What is called with the bookings that :meth:`make_due` got, after the commit of their transaction."""
+        """Called with the bookings passed to :meth:`make_due`, after the commit of their transaction."""
         self._due: dict[str, None] = {}
         self.hosts = Hosts(database)
         self.reservations = Reservations(database)
         self.address = address or self.location
-        """How another process of bmhctl reaches this inventory; may hold a password."""
+        """The location of this inventory for another process of bmhctl; it may hold a password."""
         self.given = given or self.address
 
     @cached_property
@@ -94,7 +95,7 @@ class Store:
 
     @cached_property
     def tickets(self) -> Tickets:
-        """The queue."""
+        """The tickets in the queue."""
         from bmhctl.stores.tickets import Tickets
 
         return Tickets(self.database)
@@ -108,14 +109,14 @@ class Store:
 
     @cached_property
     def events(self) -> Events:
-        """The history."""
+        """The events of the history."""
         from bmhctl.stores.events import Events
 
         return Events(self.database)
 
     @cached_property
     def step_results(self) -> StepResults:
-        """The last result of each check and cleanup step."""
+        """The last result of each step for each host."""
         from bmhctl.stores.step_results import StepResults
 
         return StepResults(self.database)
@@ -129,7 +130,7 @@ class Store:
 
     @cached_property
     def departed(self) -> Departed:
-        """The used machines that left the inventory."""
+        """The used and retired machines that left the inventory."""
         from bmhctl.stores.departed import Departed
 
         return Departed(self.database)
@@ -143,25 +144,25 @@ class Store:
 
     @cached_property
     def declared(self) -> DeclaredHosts:
-        """What is declared about the hosts, and which hosts there are."""
+        """The declarations of the hosts."""
         from bmhctl.stores.declared_hosts import DeclaredHosts
 
         return DeclaredHosts(self.database, self.hosts)
 
     @cached_property
     def meta(self) -> Meta:
-        """What the inventory keeps about itself: texts by key, among them that of the policy."""
+        """Settings and other texts that the inventory keeps about itself, among them the policy."""
         from bmhctl.stores.meta import Meta
 
         return Meta(self.database)
 
     def policy(self) -> Policy:
-        """Return the inventory's policy."""
+        """Return the inventory's policy; the default policy if none is stored."""
         return _policy_in(self.database.execute(*_PARSED_POLICY))
 
     @property
     def retirement(self) -> Retirement:
-        """Whether the inventory was copied for good, and refuses changes."""
+        """Whether the inventory was copied for good and refuses changes, and the methods that retire it."""
         from bmhctl.stores.retirement import Retirement
 
         return Retirement(self.database, self.location)
@@ -187,11 +188,11 @@ class Store:
 
     @property
     def role(self) -> str | None:
-        """The role with which a server knows the user; None for a file."""
+        """The database role with which a server knows the user; None for a file."""
         return self.database.role
 
     def undeclared(self) -> Store:
-        """Return the same open inventory without the file that declares its hosts, so that it is never synced."""
+        """Return the same open inventory without its TOML file, so that it is never synced with the declaration."""
         return Store(self.database, claims=lambda: self.claims, folder=self.folder, address=self.address)
 
     def close(self) -> None:
@@ -199,7 +200,7 @@ class Store:
         self.database.close()
 
     def now(self) -> datetime:
-        """Return the time by which leases are judged, from the clock that all users of the inventory share."""
+        """Return the time by which leases are judged: of the server's clock, or of this machine's for a file."""
         return self.database.now()
 
     def check_in_place(self) -> None:
@@ -209,7 +210,7 @@ class Store:
             self.declaration.check_in_place()
 
     def become(self, fresh: Store) -> None:
-        """Close this inventory, and be the freshly opened one from now on."""
+        """Close this inventory, and use the freshly opened ``fresh`` in its place."""
         self.close()
         self.__dict__ = fresh.__dict__
 
@@ -225,10 +226,10 @@ class Store:
     # transactions
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
-        """Return a writing transaction: durable when the block ends, undone when it raises.
+        """Return a writing transaction: durable when the block ends, undone when the block raises.
 
-        No other transaction writes at the same time, unless it is ``shared``: then other shared ones may run beside it,
-        so it locks what it reads to change it (``lock``) and changes nothing else.
+        Only one transaction writes at a time, except that ``shared`` ones may run beside each other. So a shared
+        transaction locks rows that it reads in order to change them (``lock``), and changes no others.
         """
         return self.database.transaction(write=True, shared=shared)
 
@@ -245,15 +246,15 @@ class Store:
             self.settle(due)
 
     def snapshot(self) -> AbstractContextManager[object]:
-        """Return a reading transaction: everything read in the block is of one moment."""
+        """Return a reading transaction: everything that its block reads is from one moment."""
         return self.database.transaction(write=False)
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Return a part of a writing transaction that is undone on its own when the block raises."""
+        """Return a part of a writing transaction that is undone on its own when its block raises."""
         return self.database.savepoint()
 
     def abandon(self) -> None:
-        """Undo the transaction that an interruption left open, if there is one: its block may not have ended yet."""
+        """Undo a transaction that an interruption left open, although its block may not have ended yet."""
         self.database.abandon()
 
     @contextmanager
@@ -266,11 +267,11 @@ class Store:
         latest: datetime,
         request: tuple[str, str] | None = None,
     ) -> Iterator[GrantView]:
-        """Begin a shared writing transaction, and yield all that a grant has to know: one round trip to a server.
+        """Begin a shared writing transaction, and yield everything that a grant needs to know, read in one round trip.
 
-        ``queries`` are for free hosts, ``token`` is the id that the reservation gets, ``request`` an owner and a
-        request id. A lease is due if it ends by ``now``, or if it counts from a time after ``latest``: the clock
-        was wrong then.
+        ``queries`` are for free hosts, ``token`` is the id that the reservation will get, ``request`` an owner and a
+        request id. A lease is due if it ends by ``now``, or if it counts from a time after ``latest``, which shows that
+        the clock was wrong then.
         """
         taken = "(SELECT 1 FROM reservations WHERE id = ?)"
         questions: list[Question] = [
@@ -278,7 +279,7 @@ class Store:
             _PARSED_POLICY,
             *((OF_REQUEST, each) for each in (request,) if each is not None),
             *(self.hosts.free(query) for query in queries),
-            *self.claims.standing,  # asked when the hosts are locked: each question sees what was committed before it
+            *self.claims.standing,  # last, when the hosts are locked: each query sees what was committed before it
         ]
         with self.database.begin_with(*questions) as (hindrance, policy, *answers):
             before = answers.pop(0) if request is not None else ()
@@ -300,24 +301,24 @@ class Store:
     # changes by other processes
 
     def version(self) -> int:
-        """Return a number that differs from an earlier one when another connection committed; takes microseconds."""
+        """Return a number that changes when another connection commits a change; takes microseconds."""
         return self.database.version()
 
     def generation(self) -> tuple[int, ...]:
-        """Return a value that differs from an earlier one when a host or the queue changed since."""
+        """Return a value that changes when a host or the queue changes."""
         return self.database.generation()
 
     def wakes(self) -> int | None:
-        """Return a descriptor that can be read when :meth:`version` may differ; None where it has to be polled."""
+        """Return a descriptor that is readable when :meth:`version` may have changed; None if it must be polled."""
         return self.database.wakes()
 
     def follow(self) -> None:
-        """Make :meth:`version` differ after every event, from its next call on, also while no ticket is open."""
+        """From the next call on, make :meth:`version` change after every event, even while the queue is empty."""
         self.database.follow()
 
 
 def _policy_in(rows: Sequence[Row]) -> Policy:
-    """Return the policy in the answer to :data:`_PARSED_POLICY`; an inventory without one needs no parser."""
+    """Return the policy in the answer to :data:`_PARSED_POLICY`; the default policy does not need the parser."""
     if rows:
         return _parsed_policy(str(rows[0][0]))
     from bmhctl.domain.policy import Policy

@@ -1,4 +1,4 @@
-"""The queue of an inventory: the tickets of waiting processes, their rows and SQL."""
+"""The tickets of waiting processes, which make up the queue: their rows and SQL."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ _BEFORE = f"{_PLACE} < COALESCE((SELECT {_PLACE} FROM tickets WHERE id = ?), ?)"
 
 
 class Tickets(Frozen):
-    """The tickets, also those whose process has died."""
+    """The tickets in the queue, also those whose process has died."""
 
     _database: Database
 
     def all(self, before: int | None = None) -> list[Ticket]:
-        """Return every ticket, or every one before the one with the id ``before``; the first in the queue first."""
+        """Return every ticket in the order of the queue; with ``before``, only those before the ticket with this id."""
         where, parameters = (f" WHERE {_BEFORE}", [before, before]) if before is not None else ("", list[Value]())
         return [_to_ticket(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY {_PLACE}", parameters)]
 
     def are_any(self) -> bool:
-        """Return whether there is a ticket; reads one at most."""
+        """Return whether the queue has a ticket; reads at most one row."""
         return bool(self._database.execute("SELECT 1 FROM tickets LIMIT 1"))
 
     def ids(self, last: int) -> list[int]:
-        """Return the ids up to that of one ticket, in the order of the queue: much cheaper than :meth:`all`."""
+        """Return the ids of the tickets up to and including ``last``, in queue order; much cheaper than :meth:`all`."""
         where = f"WHERE id = ? OR {_BEFORE}"
         rows = self._database.execute(f"SELECT id FROM tickets {where} ORDER BY {_PLACE}", [last, last, last])
         return [int(row[0] or 0) for row in rows]
 
     def order(self, ids: Sequence[int]) -> None:
-        """Give the tickets with these ids the places that they have now, in this order."""
+        """Reorder tickets: the places that those with these ids have now are assigned in this order."""
         marks = ", ".join("?" * len(ids))
         rows = self._database.execute(f"SELECT {_PLACE} FROM tickets WHERE id IN ({marks}) ORDER BY {_PLACE}", ids)
         for (place,), ticket in zip(rows, ids, strict=True):
@@ -65,7 +65,7 @@ class Tickets(Frozen):
 
     def get(self, ticket_id: int) -> Ticket | None:
         """Return the ticket with this id; None if there is none."""
-        if not 0 < ticket_id < 2**63:  # a larger number fits no column
+        if not 0 < ticket_id < 2**63:  # a larger number does not fit the column
             return None
         rows = self._database.execute(f"{_SELECT} WHERE id = ?", [ticket_id])
         return _to_ticket(rows[0]) if rows else None
@@ -80,7 +80,7 @@ class Tickets(Frozen):
         self._database.execute("UPDATE tickets SET refreshed_at = ? WHERE id = ?", [from_time(now), ticket_id])
 
     def excuse(self, lost: datetime) -> None:
-        """Excuse the tickets that were not refreshed since ``lost``, from then on: see ``fairness``.
+        """Mark the tickets that were last refreshed before ``lost`` as excused since then: see ``fairness``.
 
         A ticket that is excused already keeps its earlier time until it is refreshed.
         """
@@ -91,7 +91,7 @@ class Tickets(Frozen):
         )
 
     def remove(self, ticket_id: int) -> None:
-        """Remove a ticket from the queue; do nothing if it does not exist."""
+        """Remove a ticket from the queue; do nothing if the ticket does not exist."""
         self._database.execute("DELETE FROM tickets WHERE id = ?", [ticket_id])
 
 

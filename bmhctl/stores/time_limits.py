@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 LOCK_PATIENCE = 15.0
-"""How long a command waits for the transaction or the edit of another command, in seconds."""
+"""How long a command waits for another command's transaction or edit, in seconds."""

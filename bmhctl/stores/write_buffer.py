@@ -1,4 +1,4 @@
-"""The base of both databases: collects writes, and runs those of one statement together."""
+"""The base of both databases: it collects writes, and runs those of the same statement together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from bmhctl.stores.rows import Value
 
 Rows = Sequence[Sequence[Value]]
-"""Parameters of a statement, for each time that it is run."""
+"""The parameters of a statement, for each time that it runs."""
 
 _ORDER = (
     "INSERT INTO reservations",
@@ -22,13 +22,14 @@ _ORDER = (
     "UPDATE reservations",
     "INSERT INTO meta",
 )
-"""How the statements that may wait begin, in the order in which they are run: what others refer to comes first."""
+"""How the statements that may wait begin, in the order in which they run, so that rows are written before those that
+refer to them."""
 
 _NO_IDS: Iterator[int] = iter(())
 
 
 class _Savepoint:
-    """A savepoint; the database begins it only when something has to be written in it."""
+    """A savepoint, which the database begins only before the first write in it."""
 
     __slots__ = ("is_begun", "start")
 
@@ -38,7 +39,7 @@ class _Savepoint:
 
 
 class WriteBuffer(ABC):
-    """A database whose writes may wait until something is read, or until the commit.
+    """A database that may delay writes until the next read or the commit.
 
     A subclass calls ``_flush`` before it runs any other statement, and ``_flush`` or ``_take`` before it commits.
     """
@@ -51,16 +52,16 @@ class WriteBuffer(ABC):
         self.after_commit: Callable[[], object] | None = None
 
     def enqueue(self, statement: str, *rows: Sequence[Value]) -> None:
-        """Run a statement with each row, in this transaction and before anything is read, with others that wait.
+        """Run a statement with each row, later in this transaction but before the next read.
 
-        Rows of one statement stay in order, and a row is written after those that it refers to. Do not use it for
-        statements that change a host's spec, its attributes or the queue.
+        Rows of one statement stay in order, and a row is written after the rows to which it refers. Do not use it for
+        statements that change a host's declaration, its attributes or the queue.
         """
         if rows:
             self._waiting.append((statement, rows))
 
     def next_id(self, table: str) -> int:
-        """Return an id for a new row of the table: larger than any that was ever given."""
+        """Return an id for a new row of the table, larger than every id that the table has ever assigned."""
         number = next(self._ids.get(table, _NO_IDS), None)
         if number is None:
             self._ids[table] = self._new_ids(table)
@@ -69,7 +70,7 @@ class WriteBuffer(ABC):
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Return a part of a transaction that is undone on its own when the block raises."""
+        """Return a part of a transaction that is undone on its own when its block raises."""
         savepoint = _Savepoint(len(self._waiting))
         self._savepoints.append(savepoint)
         name = f"part{len(self._savepoints)}"
@@ -89,9 +90,9 @@ class WriteBuffer(ABC):
             self._savepoints.pop()
 
     def _flush(self, *, then_writes: bool = False) -> None:
-        """Write all that waits; with ``then_writes``, begin the savepoints in which the next statement writes.
+        """Write all delayed rows; with ``then_writes``, also begin the savepoints in which the next statement writes.
 
-        When that fails once, every later call in the transaction raises the same error.
+        If this fails once, every later call in the transaction raises the same error.
         """
         if self._broken is not None:
             raise self._broken
@@ -112,7 +113,7 @@ class WriteBuffer(ABC):
             raise
 
     def _take(self, most: int) -> list[tuple[str, Sequence[Value]]]:
-        """Return what waits, in the order in which the caller must write it; write it here if it is over ``most``."""
+        """Return the delayed writes for the caller to run, in order; if they are more than ``most``, run them here."""
         if self._broken is not None or sum(len(rows) for _, rows in self._waiting) > most:
             self._flush()
         waiting, self._waiting = self._waiting, []
@@ -121,7 +122,7 @@ class WriteBuffer(ABC):
         ]
 
     def _drop(self) -> None:
-        """Forget all that waits: its transaction has ended."""
+        """Drop all delayed writes, because their transaction has ended."""
         self._waiting.clear()
         self._broken = None
         self._ids.clear()
@@ -143,11 +144,11 @@ class WriteBuffer(ABC):
 
     @abstractmethod
     def _undo(self, statement: str) -> None:
-        """Run a statement that undoes something; it may fail where that is undone already."""
+        """Run a statement that undoes something; an error is ignored if it is undone already."""
 
     @abstractmethod
     def _new_ids(self, table: str) -> Iterator[int]:
-        """Return at least one id as :meth:`next_id` gives them."""
+        """Yield at least one id for :meth:`next_id`."""
 
 
 @cache

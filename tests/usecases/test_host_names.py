@@ -152,7 +152,7 @@ def test_edits_of_a_toml_file_change_only_the_named_host(present: list[str], new
     [
         (
             "[hosts.node1]\n[hosts.Node1]\n",
-            "lab.toml:1: hosts.Node1: node1 is the same name, for names are compared without case",
+            "lab.toml:1: hosts.Node1: node1 is the same name: names are compared without case",
             "rename one of them",
         ),
         (

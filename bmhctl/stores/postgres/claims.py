@@ -1,7 +1,7 @@
 """Claims in PostgreSQL: tokens with a deadline, for processes on many machines.
 
-A claim on a host is a row with a token and a deadline, which its holder renews while it runs. A ticket is shared
-through a lock that the server releases with the connection.
+A claim on a host is a row with a token and a deadline, which its holder renews while it runs. A claim on a ticket is
+shared through an advisory lock, which the server releases when the connection ends.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from bmhctl.stores.rows import Row
 
 LENGTH = 30.0
-"""Seconds after which a claim that is not renewed is over."""
+"""Seconds after which a claim ends unless it is renewed."""
 
 _RENEW = 8.0  # seconds between two renewals
-_MARGIN = 12.0  # seconds before its deadline at which a claim that can't be renewed counts as lost: its step ends
+_MARGIN = 12.0  # seconds before its deadline at which an unrenewed claim counts as lost, and its step is ended
 _RETRY = 1.0
 
-# A claim ends at its deadline; or at once when its holder's connection has ended and no step of it can still run.
+# A claim ends at its deadline, or with its holder's connection if no step was started under it.
 _OVER = (
     f"(claims.until <= {NOW} OR claims.guarded = 0 AND NOT EXISTS"
     " (SELECT 1 FROM pg_stat_activity WHERE pid = claims.backend))"
@@ -45,7 +45,7 @@ _CLAIM = (
     f" WHERE {_OVER} RETURNING token"
 )
 _RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # even if late
-_ANY: Question = "SELECT name FROM claims", ()  # the table has few more rows than there are running steps
+_ANY: Question = "SELECT name FROM claims", ()  # cheap: the table has little more than a row for each running step
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (
     f"SELECT name, holder, CASE WHEN {STARTED} BETWEEN until - ? AND until THEN 1 ELSE 0 END"
@@ -65,7 +65,7 @@ class LeasedClaims:
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Hold a claim together with others until the block ends; yield a test whether no other holds it."""
+        """Hold a claim together with other processes until the block ends; yield a test whether this one is alone."""
         self._database.share_lock(name)
         try:
             yield lambda: self._database.holders([name]).get(name, 0) <= 1
@@ -85,8 +85,8 @@ class LeasedClaims:
             guarding = "UPDATE claims SET guarded = 1 WHERE name = ? AND token = ? RETURNING token"
             if not list(self._database.execute(guarding, [name, token])):
                 raise StateRefusedError(
-                    "its claim was lost with the connection, and another process has it: nothing was run",
-                    hint="try again when that one has finished",
+                    "the claim on it was lost with the connection, and another process has it now: no step was run",
+                    hint="try again when the other process has finished",
                 )
 
         self._is_away = False
@@ -96,12 +96,12 @@ class LeasedClaims:
             yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            self._end(name, token)  # also one that is lost, unless another process has it
+            self._end(name, token)  # also a lost claim; the token protects one that another process has taken
 
     def _end(self, name: str, token: str) -> None:
-        """End a claim, and notify waiting processes: they may have tried between the last commit under it and now."""
+        """End a claim, and notify waiting processes, because the claim may have stopped their last attempt."""
         if self._is_away:
-            return  # the claim ends at its deadline; another attempt to reach a lost server would take long
+            return  # the claim ends at its deadline anyway, and reaching a lost server takes long
         try:
             with self._database.transaction(write=True, shared=True):
                 self._database.execute("DELETE FROM claims WHERE name = ? AND token = ?", [name, token])
@@ -109,12 +109,12 @@ class LeasedClaims:
             self._is_away = not self._database.is_connected
 
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
-        """Return the ids of those hosts that a process has claimed; ``standing`` are the rows of :attr:`standing`."""
+        """Return the ids of the hosts that some process has claimed; ``standing`` are the rows of :attr:`standing`."""
         names = {host_claim(host): host for host in hosts}
         return frozenset(names[name] for name in self._claimed(names, standing))
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of the names that a process holds alone."""
+        """Return the names of the claims that some process holds alone."""
         return self._claimed(names, None)
 
     def _claimed(self, names: Collection[str], standing: Sequence[Row] | None) -> frozenset[str]:
@@ -124,12 +124,12 @@ class LeasedClaims:
         found = {str(row[0]) for row in rows}.intersection(names)
         if not found:
             return frozenset()
-        # Usually none is: only then the connections have to be looked up.
+        # Usually no claim exists; the connections are looked up only if one does.
         there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(found))}) AND NOT {_OVER}"
         return frozenset(str(row[0]) for row in self._database.execute(there, [*found]))
 
     def holders(self, name: str) -> list[Holder]:
-        """Return the process that has the claim; if its connection has ended, also when the claim ends."""
+        """Return the process that holds the claim; if its connection has ended, also when the claim ends."""
         rows = self._database.execute(
             "SELECT claims.holder, claims.until, a.backend_start FROM claims LEFT JOIN pg_stat_activity a"
             f" ON a.pid = claims.backend WHERE claims.name = ? AND NOT {_OVER}",
@@ -138,31 +138,29 @@ class LeasedClaims:
         found = []
         for holder, until, began in rows:
             ends = (
-                ""
-                if began
-                else f"its step was ended with it, and its claim ends at {local_time(to_moment(until), OF_DAY)}"
+                "" if began else f"its step has ended too, and its claim ends at {local_time(to_moment(until), OF_DAY)}"
             )
             since = began if isinstance(began, datetime) else None
             found.append(Holder(str(holder), since=since, is_runner=began is not None, ends_by_itself=ends))
         return found
 
     def end_holders(self, name: str) -> None:
-        """Do nothing: a step here ends with its bmhctl."""
+        """Do nothing: on PostgreSQL, a step always ends with its bmhctl."""
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of the names that any process shares."""
+        """Return the names of the claims that some process shares."""
         return frozenset(self._database.holders(names))
 
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Remove what is left of a claim that no process holds."""
+        """Remove the row of a claim that no process holds."""
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
     def restore(self) -> None:
-        """Do nothing: unlike the files of claims, their rows are not removed from outside."""
+        """Do nothing: unlike the files of claims, rows are not removed from outside."""
 
     def left_behind(self) -> list[LeftClaim]:
-        """Return the claims that are over but have a row; the holder may still run, without its connection."""
+        """Return the claims that have ended but still have a row; a holder may still run without its connection."""
         return [
             LeftClaim(
                 str(name),
@@ -175,9 +173,9 @@ class LeasedClaims:
 
 
 class _Loss:
-    """Whether a claim is lost: another process has it, or it was not renewed in time.
+    """Whether a claim is lost: another process has taken it, or it was not renewed in time.
 
-    The time alone decides the second, so that it is known while the server does not answer.
+    The second is decided by the time alone, so it is known even while the server does not answer.
     """
 
     def __init__(self) -> None:
@@ -185,27 +183,27 @@ class _Loss:
         self._at = steady() + LENGTH - _MARGIN
 
     def put_off(self, renewed: float) -> None:
-        """Record when it was last renewed: it counts as lost a margin before that renewal ends."""
+        """Record when the claim was last renewed; it counts as lost a margin before that renewal ends."""
         self._at = renewed + LENGTH - _MARGIN
 
     def set(self) -> None:
-        """Record that it is lost."""
+        """Record that the claim is lost."""
         self._known.set()
 
     def is_set(self) -> bool:
-        """Return whether it is lost; it stays lost."""
+        """Return whether the claim is lost; a lost claim stays lost."""
         if steady() >= self._at:
             self._known.set()
         return self._known.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for the loss, ``timeout`` seconds at most; return whether it is lost."""
+        """Wait until the claim is lost, ``timeout`` seconds at most; return whether it is lost."""
         self._known.wait(max(0.0, min(timeout, self._at - steady())))
         return self.is_set()
 
 
 class _Keeper:
-    """Renews claims in a thread, over its own connection; both start when the first claim needs renewal."""
+    """Renews claims in a thread with its own connection; both start with the first claim that needs renewal."""
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._address = database.address
@@ -222,7 +220,7 @@ class _Keeper:
                 self._thread.start()
 
     def leave(self, name: str) -> None:
-        """Stop renewing it."""
+        """Stop renewing a claim."""
         with self._changed:
             self._kept.pop(name, None)
             if not self._kept:

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL: settings, time limits, and the errors that an operator is shown for its errors."""
+"""A connection to PostgreSQL: its settings and time limits, and the error messages for its failures."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from bmhctl.stores.rows import Value
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.support.redact import without_secrets
 
-# psycopg also logs what it raises: its log must not reach the terminal.
+# psycopg logs the errors that it raises, too; they must not appear on the terminal.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 CONNECT_PATIENCE = 10
-"""How long a command waits for a server to answer at all, in seconds, where ``connect_timeout`` is not set."""
+"""How long a command waits for the first answer of a server, in seconds, unless ``connect_timeout`` is set."""
 
 SILENCE = 10.0
-"""For how long a server may be silent, in seconds, before it is asked whether it still works on the statement."""
+"""How long a server may send nothing, in seconds, before another connection checks that it still works."""
 
 _OLDEST = 13_00_00
 
 RETIRED = "BM001"
-"""The SQLSTATE with which a retired inventory refuses a change; the message is its successor."""
+"""The SQLSTATE with which a retired inventory refuses a change; the message is its successor's location."""
 
 
 def _clock() -> Callable[[], float]:
@@ -57,9 +57,9 @@ steady = _clock()
 class Connection(psycopg.Connection[tuple[Value, ...]]):
     """A connection that waits as long as the server works on its statement, and no longer.
 
-    A statement may take any time. But if the server hangs or the network is cut, its answer never comes: after each
-    :data:`SILENCE` another connection asks whether the server still works on it.
-    ``answered_at`` is when the server sent something last, by the steady clock.
+    A statement may take any time. But if the server hangs or the network is cut, no answer ever comes. So after each
+    :data:`SILENCE`, another connection asks the server whether it still works on the statement. ``answered_at`` is when
+    the server last sent something, by the steady clock.
     """
 
     backend: Value = 0
@@ -67,16 +67,16 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
     again: Callable[[], psycopg.Connection[tuple[Value, ...]]] | None = None
 
     def check(self) -> None:
-        """Have a server answer that sent nothing for :data:`SILENCE`: a connection may be cut without an error."""
+        """After a :data:`SILENCE`, make the server answer a query, because a connection may be cut without an error."""
         if steady() - self.answered_at > SILENCE:
             self.execute("SELECT 1")
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        """Wait for an answer; psycopg calls this for each."""
+        """Wait for an answer; psycopg calls this for each answer."""
         try:
             return super().wait(self._while_at_work(gen), *args, **kwargs)
         except (KeyboardInterrupt, SystemExit):
-            with suppress(psycopg.Error, RuntimeError):  # else what it can't clean up is reported on stderr
+            with suppress(psycopg.Error, RuntimeError):  # Python would report errors of this cleanup on stderr
                 gen.close()
             raise
 
@@ -93,7 +93,7 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
                     self.close()
                     raise psycopg.OperationalError(f"it has not answered for {SILENCE:g} s")
                 elif steady() - since > SILENCE:
-                    # The answer may have arrived meanwhile: the next round sees it.
+                    # Decided in the next round, because the answer may have arrived meanwhile.
                     since, is_in_doubt = steady(), not self._is_at_work()
                 wanted = gen.send(ready)
         except StopIteration as end:
@@ -107,14 +107,14 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
             with closing(self.again()) as other:
                 return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
         except psycopg.Error as error:
-            return "FATAL:" in str(error)  # it answers: it may only have no room for another connection
+            return "FATAL:" in str(error)  # it answers, even if it only says that it has no room for another connection
 
 
-# A backend that waits for the client, or for the client to read its answer, does not work.
+# A backend that waits for the client to send or to read something does not work.
 _AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
 
 
-# What another client has set for the role, the database or the server is not what bmhctl needs.
+# The settings of the role, the database and the server may be for other clients.
 _SETTINGS = f"""
 SELECT pg_backend_pid(), set_config('search_path', %s, false),
   set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),
@@ -134,27 +134,27 @@ SELECT pg_backend_pid(), set_config('search_path', %s, false),
 
 
 def connect(address: Address) -> Connection:
-    """Connect to the server of an inventory; raise what :func:`translate` returns for its errors."""
+    """Connect to the server of an inventory; raise the errors of :func:`translate`."""
     try:
-        # What the URL leaves out, libpq finds in the environment, in a service file or in a password file.
+        # libpq completes the URL from the environment, a service file and a password file.
         outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
         patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
         settings = {
             "connect_timeout": patience or CONNECT_PATIENCE,
             "fallback_application_name": "bmhctl",
-            "client_encoding": "UTF8",  # whatever the database and the role have
+            "client_encoding": "UTF8",  # independent of the database and the role
         }
         again = partial(
             Connection.connect,
             make_conninfo(address.url, **settings),
             autocommit=True,
-            # Each query is planned for its own values: how many hosts fit depends on the label. And no statement is
-            # assumed to be prepared although a failed transaction undid that.
+            # Never prepare statements: each query needs a plan for its own values, because the label decides how many
+            # hosts fit. Also, a failed transaction undoes a preparation without notice.
             prepare_threshold=None,
         )
         connection = again()
     except psycopg.ProgrammingError as error:
-        # libpq quotes the text that it can't parse, which may be a password.
+        # The message of libpq quotes the text that it can't parse, which may be a password.
         why = "" if address.has_secret else f": {_words_of(error)}"
         raise UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database") from None
     except psycopg.Error as error:
@@ -177,7 +177,10 @@ def connect(address: Address) -> Connection:
 
 
 def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:
-    """Return the error that an operator is shown for one of PostgreSQL, without the password."""
+    """Return the error for an operator for an error of PostgreSQL, without the password.
+
+    ``is_lost`` is whether the connection was lost. Raises the error again if it is a defect of bmhctl.
+    """
     said = _words_of(error)
     match error:
         case errors.SerializationFailure() | errors.DeadlockDetected():
@@ -192,14 +195,15 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
             return InvalidError(f"the inventory in {address.shown} is damaged ({said})", hint="restore it")
         case errors.ReadOnlySqlTransaction():
-            return AwayError(  # a standby may be promoted
+            return AwayError(  # may pass: a standby may be promoted
                 f"{address.shown} is read-only ({said})",
-                hint="name the primary: ?target_session_attrs=read-write; if it is, see default_transaction_read_only",
+                hint="name the primary: ?target_session_attrs=read-write; if this is the primary,"
+                " see default_transaction_read_only",
             )
         case errors.UntranslatableCharacter():
             return InvalidError(
                 f"{address.shown}: {said}: nothing was changed",
-                hint="leave that character out, or copy the inventory to a database with the encoding UTF8",
+                hint="leave this character out, or copy the inventory to a database with the encoding UTF8",
             )
         case errors.InsufficientPrivilege() if "session_replication_role" in said:
             return UnreachableError(
@@ -222,14 +226,14 @@ _FAILED = "connection failed: "
 
 
 def _words_of(error: psycopg.Error) -> str:
-    """Return what the server or libpq reports, in one line, without the guesses that libpq adds in indented lines."""
+    """Return the report of the server or of libpq in one line, without the guesses in libpq's indented lines."""
     said = (error.diag.message_primary or str(error)).splitlines()
-    tries = [line.rpartition(_FAILED)[2] for line in said if line.startswith("- host: ")]  # psycopg's, of several hosts
+    tries = [line.rpartition(_FAILED)[2] for line in said if line.startswith("- host: ")]  # a line for each host
     words = f"{_FAILED}{'; '.join(tries)}" if tries else " ".join(line for line in said if not line.startswith("\t"))
     return without_secrets(" ".join(words.split()))
 
 
-_OF_THE_SERVER = ("58", "XX")  # what begins so is a failure of its system, or of PostgreSQL itself
+_OF_THE_SERVER = ("58", "XX")  # SQLSTATEs of failures of the server's system, or of PostgreSQL itself
 _Kind = type[UnreachableError]
 _HINTS: tuple[tuple[str, _Kind, str], ...] = (
     ("57P03", AwayError, "the server is starting, stopping or recovering: try again in a moment"),
@@ -240,18 +244,18 @@ _HINTS: tuple[tuple[str, _Kind, str], ...] = (
     ("28", UnreachableError, "check the user and the password; the server's log and pg_hba.conf say more"),
     ("3D000", UnreachableError, "check the name of the database: psql -l lists them"),
 )
-"""What to do about a connection that was refused or ended, by the first letters of its SQLSTATE."""
+"""What to do about a refused or ended connection, by the first letters of the SQLSTATE."""
 
 
 def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple[_Kind, str]:
-    """Return the kind of error that a lost connection means, and the hint."""
+    """Return the kind of error for a lost connection, and its hint."""
     if error.pgconn is not None and error.pgconn.needs_password:
         return UnreachableError, "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
     state = error.sqlstate or _state_of(said, address)
     for beginning, kind, hint in _HINTS:
         if state is not None and state.startswith(beginning):
             return kind, hint
-    if "FATAL:" in said:  # it answered
+    if "FATAL:" in said:  # the server answered
         return (
             UnreachableError,
             "check the user, the password and the database; the server's log says more",
@@ -260,9 +264,9 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
 
 
 def _state_of(said: str, address: Address) -> str | None:
-    """Return the SQLSTATE with which a server refused a connection, None if it can't be found out.
+    """Return the SQLSTATE with which a server refused a connection; None if it is not known.
 
-    libpq does not pass it on, but its ping distinguishes a server that is starting or stopping from others.
+    libpq does not pass it on, but its ping tells whether a server is starting or stopping.
     """
     if "FATAL:" not in said:
         return None

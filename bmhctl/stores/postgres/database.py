@@ -1,7 +1,8 @@
 """The database backend for a schema in PostgreSQL.
 
-Shared transactions (see ``Database.transaction``) write beside each other: each locks the rows that it changes. What
-must write alone, such as a change of the queue, excludes them with an advisory lock that ends with its transaction.
+Shared transactions (see ``Database.transaction``) write beside each other, and each locks the rows that it changes.
+Transactions that must write alone, such as changes of the queue, exclude them with an advisory lock, which ends with
+the transaction.
 
 Statements that belong together are joined into one message of the simple protocol: one round trip, one wait, and an
 answer for each. psycopg's pipeline mode waits for each statement and twice more (six statements: 0.38 ms instead of
@@ -30,22 +31,22 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Question
     from bmhctl.stores.host_query import HostQuery, RareTerm
 
-_WRITERS = "turn"  # the name of the lock that shared transactions share, and others take alone
-_FOLLOWERS = "followers"  # the lock that processes share to be notified of every event
+_WRITERS = "turn"  # names the lock that shared writing transactions share, and other ones hold alone
+_FOLLOWERS = "followers"  # names the lock that processes share in order to be notified of every event
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # independent of the server's default
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _CHANNEL = "bmhctl"
-_AT_ONCE = 2000  # how many rows of a stream are in memory at once
+_AT_ONCE = 2000  # the most rows of a stream in memory
 _FEW_ROWS = 50  # the most rows that are sent with the commit, in one message
 _NEXT_ID = "SELECT nextval('{table}_id_seq')"
 _EVENT_ID: Question = _NEXT_ID.format(table="events"), ()
 _WHICH: Question = "SELECT 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)", (INVENTORY_KEY,)
 _ANY_TICKET = "EXISTS (SELECT 1 FROM tickets)"
-# A follower shares the lock: where it can be taken alone for a moment, no process follows. Cheaper than pg_locks.
+# Followers share this lock: if it can be taken alone for a moment, there is none. Cheaper than to read pg_locks.
 _ANY_FOLLOWER = "NOT CASE WHEN pg_try_advisory_lock({0}) THEN pg_advisory_unlock({0}) ELSE FALSE END"
 
-# Waiting processes are notified when these statements are committed: every change of a host writes an event.
-_ENDS_A_WAIT = "DELETE FROM tickets"  # also where no ticket is left: its own process is notified
+# Waiting processes are notified when these statements commit. Every change of a host inserts an event.
+_ENDS_A_WAIT = "DELETE FROM tickets"  # notifies also after the last ticket, for the process of that ticket
 _ANNOUNCED = ("INSERT INTO events", "DELETE FROM claims", "UPDATE tickets SET place", _ENDS_A_WAIT)
 
 
@@ -58,13 +59,13 @@ class PostgresDatabase(Session):
         super().__init__(address)
         self._ids_taken = self._rows_locked = 0
         self._is_shared = False
-        self._is_awaited = True  # whether any process may wait to be notified
+        self._is_awaited = True  # whether any process may be waiting for a notification
         self._streams = 0
         self._notifies = self._notifies_all = self._has_written = False
         self._heard = 0
         self._follows = False
-        self._settled = 0  # the newest event before which no other will appear
-        # The next such event, and the transactions that may still write before it.
+        self._settled = 0  # the newest event id such that no smaller one can still appear
+        # The next such id, and the transactions that may still write smaller ones.
         self._settling: tuple[int, frozenset[str]] | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
         self._is_any_awaiting = f"{_ANY_TICKET} OR {_ANY_FOLLOWER.format(self._number(_FOLLOWERS))}"
@@ -81,16 +82,15 @@ class PostgresDatabase(Session):
         return self._run(statement, parameters)
 
     def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
-        """Return a shared transaction; the questions are asked in the message that begins it.
+        """Return a shared writing transaction; the message that begins it also runs these queries.
 
-        Each statement of a message sees what was committed before that statement. The message also asks whether any
-        process waits, which can't change until the transaction ends, and takes the id of an event: see
-        :meth:`_new_ids`.
+        Each query sees what was committed before it ran. The message also asks whether any process is waiting, which
+        can't change until the transaction ends, and takes ids for events: see :meth:`_new_ids`.
         """
         return self._transaction(write=True, shared=True, questions=questions)
 
     def lock(self, *questions: Question) -> None:
-        """Ask questions that lock rows, in one message; a shared transaction takes the id of an event along."""
+        """Run queries that lock rows, in one message; for a shared transaction, the message also takes event ids."""
         self._flush()
         if not self._is_shared:
             self._together(questions)
@@ -103,18 +103,18 @@ class PostgresDatabase(Session):
         self._ids["events"] = iter([int(each or 0) for (each,) in ids])
 
     def rare_term(self, query: HostQuery) -> RareTerm | None:
-        """Return None: the server knows how many hosts fit a term."""
+        """Return None: the server's planner knows how many hosts fit a term."""
         return None
 
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Run one statement and yield its rows, as of one moment; they are fetched some at a time."""
+        """Run one statement and yield its rows, all as of one moment; they are fetched in batches."""
         self._flush()
         with suppress(GeneratorExit), self._within_transaction():
             connection = self._usable()
             self._streams += 1
             name = f"stream{self._streams}"
             try:
-                # DECLARE takes no parameters: the client puts them in.
+                # DECLARE takes no parameters, so the client inserts them into the text.
                 declaring = psycopg.ClientCursor(connection)
                 declaring.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {translated(statement)}", parameters)
                 while rows := connection.execute(f"FETCH {_AT_ONCE} FROM {name}").fetchall():
@@ -142,7 +142,8 @@ class PostgresDatabase(Session):
         self._notifies_all |= statement.startswith(_ENDS_A_WAIT)
 
     def _new_ids(self, table: str) -> Iterator[int]:
-        # A shared transaction takes no more than it locked: a host that it has yet to lock may get a later event.
+        # A shared transaction takes only as many ids as it has locked hosts. For a host that is not locked yet, another
+        # transaction may take an id first, and a smaller one would then come later in the host's history.
         number = max(1, self._rows_locked - 1 if self._is_shared else self._ids_taken // 4)
         self._ids_taken += number
         found = self._run(f"{_NEXT_ID.format(table=table)} FROM generate_series(1, ?)", [number])
@@ -158,7 +159,7 @@ class PostgresDatabase(Session):
                     cursor.executemany(translated(statement), rows)
         except psycopg.Error as error:
             if isinstance(error.__context__, KeyboardInterrupt | SystemExit) and self._is_unsettled():
-                raise error.__context__ from None  # the interruption that kept psycopg from ending its pipeline
+                raise error.__context__ from None  # the signal that interrupted psycopg in its pipeline
             raise self._failure(error) from error
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -172,7 +173,7 @@ class PostgresDatabase(Session):
             with connection.cursor() as cursor, cursor.copy(copy) as out:
                 for row in rows:
                     out.write_row(row)
-            # Else the planner assumes for a while that the table is empty.
+            # Until the table is analyzed, the planner would assume that it is empty.
             connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
         except psycopg.Error as error:
             raise self._failure(error) from error
@@ -180,9 +181,9 @@ class PostgresDatabase(Session):
     # transactions
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
-        """Return a READ COMMITTED transaction if it writes, shared or alone; one snapshot if it only reads.
+        """Return a READ COMMITTED transaction for writing, shared or alone; or one snapshot for reading.
 
-        Raises :class:`UncertainError` when the connection broke while the server was told to commit.
+        Raises :class:`UncertainError` when the connection is lost while the server commits.
         """
         return self._transaction(write=write, shared=shared)
 
@@ -206,13 +207,13 @@ class PostgresDatabase(Session):
             act()
 
     def _forget(self) -> None:
-        """Forget what concerns only the transaction that ended."""
+        """Reset what concerns only the transaction that has ended."""
         self._depth = 0
         self._notifies = self._notifies_all = self._has_written = False
         self._drop()
 
     def _begin(self, *, write: bool, shared: bool, questions: Sequence[Question]) -> list[list[Row]]:
-        """Begin a transaction; return the rows of each question."""
+        """Begin a transaction; return the rows of each query."""
         self._usable()
         self._depth = 1
         self._notifies = self._notifies_all = self._has_written = False
@@ -237,7 +238,7 @@ class PostgresDatabase(Session):
         return found
 
     def _commit(self, *, write: bool) -> None:
-        """Send what is left to write, the notification and the end of the transaction in one message."""
+        """Send the delayed writes, the notification and the commit in one message."""
         if self._connection.pgconn.transaction_status == TransactionStatus.INERROR:
             raise UnreachableError(f"{self.location} undid the transaction: nothing was changed", hint="try again")
         wrote = write and bool(self._has_written or self._waiting)
@@ -251,8 +252,8 @@ class PostgresDatabase(Session):
         except BmhctlError as error:
             if wrote and self._connection.closed:
                 raise UncertainError(
-                    f"{error.message}, in the middle of a commit: it is not known whether it took effect",
-                    hint="check before you repeat it: bmhctl status, bmhctl history HOST",
+                    f"{error.message}, during a commit: it is not known whether the change was made",
+                    hint="check before you repeat the command: bmhctl status, bmhctl history HOST",
                 ) from error
             raise
 
@@ -264,16 +265,16 @@ class PostgresDatabase(Session):
 
     def _undo(self, statement: str) -> None:
         if self._is_unsettled():
-            self._connection.close()  # the server undoes it, and the next statement gets another connection
+            self._connection.close()  # so the server undoes the transaction; the next statement opens a connection
             return
-        with suppress(psycopg.Error):  # a broken connection has undone it already
+        with suppress(psycopg.Error):  # if the connection is broken, the server has undone it already
             self._connection.execute(statement)
 
     # damage
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """None: the files are the server's."""
+        """Empty: the files are on the server."""
         return ()
 
     def damage(self) -> Iterator[tuple[str, bool]]:
@@ -286,7 +287,7 @@ class PostgresDatabase(Session):
             yield f"the index {name} is not valid", True
 
     def refuse_changes(self, tables: Sequence[str]) -> None:
-        """Make a trigger for each table that raises :data:`RETIRED` with the successor as its message."""
+        """Create a trigger for each table that raises :data:`RETIRED` with the successor's location as its message."""
         self.require_owner("retire it", "bmhctl copy --retire-source")
         self.execute(
             f"CREATE OR REPLACE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -301,7 +302,7 @@ class PostgresDatabase(Session):
             )
 
     def allow_changes(self, tables: Sequence[str]) -> None:
-        """Drop the triggers."""
+        """Drop the triggers of :meth:`refuse_changes`."""
         self.require_owner("use it again", "bmhctl init --reactivate")
         for table in tables:
             self.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
@@ -319,15 +320,15 @@ class PostgresDatabase(Session):
         """Raise :class:`MovedError` when the tables are not those of the inventory that was opened."""
         if self._which is not None and [*found] != [self._which]:
             raise MovedError(
-                f"the inventory in {self.location} is another one now: it was restored or replaced while it was in use",
-                hint="nothing was written; run the command again: it opens the inventory that is there now",
+                f"the inventory in {self.location} was restored or replaced while it was in use",
+                hint="nothing was written; run the command again to use the inventory that is there now",
             )
 
     def check_in_place(self) -> None:
-        """Do nothing: a transaction asks for this in the message that begins it."""
+        """Do nothing: the message that begins a transaction makes this check."""
 
     def version(self) -> int:
-        """Return how many changes were announced since the first call."""
+        """Return how many changes were announced to this connection since the first call."""
         connection = self._usable()
         try:
             if not self._listens:
@@ -335,7 +336,7 @@ class PostgresDatabase(Session):
                 if self._follows:
                     connection.execute(f"SELECT pg_advisory_lock_shared({self._number(_FOLLOWERS)})")
                 self._listens = True
-                self._heard += 1  # what changed before was not announced
+                self._heard += 1  # changes before this moment were not announced
                 self._settling = None
             self._heard += sum(1 for _ in connection.notifies(timeout=0))
             connection.check()
@@ -344,19 +345,19 @@ class PostgresDatabase(Session):
         return self._heard
 
     def generation(self) -> tuple[int, ...]:
-        """Return the version, since only changes of hosts and of the queue are announced."""
+        """Return the version, because only changes of hosts and of the queue are announced."""
         return (self.version(),)
 
     def follow(self) -> None:
-        """From the next :meth:`version` on, be notified of every event, also while no ticket is open."""
+        """From the next :meth:`version` on, be notified of every event, even while the queue is empty."""
         if not self._follows:
             self._follows, self._listens = True, False
 
     def settled_event(self) -> int:
-        """Return the id up to which no further event can appear: transactions commit in another order than their ids.
+        """Return the newest event id such that no smaller id can still appear; ids don't become visible in their order.
 
-        Every writing transaction holds a lock from before it takes an id until its events are visible. So the newest
-        visible id is settled once all transactions have ended that held the lock just after it was read.
+        A writing transaction holds a lock from before it takes an id until its events are visible. So the newest
+        visible id is settled once all transactions have ended that held the lock just after that id was read.
         """
         if self._settling is not None and not self._settling[1] & self._writers():
             self._settled, self._settling = self._settling[0], None
@@ -371,11 +372,11 @@ class PostgresDatabase(Session):
 
     @property
     def is_settling(self) -> bool:
-        """Whether :meth:`settled_event` may return more without a change that is announced."""
+        """Whether :meth:`settled_event` may soon return a larger id although no change is announced."""
         return self._settling is not None
 
     def _writers(self) -> frozenset[str]:
-        """Return the transactions that write now."""
+        """Return the transactions that hold the lock of writers now."""
         rows = self.execute(
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -385,18 +386,18 @@ class PostgresDatabase(Session):
         return frozenset(str(row[0]) for row in rows)
 
     def wakes(self) -> int | None:
-        """Return a descriptor that can be read when a change was announced."""
+        """Return a descriptor that is readable when a change was announced."""
         return None if self._connection.closed else self._connection.fileno()
 
     def start_ids_after(self, table: str, last: int) -> None:
-        """Make the next id that the table gives larger than ``last``."""
+        """Make the table assign only ids larger than ``last`` from now on."""
         self._ids.clear()
         self.execute(f"ALTER TABLE {table} ALTER COLUMN id RESTART WITH {last + 1}")
 
     # the schema
 
     def schema_version(self) -> int:
-        """Return the schema's version, 0 when there is none; remember its owner for messages."""
+        """Return the schema's version, 0 if there is none; also keep the schema's owner for messages."""
         statement = (
             "SELECT pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'),"
             " has_schema_privilege(n.oid, 'USAGE') FROM pg_class c"
@@ -404,7 +405,7 @@ class PostgresDatabase(Session):
         )
         for owner, is_owner, is_open in self.execute(statement, [self._address.schema]):
             self._owner, self._is_owner = str(owner), bool(is_owner)
-            if not is_open:  # its tables would seem to be missing
+            if not is_open:  # without the right to use the schema, its tables seem to be missing
                 raise self._refused("permission denied for its schema")
             question, asked = _WHICH
             [(*which, version)] = self.execute(f"{question}, (SELECT MAX(version) FROM migrations)", asked)

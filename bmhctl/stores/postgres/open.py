@@ -11,7 +11,7 @@ from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.store import Store
 
 FOLDER = "/"
-"""From where relative paths of a policy start: no other folder is the same on all machines."""
+"""The folder from which relative paths in a policy start: the only one that is the same on all machines."""
 
 
 def open_store(location: str) -> Store:
@@ -26,9 +26,9 @@ def open_store(location: str) -> Store:
 
 @contextmanager
 def creating(location: str) -> Iterator[Store]:
-    """Yield a new, empty inventory; one transaction makes it appear whole when the block ends, or not at all.
+    """Yield a new, empty inventory; its transaction commits when the block ends, so it appears complete or not at all.
 
-    Raises :class:`bmhctl.errors.StateRefusedError` when there is one.
+    Raises :class:`bmhctl.errors.StateRefusedError` when the schema already has an inventory.
     """
     address = _address(location)
     from bmhctl.stores.postgres.claims import LeasedClaims
@@ -44,7 +44,7 @@ def shown(location: str) -> str:
 
 
 def typed(location: str) -> str:
-    """Return the URL without its password, as it is typed in a shell."""
+    """Return the URL without its password, quoted for a shell."""
     return Address.parse(location).typed
 
 

@@ -1,7 +1,7 @@
 """The SQL for three roles on a server: viewer, runner, operator.
 
-The rights follow from the tables of the schema and from the columns that the statements of the store write. Only the
-owner may alter a table, change an id, or change or delete an event.
+Their rights are computed from the tables of the schema, and from the columns that the statements of the store write.
+Only the owner may alter a table, change an id, or change or delete an event.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
 _CREATED = pattern(r"CREATE TABLE (\w+)")
-_LONGEST_PREFIX = 50  # bytes of a prefix: a whole name in PostgreSQL may have 63
+_LONGEST_PREFIX = 50  # bytes; a name in PostgreSQL has at most 63, and the role's own name follows the prefix
 
 Rights = dict[str, dict[str, tuple[str, ...]]]
-"""For each table, the privileges on it, each with its columns; none: on the whole table."""
+"""For each table, its privileges, and the columns of each; without columns, the privilege is for the whole table."""
 
 
 class Role(Frozen):
-    """A role: its line of help, its rights, and for refusals of lesser roles what it does and ``who`` has it."""
+    """A role: its name, its line of help, and its rights.
+
+    If a lesser role is refused, the message says what this role ``does``, and ``who`` has it.
+    """
 
     name: str
     help: str
@@ -44,7 +47,7 @@ _RUNNER: Rights = {
     "tickets": {"INSERT": (), "UPDATE": ("refreshed_at", "excused_at"), "DELETE": ()},
     "queue_events": {"INSERT": ()},
     "results": {"INSERT": (), "UPDATE": ()},
-    "facts": {"INSERT": (), "DELETE": ()},  # steps report properties
+    "facts": {"INSERT": (), "DELETE": ()},  # for the properties that steps report
     "bookings": {"INSERT": (), "UPDATE": BOOKING_COLUMNS[1:]},
     "claims": {"INSERT": (), "UPDATE": (), "DELETE": ()},
 }
@@ -79,10 +82,10 @@ ROLES = (
         rights=_OPERATOR,
     ),
 )
-"""The one with the fewest rights first; each also has the rights of those before it."""
+"""All roles, the one with the fewest rights first; each also has the rights of the roles before it."""
 
 _SEQUENCES = ("hosts", "events")
-"""The tables whose ids are taken from a sequence by those who insert."""
+"""The tables where inserting a row takes an id from a sequence."""
 
 
 def tables() -> tuple[str, ...]:
@@ -92,9 +95,10 @@ def tables() -> tuple[str, ...]:
 
 
 def sql(schema: str, prefix: str) -> str:
-    """Return the SQL that makes the roles where they are missing, and gives each exactly its rights; safe to run again.
+    """Return the SQL that creates missing roles, and gives each role exactly its rights; it can be run again.
 
-    Raises :class:`UsageError` for a prefix that is not valid in the name of a role.
+    ``schema`` is the inventory's schema, and ``prefix`` begins the names of the roles. Raises :class:`UsageError` for a
+    prefix that is not valid in the name of a role.
     """
     if not is_name(prefix, _LONGEST_PREFIX) or not is_name(f"{prefix}_{ROLES[0].name}"):
         raise UsageError(
@@ -139,11 +143,12 @@ def sql(schema: str, prefix: str) -> str:
 
 
 def refusal(address: Address, *, user: str, owner: str | None, said: str, was_open: bool) -> UnreachableError:
-    """Return the error for a statement that the server refused: what the role may not do, and who can change that.
+    """Return the error for a refused statement: what the role may not do, and who can change that.
 
-    ``user`` is the role, ``owner`` the owner of the inventory (None: there is no inventory yet), ``said`` the server's
-    message. The rights are read over another connection, because this one may be in a failed transaction. ``was_open``:
-    the role could read the inventory before; if it can't now, it may be able to soon: :class:`AwayError`.
+    ``user`` is the role. ``owner`` is the owner of the inventory; None if there is no inventory yet. ``said`` is the
+    server's message. The rights are read over another connection, because this one may be in a failed transaction.
+    ``was_open`` is whether the role could read the inventory before; then it may get the right again soon, and the
+    error is an :class:`AwayError`.
     """
     if owner is None:
         return UnreachableError(
@@ -168,7 +173,7 @@ def refusal(address: Address, *, user: str, owner: str | None, said: str, was_op
 
 
 def _missing(address: Address) -> list[tuple[int, str]]:
-    """Return the rights that the role lacks, each with the number of the first of :data:`ROLES` that has it."""
+    """Return the rights that the role lacks, each with the index of the first of :data:`ROLES` that has it."""
     columns = map(list, zip(*_rights(), strict=True))
     with closing(connect(address)) as connection:
         rows = connection.execute(_LACKS, [address.schema, *columns, address.schema])
@@ -190,7 +195,7 @@ ORDER BY 1, 2, 3
 
 
 def _rights() -> Iterator[tuple[int, str, str, str | None]]:
-    """Yield each right: the number of the first role that has it, table or sequence, privilege, column (None: all)."""
+    """Yield each right: the index of the first role with it, its table or sequence, privilege and column, if any."""
     yield from ((0, table, "SELECT", None) for table in tables())
     known: set[tuple[str, str, str | None]] = set()
     for number, role in enumerate(ROLES):

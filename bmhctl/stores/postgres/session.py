@@ -1,4 +1,4 @@
-"""A session with the server: a connection that is opened again when it was lost, its clock and its locks."""
+"""A session with the server: a connection that is reopened after a loss, its clock, and its advisory locks."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ WHERE n.nspname = %s
 
 
 class Session(WriteBuffer):
-    """A connection to the schema of an inventory, and what lasts as long as the connection.
+    """A connection to the schema of an inventory, and everything that lasts as long as this connection.
 
-    A connection that broke is opened again by the next statement outside a transaction, unless a lock was held
-    through the old one (see :meth:`share_lock`).
+    After a loss, the next statement outside a transaction opens the connection again, unless a lock was held through it
+    (see :meth:`share_lock`).
     """
 
     def __init__(self, address: Address) -> None:
@@ -58,7 +58,7 @@ class Session(WriteBuffer):
         self._started_at: datetime | None = None
         self._owner: str | None = None
         self._is_owner = False
-        self._which: Row | None = None  # which inventory was opened: its table and its token
+        self._which: Row | None = None  # identifies the opened inventory: its table and its token
 
     @abstractmethod
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
@@ -114,7 +114,7 @@ class Session(WriteBuffer):
     # the clock
 
     def now(self) -> datetime:
-        """Return the server's time, computed from when the last transaction began; never the local clock's."""
+        """Return the server's time, computed from its clock at the beginning of the last transaction."""
         return self._at(steady())
 
     def _at(self, moment: float) -> datetime:
@@ -124,7 +124,7 @@ class Session(WriteBuffer):
         return to_moment(int((moment + self._ahead) * 1_000_000))
 
     def last_disruption(self) -> datetime:
-        """Return when the server was started; or when this connection was made, if it replaces a lost one."""
+        """Return when the server was started; if this connection replaces a lost one, when it was made."""
         if self._lost_at is not None:
             return self._at(self._lost_at)
         if self._started_at is None:
@@ -137,23 +137,23 @@ class Session(WriteBuffer):
     # locks that the connection holds until it ends
 
     def share_lock(self, name: str) -> None:
-        """Share a lock for as long as this connection lives; the connection is not replaced while a lock is held."""
+        """Share a lock until this connection ends; a lost connection is not replaced while a lock is held."""
         self.execute("SELECT pg_advisory_lock_shared(?)", [self._number(name)])
         self._held.append(name)
 
     def leave_lock(self, name: str) -> None:
-        """Release a lock, unless the end of the connection did; with the last one, stop listening for notifications."""
+        """Release a lock unless it ended with the connection; after the last lock, stop listening for notifications."""
         self._held.remove(name)
         if self._connection.closed:
             return
         with suppress(BmhctlError):
             self.execute("SELECT pg_advisory_unlock_shared(?)", [self._number(name)])
             if self._listens and not self._held:
-                self.execute("UNLISTEN *")  # else notifications would pile up here
+                self.execute("UNLISTEN *")  # the server would go on sending notifications that are not read
                 self._listens = False
 
     def holders(self, names: Collection[str]) -> dict[str, int]:
-        """Return how many connections share each of the locks; those that none shares are left out."""
+        """Return how many connections share each of the locks; locks that no connection shares are left out."""
         if not names:
             return {}
         rows = self.execute(
@@ -166,7 +166,7 @@ class Session(WriteBuffer):
         return {name: known[pair] for name, pair in halves.items() if pair in known}
 
     def _number(self, name: str) -> int:
-        """Return the number that stands for a lock of this inventory."""
+        """Return the number of a lock of this inventory."""
         digest = blake2b(f"bmhctl/{self._address.schema}/{name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
@@ -191,7 +191,7 @@ class Session(WriteBuffer):
         while not error.sqlstate and isinstance(error.__context__, psycopg.Error):
             error = error.__context__  # report the shutdown, not the errors that it caused
         if (error.sqlstate or "").startswith(_SERVER_ENDS):
-            self._connection.close()  # the server is about to end it
+            self._connection.close()  # the server is about to end the connection
         if isinstance(error, errors.UndefinedTable) and self._which:
             return self._without_table(error)
         if isinstance(error, errors.InsufficientPrivilege):
@@ -199,7 +199,7 @@ class Session(WriteBuffer):
         return translate(error, self._address, is_lost=self._connection.closed)
 
     def _without_table(self, error: psycopg.Error) -> BmhctlError:
-        """Return the error for a table that was there before: dropped with the schema, or alone, or out of sight."""
+        """Return the error for a table that has disappeared: dropped, alone or with its schema, or not visible now."""
         try:
             with closing(connect(self._address)) as other:  # this connection may be in a failed transaction
                 rows = other.execute(_RELATIONS, [self._address.schema]).fetchall()
@@ -229,9 +229,9 @@ class Session(WriteBuffer):
         return refusal(self._address, user=user, owner=self._owner, said=said, was_open=was_open)
 
     def require_owner(self, does: str, command: str) -> None:
-        """Raise :class:`UnreachableError` unless this role has the rights of the owner of the inventory.
+        """Raise :class:`UnreachableError` unless this role has the rights of the inventory's owner.
 
-        ``does`` says what only the owner may do, and ``command`` the command with which the owner does it.
+        ``does`` says what only the owner may do, and ``command`` is the owner's command for it.
         """
         if not self._is_owner:
             raise UnreachableError(
@@ -246,11 +246,11 @@ class Session(WriteBuffer):
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Value, ...]]) -> list[Row]:
-    # cursor.description would be built anew for each column.
+    # ``cursor.description`` builds a new object for each column.
     return [*cursor.fetchall()] if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
 
 @lru_cache(maxsize=1000)
 def translated(statement: str) -> str:
-    """Return a statement with the placeholders of psycopg: ``%s`` instead of ``?``."""
+    """Return a statement with psycopg's placeholder ``%s`` instead of ``?``."""
     return statement.replace("%", "%%").replace("?", "%s")

@@ -1,4 +1,4 @@
-"""Parse the URL of an inventory in PostgreSQL: for libpq, and without its password for messages."""
+"""Parse the URL of a PostgreSQL inventory: for libpq, and without its password for messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = "bmhctl"
 _HINT = "postgresql://user@host/database?schema=NAME; in a password, '@' is %40, '/' is %2F and '%' is %25"
 _PLACE = ("host", "hostaddr", "port", "user", "dbname", "service", "schema")
 
-# As libpq reads it: what stands before the first "@" is a user and a password, unless a "/" comes first.
+# As in libpq, the part before the first "@" is the user and the password, unless a "/" comes first.
 _URL = pattern(
     r"postgres(?:ql)?://(?:(?P<user>[^@/:]*)(?::(?P<password>[^@/]*))?@)?(?P<hosts>[^/?]*)"
     r"(?P<database>/[^?]*)?(?:\?(?P<query>.*))?",
@@ -25,11 +25,11 @@ _URL = pattern(
 _HOSTS = pattern(r"(?:(?:\[[^\]]*\]|[^\[\]:,]*)(?::\d*)?(?:,|$))*")
 _BAD_PERCENT = pattern(r"%(?![0-9A-Fa-f]{2})|%00")
 _NAME = pattern(r"(?!pg_|information_schema$)[A-Za-z_][A-Za-z0-9_-]*")
-_LONGEST = 63  # bytes of a name in PostgreSQL
+_LONGEST = 63  # bytes; the limit of a name in PostgreSQL
 
 
 class Address(Frozen):
-    """Where an inventory is: ``url`` for libpq, and the ``schema`` in that database.
+    """Where an inventory is: ``url`` for libpq, and the ``schema`` in the database.
 
     Messages use ``shown``, which has no password.
     """
@@ -42,10 +42,11 @@ class Address(Frozen):
 
     @classmethod
     def parse(cls, location: str) -> Address:
-        """Split ``?schema=`` off a URL.
+        """Return the address in a URL; its schema is split off from ``?schema=``.
 
-        Raises :class:`UsageError` for a name that needs quoting, and for what libpq would understand differently: it
-        would take a part of a password with an unencoded ``@`` for the name of a host, look it up and print it.
+        Raises :class:`UsageError` for a name that needs quoting, and for a URL that libpq would read differently. For
+        example, in a password with an unencoded ``@``, libpq would take a part for the name of a host, look it up and
+        print it.
         """
         url = _Url.parse(location)
         named = [value for key, value in url.query if key == "schema"]
@@ -67,14 +68,14 @@ class Address(Frozen):
 
     @property
     def typed(self) -> str:
-        """The URL without its password, as it is typed in a shell."""
+        """The URL without its password, quoted for a shell."""
         import shlex
 
         return shlex.quote(self.shown)
 
     @property
     def location(self) -> str:
-        """The whole URL with the password: for another process of bmhctl, never for a message."""
+        """The whole URL with its password, for another process of bmhctl; never for a message."""
         return self._with_schema(_Url.parse(self.url))
 
     @property
@@ -90,7 +91,7 @@ class Address(Frozen):
 
 
 def is_name(text: str, longest: int = _LONGEST) -> bool:
-    """Return whether a text may name a schema or a role of bmhctl: it needs no escaping."""
+    """Return whether a text may name a schema or a role of bmhctl; such a name needs no quoting."""
     return len(text) <= longest and _NAME.fullmatch(text) is not None
 
 
@@ -104,7 +105,7 @@ class _Url(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> _Url:
-        """Raise :class:`UsageError` without quoting anything: what can't be read may be a password."""
+        """Split a URL; raise :class:`UsageError` without quoting any part, because it may be a password."""
         found = _URL.fullmatch(text)
         if found is None:
             _refuse("it does not begin with postgresql://")
@@ -130,10 +131,10 @@ class _Url(Frozen):
         )
 
     def bare(self) -> _Url:
-        """Return the same without a password.
+        """Return the URL without a password.
 
-        If a password is among the parameters, only those that identify the database are kept: the rest of a password
-        with an unencoded ``&`` looks like a parameter.
+        If a parameter is a password, only the parameters that identify the database are kept, because after an
+        unencoded ``&`` the rest of the password looks like another parameter.
         """
         kept = self.query
         if any(_decoded(key) in _SECRETS for key, _ in kept):

@@ -1,4 +1,4 @@
-"""Claims as file locks, for the processes of one machine; and marks that outlive the files of an inventory."""
+"""Claims as file locks, for the processes of one machine, and locks that outlive the files of an inventory."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from bmhctl.stores.rows import Row
 
 
-_TRIES = 5  # how often a lock that seems held is tried: another process may only be testing it
-_PAUSE = 0.002  # seconds: testing a lock holds it for microseconds
+_TRIES = 5  # attempts to take a held lock, since another process may only be testing it
+_PAUSE = 0.002  # seconds between attempts; a test holds the lock for microseconds
 _MOST_TRIES = 500
 
 _ROOT = Path("/")
-_INODES = 1 << 32  # how many bytes stand for each path: one for each inode
+_INODES = 1 << 32  # the bytes reserved for each path, one for each inode
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2)
-_EARLIER_PATIENCE = 10.0  # seconds to wait for tasks and steps of a file that was replaced
+_EARLIER_PATIENCE = 10.0  # seconds to wait for tasks and steps that run for a replaced file
 _EARLIER_PAUSE = 0.05
 
 
 def folder_beside(inventory: Path) -> Path:
-    """Return the folder that holds the claims of the inventory in the file ``inventory``."""
+    """Return the folder with the claims of the inventory in the file ``inventory``."""
     return inventory.with_name(inventory.name + ".claims")
 
 
@@ -42,21 +42,21 @@ class _HeldError(Exception):
 
 
 class FileClaims:
-    """The claims of one inventory on this machine; one file for each, in a folder beside the inventory's file."""
+    """The claims of one inventory on this machine: a file for each, in a folder beside the inventory's file."""
 
     standing: tuple[Question, ...] = ()
 
     def __init__(self, inventory: Path, marks: Marks | None = None) -> None:
         self._inventory = inventory
         self._marks = marks
-        self._marked: tuple[int, ...] = ()  # open while any claim is held alone
-        self._alone = 0  # how many are
+        self._marked: tuple[int, ...] = ()  # descriptors that are open while any claim is held alone
+        self._alone = 0  # the number of claims that are held alone
         self._folder = folder_beside(inventory)
         self._held: dict[int, tuple[str, Callable[[int], None]]] = {}
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Hold a claim together with others until the block ends; yield a test whether no other holds it."""
+        """Hold a claim together with other processes until the block ends; yield a test whether this one is alone."""
         handle = self._open(name, _join)
         self._held[handle] = name, _join
         try:
@@ -70,7 +70,7 @@ class FileClaims:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Hold | None]:
-        """Claim alone; the claim ends with the block, or later with the last process that inherited the descriptor."""
+        """Hold a claim alone until the block ends, or longer if a process that inherited the descriptor outlives it."""
         from bmhctl.stores.claims import Hold
         from bmhctl.support.fork_lock import STARTING
 
@@ -92,7 +92,7 @@ class FileClaims:
                 self._alone -= 1
                 if not self._alone:
                     self._unmark()
-                # A step that outlived its runner keeps the lock: then its file stays.
+                # If a step that inherited the descriptor still runs, it keeps the lock, and the file stays.
                 os.close(handle)
                 self.forget(name)
 
@@ -102,7 +102,7 @@ class FileClaims:
         self._marked = ()
 
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
-        """Return the ids of those hosts that a process has claimed."""
+        """Return the ids of the hosts that some process has claimed."""
         if not _is_there(self._folder):
             return frozenset()
         from bmhctl.stores.claims import host_claim
@@ -111,13 +111,13 @@ class FileClaims:
         return frozenset(names[name] for name in self.claimed(names))
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of the names that a process holds alone."""
+        """Return the names of the claims that some process holds alone."""
         if not _is_there(self._folder):
             return frozenset()
         return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of the names that any process shares, and perhaps one that several ask about at once."""
+        """Return the names of the claims that some process shares, and perhaps of some that several processes test."""
         if not _is_there(self._folder):
             return frozenset()
         return frozenset(
@@ -125,7 +125,7 @@ class FileClaims:
         )
 
     def left_behind(self) -> list[LeftClaim]:
-        """Return the claims whose file exists and is locked by no process: only a killed process leaves its file."""
+        """Return the claims whose file is locked by no process; only a killed process leaves such a file."""
         from bmhctl.stores.claims import LeftClaim
 
         try:
@@ -147,16 +147,16 @@ class FileClaims:
         return holders(self._path(name))
 
     def end_holders(self, name: str) -> None:
-        """End the processes that inherited the claim, and remove what is left of it."""
+        """End the processes that inherited the claim, and remove its file."""
         from bmhctl.stores.sqlite.holders import end
 
         end(self._path(name))
         self.forget(name)
 
     def restore(self) -> None:
-        """Create the files of held claims again where they were removed; costs one ``stat`` for each claim.
+        """Create the files of held claims again if they were removed; costs one ``stat`` for each claim.
 
-        Raises :class:`MovedError` when another process has claimed one of them meanwhile.
+        Raises :class:`MovedError` when another process has taken one of the claims meanwhile.
         """
         for handle, (name, lock) in tuple(self._held.items()):
             if _is_file(handle, self._path(name)):
@@ -184,12 +184,12 @@ class FileClaims:
             os.close(handle)
 
     def _open(self, name: str, lock: Callable[[int], None]) -> int:
-        """Return a descriptor of the claim's file, locked; raise what ``lock`` raises when it can't be."""
+        """Return a descriptor of the claim's file after ``lock`` has locked it; raise the errors of ``lock``."""
         path = self._path(name)
         while True:
             self._make_folder()
             try:
-                # Read-only, so that a file which another member of the group left behind can be locked, too.
+                # Open read-only, so that a file of another member of the group can be locked, too.
                 handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except FileNotFoundError:
                 continue  # the folder was removed in between
@@ -202,10 +202,10 @@ class FileClaims:
                 raise
             if _is_file(handle, path):
                 return handle
-            os.close(handle)  # it was removed in between: lock the new one
+            os.close(handle)  # the file was removed in between: lock the new one
 
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Remove what is left of a claim that no process holds: a killed process leaves its file."""
+        """Remove the file of a claim that no process holds; a killed process leaves one."""
         try:
             handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -217,7 +217,7 @@ class FileClaims:
 
     def _tidy(self, handle: int, name: str, *, sharers: bool) -> None:
         path = self._path(name)
-        with suppress(OSError, UnreachableError):  # the folder holds other claims
+        with suppress(OSError, UnreachableError):  # the folder is not empty: it has files of other claims
             if _take(handle, sharers=sharers, tries=_TRIES) and _is_file(handle, path):
                 path.unlink(missing_ok=True)
                 self._folder.rmdir()
@@ -229,7 +229,7 @@ class FileClaims:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise self._unreachable(error) from error
-        with suppress(OSError):  # every user who may write the inventory may claim its hosts, the group too
+        with suppress(OSError):  # the group may claim hosts if it may write the inventory
             there = self._inventory.stat()
             os.chown(self._folder, -1, there.st_gid)
             self._folder.chmod(there.st_mode & 0o777 | (there.st_mode & 0o444) >> 2)
@@ -246,10 +246,11 @@ class FileClaims:
 class Marks(Frozen):
     """Locks that outlive the files of an inventory, and show whether tasks or steps run for an earlier file.
 
-    When the files are removed, as when a checkout is cleaned, the claims and reservations are lost with them. A new
-    inventory at the path would give hosts away that tasks still use. So each process with a claim locks a byte that
-    stands for the path and the inode. It locks the byte in the inventory's folder, and in the root folder in case the
-    first is removed, too. Such locks need no file of their own, and last until every copy of the descriptor is closed.
+    When the files are removed, for example by cleaning a checkout, the claims and reservations are lost with them. A
+    new inventory at the path could grant hosts that tasks still use. So each process with a claim locks a byte whose
+    position stands for the path and the inode. It locks this byte of the inventory's folder, and also of the root
+    folder in case the inventory's folder is removed. Such locks need no file of their own, and last until every copy of
+    the descriptor is closed.
     """
 
     _path: Path
@@ -257,17 +258,17 @@ class Marks(Frozen):
 
     @property
     def _byte(self) -> int:
-        """The byte that stands for this file, counted from those of its path."""
+        """The position of this file's byte among the bytes reserved for its path."""
         return self._inode & _INODES - 1
 
     def hold(self) -> tuple[int, ...]:
-        """Return descriptors that show, as long as any process has them open, that work goes on for the file."""
+        """Return descriptors whose locks show, while any process has them open, that work for this file goes on."""
         return tuple(handle for handle, start in self._places() if _lock_byte(handle, start + self._byte))
 
     def await_earlier(self) -> None:
         """Wait until no work goes on for another file at the path; raise :class:`AwayError` if that takes too long.
 
-        The task of a ``run`` that lost its inventory is ended within seconds.
+        It rarely does: ``run`` ends its task within seconds after it lost its inventory.
         """
         places = self._places()
         until = time.monotonic() + _EARLIER_PATIENCE
@@ -280,7 +281,7 @@ class Marks(Frozen):
                     raise AwayError(
                         f"{self._path} is a new file, and work on hosts still goes on for the file that was there"
                         f" before{': ' if found else ''}{', '.join(map(str, found))}",
-                        hint="nothing was written; run the command again when that has ended, or end it",
+                        hint="nothing was written; run the command again when this work has ended, or end it",
                         details={"file": str(self._path)},
                     )
                 time.sleep(_EARLIER_PAUSE)
@@ -289,7 +290,7 @@ class Marks(Frozen):
                 os.close(handle)
 
     def _earlier(self, places: Sequence[tuple[int, int]]) -> int | None:
-        """Return a byte that stands for another file, if one is locked."""
+        """Return a locked byte of this path that stands for another file; None if there is none."""
         for handle, start in places:
             for first, length in ((start, self._byte), (start + self._byte + 1, _INODES - self._byte - 1)):
                 byte = _locked_byte(handle, first, length) if length else None
@@ -298,11 +299,11 @@ class Marks(Frozen):
         return None
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return a descriptor of each folder that can be opened, and the first of the path's bytes in it."""
+        """Return a descriptor of each folder that can be opened, and the position of the path's first byte in it."""
         if not hasattr(fcntl, "F_OFD_GETLK"):
             return []  # not Linux
         try:
-            mounts = os.readlink("/proc/self/ns/mnt")  # in another container, the path may lead to another file
+            mounts = os.readlink("/proc/self/ns/mnt")  # a path may lead to another file in another container
         except OSError:
             mounts = ""
         found = []
@@ -314,10 +315,10 @@ class Marks(Frozen):
 
 
 def _take(handle: int, *, sharers: bool, tries: int) -> bool:
-    """Lock a file alone; return False if all ``tries`` found it held: by ``sharers``, or else by one process alone.
+    """Lock a file alone; return False if ``tries`` attempts found it held.
 
-    A process with the other kind of lock is only testing the claim: wait for it, but not for ever, since it may be
-    stopped.
+    ``sharers`` is whether holders share the lock or one holds it alone. A process with the other kind of lock is only
+    testing the claim. This waits for such a process, but not for ever, because it may be stopped.
     """
     for _ in range(_MOST_TRIES):
         if _lock(handle, fcntl.LOCK_EX):
@@ -339,7 +340,7 @@ def _take_alone(handle: int) -> None:
 
 
 def _join(handle: int) -> None:
-    fcntl.flock(handle, fcntl.LOCK_SH)  # waits at most for a process that is testing the claim
+    fcntl.flock(handle, fcntl.LOCK_SH)  # may wait for a process that is testing the claim
 
 
 def _lock(handle: int, kind: int) -> bool:
@@ -362,7 +363,7 @@ def _is_file(handle: int, path: Path) -> bool:
 
 
 def _is_there(folder: Path) -> bool:
-    """Return whether anything is at a path; raise :class:`UnreachableError` where that can't be found out."""
+    """Return whether anything is at a path; raise :class:`UnreachableError` if that can't be determined."""
     try:
         os.stat(folder)
     except FileNotFoundError:
@@ -375,7 +376,7 @@ def _is_there(folder: Path) -> bool:
 
 
 def _lock_byte(handle: int, byte: int) -> bool:
-    """Share the lock of a byte; close the descriptor and return False where folders can't be locked."""
+    """Lock a byte, shared with other processes; if folders can't be locked, close the descriptor and return False."""
     try:
         fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
     except OSError:
@@ -385,7 +386,7 @@ def _lock_byte(handle: int, byte: int) -> bool:
 
 
 def _locked_byte(handle: int, first: int, length: int) -> int | None:
-    """Return a byte of a range that a process has locked, None if there is none."""
+    """Return a byte of a range that a process has locked; None if there is none."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
     try:
         kind, _, byte, _, _ = struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))

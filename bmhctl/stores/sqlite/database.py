@@ -1,7 +1,7 @@
-"""The database backend for one SQLite file, opened: WAL, one writing transaction at a time, for one machine.
+"""The database backend for one SQLite file: WAL, one writing transaction at a time, for one machine.
 
-A transaction begins and commits only while the file that was opened is the one at its path. Nothing is written as long
-as a task or step runs for a file that was at the path before: see `claims.Marks`.
+A transaction begins and commits only while the opened file is still the one at its path. Nothing is written while a
+task or step runs for an earlier file at this path: see ``claims.Marks``.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
 _HEADER = b"SQLite format 3\x00"
-_WITH_LOG = b"\x02\x02"  # in the header of a file that has a write-ahead log
+_WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead log
 
 _CHANGES = ("insert", "update")
-_AT_ONCE = 100  # how many rows of a stream are in memory at once
+_AT_ONCE = 100  # the most rows of a stream in memory
 _TOGETHER = 25
-"""How many hosts one statement inserts: the trigger that counts them makes each statement keep a journal of its own."""
+"""How many hosts one statement inserts: the trigger that counts hosts makes SQLite keep a journal a statement."""
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
-# A row that a CHECK excludes is not damage: doctor's questions about the rows report what it means.
+# A row that violates a CHECK is not damage; other checks of ``doctor`` report what is wrong with it.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 
 
 _left_open: list[sqlite3.Connection] = []
 
-_BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file: two processes must have the same ones
+_BESIDE = ("-wal", "-shm")  # the suffixes of SQLite's other files, which must be the same for all processes
 
 Identity = tuple[int, int]
-_NONE: Identity = (0, 0)  # of no file
+_NONE: Identity = (0, 0)  # the identity of a missing file
 
 
 def open_database(path: Path) -> SqliteDatabase:
-    """Open an existing inventory file and update its schema.
+    """Open an existing inventory file, and update its schema if an older bmhctl made it.
 
-    Raises :class:`UnreachableError` when it is missing or can't be used here, :class:`InvalidError` when it is
-    not an inventory, is damaged, or was written by a newer bmhctl.
+    Raises :class:`UnreachableError` when the file is missing or can't be used here, and :class:`InvalidError` when it
+    is not an inventory, is damaged, or was written by a newer bmhctl.
     """
     try:
         _check_file(path)
@@ -82,7 +82,7 @@ def open_database(path: Path) -> SqliteDatabase:
     except BaseException as error:
         try:
             if isinstance(error, InvalidError):
-                opened.add_beside()  # with the log of another inventory, a file only looks damaged
+                opened.add_beside()  # a file with the log of another inventory looks damaged: report the log instead
         finally:
             database.close()
         raise
@@ -103,7 +103,8 @@ def _check_file(path: Path) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
     if not os.access(path, os.W_OK):
-        # Read-only commands create the files beside it too, and can't remove them: they would lock out other users.
+        # SQLite creates files beside it even for a command that only reads, and can't remove them then: other users
+        # would be locked out.
         raise unwritable(path)
     kinds = mounts()
     refuse_network(path.parent, kinds)
@@ -118,31 +119,31 @@ def _header(path: Path) -> bytes:
 class OpenFiles:
     """The device and inode of each file that a connection has open.
 
-    No other file gets one of these inodes while the connection lives, since it keeps a descriptor of each.
+    No other file can get one of these inodes while the connection lives, because it keeps a descriptor of each file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take note of the file at the path; raise :class:`OSError` when it can't be found."""
+        """Record the file at the path; raise :class:`OSError` when it can't be found."""
         self._path = path
         self._known: dict[str, Identity] = {str(path): _identity(path)}
 
     @property
     def inode(self) -> int:
-        """The inode of the file itself."""
+        """The inode of the inventory file itself."""
         return self._known[str(self._path)][1]
 
     def add_beside(self) -> None:
-        """Take note of the files that SQLite has made beside it; call it once something was read.
+        """Record the files that SQLite has opened beside the inventory; call this after the first read.
 
-        Raises :class:`MovedError` when they are not those that SQLite opened: the folder was moved away meanwhile, or
-        back. Linux lists what a process has open.
+        Raises :class:`MovedError` when the files at their paths are not those that SQLite opened, because the folder
+        was moved away or back meanwhile. On Linux, the system lists the files that a process has open.
         """
         mine = _opened()
         for suffix in _BESIDE:
             beside = f"{self._path}{suffix}"
             try:
                 there = _identity(beside)
-            except OSError:  # `check` reports what else is wrong
+            except OSError:  # ``check`` reports other failures
                 there = _NONE
             if there in mine or (not mine and there != _NONE):
                 self._known[beside] = there
@@ -159,7 +160,7 @@ class OpenFiles:
     def check(self) -> None:
         """Raise :class:`GoneError` when a path leads nowhere, :class:`MovedError` when it leads to another file.
 
-        Raises :class:`AwayError` when that can't be found out. Costs a ``stat`` of each path, and is for any thread.
+        Raises :class:`AwayError` when that can't be determined. Costs a ``stat`` of each path; any thread may call it.
         """
         for path, known in self._known.items():
             try:
@@ -177,13 +178,13 @@ class OpenFiles:
             if now != known:
                 raise MovedError(
                     f"{path} is another file now: it was replaced, restored or mounted over while it was in use",
-                    hint="nothing was written; run the command again: it opens the file that is there now",
+                    hint="nothing was written; run the command again to use the file that is there now",
                     details={"file": path},
                 )
 
 
 def _opened() -> set[Identity]:
-    """Return the device and inode of each file that this process has open; none where that can't be found out."""
+    """Return the device and inode of each file that this process has open; empty where that is not known."""
     found = set()
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
@@ -194,7 +195,7 @@ def _opened() -> set[Identity]:
 
 
 def _identity(path: Path | str) -> Identity:
-    """Return the device and inode of a path's file; raise :class:`OSError` when there is none."""
+    """Return the device and inode of the file at a path; raise :class:`OSError` when there is no file."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
@@ -207,11 +208,11 @@ class SqliteDatabase(WriteBuffer):
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__()
         self.location = str(path)
-        """The file's path."""
+        """The path of the inventory file."""
         self._path = path
         self._connection = connection
-        self.open_files: OpenFiles | None = None  # None while a file is being built under another name
-        self._is_alone = False  # whether it is known that no work goes on for an earlier file: none can begin later
+        self.open_files: OpenFiles | None = None  # None while the file is being built under a temporary name
+        self._is_alone = False  # whether no work goes on for an earlier file; once true, this stays true
 
     def configure(self) -> None:
         """Apply the settings that every connection needs."""
@@ -221,7 +222,7 @@ class SqliteDatabase(WriteBuffer):
     role: str | None = None
 
     def schema_version(self) -> int:
-        """Return how many migrations the file has seen."""
+        """Return how many migrations the file has had."""
         return int(self.execute("PRAGMA user_version")[0][0] or 0)
 
     def now(self) -> datetime:
@@ -230,11 +231,11 @@ class SqliteDatabase(WriteBuffer):
 
     @property
     def is_connected(self) -> bool:
-        """Always true: a file has no connection to lose."""
+        """True: a file has no connection that could be lost."""
         return True
 
     def last_disruption(self) -> datetime:
-        """Return the earliest time there is: never."""
+        """Return the earliest possible time: a file has no connections that could be lost."""
         return datetime.min.replace(tzinfo=UTC)
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
@@ -250,7 +251,7 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, self._path) from error
 
     def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Run one statement and yield its rows; they are read some at a time."""
+        """Run one statement and yield its rows; they are read in batches."""
         if self._waiting or self._broken:
             self._flush()
         try:
@@ -267,13 +268,13 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, self._path) from error
 
     def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
-        """Return a transaction that writes; it yields the rows of each question that it begins with."""
+        """Return a writing transaction; it yields the rows of each query."""
         return self._transaction(True, questions)
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
-        """Return a transaction; while one writes, no other one does.
+        """Return a transaction; only one transaction writes at a time.
 
-        Raises :class:`MovedError` when the file at the path is another one by now: then nothing is written.
+        Raises :class:`MovedError` when another file is at the path by now; then nothing is written.
         """
         return self._transaction(write)
 
@@ -284,7 +285,7 @@ class SqliteDatabase(WriteBuffer):
         if write and not self._is_alone and self.open_files is not None:
             self._marks(self.open_files).await_earlier()
             self._is_alone = True
-        # IMMEDIATE, so that no two transactions read first and then fail when both of them write.
+        # IMMEDIATE: else two transactions could both read first, and one would then fail to write.
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
             yield [self.execute(*question) for question in questions]
@@ -305,7 +306,7 @@ class SqliteDatabase(WriteBuffer):
             act()
 
     def claims(self) -> FileClaims:
-        """Return the claims of the inventory: file locks beside it."""
+        """Return the claims of the inventory: file locks in a folder beside it."""
         from bmhctl.stores.sqlite.claims import FileClaims
 
         return FileClaims(self._path, None if self.open_files is None else self._marks(self.open_files))
@@ -316,7 +317,7 @@ class SqliteDatabase(WriteBuffer):
         return Marks(self._path, files.inode)
 
     def lock(self, *questions: Question) -> None:
-        """Do nothing: no other transaction writes."""
+        """Do nothing: no other transaction writes at the same time."""
 
     def rare_term(self, query: HostQuery) -> RareTerm | None:
         """Return the rarest term of a query, if few hosts fit it."""
@@ -330,7 +331,7 @@ class SqliteDatabase(WriteBuffer):
         self._run_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
 
     def _new_ids(self, table: str) -> Iterator[int]:
-        known = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", [table])  # whatever waits to be written
+        known = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", [table])  # does not flush delayed rows
         return count(int(known[0][0] or 0) + 1 if known else 1)
 
     def _run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
@@ -342,7 +343,7 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, self._path) from error
 
     def _insert_together(self, statement: str, rows: Iterator[Sequence[Value]]) -> list[Sequence[Value]]:
-        """Insert rows several at a time, and return those that are too few for that."""
+        """Insert rows, several with each statement; return the remaining rows, which are too few for that."""
         before, _, row = statement.rpartition(" VALUES ")
         together = f"{before} VALUES {', '.join([row] * _TOGETHER)}"
         while len(some := [*islice(rows, _TOGETHER)]) == _TOGETHER:
@@ -356,28 +357,28 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, self._path) from error
 
     def _undo(self, statement: str) -> None:
-        # SQLite may have rolled back all of it already (disk full, I/O error); the first error is the one to report.
+        # SQLite may have rolled back the transaction already (disk full, I/O error). Report only the first error.
         if self._connection.in_transaction:
             with suppress(BmhctlError):
                 self._run(statement)
 
     def abandon(self) -> None:
-        """Undo the transaction that is open, if there is one."""
+        """Undo the open transaction, if there is one."""
         self._drop()
         self._undo("ROLLBACK")
 
     def check_in_place(self) -> None:
-        """Raise :class:`MovedError` when the path leads to another file than the open one, or to none."""
+        """Raise :class:`MovedError` when the path no longer leads to the open file."""
         if self.open_files is not None:
             self.open_files.check()
 
     def version(self) -> int:
-        """Return SQLite's ``data_version``: it differs after another connection committed a change."""
+        """Return SQLite's ``data_version``, which changes when another connection commits a change."""
         self.check_in_place()
         return int(self.execute("PRAGMA data_version")[0][0] or 0)
 
     def generation(self) -> tuple[int, ...]:
-        """Return the last event, and the number of the tickets, and sums that change with their ids and places."""
+        """Return the last event's id, the number of tickets, and sums that change with their ids and places."""
         newest = (
             "SELECT (SELECT COALESCE(MAX(id), 0) FROM events), COUNT(*), COALESCE(SUM(id), 0), "
             "COALESCE(SUM(id * place), 0) FROM tickets"
@@ -388,31 +389,31 @@ class SqliteDatabase(WriteBuffer):
         """Do nothing: every commit changes the version."""
 
     def settled_event(self) -> int:
-        """Return the newest event: ids are given in the order of the commits."""
+        """Return the newest event's id: ids are assigned in the order of the commits."""
         return int(self.execute("SELECT COALESCE(MAX(id), 0) FROM events")[0][0] or 0)
 
     @property
     def is_settling(self) -> bool:
-        """Whether an older event may still appear: never."""
+        """False: no event with a smaller id can still appear."""
         return False
 
     def wakes(self) -> int | None:
-        """Return None: asking for the version takes microseconds."""
+        """Return None: the caller polls, because reading the version takes only microseconds."""
         return None
 
     def start_ids_after(self, table: str, last: int) -> None:
-        """Make the next id that the table gives larger than ``last``."""
+        """Make the table assign only ids larger than ``last`` from now on."""
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
         self._ids.clear()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file itself; SQLite makes and removes others beside it."""
+        """The inventory file; SQLite creates and removes other files beside it."""
         return (self._path,)
 
     def refuse_changes(self, tables: Sequence[str]) -> None:
-        """Make a trigger for each table that raises the successor, as :func:`translate` reads it."""
+        """Create triggers for each table that raise an error with the successor's location: see :func:`translate`."""
         [(successor,)] = self.execute("SELECT value FROM meta WHERE key = ?", [SUCCESSOR_KEY])
         words = f"{RETIRED}{successor}".replace("'", "''")
         for table in tables:
@@ -423,13 +424,13 @@ class SqliteDatabase(WriteBuffer):
                 )
 
     def allow_changes(self, tables: Sequence[str]) -> None:
-        """Drop the triggers."""
+        """Drop the triggers of :meth:`refuse_changes`."""
         for table in tables:
             for change in _CHANGES:
                 self.execute(f"DROP TRIGGER IF EXISTS retired_{table}_{change}")
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """Yield what ``PRAGMA integrity_check`` reports, or why it fails."""
+        """Yield the reports of ``PRAGMA integrity_check``, or why it fails."""
         try:
             for (said,) in self.stream("PRAGMA integrity_check"):
                 for line in str(said).splitlines():
@@ -443,7 +444,7 @@ class SqliteDatabase(WriteBuffer):
         self.execute("REINDEX")
 
     def copy_to(self, partial: Path) -> None:
-        """Write a copy as of one moment into an empty file, broken or not, while others go on writing."""
+        """Copy the file, damaged or not, as of one moment into an empty file; other processes may write meanwhile."""
         try:
             with closing(sqlite3.connect(partial)) as copy:
                 self._connection.backup(copy)
@@ -451,7 +452,7 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, partial) from error
         there = self._path.stat()
         partial.chmod(there.st_mode & 0o700)
-        with suppress(OSError):  # the same group may read both; where that is refused, only the owner may
+        with suppress(OSError):  # the same group may read the copy; if that is refused, only the owner may
             os.chown(partial, -1, there.st_gid)
             partial.chmod(there.st_mode & 0o777)
 
@@ -460,7 +461,7 @@ class SqliteDatabase(WriteBuffer):
         try:
             self.check_in_place()
         except UnreachableError:
-            # As the last one to close it, SQLite would remove the -wal that is at the path now: another inventory's.
+            # Closing the last connection makes SQLite remove the -wal at the path, which is another inventory's now.
             _left_open.append(self._connection)
             return
         with suppress(sqlite3.Error):
@@ -468,7 +469,7 @@ class SqliteDatabase(WriteBuffer):
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection in autocommit mode; raise what :func:`translate` makes of an error."""
+    """Open a connection in autocommit mode; raise the errors of :func:`translate`."""
     uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     try:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
@@ -477,7 +478,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def migrate(database: SqliteDatabase) -> None:
-    """Bring the schema of a file up to date."""
+    """Update the schema of a file."""
     from bmhctl.stores.migrations import MIGRATIONS
     from bmhctl.stores.retirement import changes_allowed
 

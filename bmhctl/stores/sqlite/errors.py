@@ -11,11 +11,11 @@ from bmhctl.stores.os_files import descriptor
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 
 RETIRED = "retired: "
-"""How the message of a trigger begins that refuses a change; the inventory's successor follows."""
+"""The beginning of the message with which a trigger refuses a change; the successor's location follows."""
 
 
 def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
-    """Return the error that an operator is shown for an error of SQLite; raise it again if it is a defect of bmhctl."""
+    """Return the error for an operator for an error of SQLite; raise it again if it is a defect of bmhctl."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         return AwayError(
@@ -29,7 +29,7 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
             return unwritable(path)
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
-        # SQLite takes a disk that can't be read for damage.
+        # SQLite reports a disk that can't be read as damage to the file.
         failure = read_error(path) if code == sqlite3.SQLITE_CORRUPT else None
         if failure is not None:
             from bmhctl.stores.os_errors import unreachable
@@ -51,7 +51,7 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
 
 
 def read_error(path: Path) -> OSError | None:
-    """Return why the file or its log can't be read; None if all of it can be."""
+    """Return why the file or its log can't be read; None if both can be read."""
     for each in (path, Path(f"{path}-wal")):
         try:
             handle, place = descriptor(each), 0
@@ -65,14 +65,14 @@ def read_error(path: Path) -> OSError | None:
 
 
 def unwritable(path: Path) -> UnreachableError:
-    """Return the error for a file that this user can only read: for the moment, or for good."""
+    """Return the error for a file that this user can only read, at present or permanently."""
     if is_mounted_read_only(path):
         return AwayError(f"{path} can't be written: its file system is mounted read-only", hint=writable_hint(path))
     return UnreachableError(f"{path} can't be written: it is read-only for this user", hint=writable_hint(path))
 
 
 def _is_full(path: Path) -> bool:
-    """Return whether a file's disk is full: SQLite does not say so for the files that it makes beside an inventory."""
+    """Return whether a file's disk is full; SQLite does not report that for the files beside an inventory."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:

@@ -1,4 +1,4 @@
-"""SQLite files: created empty, built under another name and linked into place."""
+"""Create SQLite files: built under a temporary name, then linked to their final name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bmhctl.stores.sqlite.errors import writable_hint
 
 
 def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
-    """Create an empty inventory file, whole or not at all.
+    """Create an empty inventory file; it appears complete or not at all.
 
-    ``mode`` and ``group`` (an id) are set before the file appears. Raises :class:`FileExistsError` when
-    something is there already.
+    ``mode`` and ``group`` (a numeric id) are set before the file appears. Raises :class:`FileExistsError` when
+    something is at the path already.
     """
     if path.exists():
         raise FileExistsError(path)
@@ -34,9 +34,10 @@ def create_database(path: Path, *, mode: int | None = None, group: int | None = 
 
 
 def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
-    """Make an empty inventory in a file that is being built, and return it open; close it before it gets its name.
+    """Return a new, empty inventory in the file ``partial``, open; close it before the file gets its final name.
 
-    With ``takes_anything`` this connection also accepts rows that contradict each other, for a backup of damaged ones.
+    With ``takes_anything``, the connection also accepts rows that contradict each other, for the backup of a damaged
+    inventory.
     """
     database = SqliteDatabase(destination(partial), connect(partial))
     try:
@@ -55,9 +56,10 @@ def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDataba
 
 @contextmanager
 def building(path: Path) -> Iterator[Path]:
-    """Yield a name under which to build a file; it gets its own name, durably, when the block ends.
+    """Yield a temporary name for building a file; the file gets its final name, durably, when the block ends.
 
-    Raises :class:`FileExistsError` for that, and :class:`UnreachableError` when it can't be written.
+    Raises :class:`FileExistsError` when something has the final name, and :class:`UnreachableError` when the file can't
+    be written.
     """
     import tempfile
 
@@ -76,7 +78,7 @@ def building(path: Path) -> Iterator[Path]:
         yield partial
         _settle(partial)
         sync(partial)
-        os.link(partial, path)  # unlike rename, never replaces a file that appeared meanwhile
+        os.link(partial, path)  # unlike a rename, this never replaces a file that appeared meanwhile
         sync(path.parent)
     except FileExistsError:
         raise
@@ -84,14 +86,14 @@ def building(path: Path) -> Iterator[Path]:
         raise unreachable(f"can't write {path}", error, writable_hint(path)) from error
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            with suppress(OSError):  # leftovers don't have the name of an inventory
+            with suppress(OSError):  # leftovers do no harm: their names are not those of an inventory
                 os.unlink(name + suffix)
 
 
 def _refuse_leftovers(path: Path) -> None:
     """Raise :class:`InvalidError` for a journal without its file: SQLite would apply it to a new file of that name.
 
-    The journal is checked first: when another command creates the file meanwhile, its journal appears after the file.
+    The journal is checked before the file. If another command creates the file meanwhile, its journal appears after it.
     """
     for suffix in ("-wal", "-journal"):
         left = Path(f"{path}{suffix}")
@@ -104,7 +106,7 @@ def _refuse_leftovers(path: Path) -> None:
 
 
 def _settle(partial: Path) -> None:
-    """Move what is left in the WAL into its database: closing it reports no error when it can't, as on a full disk."""
+    """Move the WAL into its database: when a close fails to do so, such as on a full disk, it reports no error."""
     wal = Path(f"{partial}-wal")
     if not wal.exists():
         return
@@ -118,12 +120,12 @@ def _settle(partial: Path) -> None:
 
 
 def log_of(path: Path) -> Path:
-    """Return the path of SQLite's write-ahead log of a file, which has the last writes until they are moved into it."""
+    """Return the path of a file's write-ahead log, which has the last writes until SQLite moves them into the file."""
     return path.with_name(path.name + "-wal")
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, durable."""
+    """Make the bytes of a file, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

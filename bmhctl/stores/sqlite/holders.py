@@ -1,4 +1,4 @@
-"""Which processes of this machine hold a claim: those that have its file open, as Linux lists them."""
+"""Which processes of this machine hold a claim: those that have its file open, according to Linux."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TICK = 0.02
 
 
 def holders(claim: Path) -> list[Holder]:
-    """Return the processes that have the file of a claim open, except this one; none where that can't be found out.
+    """Return the other processes that have a claim's file open; empty where that is not known.
 
-    bmhctl itself closes it when it starts a program; a step has it only because it inherited it.
+    A program that bmhctl starts does not inherit the file, except for a step.
     """
     try:
         there = claim.stat()
@@ -43,7 +43,7 @@ def holders(claim: Path) -> list[Holder]:
 
 
 def lockers(byte: int) -> list[Holder]:
-    """Return the processes that have locked this byte of any file, as far as this user may see them."""
+    """Return the processes that have locked this byte of any file, as far as this user can see them."""
     found = []
     for name in os.listdir("/proc"):
         with suppress(OSError):
@@ -55,13 +55,16 @@ def lockers(byte: int) -> list[Holder]:
 
 
 def end(claim: Path) -> None:
-    """End the processes that inherited a claim: TERM, and KILL after two seconds; raise :class:`PermissionError`."""
+    """End the processes that inherited a claim: send TERM, and KILL after two seconds.
+
+    Raises :class:`PermissionError` when a process belongs to another user.
+    """
     until = time.monotonic() + _GRACE
     asked: set[int] = set()
     while left := [each.id for each in holders(claim) if not each.is_runner]:
         is_late = time.monotonic() >= until
         if is_late and time.monotonic() >= until + _GRACE:
-            return  # a process in the kernel ends when it comes back from there
+            return  # a process in a system call ends when that returns
         for process in left:
             if is_late or process not in asked:
                 asked.add(process)
@@ -75,7 +78,7 @@ def _signal(process: int, claim: Path, number: signal.Signals) -> None:
     except ProcessLookupError:
         return
     try:
-        # Check again now that the handle is open: before, the id may have passed on to another process.
+        # Check again with the open handle, because the id may have been reused before.
         with suppress(ProcessLookupError, FileNotFoundError):
             if list(_flags(process, claim.stat())):
                 if os.getpgid(process) == process:
@@ -87,7 +90,7 @@ def _signal(process: int, claim: Path, number: signal.Signals) -> None:
 
 
 def _flags(process: int, there: os.stat_result) -> Iterator[int]:
-    """Yield the flags of each descriptor of a process that is this file; none for a process of another user."""
+    """Yield the flags of each descriptor by which a process has this file open; none for a process of another user."""
     folder = f"/proc/{process}"
     with suppress(OSError):
         for name in os.listdir(f"{folder}/fd"):

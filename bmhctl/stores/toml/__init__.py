@@ -1,1 +1,1 @@
-"""The TOML file that declares an inventory: read, located, edited; its state is in a SQLite file."""
+"""The TOML file that declares an inventory: read, scanned, edited; its state is in a SQLite file."""

@@ -18,16 +18,17 @@ _TRIES = 10
 def edit_file(
     path: Path, change: Callable[[bytes], bytes], before_replace: Callable[[bytes], None] | None = None
 ) -> bytes:
-    """Replace a file's content by what ``change`` returns for it, atomically and durably; return the new content.
+    """Replace a file's content with the result of ``change``, atomically and durably; return the new content.
 
-    A lock keeps edits of the same folder apart; it ends with its process and leaves nothing behind. When another
-    program writes the file meanwhile, ``change`` is called again with the new content. ``before_replace`` is called
-    with the content that is about to be written; nothing is written when ``change`` changes nothing. Links are
-    followed; mode, group and, where the system allows it, owner and attributes stay. A file of several hard links
-    is refused: replacing it would separate them. Do not call it while holding a lock on a database that
-    ``before_replace``, here or in another process, waits for. Raises :class:`UnreachableError` when the file can't
-    be read, locked or replaced; it is then as it was. Only when the disk fails right after the file was replaced,
-    it may be the new one already; the error says so.
+    A lock on the folder keeps other edits out; it ends with its process and leaves no file behind. If another program
+    writes the file meanwhile, ``change`` is called again with the new content. If ``change`` returns the same content,
+    nothing is written. ``before_replace`` is called with the content that is about to be written. Links are followed.
+    Mode and group stay, as do owner and attributes where the system allows it. A file with several hard links is
+    refused, because replacing it would separate them.
+
+    Do not call this while holding a lock on a database for which ``before_replace`` waits, here or in another process.
+    Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then unchanged. The only
+    exception is a disk that fails right after the replacement: then the file may be the new one, and the error says so.
     """
     target = Path(os.path.realpath(path))
     with edits_locked(target) as folder:
@@ -48,16 +49,16 @@ def edit_file(
 
 
 def draft_of(target: Path) -> Path:
-    """Return where the new content of a file is written first: one fixed name, safe under :func:`edits_locked`.
+    """Return the path to which the new content is written first; its fixed name is safe under :func:`edits_locked`.
 
-    What an edit that was killed left behind is overwritten by the next.
+    A draft that a killed edit left behind is overwritten by the next edit.
     """
     return target.with_name(f".{target.name}.new")
 
 
 @contextmanager
 def edits_locked(target: Path) -> Iterator[int]:
-    """Hold the lock on edits of the target's folder; yield the folder's descriptor."""
+    """Hold the lock on edits in the target's folder; yield the folder's descriptor."""
     import fcntl
 
     try:
@@ -97,7 +98,7 @@ def _refuse_what_a_rename_would_break(target: Path) -> None:
 
 
 def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
-    """Put the new content in the file's place unless its content changed meanwhile."""
+    """Put the new content in the file's place unless the file changed meanwhile; return whether that was done."""
     draft = draft_of(target)
     try:
         try:
@@ -122,7 +123,7 @@ def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
         os.fsync(folder)
     except OSError as error:
         raise UnreachableError(
-            f"{shown(target)} is replaced, but a power cut could undo that: {error.strerror}",
+            f"{shown(target)} is replaced, but a power cut could undo the change: {error.strerror}",
             hint="check the disk and its mount",
             details={"file": shown(target)},
         ) from error
@@ -137,7 +138,7 @@ def _make_alike(target: Path, draft: Path) -> None:
         try:
             os.chown(draft, there.st_uid, there.st_gid)
         except PermissionError:
-            # Only root gives files away. The group must stay, or the mode would admit other users.
+            # Only root can keep another owner. The group must stay, or the mode would admit other users.
             os.chown(draft, -1, there.st_gid)
     shutil.copystat(target, draft)
     os.utime(draft)

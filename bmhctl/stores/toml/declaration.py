@@ -1,4 +1,4 @@
-"""Read what a TOML inventory declares, and find the line of a mistake."""
+"""Read the declaration in a TOML inventory, and find the line of a mistake."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bmhctl.stores.toml.fingerprint import Fingerprint
 from bmhctl.support.toml_text import broken, load, position
 from bmhctl.support.values import Frozen
 
-_DEPTH = 5  # mistakes are reported at most as deep as hosts.node01.labels.arch
+_DEPTH = 5  # keys in mistakes are at most as deep as hosts.node01.labels.arch
 
 
 class Declaration(Frozen):
-    """What a TOML inventory declares: its hosts in the order of the file, its policy, and warnings.
+    """The content of a TOML inventory: its hosts in the order of the file, its policy, and warnings.
 
-    ``policy_text`` is the policy alone as TOML, empty if the file has none.
+    ``policy_text`` is the policy alone as TOML; empty if the file has none.
     """
 
     hosts: tuple[HostSpec, ...]
@@ -35,19 +35,19 @@ class Declaration(Frozen):
 
 
 def read_declaration(file: DeclarationFile) -> Declaration:
-    """Return what the file says now, with its fingerprint; wait as :meth:`DeclarationFile.load` does.
+    """Return the present declaration in the file, with its fingerprint; wait as :meth:`DeclarationFile.load` does.
 
-    Raises :class:`UnreachableError` when it can't be read, :class:`InvalidError` when it is not a declaration.
+    Raises :class:`UnreachableError` when the file can't be read, :class:`InvalidError` when it is not a declaration.
     """
     data, fingerprint = file.load()
     return parse_declaration(data, shown(file.path), fingerprint)
 
 
 def parse_declaration(data: bytes, name: str, fingerprint: Fingerprint | None = None) -> Declaration:
-    """Return what the bytes of a TOML inventory declare; ``name`` is the file's name in messages.
+    """Return the declaration in the bytes of a TOML inventory; ``name`` is the file's name in messages.
 
-    Raises :class:`InvalidError` whose message begins with ``name:line:column:`` when it is not TOML, and with
-    ``name:line:``, or ``name:`` when the line is not certain, when it is not an inventory.
+    Raises :class:`InvalidError` for other contents. Its message begins with ``name:line:column:`` when the text is not
+    TOML, and with ``name:line:`` when it is not an inventory, or ``name:`` if the line is not certain.
     """
     text = _decoded(data, name)
     document = load(text, name)
@@ -93,14 +93,14 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
     check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "")
     state_of(document.get(TABLE), Path())
     policy = parse_policy(document)
-    written: dict[str, str] = {}  # each name in lower case, and as the file has it
+    written: dict[str, str] = {}  # by name in lower case, the spelling in the file
     hosts = []
     for name, entry in require_table(document.get("hosts", {}), "hosts").items():
         hosts.append(_host(name, entry))
         first = written.setdefault(hosts[-1].name, name)
         if first != name:
             raise InvalidError(
-                f"hosts.{name}: {first} is the same name, for names are compared without case",
+                f"hosts.{name}: {first} is the same name: names are compared without case",
                 hint="rename one of them",
                 details={"key": f"hosts.{name.translate(AS_STORED)}"},
             )
@@ -136,7 +136,7 @@ def _located(error: InvalidError, text: str, name: str) -> InvalidError:
 
 
 def _line_of(text: str, key: object, message: str) -> int | None:
-    """Return the line of the key, or of the one with which the message begins; None if it is not certain."""
+    """Return the line of the key, or of the key with which the message begins; None if it is not certain."""
     from bmhctl.stores.toml.scanner import scan, walk
 
     try:

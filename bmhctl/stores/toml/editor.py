@@ -1,6 +1,6 @@
 """Edit a TOML inventory and keep every byte that need not change, comments included.
 
-The edited text is parsed again, and refused unless it declares exactly what was asked for.
+The edited text is parsed again, and refused unless it declares exactly what the changes ask for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Add(Frozen):
 
 
 class Replace(Frozen):
-    """Change what is declared about a host; equal values stay as they are written."""
+    """Change the declaration of a host; values that stay the same keep their spelling."""
 
     spec: HostSpec
 
@@ -53,9 +53,9 @@ Change = Add | Replace | Rename | Remove
 def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
     """Return the text of a TOML inventory with the changes, made in order; ``name`` is the file's name in messages.
 
-    Raises :class:`NotFoundError` for a host that is not declared. Raises :class:`InvalidError` when the text is not an
-    inventory, and when a name is taken. It is also raised when the changes can't be made without losing a comment or
-    changing more; then ``hint`` and ``details["by_hand"]`` say what to write by hand.
+    Raises :class:`NotFoundError` for a host that is not declared, and :class:`InvalidError` when the text is not an
+    inventory, when a name is taken, or when the changes can't be made without losing a comment or changing something
+    else. In the last case, ``hint`` and ``details["by_hand"]`` say what to write by hand.
     """
     before = parse_declaration(text, name)
     changes = [_canonical(change) for change in changes]
@@ -83,7 +83,7 @@ def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
     )
 
 
-# What is asked for
+# The requested changes
 
 
 def _canonical(change: Change) -> Change:
@@ -160,7 +160,7 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
 
 
 def _comments(text: str) -> Counter[str]:
-    """Return the comments of a valid TOML text; not with the scanner, because the result checks its work."""
+    """Return the comments of a valid TOML text; found without the scanner, in order to check the scanner's work."""
     return Counter(comment for comment in _STRING_OR_COMMENT.findall(text) if comment)
 
 
@@ -193,7 +193,7 @@ def _write(change: Change, specs: Mapping[str, HostSpec], rewriting: Rewriting) 
 
 
 def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """Yield the changes in groups that concern different hosts, so that each group needs one scan of the text."""
+    """Yield the changes in groups of different hosts, so that each group needs only one scan of the text."""
     batch: list[Change] = []
     touched: set[str] = set()
     for change in changes:

@@ -1,6 +1,7 @@
 """A TOML inventory as a file: its bytes, and whether it changed since it was read; no TOML is parsed here.
 
-Nothing here writes: the file is a person's. ``stores.edit`` changes it when asked to.
+Nothing here writes, because the file belongs to a person. ``atomic_replace`` writes it, for commands that change the
+declaration.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from bmhctl.stores.state_files import beside, state_file
 from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 
 SIZE_LIMIT = 256 * 2**20
-"""No declaration is larger than this, in bytes."""
+"""The size in bytes beyond which a file is refused as a declaration."""
 
-_GRAIN = 20_000_000  # two ticks of the slowest kernel, in ns: a later write is sure to get another time
-_COARSE_GRAIN = 2_000_000_000  # FAT counts in steps of two seconds
-_PATIENCE = 25_000_000  # how long one reading waits for a file that was written just now, in ns
+_GRAIN = 20_000_000  # ns; two ticks of the slowest kernel, after which a write gets another time
+_COARSE_GRAIN = 2_000_000_000  # ns; FAT stores times in steps of two seconds
+_PATIENCE = 25_000_000  # ns; how long a read waits for a file that was written just now
 _TRIES = 40
 
 
 class DeclarationFile:
-    """A TOML inventory on disk. Links are resolved first, so that all links to a file share its state file."""
+    """A TOML inventory on disk; ``path`` has its links resolved, so that all links to a file share its state file."""
 
     def __init__(self, path: Path, given: Path | None = None) -> None:
         self._path = Path(os.path.realpath(path))
@@ -34,65 +35,66 @@ class DeclarationFile:
 
     @property
     def path(self) -> Path:
-        """The file itself, with links resolved."""
+        """The path of the file, with links resolved."""
         return self._path
 
     @property
     def state_path(self) -> Path:
-        """Where the states of its hosts are kept, as it was when this was first asked: see :func:`state_file`."""
+        """The path of the state file, as determined at the first use of this property: see :func:`state_file`."""
         if self._state is None:
             self._state = state_file(self._path)
         return self._state
 
     @property
     def identity(self) -> str:
-        """The owner that the state file records: the file itself, or its name where the state is not beside it.
+        """The owner that the state file records: the path of the TOML file with or without links resolved.
 
-        Then the name may be a link, which may lead to another file later.
+        If the state file is not beside the TOML file, it is the unresolved name, because a link may lead to another
+        release later.
         """
         is_beside = self._given is None or self.state_path == beside(self._path)
         return str(self._path if is_beside else self._given)
 
     @property
     def given(self) -> Path:
-        """The name by which it was opened."""
+        """The path by which the file was opened."""
         return self._given or self._path
 
     def check_in_place(self) -> None:
-        """Raise :class:`MovedError` when the name by which it was opened is a link that leads elsewhere now."""
+        """Raise :class:`MovedError` when the path by which the file was opened is a link that leads elsewhere now."""
         if self._given is None or self._given == self._path:
             return
         try:
             is_same = os.path.samefile(self._given, self._path)
         except OSError:
-            return  # reading it reports what is missing
+            return  # reading the file reports that it is missing
         if not is_same:
             raise MovedError(
                 f"{shown(self._given)} leads to {shown(Path(os.path.realpath(self._given)))} now, "
                 f"no longer to {shown(self._path)}",
-                hint="nothing was written; run the command again: it opens what is there now",
+                hint="nothing was written; run the command again to use the file that is there now",
                 details={"file": str(self._given)},
             )
 
     def check_state_path(self) -> None:
-        """Raise :class:`MovedError` when the file says by now that its state is elsewhere."""
+        """Raise :class:`MovedError` when the file now names another state file."""
         now = state_file(self._path)
         if now != self.state_path:
             raise MovedError(
                 f"{shown(self._path)} names {shown(now)} as its state now, no longer {shown(self.state_path)}",
-                hint="nothing was written; run the command again: it opens the state that is named there",
+                hint="nothing was written; run the command again to use the state file that is named there",
                 details={"file": str(self._path)},
             )
 
     def rests(self, fingerprint: Fingerprint) -> bool:
-        """Return whether one ``stat`` proves that the file is as it was at the fingerprint.
+        """Return whether one ``stat`` proves that the file has not changed since the fingerprint.
 
         Raises :class:`UnreachableError` when the file is missing.
         """
         return fingerprint.settled and _stamp(_status(self._path)) == _stamp(fingerprint)
 
     def same(self, fingerprint: Fingerprint | None) -> bool:
-        """Return whether the file is as it was at the fingerprint: usually one ``stat``, at most a hash, never a parse.
+        """Return whether the file has not changed since the fingerprint; costs one ``stat`` or a hash, never a parse.
 
         Raises :class:`UnreachableError` when the file is missing or can't be read.
         """
@@ -110,16 +112,17 @@ class DeclarationFile:
     def load(self) -> tuple[bytes, Fingerprint]:
         """Return the file's bytes and its fingerprint; wait up to 25 ms for a file that was written just now.
 
-        A file that is still growing is waited for longer. Raises :class:`UnreachableError` when it can't be read.
+        The wait is longer for a file that is still growing. Raises :class:`UnreachableError` when the file can't be
+        read.
         """
         patience, seen = _PATIENCE, None
         for _ in range(_TRIES):
             now = time.time_ns()
             before = _status(self._path)
             if seen is not None and seen.st_ino == before.st_ino and _stamp(seen) != _stamp(before):
-                patience = _PATIENCE  # it is being written in place, and is not whole before that ends
+                patience = _PATIENCE  # the file is being written in place, and is not complete yet
             seen = before
-            # A file that is being saved may be incomplete, and only an old time proves that there was no later write.
+            # A file may be incomplete while it is saved; only an old time proves that no write followed.
             short_of = _GRAIN - (now - max(before.st_mtime_ns, before.st_ctime_ns))
             if 0 < short_of <= patience:
                 patience -= short_of
@@ -134,12 +137,15 @@ class DeclarationFile:
         )
 
     def text(self) -> bytes:
-        """Return the file's bytes; raise as :meth:`load` does when it can't be read."""
+        """Return the file's bytes; raise :class:`UnreachableError` when it can't be read."""
         return read_file(self._path)
 
 
 def read_file(path: Path) -> bytes:
-    """Return a declaration's bytes; raise :class:`UnreachableError`, or :class:`InvalidError` for too many."""
+    """Return the bytes of a declaration.
+
+    Raises :class:`UnreachableError` when the file can't be read, and :class:`InvalidError` when it is too large.
+    """
     size = _status(path).st_size
     if size <= SIZE_LIMIT:
         try:
@@ -153,7 +159,7 @@ def read_file(path: Path) -> bytes:
 
 
 def shown(path: Path) -> str:
-    """Return a path as messages name it: relative when it is in the working directory or below."""
+    """Return a path as messages name it: relative if it is in or below the working directory."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -172,8 +178,8 @@ def _status(path: Path) -> os.stat_result:
 
 
 def make_again(state: Path) -> str:
-    """Return the hint for a state file whose TOML file is missing."""
-    return f"the states of its hosts are there: bmhctl copy {shown(state)} NEW.toml makes an inventory of them"
+    """Return the hint for a state file without its TOML file."""
+    return f"the state file is still there: bmhctl copy {shown(state)} NEW.toml makes an inventory of it"
 
 
 def _unreadable(path: Path, error: OSError) -> UnreachableError:

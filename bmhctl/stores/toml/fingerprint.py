@@ -1,4 +1,4 @@
-"""The inode, size, time and hash of a TOML file, to know whether it changed."""
+"""The inode, size, times and hash of a TOML file, from which a later change is recognised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bmhctl.support.values import Frozen
 class Fingerprint(Frozen):
     """The state of a file when it was read; times in ns, ``sha256`` in hex.
 
-    ``settled``: the file's times were so far in the past that every later write must change them.
+    ``settled`` is whether the file's times were so far in the past that every later write must change them.
     """
 
     inode: int
@@ -22,17 +22,17 @@ class Fingerprint(Frozen):
 
     @classmethod
     def of(cls, data: bytes) -> Fingerprint:
-        """Return the fingerprint of a content that is not in a file yet: a file is compared with it by its content."""
+        """Return the fingerprint of a content that is not in a file yet; only its hash can match a file."""
         return cls(0, len(data), 0, 0, sha256_of(data), settled=False)
 
     def to_text(self) -> str:
-        """Return one line that :meth:`from_text` reads back."""
+        """Return the fingerprint as one line that :meth:`from_text` reads back."""
         numbers = (self.inode, self.size, self.mtime_ns, self.ctime_ns, int(self.settled))
         return " ".join((*map(str, numbers), self.sha256))
 
     @classmethod
     def from_text(cls, text: str) -> Fingerprint | None:
-        """Return the fingerprint in a text; None, which equals that of no file, for any other text."""
+        """Return the fingerprint in a text; None for any other text, which then matches no file."""
         match = re.fullmatch(r"(\d{1,20}) (\d{1,20}) (-?\d{1,20}) (-?\d{1,20}) ([01]) ([0-9a-f]{64})", text, re.ASCII)
         if not match:
             return None
@@ -41,7 +41,7 @@ class Fingerprint(Frozen):
 
 
 def sha256_of(data: bytes) -> str:
-    """Return the SHA-256 of a text, in hexadecimal digits."""
+    """Return the SHA-256 of some bytes, in hexadecimal digits."""
     import hashlib
 
     return hashlib.sha256(data).hexdigest()

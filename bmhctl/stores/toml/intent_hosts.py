@@ -1,4 +1,4 @@
-"""The hosts of an intent as JSON: an intent to add a host is kept before the host is in the tables."""
+"""The hosts in a recorded intent, as JSON: an added host is kept there before it is in the tables."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ HostValues = tuple[Row, Row | None]
 
 
 def host_values(host: Host) -> HostValues:
-    """Return a host and its reservation as values that JSON has."""
+    """Return a host and its reservation as values that JSON can represent."""
     no_ids: list[Value] = [0, 0]
     held = None if host.reservation is None else reservation_row(host.reservation)
     return [*no_ids, *spec_row(host.spec), *lifecycle_row(host)], held
 
 
 def host_of(values: HostValues) -> Host:
-    """Return the host in what :func:`host_values` returned, also in an earlier version that knew fewer columns."""
+    """Return the host in the values from :func:`host_values`, also of an earlier version with fewer columns."""
     host, reservation = values
     held = list(reservation or ())
     host = [*host, *[None] * (2 + len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) - len(host))]

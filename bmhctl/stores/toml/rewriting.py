@@ -1,6 +1,6 @@
-"""Rewrite the text of a TOML inventory: splices at the keys and headers that ``scanner`` found.
+"""Rewrite the text of a TOML inventory at the positions of keys and headers that ``scanner`` found.
 
-For every layout that TOML allows: header tables, sub-tables, dotted keys, inline tables.
+Handles every layout that TOML allows: header tables, sub-tables, dotted keys, inline tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def toml_pairs(entry: Mapping[str, object]) -> list[str]:
 
 
 def _pair(key: str, value: object) -> str:
-    """Return ``key = value`` on one line, a table as an inline table."""
+    """Return ``key = value`` on one line; a table becomes an inline table."""
     import tomli_w
 
     if isinstance(value, Mapping):
@@ -30,7 +30,7 @@ def _pair(key: str, value: object) -> str:
 
 
 def host_key(name: str) -> str:
-    """Return a host's name as a key: one with dots needs quotes."""
+    """Return a host's name as a TOML key; a name with dots needs quotes."""
     return f'"{name}"' if "." in name else name
 
 
@@ -39,18 +39,21 @@ def _inline(pairs: Sequence[str]) -> str:
 
 
 class Rewriting:
-    """Changes to different hosts of one text, collected as splices; raises ``ValueError`` if two of them overlap."""
+    """Changes to different hosts of one text, collected as replacements of spans.
+
+    Raises ``ValueError`` if two of them overlap.
+    """
 
     def __init__(self, text: str, newline: str) -> None:
         self._text = text
         self._newline = newline
         self._source = scan(text)
-        self._tables: list[Node] = []  # what is written for `hosts` itself
-        self._hosts: dict[str, list[Node]] = {}  # all that is written about a host
-        self._owner: dict[Node, Node] = {}  # the inline table that a key is in
-        self._last: dict[Node, Node] = {}  # the last key under a header
+        self._tables: list[Node] = []  # the nodes of ``hosts`` itself
+        self._hosts: dict[str, list[Node]] = {}  # by host, all nodes of the host
+        self._owner: dict[Node, Node] = {}  # by key, the inline table that contains it
+        self._last: dict[Node, Node] = {}  # by header, the last key under it
         self._gone: dict[Node, None] = {}
-        self._joining: dict[Node, list[str]] = {}  # new keys of inline tables
+        self._joining: dict[Node, list[str]] = {}  # by inline table, its new keys
         self._blocks: list[str] = []
         self._splices: list[tuple[int, int, str]] = []
         for node in walk(self._source.nodes):
@@ -65,7 +68,7 @@ class Rewriting:
             self._owner.update((child, node) for child in node.inside or ())
 
     def add(self, spec: HostSpec) -> None:
-        """Declare a host: in the inline table of all hosts, if there is one, else in a table at the end."""
+        """Declare a host: in the inline table of all hosts if the text has one, else in a table at the end."""
         entry = dump_spec(spec)
         for table in self._tables:
             if table.inside is not None:
@@ -87,7 +90,7 @@ class Rewriting:
         self._unset(("hosts", name))
 
     def replace(self, was: HostSpec, spec: HostSpec) -> None:
-        """Change what differs between two specs of one host."""
+        """Change the values that differ between two specs of one host."""
         before, after = dump_spec(was), dump_spec(spec)
         host = ("hosts", spec.name)
         new: dict[tuple[str, ...], list[str]] = {}
@@ -140,7 +143,7 @@ class Rewriting:
         return any(node.path[: len(path)] == path for node in self._hosts[path[1]])
 
     def _keep_declared(self, name: str) -> None:
-        """Keep a host declared when none of its keys is left."""
+        """Keep a host declared after all of its keys were removed."""
         nodes = self._hosts[name]
         if all(node in self._gone for node in nodes):
             if _dotted(nodes, ("hosts", name)):
@@ -149,7 +152,7 @@ class Rewriting:
                 self._insert(("hosts", name), [], name)
 
     def _insert(self, table: tuple[str, ...], pairs: Sequence[str], name: str) -> None:
-        """Write new keys into a table, in the way in which the table is written; ``name`` is the host's."""
+        """Write new keys into a table, in the layout that the table has; ``name`` is the host's name."""
         nodes = [*self._tables, *self._hosts[name]]
         for node in nodes:
             if node.path == table:
@@ -168,7 +171,7 @@ class Rewriting:
             else:
                 self._insert_lines(self._line_end(dotted), dotted, pairs)
             return
-        # Only tables below it are written, such as [hosts.node01.labels]: its own header goes above them.
+        # The text has only sub-tables of the table, such as [hosts.node01.labels]: insert its header above them.
         below = self._hosts[name][0]
         header = self._text[below.start : below.parts[len(table) - 1][1]] + "]"
         self._insert_lines(self._line_start(below), below, [header, *pairs])
@@ -184,9 +187,9 @@ class Rewriting:
         return self._text.index("\n", node.end) + 1
 
     def _lines_gone(self) -> list[tuple[int, int, str]]:
-        """Remove the lines of removed keys; comments stay on lines of their own."""
+        """Remove the lines of removed keys; their comments stay, on lines of their own."""
         gone: list[tuple[int, int, str]] = []
-        runs: list[list[int]] = []  # adjacent lines that leave nothing, as indices, with a header among them
+        runs: list[list[int]] = []  # indices into ``gone``: adjacent lines without comments, beginning with a header
         for node in sorted((node for node in self._gone if node not in self._owner), key=lambda node: node.start):
             start, end = self._line_start(node), self._line_end(node)
             indent = self._text[start : node.start]
@@ -208,7 +211,7 @@ class Rewriting:
             gone[last] = (gone[last][0], following.end(), "")
         elif end == len(self._text) and _ends_blank(self._text, start):
             blank = self._text.rindex("\n", 0, start - 1) + 1
-            taken = gone[first - 1][1] if first else 0  # the end of the table above it, if that table is removed too
+            taken = gone[first - 1][1] if first else 0  # the end of the removed table above, if any
             gone[first] = (max(blank, taken), gone[first][1], "")
 
     def _inline_table(self, owner: Node) -> Iterator[tuple[int, int, str]]:
@@ -235,7 +238,7 @@ def _depth(node: Node) -> int:
 
 
 def _dotted(nodes: Iterable[Node], table: tuple[str, ...]) -> Node | None:
-    """Return the last key that is written as a dotted key through the table."""
+    """Return the last key that the text writes as a dotted key through the table; None if there is none."""
     found = None
     for node in nodes:
         if node.value is not None and _depth(node) < len(table) < len(node.path) and node.path[: len(table)] == table:

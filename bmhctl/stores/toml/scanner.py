@@ -1,4 +1,4 @@
-"""The positions of headers, keys, values and comments in a TOML text."""
+"""Find the positions of headers, keys, values and comments in a TOML text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bmhctl.support.values import Frozen
 
 
 class Node(Frozen):
-    """A header or a key with its value, and its position in the text.
+    """A header, or a key with its value, and its position in the text.
 
-    ``path`` is its whole dotted name, with a host's name in lower case; ``parts`` are the spans of the last parts of
-    it, those written here. ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is
-    an inline table. ``header`` is the header above the key.
+    ``path`` is the full dotted name, with a host's name in lower case. ``parts`` are the spans of those last parts of
+    the path that are written here. ``value`` is where the value begins (None: a header), and ``inside`` are the keys in
+    a value that is an inline table. ``header`` is the header above the key.
     """
 
     path: tuple[str, ...]
@@ -38,19 +38,19 @@ class Source(Frozen):
     comments: tuple[tuple[int, int], ...]
 
     def comments_within(self, start: int, end: int) -> list[str]:
-        """Return the comments that begin at or behind ``start`` and before ``end``."""
+        """Return the comments that begin at or after ``start`` and before ``end``."""
         first = bisect_right(self.comments, (start, -1))
         last = bisect_right(self.comments, (end, -1))
         return [self.text[begin:stop] for begin, stop in self.comments[first:last]]
 
 
 def scan(text: str) -> Source:
-    """Find every header, key and comment of a valid TOML text; raise ValueError where it can't."""
+    """Find every header, key and comment of a valid TOML text; raise ``ValueError`` for a text that it can't follow."""
     return _Scanner(text).source()
 
 
 def walk(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Yield these nodes and all inside them, in the order of the text."""
+    """Yield these nodes and all nodes inside them, in the order of the text."""
     for node in nodes:
         yield node
         if node.inside:
@@ -67,7 +67,7 @@ class _Scanner:
         r"|'''.*?'{3,5}"
         r'|"(?:[^"\\\n]|\\.)*"'
         r"|'[^'\n]*'"
-        r"|\d{4}-\d\d-\d\d [^\s,\]}#]+"  # a date and a time may have a space between them
+        r"|\d{4}-\d\d-\d\d [^\s,\]}#]+"  # a date and a time with a space between them
         r"|[^\s,\]}#]+",
         re.S,
     )
@@ -131,7 +131,7 @@ class _Scanner:
         return tuple(inside) if opening == "{" else None
 
     def _skip(self) -> bool:
-        """Go to the next header, key or comment; return False at the end."""
+        """Advance to the next header, key or comment; return False at the end of the text."""
         while True:
             match = self._match(self._BLANK)
             if match[1] is None:
@@ -150,7 +150,7 @@ class _Scanner:
 
 
 def _as_stored(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a path with the host's name in it as the inventory has it."""
+    """Return a path with the host's name in it in lower case, as the inventory stores it."""
     return ("hosts", path[1].translate(AS_STORED), *path[2:]) if len(path) > 1 and path[0] == "hosts" else path
 
 

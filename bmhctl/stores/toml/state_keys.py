@@ -1,4 +1,4 @@
-"""Keys of the state file that tie it to its TOML file."""
+"""Keys in ``meta`` of the state file that tie it to its TOML file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ FINGERPRINT = "declaration"
 """The fingerprint of the TOML file when it was last synced."""
 
 OWNER = "declared_by"
-"""Which TOML file the state file belongs to."""
+"""The path of the TOML file to which the state file belongs."""
 
 INTENT = "intent"
-"""An edit of the TOML file that is about to be made."""
+"""An edit of the TOML file that is recorded before it is made."""

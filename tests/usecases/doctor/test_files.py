@@ -586,9 +586,9 @@ def test_a_missing_toml_file_is_reported_with_the_command_that_restores_it(tmp_p
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     lab.close()
     lab.path.unlink()
-    way_back = f"bmhctl copy {tmp_path / 'lab.state.db'} NEW.toml makes an inventory of them"
+    way_back = f"bmhctl copy {tmp_path / 'lab.state.db'} NEW.toml makes an inventory of it"
     looking = partial(queries.list_hosts, lab.context(), Choice(everything=True))
     for ask in (looking, partial(inventories.init, lab.location)):
         with pytest.raises((UnreachableError, StateRefusedError)) as refused:
             ask()
-        assert refused.value.hint == f"the states of its hosts are there: {way_back}"
+        assert refused.value.hint == f"the state file is still there: {way_back}"
