@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Guard, State, Verb
+from bmhctl.domain.model import Guard, Host, State, Verb
 from bmhctl.errors import StateRefusedError
 from bmhctl.lifecycle.table import EDGES, POSSIBLE, sources, where
 from bmhctl.support.values import Frozen
@@ -185,11 +185,23 @@ def ask(verb: Verb, state: State, inputs: GuardInput) -> Answer:
     try:
         moved = _machine().events[verb.value].trigger(passage)
     except MachineError as error:
-        possible_from = ", ".join(sources(verb))
-        raise StateRefusedError(f"is {where(state)}: {verb} is only possible from {possible_from}") from error
+        raise StateRefusedError(_only_from(verb, state)) from error
     if moved and passage.state == _OUTSIDE:
         return Answer(None, ())
     return Answer(State(passage.state) if moved else None, tuple(passage.refusals))
+
+
+def refuse_impossible(verb: Verb, host: Host, word: str | None = None) -> None:
+    """Raise :class:`StateRefusedError` for a host in a state from which the table has no edge for the verb.
+
+    ``word`` is the verb in messages, if a command has another name.
+    """
+    if (verb, host.state) not in POSSIBLE:
+        raise StateRefusedError(_only_from(verb, host.state, word), host=host.name, hint=f"bmhctl why {host.name}")
+
+
+def _only_from(verb: Verb, state: State, word: str | None = None) -> str:
+    return f"is {where(state)}: {word or verb} is only possible from {', '.join(sources(verb))}"
 
 
 _OUT_AND_IN = (Verb.ENTER, Verb.RETIRE, Verb.REMOVE)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State
-from bmhctl.errors import BmhctlError, ExitStatus, StepFailedError, combine
+from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, StepFailedError, UnreachableError, combine
 from bmhctl.support.values import Frozen, field
+
+_Outcome = TypeVar("_Outcome", "Outcome", "Outcome | None")
 
 
 class Outcome(Frozen):
@@ -51,6 +54,17 @@ def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
     state = host.state if host else None
     steps = error.results if isinstance(error, StepFailedError) else ()
     return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
+
+
+def attempt(host: Host, one: Callable[[Host], _Outcome]) -> _Outcome | Outcome:
+    """Return the outcome of one host; an error that concerns only this host becomes an outcome."""
+    try:
+        return one(host)
+    except (UnreachableError, InvalidError):
+        raise  # the inventory itself failed, not this host
+    except BmhctlError as error:
+        error.host = error.host or host.name
+        return failed(error, host)
 
 
 class Outcomes(Frozen):

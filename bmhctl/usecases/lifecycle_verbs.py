@@ -7,9 +7,10 @@ from datetime import datetime
 from bmhctl.domain.model import End, EventKind, Host, Note, State, TaskResult, Verb
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
+from bmhctl.lifecycle.machine import refuse_impossible
 from bmhctl.results import Outcome, Outcomes, already, moved
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import each_in_one_commit, refuse_early
+from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.leases import (
@@ -60,7 +61,7 @@ def taint(
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:
     """Raise the refusal for a host that is not reserved; ``maintain`` records a fault of such a host."""
     try:
-        refuse_early(Verb.TAINT, host, word)
+        refuse_impossible(Verb.TAINT, host, word)
     except BmhctlError as error:
         if fault:
             error.hint = f"for a host that is not reserved: bmhctl maintain {host.name} --reason TEXT"

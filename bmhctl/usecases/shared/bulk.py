@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeVar
 
-from bmhctl.domain.model import Host, Verb
-from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError
-from bmhctl.lifecycle.table import POSSIBLE, sources, where
-from bmhctl.results import Outcome, Outcomes, failed
+from bmhctl.domain.model import Host
+from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
-
-_Outcome = TypeVar("_Outcome", Outcome, Outcome | None)
 
 
 @retried
@@ -44,17 +39,6 @@ def each_in_one_commit(
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))
 
 
-def attempt(host: Host, one: Callable[[Host], _Outcome]) -> _Outcome | Outcome:
-    """Return the outcome of one host; an error that concerns only this host becomes an outcome."""
-    try:
-        return one(host)
-    except (UnreachableError, InvalidError):
-        raise  # the inventory itself failed, not this host
-    except BmhctlError as error:
-        error.host = error.host or host.name
-        return failed(error, host)
-
-
 def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:
     """Show the outcomes so far of a verb that was interrupted, and report for how many hosts there is none."""
     done = tuple(outcomes)
@@ -66,13 +50,3 @@ def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], tot
         ctx.show_part(Outcomes(verb, done))
     if total > 1:
         ctx.report(f"interrupted: {verb} was not finished on {total - len(done)} of {total} hosts")
-
-
-def refuse_early(verb: Verb, host: Host, word: str | None = None) -> None:
-    """Raise :class:`StateRefusedError`, before any step runs, for a state from which the verb is impossible."""
-    if (verb, host.state) not in POSSIBLE:
-        raise StateRefusedError(
-            f"is {where(host.state)}: {word or verb} is only possible from {', '.join(sources(verb))}",
-            host=host.name,
-            hint=f"bmhctl why {host.name}",
-        )

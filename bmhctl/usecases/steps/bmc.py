@@ -20,10 +20,10 @@ from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import FORCE_TIME, PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.step_environment import StepEnvironment
-from bmhctl.results import Outcome, Outcomes, failed
+from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.shared.bulk import attempt, report_interrupted
+from bmhctl.usecases.shared.bulk import report_interrupted
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences

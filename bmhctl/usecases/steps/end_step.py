@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bmhctl.domain.model import EventKind, Host
 from bmhctl.errors import StateRefusedError, UsageError
-from bmhctl.results import Outcome, Outcomes, already, failed
+from bmhctl.results import Outcome, Outcomes, already, attempt, failed
 from bmhctl.stores.claims import host_claim
-from bmhctl.usecases.shared.bulk import attempt
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried

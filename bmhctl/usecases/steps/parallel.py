@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError
-from bmhctl.results import Outcome, Outcomes, failed
+from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.support.values import Frozen
-from bmhctl.usecases.shared.bulk import attempt, report_interrupted
+from bmhctl.usecases.shared.bulk import report_interrupted
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.shared.refresh import retried

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from bmhctl.domain.model import Host, Phase, State, Verb
 from bmhctl.domain.policy import PHASES
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
+from bmhctl.lifecycle.machine import refuse_impossible
 from bmhctl.results import Outcome, Outcomes, already
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import refuse_early
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
 from bmhctl.usecases.shared.leases import check_token
@@ -46,7 +46,7 @@ def ready(
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
             return already(host)
-        refuse_early(Verb.READY, host)
+        refuse_impossible(Verb.READY, host)
         return None
 
     def prepare(held: Claimed) -> Job:
@@ -70,7 +70,7 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     def early(host: Host) -> Outcome | None:
         if host.state is State.INITIAL:
             return already(host)
-        refuse_early(Verb.RESET, host)
+        refuse_impossible(Verb.RESET, host)
         if host.fault is not None and host.name not in choice.names:
             raise StateRefusedError(
                 f"has a fault: {host.fault}",
@@ -134,7 +134,7 @@ def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperat
         if host.state is not State.TAINTED and host.name not in named and not _goes_on(host):
             return already(host, f"another command was faster: it is {host.state}")
         if host.state is not State.INITIAL:
-            refuse_early(Verb.RESET, host, "recycle")
+            refuse_impossible(Verb.RESET, host, "recycle")
         if host.fault is not None and host.name not in choice.names:
             return already(host, f"skipped because of its fault: {host.fault}")
         return None
