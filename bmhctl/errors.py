@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 MOST_WORDS = 1000
-"""The most characters of a message; a longer one loses its middle, which repeats a file or a command line."""
+"""The most characters of a message; the middle of a longer one is left out: it quotes a file or a command line."""
 
 
 class ExitStatus(IntEnum):
-    """Published exit statuses of every command; an unknown number means failure."""
+    """The exit statuses of every command, which are published; a status that is not listed means failure."""
 
     DONE = 0
     DEFECT = 1
@@ -35,8 +35,8 @@ class ExitStatus(IntEnum):
 class BmhctlError(Exception):
     """A failure that a user can act on.
 
-    ``message`` says what happened, ``host`` to which host, ``hint`` what to do next; ``details`` holds more for
-    machines. ``code`` is a stable word and ``status`` the exit status of the class.
+    ``message`` says what happened, ``host`` is the host concerned, and ``hint`` says what to do next; ``details`` holds
+    more for programs. ``code`` is a stable word for the class, and ``status`` its exit status.
     """
 
     status: ClassVar[ExitStatus] = ExitStatus.DEFECT
@@ -65,7 +65,7 @@ class BmhctlError(Exception):
 def _rebuild(
     kind: type[BmhctlError], message: str, host: str | None, hint: str | None, details: dict[str, object]
 ) -> BmhctlError:
-    error = kind.__new__(kind)  # without its constructor, whose parameters may differ
+    error = kind.__new__(kind)  # without calling the constructor: its parameters differ between classes
     BmhctlError.__init__(error, message, host=host, hint=hint, details=details)
     return error
 
@@ -78,7 +78,7 @@ class UsageError(BmhctlError):
 
 
 class NotFoundError(BmhctlError):
-    """No such host or reservation."""
+    """There is no such host, reservation or other object."""
 
     status = ExitStatus.NOT_FOUND
     code = "not-found"
@@ -92,7 +92,7 @@ class StateRefusedError(BmhctlError):
 
 
 class BusyError(BmhctlError):
-    """Hosts match, but none is free now."""
+    """Hosts fit the request, but too few of them are free now."""
 
     status = ExitStatus.BUSY
     code = "busy"
@@ -120,7 +120,7 @@ class NotYoursError(BmhctlError):
 
 
 class StepFailedError(BmhctlError):
-    """A readiness check or a cleanup step failed; ``results`` is what each step said."""
+    """A step failed, such as a readiness check; ``results`` are the results of all steps that ran."""
 
     status = ExitStatus.STEP_FAILED
     code = "step-failed"
@@ -149,15 +149,15 @@ class MixedError(BmhctlError):
 
 
 def brief(value: object) -> str:
-    """Return a value as a message shows it: at most 60 characters, also when Python can't write it whole."""
+    """Return a value as a message shows it: at most 60 characters, even of a value that Python can't print."""
     try:
         return f"{value!r:.60}"
-    except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
+    except (RecursionError, ValueError):  # ValueError: a number with thousands of digits
         return f"a {type(value).__name__} that is too large to show"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word most like ``word``, None if there is none or ``word`` is longer than 100 characters."""
+    """Return the known word that is most like ``word``; None if none is, or ``word`` has more than 100 characters."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1) if len(word) <= 100 else []
@@ -167,8 +167,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
     """Return one error for the errors of several hosts; None if there are none.
 
-    A single error is returned as it is. Several with one exit status become one of their common class, or of the first
-    one's; several with different statuses become a :class:`MixedError`.
+    A single error is returned unchanged. Several errors with one exit status become an error of their common class, or
+    of the class of the first one. Errors with different statuses become a :class:`MixedError`.
     """
     failed = list(errors)
     if len(failed) <= 1:
@@ -196,7 +196,7 @@ def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
 
 
 def _published(kind: type[BmhctlError]) -> type[BmhctlError]:
-    """Return the direct subclass of :class:`BmhctlError` that a class is, or is derived from."""
+    """Return the direct subclass of :class:`BmhctlError` to which a class belongs."""
     return next(base for base in kind.__mro__ if BmhctlError in base.__bases__)
 
 
@@ -205,15 +205,15 @@ FASTER = "another command was faster"
 
 
 class ConflictError(UnreachableError):
-    """Two transactions conflicted and this one was rolled back; a retry usually succeeds."""
+    """Two transactions conflicted and this one was rolled back; running it again usually succeeds."""
 
 
 class UncertainError(UnreachableError):
-    """The connection broke while the answer to a commit was awaited: it may have taken effect or not."""
+    """The connection was lost during a commit, so the change may have been made or not."""
 
 
 class AwayError(UnreachableError):
-    """The inventory can't be used now and may be again soon: its server is away, it is locked, its disk is full."""
+    """The inventory can't be used now, but perhaps soon: its server is down, it is locked, or its disk is full."""
 
 
 class RetiredError(UnreachableError):
@@ -221,7 +221,7 @@ class RetiredError(UnreachableError):
 
     @classmethod
     def of(cls, location: str, successor: str) -> RetiredError:
-        """Return the error for a retired inventory and where it is now."""
+        """Return the error for a retired inventory; ``successor`` is the location that replaced it."""
         return cls(
             f"{location} is retired and can't be changed: its successor is {successor}",
             hint=f"name the successor: -i {successor}",
@@ -234,4 +234,4 @@ class MovedError(AwayError):
 
 
 class GoneError(MovedError):
-    """The file that was opened is no longer at its path: removed, moved away or unmounted. It may come back."""
+    """The opened file is no longer at its path: it was removed, moved away or unmounted. It may come back."""

@@ -34,11 +34,12 @@ def open_inventory(
 ) -> Inventory:
     """Open an inventory: a ``.toml`` or a ``.db`` file, or ``postgresql://…``. Use it as a context manager.
 
-    An inventory may be used in one thread only. ``actor`` is who acts (default: ``$BMHCTL_ACTOR``, or user@hostname).
-    ``clock`` returns the time by which leases are judged (default: the store's clock). ``tell`` is called with each
-    warning, a line of text. ``create`` makes an empty inventory if there is none.
+    An inventory may be used in one thread only. ``actor`` is the name under which this
+    program acts (default: ``$BMHCTL_ACTOR``, or user@hostname). ``clock`` returns the time by which leases are judged
+    (default: the store's clock). ``tell`` is called with each warning, a line of text. ``create`` makes an empty
+    inventory if there is none.
 
-    Raises :class:`~bmhctl.errors.UnreachableError` if it can't be opened, and
+    Raises :class:`~bmhctl.errors.UnreachableError` if the inventory can't be opened, and
     :class:`~bmhctl.errors.InvalidError` if it is damaged or written by a newer bmhctl.
 
     >>> import tempfile
@@ -59,9 +60,9 @@ def open_inventory(
     if create:
         from bmhctl.usecases.inventories import init
 
-        with suppress(StateRefusedError):  # it exists already
+        with suppress(StateRefusedError):  # the inventory exists already
             init(str(location))
-    actor = actor or default_actor(os.environ)  # before the store is open: a failure here would leave it open
+    actor = actor or default_actor(os.environ)  # before the store is opened, because a failure here would leave it open
     store = open_store(str(location))
     context = Context(
         store=store,
@@ -77,10 +78,10 @@ class Inventory(Reading, Changing, Reserving):
     """An open inventory; see :func:`open_inventory`.
 
     Methods that take ``names`` and ``selector`` choose hosts as the command line does: exact names, globs and folded
-    ranges, narrowed by the selector. If the verb fails for one host, the others are still processed; then the error is
-    raised, as one :class:`~bmhctl.errors.BmhctlError` for all failures. Every method that writes first ends expired
-    leases. With ``dry_run=True`` a method changes nothing: it returns what would become of each host, and raises what
-    would fail.
+    ranges, narrowed by the selector. If a verb fails for one host, the others are still processed. Then one
+    :class:`~bmhctl.errors.BmhctlError` for all failures is raised. Every method that writes first ends expired leases.
+    With ``dry_run=True`` a method changes nothing: it returns what would happen to each host, and raises the errors
+    that would occur.
 
     Any method may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
     """

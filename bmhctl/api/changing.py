@@ -26,9 +26,10 @@ class Changing(Opened):
     ) -> Outcomes:
         """Add hosts, all or none, in the state ``initial``; return the outcome of each.
 
-        A machine that was removed while it was used enters as ``tainted``. Raises
-        :class:`~bmhctl.errors.StateRefusedError` for a name that is taken, :class:`~bmhctl.errors.InvalidError` for a
-        MAC that another host has, and :class:`~bmhctl.errors.UsageError` for an attribute that is not valid.
+        A machine that was removed while it was dirty enters as ``tainted``. The parameters after ``names`` are the
+        attributes that all these hosts get. Raises :class:`~bmhctl.errors.StateRefusedError` for a name that is taken,
+        :class:`~bmhctl.errors.InvalidError` for a MAC that another host has, and :class:`~bmhctl.errors.UsageError` for
+        an attribute that is not valid.
         """
         from bmhctl.usecases.hosts import AttributeChanges, add
 
@@ -61,10 +62,11 @@ class Changing(Opened):
         return done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
 
     def undo(self, *names: str, event: int | None = None, dry_run: bool = False) -> Outcomes:
-        """Undo the last change of what is declared about hosts, or that of an event; return the outcome of each host.
+        """Undo the last change of the declaration of hosts; return the outcome of each host.
 
-        With ``names``, only for these of its hosts. A second call makes the change again. Raises
-        :class:`~bmhctl.errors.StateRefusedError` when there is no change, or when another one was built on it.
+        ``event`` is the id of an event of an earlier change to undo instead. With ``names``, the change is undone only
+        for these of its hosts. A second call makes the change again. Raises :class:`~bmhctl.errors.StateRefusedError`
+        when there is no change, or when a later change of its hosts depends on it.
         """
         from bmhctl.usecases.undo import undo
 
@@ -73,9 +75,8 @@ class Changing(Opened):
     def ready(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Run the setup steps and readiness checks of initial hosts, and make those that pass available.
 
-        Returns the outcome of each host. A host that is available already counts as done.
-
-        Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        Returns the outcome of each host. A host that is available already is not checked, and counts as done. Raises
+        :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
         from bmhctl.usecases.steps.step_verbs import ready
 
@@ -93,9 +94,9 @@ class Changing(Opened):
     ) -> Outcomes:
         """Give hosts back as used; return the outcome of each.
 
-        ``reservation`` is the id of their reservation; without it this actor must be the owner. ``fault`` records what
-        is broken. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host or the lease has ended,
-        unless ``force`` is given with a ``reason``.
+        ``reservation`` is the id of the hosts' reservation; without it, this actor must be the owner. ``fault`` records
+        what is broken. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host or the lease has
+        ended, unless ``force`` is given with a ``reason``.
         """
         from bmhctl.usecases.lifecycle_verbs import taint
 
@@ -107,8 +108,7 @@ class Changing(Opened):
     def reset(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Run the cleanup steps of tainted hosts, and make those that pass initial; return the outcome of each.
 
-        A host that is initial already counts as done, and a host with a fault is cleaned only if it is named exactly.
-
+        A host that is initial already counts as done. A host with a fault is cleaned only if its exact name is given.
         Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
         from bmhctl.usecases.steps.step_verbs import reset
@@ -120,16 +120,16 @@ class Changing(Opened):
     ) -> Outcomes:
         """Clean hosts, run their retire steps and remove them, with a ``reason``; return the outcome of each.
 
-        They are no longer reserved from now on. With ``when_free`` a held host leaves after it was given back, by
-        ``recycle``; otherwise a held host raises :class:`~bmhctl.errors.StateRefusedError`. Raises
-        :class:`~bmhctl.errors.StepFailedError` when a step fails: then the host is in maintenance.
+        The hosts can't be reserved from now on. With ``when_free``, a held host stays with its holder, and ``recycle``
+        retires it after it was given back; otherwise a held host raises :class:`~bmhctl.errors.StateRefusedError`. If a
+        step fails, the host goes to maintenance, and :class:`~bmhctl.errors.StepFailedError` is raised.
         """
         from bmhctl.usecases.steps.retire import retire
 
         return done(retire(self._with(dry_run), choice(names, selector), reason=reason, when_free=when_free))
 
     def undo_retire(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
-        """Cancel the retirement of hosts that have not left yet; return the outcome of each."""
+        """Cancel the retirement of hosts that are still in the inventory; return the outcome of each."""
         from bmhctl.usecases.steps.retire import undo_retire
 
         return done(undo_retire(self._with(dry_run), choice(names, selector)))
@@ -145,9 +145,10 @@ class Changing(Opened):
     ) -> Outcomes:
         """Put hosts into maintenance with a ``reason``; return the outcome of each.
 
-        ``until`` is when they are expected back, for information: a datetime or a text, local time if it has no offset.
-        With ``when_free`` a held host goes to maintenance once it is given back, and is not reserved before. Raises
-        :class:`~bmhctl.errors.UsageError` for an empty reason and for a text that is not a time in the future.
+        ``until`` is when they are expected back, for information: a datetime or a text, in local time if it has no
+        offset. With ``when_free``, a held host goes to maintenance when it is given back, and can't be reserved until
+        then. Raises :class:`~bmhctl.errors.UsageError` for an empty reason and for a text that is not a time in the
+        future.
         """
         from bmhctl.domain.times import in_utc, parse_moment
         from bmhctl.usecases.lifecycle_verbs import maintain
@@ -163,7 +164,7 @@ class Changing(Opened):
     def resume(
         self, *names: str, selector: str | None = None, everyones: bool = False, dry_run: bool = False
     ) -> Outcomes:
-        """Close the actor's reasons for maintenance (``everyones``: all), and move hosts that have none left.
+        """Close the actor's reasons for maintenance (``everyones``: all), and move hosts without another reason.
 
         Returns the outcome of each host. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
@@ -179,8 +180,8 @@ class Changing(Opened):
     ) -> Outcomes:
         """Keep hosts from being reserved, and record the ``reason``; return the outcome of each.
 
-        A reserved host stays with its holder. A host that is cordoned already counts as done; a
-        new reason replaces the earlier one.
+        A reserved host stays with its holder. A host that is cordoned already counts as done; a new reason replaces the
+        earlier one.
         """
         from bmhctl.usecases.lifecycle_verbs import cordon
 

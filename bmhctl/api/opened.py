@@ -1,4 +1,4 @@
-"""An open inventory, and what its methods have in common."""
+"""An open inventory: what the groups of methods share."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reading(Opened):
-    """What an inventory knows: its hosts, reservations, bookings, queue and history."""
+    """The hosts, reservations, bookings, queue and history of an inventory."""
 
     def hosts(self, *names: str, selector: str | None = None, states: Iterable[State] = ()) -> list[Host]:
         """Return the chosen hosts, by name; all hosts if neither names, nor a selector, nor states are given.
@@ -35,7 +35,7 @@ class Reading(Opened):
         return list(found.hosts)
 
     def host(self, name: str) -> Host:
-        """Return one host; raise :class:`~bmhctl.errors.NotFoundError` if there is none of this name."""
+        """Return one host; raise :class:`~bmhctl.errors.NotFoundError` if no host has this name."""
         from bmhctl.usecases.queries import show
 
         return show(self._context, name).host
@@ -47,7 +47,7 @@ class Reading(Opened):
         return reservations(self._context).items
 
     def bookings(self) -> tuple[Booked, ...]:
-        """Return the open bookings and planned maintenances, the first to start first."""
+        """Return the open bookings and planned maintenances, by their start."""
         from bmhctl.usecases.reservations.bookings import bookings
 
         return bookings(self._context).items
@@ -61,7 +61,7 @@ class Reading(Opened):
     def why(self, name: str) -> Why:
         """Return why a host is in its state, and which verbs are possible.
 
-        Raises :class:`~bmhctl.errors.NotFoundError`.
+        Raises :class:`~bmhctl.errors.NotFoundError` if no host has this name.
         """
         from bmhctl.usecases.explain import why
 
@@ -78,7 +78,7 @@ class Reading(Opened):
         return list(history(self._context, name, last).events)
 
     def queue(self) -> tuple[Queued, ...]:
-        """Return the tickets of waiting commands in their order, each with what it still lacks."""
+        """Return the tickets of waiting commands in queue order, each with what it still lacks."""
         from bmhctl.usecases.reservations.queue import queue
 
         return queue(self._context).items

@@ -41,19 +41,20 @@ class Reserving(Opened):
         tags: Mapping[str, str] | None = None,
         booking: str | None = None,
     ) -> Held:
-        """Reserve hosts, all or none: the named ones, ``count`` that fit ``selector``, or what ``wants`` requires.
+        """Reserve hosts, all or none: those named, ``count`` that fit ``selector``, or those that ``wants`` requires.
 
         Each of ``wants`` is a selector and a count, such as ``"arch=arm64*2"``. ``ttl`` is how long the lease lasts
         (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
-        (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
+        (True: without limit; None: not at all). A call with the ``request_id`` of an earlier call returns the same
         reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``params`` are values
-        for the prepare steps of the policy, which run before this returns; ``tags`` are kept with the reservation.
-        ``booking`` is the id of a booking to take: it says which hosts. ``purpose`` is shown to others.
+        for the prepare steps of the policy, which run before this returns. ``tags`` are kept with the reservation.
+        ``booking`` is the id of a booking to take, in place of names and selectors. ``purpose`` is shown to others.
 
-        Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
+        Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if too few hosts are free,
         :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
-        :class:`~bmhctl.errors.WaitTimeoutError` if the wait was too long, :class:`~bmhctl.errors.StepFailedError` if
-        hosts can't be prepared, and :class:`~bmhctl.errors.NotFoundError`.
+        :class:`~bmhctl.errors.WaitTimeoutError` if hosts were not free before the end of ``wait``,
+        :class:`~bmhctl.errors.StepFailedError` if hosts can't be prepared, and :class:`~bmhctl.errors.NotFoundError`
+        for an unknown host or booking.
         """
         from bmhctl.usecases.reservations.reserve import reserve_or_wait
         from bmhctl.usecases.reservations.waiting import WaitOptions
@@ -73,7 +74,7 @@ class Reserving(Opened):
         ttl: timedelta | str | None = None,
         params: Mapping[str, str] | None = None,
     ) -> Outcomes:
-        """Return which hosts :meth:`reserve` would reserve now, and raise what it would raise; nothing changes."""
+        """Return which hosts :meth:`reserve` would reserve now, and raise its errors; nothing changes."""
         from bmhctl.usecases.reservations.reserve import plan_reserve
 
         plan = plan_reserve(self._context, _request(names, selector, count, wants, ttl, params=params))
@@ -93,11 +94,11 @@ class Reserving(Opened):
         tags: Mapping[str, str] | None = None,
         renew: bool = False,
     ) -> Iterator[Held]:
-        """Reserve hosts for a ``with`` block, and give them back when it ends, also when it raises.
+        """Reserve hosts for a ``with`` block, and give them back when the block ends or raises.
 
         The parameters are those of :meth:`reserve`. With ``renew``, a thread extends the lease at a third of its length
-        while the block runs; else choose ``ttl`` longer than the block takes. A lease that is lost all the same raises
-        :class:`~bmhctl.errors.NotYoursError` at the end of the block.
+        while the block runs; without it, choose a ``ttl`` that is longer than the block takes. If the lease is lost,
+        :class:`~bmhctl.errors.NotYoursError` is raised at the end of the block.
         """
         held = self.reserve(
             *names,
@@ -129,16 +130,16 @@ class Reserving(Opened):
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
         """Extend a lease until ``ttl`` from now (default: its own length); return the reservation with its hosts.
 
-        A lease never gets shorter, nor longer than the policy allows: its ``max_ttl``, the limits, and what is planned
-        on the hosts. Raises :class:`~bmhctl.errors.NotYoursError` if it has ended, and
-        :class:`~bmhctl.errors.NotFoundError` for an unknown id.
+        The lease never gets shorter. It ends earlier than asked for if the policy's ``max_ttl``, a limit, or a booking
+        or planned maintenance of its hosts requires that. Raises :class:`~bmhctl.errors.NotYoursError` if the lease has
+        ended, and :class:`~bmhctl.errors.NotFoundError` for an unknown id.
         """
         from bmhctl.usecases.reservations.holder import extend
 
         return extend(self._context, reservation, _length(ttl)).held
 
     def handover(self, reservation: str, to: str) -> Held:
-        """Give this actor's reservation to the owner ``to``; return it under its new id, with its hosts.
+        """Give this actor's reservation to the owner ``to``; return it with its new id and its hosts.
 
         The old id is no longer valid. Raises :class:`~bmhctl.errors.NotYoursError` if another owner has the reservation
         or its lease has ended, :class:`~bmhctl.errors.NotFoundError` for an unknown id, and
@@ -152,18 +153,19 @@ class Reserving(Opened):
     def share(self, reservation: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Held:
         """Let the owners in ``add`` extend and release a reservation, and those in ``remove`` no longer; return it.
 
-        Raises :class:`~bmhctl.errors.NotYoursError` when the lease has ended, :class:`~bmhctl.errors.NotFoundError` for
-        an unknown id, and :class:`~bmhctl.errors.UsageError` for no owner or one to remove with whom it is not shared.
+        Raises :class:`~bmhctl.errors.NotYoursError` if the lease has ended, :class:`~bmhctl.errors.NotFoundError` for
+        an unknown id, and :class:`~bmhctl.errors.UsageError` if no owner is given, or one in ``remove`` does not share
+        the reservation.
         """
         from bmhctl.usecases.reservations.holder import share
 
         return share(self._context, reservation, add=(*add,), remove=(*remove,), token=reservation).held
 
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
-        """Replace the host ``name`` of a reservation by a free one that fits; return the reservation with its hosts.
+        """Replace the host ``name`` of a reservation by a free host that fits; return the reservation with its hosts.
 
-        The bad host is tainted, with ``reason`` as its fault. Raises :class:`~bmhctl.errors.BusyError` if no other host
-        is free, :class:`~bmhctl.errors.NotYoursError` if the lease has ended or does not hold the host,
+        The replaced host is tainted, with ``reason`` as its fault. Raises :class:`~bmhctl.errors.BusyError` if no other
+        host is free, :class:`~bmhctl.errors.NotYoursError` if the lease has ended or does not hold the host,
         :class:`~bmhctl.errors.StepFailedError` if the new host can't be prepared, and
         :class:`~bmhctl.errors.NotFoundError` for an unknown host or reservation.
         """
@@ -172,7 +174,7 @@ class Reserving(Opened):
         return replace_host(self._context, name, reservation, reason).held
 
     def release(self, reservation: str, *, reason: str | None = None, dry_run: bool = False) -> Outcomes:
-        """Give back all hosts that a reservation still holds; return the outcomes.
+        """Give back all hosts that a reservation still holds; return the outcome of each.
 
         Raises :class:`~bmhctl.errors.NotYoursError` if its lease has ended.
         """
@@ -181,7 +183,7 @@ class Reserving(Opened):
         return done(release(self._with(dry_run), Choice(), reservation=reservation, reason=reason))
 
     def reap(self, *, dry_run: bool = False) -> tuple[Held, ...]:
-        """End the leases that have expired; return them with the hosts that they held."""
+        """End the leases that have expired; return these reservations with the hosts that they held."""
         from bmhctl.usecases.reservations.holder import reap_expired
 
         return reap_expired(self._context, dry_run=dry_run).items
@@ -201,13 +203,13 @@ class Reserving(Opened):
     ) -> tuple[Booked, ...]:
         """Book hosts, all or none, from ``begins`` until ``ends`` or for ``ttl``; return the bookings.
 
-        ``names``, ``selector``, ``count`` and ``wants`` are those of :meth:`reserve`. Times are aware datetimes, or
-        texts as ``reserve --from`` takes them. ``weekly`` is for how many weeks in a row the same time is booked. A
-        call with the ``request_id`` of an earlier one returns the same bookings.
+        ``names``, ``selector``, ``count`` and ``wants`` are as in :meth:`reserve`. Times are datetimes with a zone, or
+        texts as for ``reserve --from``. ``weekly`` is for how many weeks in a row the same time is booked. A call with
+        the ``request_id`` of an earlier call returns the same bookings.
 
-        Raises :class:`~bmhctl.errors.BusyError` if too few hosts are free then,
-        :class:`~bmhctl.errors.UnsatisfiableError` if too few always would be, and :class:`~bmhctl.errors.UsageError`
-        for a beginning in the past or a wrong end.
+        Raises :class:`~bmhctl.errors.BusyError` if too few hosts are free at that time,
+        :class:`~bmhctl.errors.UnsatisfiableError` if too few hosts could ever fit, and
+        :class:`~bmhctl.errors.UsageError` for a beginning in the past or an end that is not after it.
         """
         from bmhctl.usecases.reservations.bookings import book
 
@@ -221,10 +223,11 @@ class Reserving(Opened):
         return book(self._context, request, starts, until, weekly=weekly).items
 
     def cancel_booking(self, booking: str) -> None:
-        """Cancel a booking or a planned maintenance of this actor, by its id.
+        """Cancel a booking of this actor, or a planned maintenance, by its id.
 
-        Raises :class:`~bmhctl.errors.NotYoursError` for another owner's, :class:`~bmhctl.errors.StateRefusedError` if
-        it has ended, and :class:`~bmhctl.errors.NotFoundError` for an unknown id.
+        Raises :class:`~bmhctl.errors.NotYoursError` for another owner's booking,
+        :class:`~bmhctl.errors.StateRefusedError` if it has ended, and :class:`~bmhctl.errors.NotFoundError` for an
+        unknown id.
         """
         from bmhctl.usecases.reservations.bookings import cancel
 
@@ -243,7 +246,7 @@ class Reserving(Opened):
 
 @contextmanager
 def _renewed(context: Context, reservation: Reservation) -> Iterator[None]:
-    """Extend a lease for the block, in a thread with a connection of its own."""
+    """Extend a lease while the block runs, in a thread with its own connection."""
     length = reservation.ttl
     if length is None:
         yield
@@ -265,9 +268,9 @@ def _renewed(context: Context, reservation: Reservation) -> Iterator[None]:
                     extend(mine, reservation.id, silent=True)
                 pause = length.total_seconds() / 3
             except (NotFoundError, NotYoursError):
-                return  # it is lost: the end of the block reports it
+                return  # the lease is lost, which the end of the block reports
             except BmhctlError:
-                pause = min(1.0, length.total_seconds() / 10)  # the inventory is away: try again soon
+                pause = min(1.0, length.total_seconds() / 10)  # the inventory can't be reached: try again soon
 
     thread = threading.Thread(target=renew, name="bmhctl renews the lease", daemon=True)
     thread.start()

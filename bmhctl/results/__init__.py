@@ -1,4 +1,4 @@
-"""The values that use cases return; ``output`` renders them. Those that most commands need are here."""
+"""The values that use cases return and ``output`` renders. This module has those that most commands need."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _Outcome = TypeVar("_Outcome", "Outcome", "Outcome | None")
 
 
 class Outcome(Frozen):
-    """What a command did to one host.
+    """The result of a command for one host.
 
-    ``changed`` is False when nothing had to be done; ``source`` and ``state`` are the host's state before and after
-    (None: not in the inventory). A failure carries its ``error``, and the host is unchanged.
+    ``changed`` is False when nothing had to be done. ``source`` and ``state`` are the host's state before and after
+    (None: not in the inventory). After a failure, ``error`` says why, and the host is unchanged.
     """
 
     host: str
@@ -31,7 +31,7 @@ class Outcome(Frozen):
 
 
 def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] = ()) -> Outcome:
-    """Return the outcome of a host that changed."""
+    """Return the outcome of a host that a command changed; ``words`` say how."""
     held = after.reservation or before.reservation
     return Outcome(
         host=before.name,
@@ -45,12 +45,12 @@ def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] 
 
 
 def already(host: Host, words: str | None = None) -> Outcome:
-    """Return the outcome of a host that is in the verb's end state already."""
+    """Return the outcome of a host for which nothing had to be done."""
     return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state)
 
 
 def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
-    """Return the outcome of a host that was refused or failed, and so did not change."""
+    """Return the outcome of a host for which the command was refused or failed."""
     state = host.state if host else None
     steps = error.results if isinstance(error, StepFailedError) else ()
     return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
@@ -68,7 +68,7 @@ def attempt(host: Host, one: Callable[[Host], _Outcome]) -> _Outcome | Outcome:
 
 
 class Outcomes(Frozen):
-    """The outcome of every host that a command was called with, in the order of the request."""
+    """The outcome of every host for which a command was called, in the order of the call."""
 
     verb: str
     items: tuple[Outcome, ...]
@@ -76,7 +76,7 @@ class Outcomes(Frozen):
 
     @property
     def error(self) -> BmhctlError | None:
-        """The one error that stands for all failures; None when every host succeeded."""
+        """The one error that stands for all failures; None if every host succeeded."""
         failed = [item.error for item in self.items if item.error]
         return combine(failed) if failed else None
 
@@ -88,9 +88,9 @@ class Outcomes(Frozen):
 
 
 class Held(Frozen):
-    """A reservation and the hosts that it holds now: after a grant in the order of the request, else by name.
+    """A reservation and the hosts that it holds now: in the order of the request after a grant, otherwise by name.
 
-    ``had`` are the names of all hosts that it ever held, where that was asked for.
+    ``had`` are the names of all hosts that the reservation ever held; empty unless the caller asked for them.
     """
 
     reservation: Reservation
@@ -106,9 +106,9 @@ class Grant(Frozen):
 
 
 class Hosts(Frozen):
-    """Hosts to show, and when they were read; ``missing`` has an error for each name that matched none.
+    """Hosts to show, and the time at which they were read; ``missing`` has an error for each name that no host has.
 
-    ``failed`` are the results of steps that hold hosts back, by the host's id.
+    ``failed`` are the failed results that keep hosts in their state, by host id.
     """
 
     hosts: Iterable[Host]
@@ -133,14 +133,18 @@ class HostDetail(Frozen):
 
 
 class Reservations(Frozen):
-    """Reservations to show, and when they were read."""
+    """Reservations to show, and the time at which they were read."""
 
     items: tuple[Held, ...]
     now: datetime
 
 
 class History(Frozen):
-    """Events, oldest first; ``host`` is the host that they are about, None for all; ``inventory`` is where they are."""
+    """Events, oldest first.
+
+    ``host`` is the name of the host concerned; None for all hosts. ``inventory`` is the inventory's location in
+    messages.
+    """
 
     events: Iterable[Event]
     host: str | None
@@ -149,11 +153,11 @@ class History(Frozen):
 
 
 class Plan(Outcomes):
-    """What a verb would do (``--dry-run``): one line a host, nothing was changed."""
+    """What a verb would do to each host (``--dry-run``); nothing was changed."""
 
 
 class Imported(Frozen):
-    """What an import did, or with ``dry_run`` would do, to each host in it; and what it skipped."""
+    """What an import did to each host in its files, or with ``dry_run`` would do, and what it skipped."""
 
     items: tuple[Outcome, ...]
     skipped: tuple[str, ...]

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Booked(Frozen):
-    """A booking or a planned maintenance, and the names of its hosts; ``trouble`` are those that will not be usable.
+    """A booking or a planned maintenance, and the names of its hosts; ``trouble`` are those that will be unusable.
 
-    ``requirements`` is what it asks for, in words. ``is_short``: fewer hosts will be usable than it asks for.
+    ``requirements`` is what it asks for, in words. ``is_short`` is whether it asks for more hosts than will be usable.
     """
 
     booking: Booking
@@ -25,7 +25,7 @@ class Booked(Frozen):
 
 
 class Bookings(Frozen):
-    """Bookings and planned maintenances, the first to start first."""
+    """Bookings and planned maintenances, by their start."""
 
     items: tuple[Booked, ...]
     now: datetime

@@ -10,7 +10,7 @@ from bmhctl.support.values import Frozen, Words
 
 
 class Severity(Words):
-    """How bad a finding is: an invariant is broken, something may go wrong, or it is for information."""
+    """How bad a finding is: an invariant is broken, something may go wrong, or the finding is only information."""
 
     BROKEN = "broken"
     WARNING = "warning"
@@ -18,10 +18,10 @@ class Severity(Words):
 
 
 class Finding(Frozen):
-    """One thing that ``doctor`` found: what is wrong, with which host if with one, and what to do.
+    """One problem that ``doctor`` found: what is wrong, the host concerned if there is one, and what to do.
 
-    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` can fix it; ``fixed``: it has fixed it. ``number`` is how
-    many findings it stands for.
+    ``kind`` is a stable word. ``fixable`` is whether ``doctor --fix`` can fix the problem, ``fixed`` whether it has.
+    ``number`` is how many problems of this kind the finding stands for.
     """
 
     kind: str
@@ -35,9 +35,9 @@ class Finding(Frozen):
 
 
 class Diagnosis(Frozen):
-    """What ``doctor`` found in an inventory, the worst first.
+    """The problems that ``doctor`` found in an inventory, the worst first.
 
-    ``counts`` is how many hosts, events and reservations it checked, empty if it could check none; ``backup`` is the
+    ``counts`` is how many hosts, events and reservations were checked; it is empty if none could be. ``backup`` is the
     copy that was made before anything was fixed.
     """
 
@@ -49,12 +49,12 @@ class Diagnosis(Frozen):
 
     @property
     def broken(self) -> tuple[Finding, ...]:
-        """The findings that are still broken."""
+        """The findings that report something broken and were not fixed."""
         return tuple(each for each in self.findings if each.severity is Severity.BROKEN and not each.fixed)
 
     @property
     def error(self) -> BmhctlError | None:
-        """The error that reports how many things are still broken; None when nothing is."""
+        """The error that says how many findings are still broken; None if none is."""
         number = sum(each.number for each in self.broken)
         fixable = sum(each.number for each in self.broken if each.fixable)
         if not number:

@@ -1,4 +1,4 @@
-"""A whole inventory, as an export writes it."""
+"""A whole inventory, for an export."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bmhctl.support.values import Frozen
 
 
 class Everything(Frozen):
-    """A whole inventory as of one moment, to be iterated once: open reservations, then hosts, and the policy.
+    """A whole inventory as of one moment: open reservations, then hosts, and the policy. Iterate it only once.
 
-    ``bookings`` is how many bookings and planned maintenances are open, which it does not have.
+    ``bookings`` is how many bookings and planned maintenances are open; they themselves are left out.
     """
 
     reservations: Iterable[Reservation]

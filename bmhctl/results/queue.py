@@ -1,4 +1,4 @@
-"""The queue, its history, and what ends or begins soon: results of ``queue`` and ``remind``."""
+"""The queue, its history, and reminders of what ends or begins soon: results of ``queue`` and ``remind``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bmhctl.support.values import Frozen
 
 
 class Queued(Frozen):
-    """One ticket: its position, what it asks for, and what it still misses, in words.
+    """One ticket: its position in the queue, what it asks for, and what it still lacks, in words.
 
-    ``eta`` is when at the latest it fits if every lease ends as written, None where that is not known.
+    ``eta`` is by when it gets its hosts if every lease ends as recorded; None where that is not known.
     """
 
     ticket: Ticket
@@ -22,7 +22,7 @@ class Queued(Frozen):
 
 
 class Queue(Frozen):
-    """The tickets in the queue, the oldest first."""
+    """The tickets in the queue, in its order."""
 
     items: tuple[Queued, ...]
     now: datetime
@@ -43,16 +43,17 @@ class QueueHistory(Frozen):
 
 
 LEASE, MAINTENANCE = "lease", "maintenance"
-"""Kinds of reminders of what ends at a time."""
+"""The kinds of reminders of something that ends."""
 
 BOOKING, PLANNED, SHORT = "booking", "planned-maintenance", "short-booking"
-"""Kinds of reminders of what begins at a time; a short booking will have fewer usable hosts than it asks for."""
+"""The kinds of reminders of something that begins; a short booking asks for more hosts than will be usable."""
 
 
 class Reminder(Frozen):
-    """Something that ends or begins ``at`` a time: ``id`` is that of the lease, the booking or the planned maintenance.
+    """Something that ends or begins at the time ``at``: a lease, a maintenance or a booking.
 
-    ``about`` is its purpose or reason, ``waiting`` are the owners of tickets that could use one of the hosts.
+    ``id`` is that of the reservation, the booking or the planned maintenance. ``about`` is its purpose or reason.
+    ``waiting`` are the owners of tickets that could use one of its hosts.
     """
 
     kind: str
@@ -65,7 +66,7 @@ class Reminder(Frozen):
 
 
 class Reminders(Frozen):
-    """What ends or begins soon and was not reported before, the earliest first."""
+    """Reminders that were not reported before, the earliest first."""
 
     items: tuple[Reminder, ...]
     now: datetime

@@ -1,4 +1,4 @@
-"""What ``recycle --watch`` does now, and what is due."""
+"""The work of ``recycle --watch``: what runs now, and what waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from bmhctl.support.values import Frozen
 
 
 class Activity(Frozen):
-    """A host on which steps run: the verb, the steps that run now with the seconds since each began, those after."""
+    """A host on which steps run.
+
+    ``seconds`` is how long the verb has been running. ``steps`` are the running steps, each with the seconds since its
+    start; ``later`` are the steps that follow.
+    """
 
     host: str
     verb: str
@@ -16,10 +20,10 @@ class Activity(Frozen):
 
 
 class Backlog(Frozen):
-    """What a recycler does now, the longest first, and which hosts it still has to recycle.
+    """What a recycler does now, the longest-running first, and the hosts that it still has to recycle.
 
-    ``waiting`` are hosts that wait for a free job. ``again`` are hosts that failed, with the seconds until they are
-    tried again. ``elsewhere`` are hosts on which a step of another process runs.
+    ``waiting`` are hosts that wait for a free worker. ``again`` are hosts that failed, with the seconds until the next
+    try. ``elsewhere`` are hosts on which another process runs a step.
     """
 
     activities: tuple[Activity, ...]

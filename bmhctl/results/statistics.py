@@ -1,4 +1,4 @@
-"""What the history says of the fleet: results of ``stats``, ``timeline``, ``report`` and ``metrics``."""
+"""Figures from the history of the fleet: results of ``stats``, ``timeline``, ``report`` and ``metrics``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Waits(Frozen):
-    """How long reservations were waited for: how many waits are known, their median, 95th percentile and longest."""
+    """How long requests waited for their reservations.
+
+    ``known`` is how many waits are known; the others are their median, 95th percentile and maximum.
+    """
 
     known: int
     median: timedelta
@@ -26,9 +29,9 @@ class Waits(Frozen):
 
 
 class BookingFigures(Frozen):
-    """Bookings that were made, taken, not taken in time, and given up; and the time of hosts in seconds.
+    """How many bookings were made, taken, lapsed and cancelled, and the time of their hosts in seconds.
 
-    ``booked`` is the time that hosts were set aside, ``used`` the part of it in which they were reserved.
+    ``booked`` is the time for which hosts were set aside, ``used`` the part of it in which they were reserved.
     """
 
     made: int = 0
@@ -40,15 +43,16 @@ class BookingFigures(Frozen):
 
     @property
     def share(self) -> float | None:
-        """The share of the booked time that was used; None where there is none."""
+        """The share of the booked time that was used; None if nothing was booked."""
         return self.used / self.booked if self.booked else None
 
 
 class Figures(Frozen):
-    """What the history says of a group of hosts, or of those who held them (``hosts`` and what follows it is None).
+    """The figures of a group of hosts, or of a group of reservations such as those of one owner.
 
-    ``seconds`` is how long hosts were in each state. A failure is a maintenance that began. ``bookings`` is None for
-    groups of hosts: a booking is an owner's.
+    For a group of reservations, ``hosts`` and the fields from ``failed_checks`` to ``mean_repair`` are None.
+    ``seconds`` is how long hosts were in each state. A failure is the beginning of a maintenance. ``bookings`` is None
+    for groups of hosts, because a booking belongs to an owner.
     """
 
     name: str
@@ -79,7 +83,7 @@ class Figures(Frozen):
 class Statistics(Frozen):
     """The figures of an inventory between two moments: of all hosts, and of each group if there are any.
 
-    ``sort`` is what the groups were asked to be sorted by, without its sign.
+    ``sort`` is the key by which the groups were to be sorted, without its sign.
     """
 
     since: datetime
@@ -92,7 +96,7 @@ class Statistics(Frozen):
 
 
 class Stay(Frozen):
-    """A time that a host spent in one state; ``owner`` is who held it, where that is known."""
+    """The time that a host spent in one state; ``owner`` is the owner who held it, where that is known."""
 
     start: datetime
     end: datetime
@@ -101,9 +105,10 @@ class Stay(Frozen):
 
 
 class HostTimeline(Frozen):
-    """Where one host was, the earliest stay first, and until when the lease on it lasts (None: there is none).
+    """The states of one host over time, the earliest first.
 
-    ``planned`` are the times that are set aside on it for bookings and maintenances, the next one first.
+    ``lease_end`` is when its present lease ends (None: it has none), and ``owner`` the holder. ``planned`` are the
+    times that are set aside for bookings and maintenances, the earliest first.
     """
 
     host: str
@@ -114,9 +119,9 @@ class HostTimeline(Frozen):
 
 
 class Timeline(Frozen):
-    """Where hosts were between two moments, and the leases that reach beyond now.
+    """The states of hosts between two moments, and what lies ahead.
 
-    ``leases`` are all open ones, ``planned`` all open bookings and planned maintenances.
+    ``leases`` are all open leases, ``planned`` all open bookings and planned maintenances.
     """
 
     since: datetime
@@ -131,8 +136,8 @@ class Timeline(Frozen):
 class HourlyUse(Frozen):
     """How much of the fleet was reserved in each hour of the week, in the local zone.
 
-    ``cells`` are by weekday (0 is Monday) and hour: the seconds that hosts were reserved, and the seconds that they
-    were in the inventory, each summed over all hosts.
+    The keys of ``cells`` are the weekday (0 is Monday) and the hour. The values are the seconds for which hosts were
+    reserved, and the seconds for which they were in the inventory, each summed over all hosts.
     """
 
     since: datetime
@@ -141,7 +146,7 @@ class HourlyUse(Frozen):
     cells: Mapping[tuple[int, int], tuple[float, float]]
 
     def share(self, day: int, hour: int) -> float | None:
-        """Return the share of the hosts that was reserved in one hour of the week; None where there were none."""
+        """Return the share of the hosts that was reserved in one hour of the week; None if there were no hosts."""
         reserved, present = self.cells.get((day, hour), (0.0, 0.0))
         return min(1.0, max(0.0, reserved / present)) if present > 0 else None
 
@@ -156,7 +161,7 @@ class PastEvent(Frozen):
 
 
 class DayUse(Frozen):
-    """How many seconds hosts were reserved, and were in the inventory, on one local day."""
+    """How many seconds hosts were reserved, and how many they were in the inventory, on one local day."""
 
     day: date
     reserved: float
@@ -164,7 +169,7 @@ class DayUse(Frozen):
 
 
 class WeekWaits(Frozen):
-    """How many reservations were made in the week that began then, and how long they were waited for."""
+    """How many reservations were made in the week from ``start`` on, and how long they were waited for."""
 
     start: datetime
     reservations: int
@@ -172,7 +177,7 @@ class WeekWaits(Frozen):
 
 
 class Report(Frozen):
-    """All that a report shows; ``events`` are the latest of each host, by its name, the oldest first."""
+    """All that a report shows; ``events`` are the latest events of each host, by its name, the oldest first."""
 
     status: Status
     reasons: Reasons
@@ -187,12 +192,12 @@ class Report(Frozen):
 
 
 class Metrics(Frozen):
-    """What a monitoring system reads: the fleet now, and what has happened since the inventory was made.
+    """The values for a monitoring system: the fleet now, and counters since the inventory was made.
 
-    ``events`` counts by verb, ``failures`` by kind (task, check, cleanup, fault); both only grow. ``waits`` has, for
-    each bound in seconds, how many reservations were waited for that long at most (None: all whose wait is known);
-    ``waited`` is the sum of their waits in seconds. ``oldest_ticket`` is its age in seconds. ``hosts`` are there only
-    where they were asked for.
+    ``events`` counts events by verb, and ``failures`` failures by kind (task, check, cleanup, fault); both only grow.
+    The keys of ``waits`` are bounds in seconds; the values are how many reservations were waited for no longer than
+    that (None: all whose wait is known). ``waited`` is the sum of these waits in seconds. ``oldest_ticket`` is the age
+    of the oldest ticket in seconds. ``hosts`` is empty unless the caller asked for it.
     """
 
     status: Status

@@ -1,4 +1,4 @@
-"""The fleet in short: results of ``status``, and of its other forms."""
+"""The fleet on one screen: results of ``status``, and of its other forms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Ending(Frozen):
-    """Something with an end: a lease, or a maintenance with ``until``."""
+    """Something that ends at a time: a lease, or a maintenance with ``until``."""
 
     at: datetime
     what: str
@@ -23,7 +23,10 @@ class Ending(Frozen):
 
 
 class Obstacle(Frozen):
-    """Why some hosts are not free: ``kind`` is cordoned, fault, maintenance or failed, ``reason`` a person's words."""
+    """Why some hosts are not free.
+
+    ``kind`` is cordoned, fault, maintenance or failed. ``reason`` is what a person or a step reported.
+    """
 
     kind: str
     reason: str
@@ -31,13 +34,13 @@ class Obstacle(Frozen):
 
 
 class Status(Frozen):
-    """The fleet in short.
+    """The fleet on one screen.
 
-    ``free`` counts hosts that can be reserved now, ``waiting`` the tickets in the queue. ``expired`` are reservations
-    whose lease has ended but that no command has reaped yet. Each list holds the first few of its kind, and ``totals``
-    says by the list's name how many there are; a list that it does not name is complete. ``limited`` are the tickets
-    that wait for a limit of their owner, in words. ``planned`` are the open bookings and planned maintenances, the
-    first to start first.
+    ``free`` is how many hosts can be reserved now, ``waiting`` how many tickets are in the queue. ``expired`` are
+    reservations whose lease has ended but that no command has reaped yet. Each list holds only its first few entries;
+    ``totals`` has the full number by the list's name, except for lists that are complete. ``limited`` are the tickets
+    that wait for a limit of their owner, in words. ``planned`` are the open bookings and planned maintenances, by their
+    start.
     """
 
     inventory: str
@@ -57,7 +60,7 @@ class Status(Frozen):
     planned: tuple[Booked, ...] = ()
 
     def total(self, name: str) -> int:
-        """Return the whole number of entries of which the list with this name has the first few."""
+        """Return the full number of entries of the list with this name."""
         return self.totals.get(name, len(getattr(self, name)))
 
 
@@ -65,7 +68,7 @@ class Reason(Frozen):
     """Why some hosts are not free.
 
     ``kind`` is maintenance, cordoned, retiring, draining, booked, planned, fault, undeclared or a failed phase.
-    ``actor`` is who gave the reason (None: not known), ``since`` when the oldest of the hosts got it.
+    ``actor`` is the actor who gave the reason (None: not known). ``since`` is when the first of the hosts got it.
     """
 
     kind: str
@@ -84,14 +87,14 @@ class Reasons(Frozen):
 
 
 class HostGroup(Frozen):
-    """The hosts that have one value of a label, by name; None: those without that label."""
+    """The hosts that have one value of a label, by name; ``value`` is None for hosts without the label."""
 
     value: str | None
     hosts: tuple[Host, ...]
 
 
 class Fleet(Frozen):
-    """All hosts by the values of the label ``by``; ``due`` are the ids of those that are set aside for tickets."""
+    """All hosts by the value of the label ``by``; ``due`` are the ids of the hosts that are set aside for tickets."""
 
     by: str
     groups: tuple[HostGroup, ...]

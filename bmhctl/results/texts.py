@@ -8,20 +8,20 @@ from bmhctl.support.values import Frozen
 
 
 class Document(Frozen):
-    """A text that is printed unchanged, at once or in parts: an inventory or a policy as TOML."""
+    """A text that is printed unchanged, at once or in parts, such as an inventory or a policy as TOML."""
 
     text: str | Iterable[str]
     notes: tuple[str, ...] = ()
 
 
 class Script(Frozen):
-    """A text for another program to run; there is no other format of it."""
+    """A text for another program to run; ``-o`` does not change its format."""
 
     text: str
 
 
 class Topics(Frozen):
-    """The pages of the manual: the title of each by its name, in the order of the list."""
+    """The pages of the manual: the title of each by its name, in the order of the manual."""
 
     titles: Mapping[str, str]
 

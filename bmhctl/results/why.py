@@ -1,4 +1,4 @@
-"""Where one host is in the lifecycle, and why: results of ``why`` and ``graph``."""
+"""The place of one host in the lifecycle, and the reason: results of ``why`` and ``graph``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bmhctl.support.values import Frozen
 class VerbAnswer(Frozen):
     """Whether one verb is possible for a host now.
 
-    ``dest`` is the state that it leads to. ``open`` is None when it depends on steps that have to run first. ``words``
-    say which guards refuse, or what would happen; ``command`` is what to type.
+    ``dest`` is the state to which it leads. ``open`` is None when the answer depends on steps that have to run first.
+    ``words`` say which guards refuse, or what would happen. ``command`` is the command line for the verb.
     """
 
     verb: Verb
@@ -26,9 +26,9 @@ class VerbAnswer(Frozen):
 class Why(Frozen):
     """Why a host is in its state, and what is possible now.
 
-    ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` the last result of each step,
-    ``next`` the command that leads towards available (None: it is available, or others have to act first), ``first``
-    what has to be repaired before that, as the command would fail again (None: nothing that is known).
+    ``summary`` is one sentence, and ``facts`` are other conditions that matter. ``results`` are the last results of
+    each step. ``next`` is the command that leads towards available (None: the host is available, or others have to act
+    first). ``first`` is what has to be repaired before that command can succeed (None: nothing is known to be broken).
     """
 
     host: Host
@@ -42,9 +42,9 @@ class Why(Frozen):
 
 
 class Graph(Frozen):
-    """The lifecycle to draw: with the count of hosts in each state, or where one host is (``why``).
+    """The lifecycle to draw: with the number of hosts in each state, or with the place of one host (``why``).
 
-    ``events`` are the host's, oldest first: how it got there.
+    ``events`` are this host's events, oldest first.
     """
 
     counts: Mapping[State, int]
