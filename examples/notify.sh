@@ -2,16 +2,13 @@
 # Run a command for each event of an inventory: a chat message, a webhook, a line in a log.
 #
 #   notify.sh PLACE COMMAND [ARGUMENT...]
-#
-# COMMAND gets the event on stdin, as one line of JSON in the CloudEvents format. PLACE is a file that holds the id of
-# the last event for which COMMAND succeeded; where it does not exist, the first event is the next one to come.
-#
-# When COMMAND fails, this ends with its status, and the next start tries that event again: let systemd restart it.
-# Ctrl-C, TERM, and a KILL of this script or of bmhctl lose no event and repeat none: COMMAND and the note in PLACE are
-# one child process, which finishes, and for which the next start waits. Only when that child is killed too, or the
-# power fails, may COMMAND get one event twice; it has the same "source" and "id" then.
-#
-# BMHCTL_INVENTORY names the inventory. NOTIFY_OPTIONS are more options of bmhctl history: "-l rack=r1 --verb taint".
+# COMMAND gets the event on stdin, as one line of JSON in the CloudEvents format. PLACE is a file with the id of the last
+# event for which COMMAND succeeded. If the file does not exist, the script begins with the next event.
+# When COMMAND fails, the script ends with its status. The next start tries that event again: let systemd restart the
+# script. Ctrl-C, TERM, and a KILL of this script or of bmhctl lose no event and repeat none: one child process runs
+# COMMAND and writes PLACE; it finishes after a signal, and the next start waits for it. COMMAND may get an event twice only
+# if that child is killed too, or the power fails. Both copies have the same "source" and "id".
+# BMHCTL_INVENTORY names the inventory. NOTIFY_OPTIONS has further options of bmhctl history: "-l rack=r1 --verb taint".
 set -uo pipefail
 
 [ $# -ge 2 ] || { echo "usage: notify.sh PLACE COMMAND [ARGUMENT...]" >&2; exit 2; }
@@ -19,7 +16,7 @@ place=$1
 shift
 
 exec 9>>"$place.lock"
-flock 9 # one at a time; held by the child that runs COMMAND, too
+flock 9 # one script at a time; the child that runs COMMAND holds the lock, too
 
 if [ ! -e "$place" ]; then
   newest=$(bmhctl history --last 1 --fields id -o csv | tail -n +2) || exit
@@ -31,7 +28,7 @@ deliver() { # EVENT COMMAND [ARGUMENT...]
   shift
   id=${event#*'"id":"'}
   id=${id%%\"*}
-  trap '' INT TERM HUP # what ends the script lets the command finish
+  trap '' INT TERM HUP # a signal that ends the script does not end the command
   "$@" <<<"$event" 9>&- || exit
   echo "$id" >"$place.new" && sync "$place.new" && mv "$place.new" "$place"
 }

@@ -2,10 +2,9 @@
 # The whole life of one host on the example lab: each command is shown with its output.
 #
 #   examples/tour.sh [FOLDER]
-#
-# Needs Python 3.11 or newer and nothing else; PYTHON=… names one. It installs bmhctl into a virtual environment
-# in FOLDER, which must be new or empty and is kept to play on; without it, in a temporary folder that is removed at
-# the end. The checkout stays as it is. BMHCTL_TOUR_BIN=… names a bmhctl that is installed already.
+# It needs only Python 3.11 or newer; PYTHON=… names one. It installs bmhctl into a virtual environment in FOLDER, which
+# must be new or empty, and which is kept. Without FOLDER it uses a temporary folder and removes that at the end. The
+# checkout is not changed. BMHCTL_TOUR_BIN=… names a bmhctl that is installed already.
 set -eu
 
 checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)

@@ -2,8 +2,8 @@
 
     BMHCTL_INVENTORY=/srv/lab/lab.toml pytest --lab-selector arch=arm64
 
-The host is reserved when the first test asks for it, and given back at the end of the session, also when it is
-interrupted or ended by a signal. When pytest itself is killed, the lease ends by itself.
+The host is reserved when the first test asks for it. It is given back at the end of the session, also after Ctrl-C or
+TERM. When pytest is killed with KILL, the host stays reserved until the lease expires.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import bmhctl
 from bmhctl.errors import NotYoursError
 
 TTL = 20 * 60.0
-"""Seconds; no single test takes longer than two thirds of it, or its lease might end before the next begins."""
+"""Seconds. The lease is renewed between tests, so no single test may take longer than two thirds of this time."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--lab-selector", default="", help="which hosts of the lab will do")
+    parser.addoption("--lab-selector", default="", help="a selector for the host to reserve")
 
 
 class Bench:
-    """A reserved host whose lease is renewed between the tests, by the one thread that has the inventory open."""
+    """A reserved host. Its lease is renewed between the tests, in the thread that opened the inventory."""
 
     def __init__(self, lab: bmhctl.Inventory, selector: str) -> None:
         self._lab = lab
@@ -44,13 +44,13 @@ class Bench:
 
     def give_back(self, failed: int) -> None:
         reason = f"{failed} tests failed" if failed else "tests passed"
-        with suppress(NotYoursError):  # lost before, and said so
+        with suppress(NotYoursError):  # the lease was lost, which a test reported
             self._lab.release(self._held.reservation.id, reason=reason)
 
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    # TERM, as of a job that is cancelled, is an interruption: without this, it would give nothing back.
+    # CI systems cancel a job with TERM. Treat it like Ctrl-C, so that the host is given back.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with bmhctl.open_inventory(os.environ["BMHCTL_INVENTORY"]) as lab:
         made = Bench(lab, request.config.getoption("--lab-selector"))

@@ -1,11 +1,10 @@
 #!/bin/sh
-# What used to be   flock [-n | -w SECONDS] /var/lock/board1 COMMAND…
+# A replacement for   flock [-n | -w SECONDS] /var/lock/board1 COMMAND…
 #
 #   examples/ci/flock-replacement.sh [-n | -w SECONDS] HOST COMMAND…
-#
-# Without an option it waits without limit, in a queue that is fair; -n does not wait, -w waits that long. The status is the
-# command's own; 125: another user has the host (stderr says who, and until when), 124: it did not become free in time.
-# Unlike a lock, the next user gets the host clean: it is recycled at the end.
+# Without an option it waits without limit, in a fair queue; -n does not wait, -w waits for so many seconds. The exit status
+# is that of the command. 125: another user has the host (stderr says who, and until when). 124: it did not become free in
+# time. Unlike with a lock, the next user gets a clean host, because the host is recycled at the end.
 set -eu
 
 usage() {

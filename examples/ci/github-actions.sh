@@ -1,5 +1,5 @@
 #!/bin/sh
-# A step of GitHub Actions that runs a command on hosts of the lab, on a self-hosted runner beside the inventory.
+# A step of GitHub Actions that runs a command on hosts of the lab, on a self-hosted runner that can reach the inventory.
 #
 #   jobs:
 #     hardware:
@@ -11,10 +11,9 @@
 #       steps:
 #         - uses: actions/checkout@v4
 #         - run: examples/ci/github-actions.sh make hardware-test
-#
-# The status is the command's own; 124: no host was free in time, 125: bmhctl says on stderr what is wrong.
-# A job that is cancelled gets INT, then TERM, then KILL: the hosts are given back in each case, after KILL when the
-# lease expires. A job that is run again has a new attempt, and so a reservation of its own.
+# The exit status is that of the command. 124: no host was free in time. 125: bmhctl failed, and says on stderr why.
+# A job that is cancelled gets INT, then TERM, then KILL. After INT and TERM the hosts are given back at once, after KILL
+# when the lease expires. A job that is run again has a new attempt number, and so gets a reservation of its own.
 set -eu
 
 exec bmhctl run \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A GitLab job that runs a command on hosts of the lab, on a shell runner beside the inventory.
+# A GitLab job that runs a command on hosts of the lab, on a shell runner that can reach the inventory.
 #
 #   hardware-test:
 #     tags: [lab]
@@ -11,8 +11,8 @@
 #     retry:
 #       max: 2
 #       exit_codes: [124]            # no host was free in time
-#
-# A failure that is kept says in the job's log how to give the hosts back. A retry is a job with an id of its own.
+# If the hosts stay reserved after a failure, the job's log says how to give them back. A retry is a new job, so it gets a
+# reservation of its own.
 set -eu
 
 exec bmhctl run \

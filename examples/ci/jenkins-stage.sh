@@ -1,5 +1,5 @@
 #!/bin/sh
-# A Jenkins stage whose steps share one reservation: it is held by this script, and not by bmhctl run.
+# A Jenkins stage whose steps share one reservation. This script holds the reservation, instead of bmhctl run.
 #
 #   stage('Hardware') {
 #       agent { label 'lab' }
@@ -7,9 +7,8 @@
 #       environment { BMHCTL_INVENTORY = '/srv/lab/lab.toml' }
 #       steps { sh 'examples/ci/jenkins-stage.sh ./flash.sh ./smoke-test.sh' }
 #   }
-#
-# Each argument is a step: a program with no arguments, in the order given; the first that fails ends the stage.
-# The lease is not renewed here: it is longer than the stage's time-out, and what is left of it is given back.
+# Each argument is a step: a program without arguments. The steps run in their order, and the first that fails ends the
+# stage. The lease is not renewed, so it has to be longer than the stage's time-out; it ends when the hosts are given back.
 set -eu
 
 reservation='' task=''
@@ -21,19 +20,19 @@ leave() {
         kill "$task" 2>/dev/null || :
         wait "$task" 2>/dev/null || :
     fi
-    eval "$reservation" # also when the signal came before the line below that does the same
+    eval "$reservation" # a signal may have come before the same line below
     if [ "${BMH_RESERVATION:-}" ]; then
         bmhctl release -q --reason "$BUILD_TAG ended with status $status" || status=$?
     fi
     exit "$status"
 }
 unset BMH_RESERVATION
-trap leave EXIT # a shell that a signal ends does not come here by itself
+trap leave EXIT # not every shell runs it after a signal; hence the next three lines
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The same build that asks again, as after a restart of the agent, gets the same hosts.
+# If the same build asks again, for example after a restart of the agent, it gets the same hosts.
 reservation=$(
     bmhctl reserve --shell \
         --as jenkins --for "$BUILD_TAG, $STAGE_NAME" --request-id "$BUILD_TAG-$STAGE_NAME" \
@@ -42,7 +41,7 @@ reservation=$(
 eval "$reservation"
 
 for step in "$@"; do
-    "$step" & # in the background: a shell that waits for a program puts off its traps
+    "$step" & # in the background, because a shell runs its traps only after the program in the foreground has ended
     task=$!
     wait "$task"
     task=''

@@ -1,4 +1,4 @@
 #!/bin/sh
-# Loads a switch's first configuration again. This one pretends.
+# Restore the first configuration of a switch. This example only pretends.
 
 echo "$1: first configuration loaded"

@@ -1,14 +1,16 @@
 #!/bin/sh
-# Is the host's power as it should be? For BMCs that speak IPMI only, through ipmitool:
+# Check whether the host is on or off, for BMCs that speak only IPMI, through ipmitool:
 #
 #   [checks.power]
 #   command = ["./lab/ipmi-power.sh", "on"]
 #   selector = "ipmi"
 #   timeout = "20s"
+# The inventory has the BMC's address. The environment of the bmhctl command has its user, IPMI_USER, and its password,
+# IPMI_PASSWORD. ipmitool reads the password from there (-E), so that no process list shows it.
+# With "reset" as $2 the script resets the host first, as a cleanup step:
 #
-# The BMC's address comes from the inventory, its user and password from the environment of the bmhctl command:
-# IPMI_USER, and IPMI_PASSWORD, which ipmitool reads by itself (-E), so that no process list shows it.
-# With "reset" as $2 it first resets the host, for a cleanup step: [cleanup.reset] command = ["./lab/ipmi-power.sh", "on", "reset"]
+#   [cleanup.reset]
+#   command = ["./lab/ipmi-power.sh", "on", "reset"]
 
 wanted=${1:?on or off}
 bmc=${BMH_BMC_ADDRESS:?the host has no BMC in the inventory}

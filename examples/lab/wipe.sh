@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes a used host clean. This one pretends; a real one would boot a wiping image over the network and wait for it.
-# When it fails, the host stays tainted: no user gets a host with the data of another.
+# Make a used host clean. This example only pretends; a real step would boot a wiping image over the network and wait for
+# its end. When the step fails, the host stays tainted, so that no user gets a host with the data of another.
 
 host=$1
 

@@ -1,9 +1,9 @@
-// The post step of the action: give the hosts back, however the job ended.
+// The post step of the action: give the hosts back, whether the job succeeded, failed or was cancelled.
 'use strict';
 
 const { annotate, bmhctl } = require('./runner.js');
 
-const ENDED = [3, 8]; // the statuses of bmhctl for a reservation that is not there, or not ours, any more
+const ENDED = [3, 8]; // the exit statuses of bmhctl release when the reservation does not exist, or is not valid any more
 
 async function main() {
     const { STATE_inventory: inventory, STATE_owner: owner, STATE_tag: tag, STATE_reservation: reservation } = process.env;

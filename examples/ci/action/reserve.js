@@ -1,4 +1,4 @@
-// The main step of the action: reserve the hosts, and tell the steps after it which they are.
+// The main step of the action: reserve the hosts, and set the variables and outputs that name them.
 'use strict';
 
 const { execFileSync } = require('node:child_process');
@@ -8,7 +8,7 @@ const { annotate, bmhctl, input, save } = require('./runner.js');
 const lines = (text) => text.split('\n').map((line) => line.trim()).filter(Boolean);
 const option = (name, value) => (value ? [`--${name}=${value}`] : []);
 
-// The variables that lines for eval export, as a shell reads them.
+// Return the variables that `reserve --shell` exports: let a shell evaluate its output, and read the environment.
 function variables(script) {
     const environment = execFileSync('sh', ['-c', 'eval "$1" && exec env -0', 'sh', script], { encoding: 'utf8' });
     const pairs = environment.split('\0').filter((pair) => pair.startsWith('BMH_'));
@@ -20,7 +20,7 @@ async function main() {
     const owner = input('owner');
     const step = process.env.GITHUB_ACTION ?? ''; // a job that has the action twice gets two reservations
     const request = `${input('request-id')}-${step}`;
-    // By this tag the post step finds a reservation whose answer this step did not live to read.
+    // The post step finds the reservation by this tag, even if this step is killed before it reads the answer.
     const tag = `request=${createHash('sha256').update(request).digest('hex').slice(0, 16)}`;
     save('STATE', { inventory, owner, tag });
 

@@ -1,11 +1,11 @@
-// What both steps of the action share: the runner's files and variables, and how bmhctl is run.
+// Functions of both steps of the action: read inputs, write the runner's files, run bmhctl.
 'use strict';
 
 const { spawn } = require('node:child_process');
 const { randomUUID } = require('node:crypto');
 const { appendFileSync } = require('node:fs');
 
-// Return an input of the action without the spaces around it; empty when it is not given.
+// Return an input of the action without the spaces around it, or '' if it is not given.
 function input(name) {
     return (process.env[`INPUT_${name.toUpperCase()}`] ?? '').trim();
 }
@@ -24,8 +24,8 @@ function annotate(kind, text) {
     process.stdout.write(`::${kind} title=bmhctl::${escaped}\n`);
 }
 
-// Run bmhctl and return its status and stdout. Signals are passed on to it: a job that is cancelled gets INT, and TERM
-// 7.5 s later. The runner takes nothing that bmhctl prints as a command.
+// Run bmhctl and return its status and stdout. Pass signals on to it: the runner sends INT to a job that is cancelled, and
+// TERM 7.5 s later. While bmhctl runs, the runner does not interpret its output as workflow commands.
 function bmhctl(args) {
     const resume = randomUUID();
     process.stdout.write(`::stop-commands::${resume}\n`);

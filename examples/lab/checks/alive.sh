@@ -1,6 +1,7 @@
 #!/bin/sh
-# Does the host answer? This one pretends: hosts listed in lab/broken do not. A real one would ping, or log in.
-# The exit status decides: 0 passes. The last lines of the output are shown, and kept in the history.
+# Check whether the host answers. This example only pretends: hosts listed in lab/broken do not answer. A real check would
+# ping the host, or log in. The check passes with exit status 0. bmhctl shows the last lines of the output, and keeps them
+# in the history.
 
 address=$1
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A setup step that records a host's ssh key while the host is fresh from its installation; bmhctl export -o known-hosts
-# writes it. In the policy:
+# A setup step that records the ssh key of a host that was just installed. bmhctl export -o known-hosts writes the recorded
+# keys. In the policy:
 #
 #   [setup.host-key]
 #   command = ["lab/setup/host-key.sh", "{address}"]
