@@ -6,6 +6,7 @@ The environment is not read: a proxy is used only if the policy names one or ask
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import ssl
@@ -42,8 +43,9 @@ class HttpError(Exception):
     """The request got no answer.
 
     ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
-    ``refused``, ``name``, ``certificate``, ``tls``, ``no tls``, ``proxy``, ``cut``, ``protocol``, and for an answer
-    that can't be used ``half`` and ``answer``; ``sent`` is whether the server may have received the request.
+    ``refused``, ``no route``, ``network``, ``name``, ``certificate``, ``tls``, ``no tls``, ``proxy``, ``cut``,
+    ``protocol``, and for an answer that can't be used ``half`` and ``answer``; ``sent`` is whether the server may have
+    received the request.
     """
 
     def __init__(self, kind: str, words: str, *, sent: bool) -> None:
@@ -263,7 +265,8 @@ def _trouble(error: Exception, sent: bool) -> HttpError:
     if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
         return HttpError("proxy", "can't be reached through the proxy, which refuses", sent=False)
     reason = getattr(error, "strerror", None) or type(error).__name__
-    return HttpError("cut", f"can't be reached: {reason}", sent=sent)
+    name = "no route" if getattr(error, "errno", None) == errno.EHOSTUNREACH else "network"
+    return HttpError(name, f"can't be reached: {reason}", sent=sent)
 
 
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")

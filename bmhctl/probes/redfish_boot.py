@@ -125,13 +125,13 @@ def _apply(system: System, change: _Change, found: Json) -> Json:
         return found
     sent: tuple[float, str] | None = None
     while True:
-        if sent is None or time.monotonic() - sent[0] > _AGAIN:
+        if sent is None or time.monotonic() > sent[0]:
             sent = _patch(client, change, found, is_without_effect=sent is not None)
         if client.limit.left <= POLL:
             shown = listed([str(value) for value in change.shown(found).values()])
             raise BmcError(
-                f"{client.name} accepted {change.words}, but shows {shown} after {client.limit.seconds:g} s",
-                hint=client.remark or "check the BMC itself",
+                f"{client.answer_to(change.words)} shows {shown} after {client.limit.seconds:g} s",
+                hint=client.why("check the BMC itself"),
             )
         client.limit.pause(POLL / 2)
         for path in dict.fromkeys((sent[1] if sent else change.path, change.path)):
@@ -152,9 +152,9 @@ def _read(system: System, path: str) -> Json:
 def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: bool) -> tuple[float, str] | None:
     """Send a change, to the settings of the resource if it takes none itself, or took it without an effect.
 
-    Returns when and where it was sent; None if it was not received.
+    Returns when it may be sent again, and where it was sent; None if the BMC did nothing.
     """
-    path, read = change.path, found
+    path, read, pause = change.path, found, _AGAIN
     try:
         settings = _settings(client, path, found) if is_without_effect else None
         try:
@@ -171,8 +171,11 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
         if not passing.sent:
             client.limit.retry_later(passing)
             return None
-    client.limit.note_sent(f"the change ({change.words})")
-    return time.monotonic(), path
+        client.limit.note_sent(f"the change ({change.words})", passing.error)
+        pause = _AGAIN if passing.after is None else passing.after
+    else:
+        client.limit.note_sent(f"the change ({change.words})")
+    return time.monotonic() + pause, path
 
 
 def _settings(client: Client, path: str, resource: Json) -> tuple[str, Json] | None:

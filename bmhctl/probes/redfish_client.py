@@ -59,12 +59,11 @@ class Client:
     def get(self, path: str, *, missing: str = "has lost its system", patient: bool = False) -> Json:
         """Return the object at a path. A failure that may pass is retried until the deadline if ``patient``.
 
-        Without patience only a BMC that asks for a later try (429, 503, or in a message) is asked again.
+        Without patience only a BMC that asks for a later try, or answers as one that restarts, is asked again.
         """
-        longest = self.limit.part if patient else None
         while True:
             try:
-                found = self._get(path, missing, longest)
+                found = self._get(path, missing, self.limit.part)
             except PassingError as passing:
                 if not (patient or passing.busy):
                     raise passing.error from None
@@ -130,6 +129,17 @@ class Client:
         """
         self._act("POST", path, body, {})
 
+    def answer_to(self, what: str) -> str:
+        """Return how the BMC answered the last change that was sent, for a message that goes on with what it shows."""
+        if self.limit.unconfirmed is None:
+            return f"{self.name} accepted {what}, but"
+        return f"{self.name} did not confirm {what}, and"
+
+    def why(self, otherwise: str = "") -> str:
+        """Return the BMC's own words about the last change that was sent: its warning, or what came as an answer."""
+        unconfirmed = self.limit.unconfirmed
+        return self.remark or (otherwise if unconfirmed is None else unconfirmed.message)
+
     def check_task(self) -> None:
         """Raise :class:`RefusedError` if the BMC made a task of the last change that it took, and the task failed."""
         if self._task is None or self.limit.left < 1:
@@ -171,7 +181,7 @@ class Client:
                 return
 
     def _act(self, method: str, path: str, body: Json, headers: Mapping[str, str]) -> None:
-        self._task = None
+        self._task, self.remark = None, ""
         reply = self._login.send(method, path, body, headers, self.limit.part)
         if reply.status >= 300:
             raise self._refusal(reply, acting=True)
@@ -213,7 +223,7 @@ class Client:
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
         reason, is_passing = reason_of(reply)
         words = f"{self.name} refuses: {self._login.shown(reason)} ({reply.status})"
-        return refusal(words, reply, may_pass=is_passing, acting=acting, is_plain=self.where.is_plain)
+        return refusal(words, reply, may_pass=is_passing, acting=acting)
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))

@@ -7,6 +7,8 @@ from bmhctl.probes.http_connection import HttpError, Reply
 from bmhctl.probes.redfish_reply import retry_after
 
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
+_BUSY = frozenset({429, 502, 503, 504})
+_RESTARTING = frozenset({"refused", "cut", "half", "timeout", "no route"})  # kinds of HttpError
 _TLS_HINTS = {
     "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
     "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
@@ -16,13 +18,18 @@ _TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
 LATE_HINT = "bmhctl power HOST status shows what became of it"
 """What to do when an action was sent, and its effect is not known."""
 
-_WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTP request to an HTTPS server")  # nginx, Apache, Go
+_PAGES = (  # of status 400, of nginx, Apache and Go
+    (b"HTTPS port", _TRY_TLS),
+    (b"SSL-enabled server port", _TRY_TLS),
+    (b"HTTP request to an HTTPS server", _TRY_TLS),
+)
 
 
 class PassingError(Exception):
     """A failure that may pass; ``error`` is what to report if it does not, ``after`` the seconds to wait if known.
 
-    ``sent`` is whether the BMC may have received the request; ``busy`` whether the BMC asks to try again.
+    ``sent`` is whether the BMC may have acted on the request; ``busy`` whether it asks to try again, or answers as one
+    that restarts.
     """
 
     def __init__(self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None) -> None:
@@ -43,28 +50,28 @@ class RefusedError(BmcError):
     answer = 0
 
 
-def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> BmcError:
+def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError:
     """Return the error for a request without an answer; ``lacks_tls``: the BMC may want TLS, and none is declared."""
     hint = _TLS_HINTS.get(error.kind)
     if error.kind in ("cut", "protocol") and error.sent and lacks_tls:
         hint = _TRY_TLS
-    return BmcError(f"{name} {error.words}", hint=hint)
+    return PassingError(BmcError(f"{name} {error.words}", hint=hint), sent=error.sent, busy=error.kind in _RESTARTING)
 
 
-def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool, is_plain: bool) -> BmcError | PassingError:
+def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool) -> BmcError | PassingError:
     """Return the error for an answer of 300 and above, by whether it may pass.
 
-    ``words`` say what was refused and why, ``may_pass`` whether the BMC says so itself. ``acting`` requests change
-    something; ``is_plain`` ones were sent without TLS.
+    ``words`` say what was refused and why, ``may_pass`` whether the BMC itself asks to try again later. ``acting``
+    requests change something.
     """
-    if may_pass or (reply.status in _PASSING and not (acting and reply.status == 404)):
-        busy = may_pass or reply.status in (429, 503)
-        return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=retry_after(reply))
-    if acting and reply.status == 409:
+    if may_pass or (acting and reply.status == 409):
         return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
+    if reply.status in _PASSING and not (acting and reply.status == 404):
+        busy = reply.status in _BUSY
+        return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=retry_after(reply))
     if acting and reply.status >= 500 and reply.status != 501:
         return PassingError(BmcError(words), sent=True)
-    is_meant_for_tls = is_plain and reply.status == 400 and any(sign in reply.body for sign in _WANTS_TLS)
-    error = RefusedError(words, hint=_TRY_TLS if is_meant_for_tls else None)
+    hints = [hint for sign, hint in _PAGES if reply.status == 400 and sign in reply.body]
+    error = RefusedError(words, hint=hints[0] if hints else None)
     error.answer = reply.status
     return error

@@ -14,7 +14,9 @@ from bmhctl.probes.redfish_requests import Requests
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected, are tried again
 _MOST_REJECTIONS = 3  # BMCs lock accounts after a few
+_MOST_LOST = 3  # logins without an answer: each may have opened a session, and BMCs have few
 _CHECK_LOGIN = "check the user and the password that the reference names"
+_TOO_MANY = "sessions of other clients, or of a killed command, end at the BMC's session timeout; or end them there"
 _REASON = 400  # characters
 
 
@@ -30,6 +32,7 @@ class Login:
         self._is_accepted = login is None  # whether the BMC has accepted the credentials
         self._rejection: BmcError | None = None
         self._rejections = 0  # rejections of credentials that were accepted before
+        self._lost = 0  # logins without an answer
         self._session: str | None = None
         self._opening = Lock()
 
@@ -90,20 +93,30 @@ class Login:
             elif "X-Auth-Token" in self._authorization:
                 return False
             user, password = self._login
-            body: Json = {"UserName": to_unicode(user), "Password": to_unicode(password)}
             self._authorization = {}
-            reply = self._requests.send("POST", self.sessions, body, {}, None)
+            reply = self._log_in({"UserName": to_unicode(user), "Password": to_unicode(password)})
             token = reply.headers.get("x-auth-token", "")
             if reply.status >= 300 or not token.isascii() or not token.isprintable() or not token:
                 reason, is_passing = reason_of(reply)
                 if is_passing or reply.status in (429, 500, 502, 503, 504):
-                    error = BmcError(f"{self._requests.name} opens no session: {self.shown(reason)} ({reply.status})")
+                    said = f"{self._requests.name} opens no session: {self.shown(reason)} ({reply.status})"
+                    error = BmcError(said, hint=_TOO_MANY if is_passing and "session" in reason.lower() else None)
                     self._authorization = {"Authorization": basic(user, password)}
                     raise PassingError(error, sent=False, busy=True, after=retry_after(reply))
                 raise self._unauthorized(reply)
             self._authorization = {"X-Auth-Token": token}
             self._session = self._session_in(reply)
             return True
+
+    def _log_in(self, body: Json) -> Reply:
+        """Return the reply to a login; an error is that of the login, so the request that needs it was not sent."""
+        try:
+            return self._requests.send("POST", self.sessions, body, {}, self._requests.limit.part)
+        except PassingError as passing:
+            self._lost += passing.sent
+            if self._lost >= _MOST_LOST:
+                raise BmcError(f"{passing.error.message} at {self._lost} logins", hint=passing.error.hint) from None
+            raise PassingError(passing.error, sent=False, busy=passing.busy) from None
 
     def _session_in(self, reply: Reply) -> str | None:
         """Return the path of a new session, to delete it later; only a member of a collection of sessions."""

@@ -88,17 +88,18 @@ def _change(
         if not is_sent:
             try:
                 _send(client, path, target, bodies, properties, found)
+                client.limit.note_sent(action)
                 is_sent = True
             except PassingError as passing:
-                is_sent = passing.sent  # whether it was received is seen below
-                if not is_sent:
+                if not passing.sent:
                     client.limit.retry_later(passing)
-            if is_sent:
-                client.limit.note_sent(action)
+                else:
+                    client.limit.note_sent(action, passing.error)
+                    is_sent = True  # whether it was received is seen below
         if client.limit.left <= POLL:
             raise BmcError(
-                f"{client.name} accepted {action}, but does not show it after {client.limit.seconds:g} s",
-                hint=client.remark or "look at the BMC itself: can it reach the image?",
+                f"{client.answer_to(action)} does not show it after {client.limit.seconds:g} s",
+                hint=client.why("look at the BMC itself: can it reach the image?"),
             )
         client.limit.pause(POLL / 2)
         found = client.get(path, missing="has lost its virtual drive", patient=True)

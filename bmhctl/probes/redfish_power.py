@@ -127,13 +127,13 @@ class PowerSwitch:
         client = self._system.client
         self._system.settled_power()
         before = self._system.report
-        answered = self._send_once(kind)
+        self._send_once(kind)
         while not _has_left(before, self._system.report):
             if client.limit.left <= _CYCLE_POLL:
-                what = f"accepted {kind}" if answered else f"did not confirm {kind}, which was sent"
+                instead = "use power off, then power on: every BMC reports these"
                 raise BmcError(
-                    f"{client.name} {what}, and no restart was seen in {client.limit.seconds:g} s",
-                    hint="use power off, then power on: every BMC reports these",
+                    f"{client.answer_to(kind)} no restart was seen in {client.limit.seconds:g} s",
+                    hint="; ".join(filter(None, (client.why(), instead))),
                 )
             client.limit.pause(_CYCLE_POLL)
             self._system.look()
@@ -169,8 +169,9 @@ class PowerSwitch:
             sent.remark = client.remark
         except PassingError as passing:
             if passing.sent:
-                client.limit.note_sent(kind)
-                sent.is_unanswered = True
+                client.limit.note_sent(kind, passing.error)
+                sent.trouble = f"{kind} was sent, but not confirmed: {passing.error.message}"
+                sent.pause = RESEND if passing.after is None else passing.after
             else:
                 sent.is_over = True  # the BMC did nothing
                 sent.trouble = passing.error.message
@@ -197,22 +198,22 @@ class PowerSwitch:
             return True
         return False
 
-    def _send_once(self, kind: str) -> bool:
-        """Send a reset that must not be repeated once it may have arrived; return whether the BMC confirmed it."""
+    def _send_once(self, kind: str) -> None:
+        """Send a reset that must not be repeated once it may have arrived, whether the BMC confirms it or not."""
         client = self._system.client
         while True:
             try:
                 client.post(self._target(), {"ResetType": kind})
             except PassingError as passing:
                 if passing.sent:
-                    client.limit.note_sent(kind)
+                    client.limit.note_sent(kind, passing.error)
                     if kind == "Nmi":
                         raise BmcError(f"{kind} was sent, but not confirmed: {passing.error.message}") from None
-                    return False
+                    return
                 client.limit.retry_later(passing)
             else:
                 client.limit.note_sent(kind if kind != "Nmi" else None)
-                return True
+                return
 
     def _choose(self, goal: str, ways: Sequence[str], refused: Sequence[str]) -> str:
         """Return the first way to a goal that the BMC allows and has not refused."""
@@ -269,21 +270,19 @@ class _Sent:
     def __init__(self, kind: str, at: float) -> None:
         self.kind = kind
         self._at = at
+        self.pause = RESEND
         self.is_over = False
-        self.is_unanswered = False
         self.trouble: str | None = None
         self.remark = ""
 
     def may_repeat(self, now: float) -> bool:
         """Return whether it surely had no effect, had its effect, or has long had none and may be repeated."""
-        return self.is_over or (self.kind not in _ONCE and now - self._at > RESEND)
+        return self.is_over or (self.kind not in _ONCE and now - self._at > self.pause)
 
     def hint(self, bmc: str) -> str:
         """Return what the BMC answered."""
         if self.trouble is not None:
             return self.trouble
-        if self.is_unanswered:
-            return f"{self.kind} was sent; {bmc} did not confirm it"
         return f"{bmc} accepted {self.kind}: {self.remark or 'check the BMC itself'}"
 
 

@@ -11,7 +11,7 @@ from bmhctl.domain.bmc_address import Endpoint, origin, same_path
 from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply
-from bmhctl.probes.redfish_errors import PassingError, unreachable
+from bmhctl.probes.redfish_errors import unreachable
 from bmhctl.probes.redfish_reply import Json, one_line
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
@@ -109,7 +109,7 @@ class Requests:
             if error.kind == "timeout" and self.limit.left <= 0:
                 raise self.limit.late() from None
             lacks_tls = self.where.is_plain and not self._has_talked
-            raise PassingError(unreachable(self.name, error, lacks_tls=lacks_tls), sent=error.sent) from None
+            raise unreachable(self.name, error, lacks_tls=lacks_tls) from None
         self._has_talked = True
         return reply
 

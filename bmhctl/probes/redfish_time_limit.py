@@ -11,6 +11,7 @@ from bmhctl.probes.redfish_errors import LATE_HINT, PassingError
 POLL = 0.5
 """Seconds between two reads of a state that is to change."""
 
+_MORE_TIME = "a longer timeout waits for a BMC that is restarting or busy"
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 
 
@@ -22,6 +23,8 @@ class TimeLimit:
         self._name = name
         self._deadline = started + seconds
         self._cancelled = cancelled
+        self.unconfirmed: BmcError | None = None
+        """Why it is not known whether the BMC took the action that was sent; None if it accepted the action."""
         self._sent: str | None = None
         self._trouble: BmcError | None = None
         self._has_answered = False
@@ -64,9 +67,12 @@ class TimeLimit:
         """Record that the BMC answered, for the message at the deadline."""
         self._trouble, self._has_answered = None, True
 
-    def note_sent(self, what: str | None) -> None:
-        """Record the action that was sent, for the message at the deadline; None once its effect was seen."""
-        self._sent, self._has_answered = what, False
+    def note_sent(self, what: str | None, unconfirmed: BmcError | None = None) -> None:
+        """Record the action that was sent, for the message at the deadline; None once its effect was seen.
+
+        ``unconfirmed`` is what came instead of an answer that accepts it.
+        """
+        self._sent, self.unconfirmed, self._has_answered = what, unconfirmed, False
 
     def late(self) -> BmcError:
         """Return the error for a deadline that has passed."""
@@ -77,5 +83,5 @@ class TimeLimit:
             since = f": {trouble.message}" if trouble else ""
             return BmcError(f"{self._sent} was sent; {self._name} has not answered since{since}", hint=LATE_HINT)
         if trouble is not None:
-            return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint)
-        return BmcError(f"{self._name} did not answer in {self.seconds:g} s")
+            return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint or _MORE_TIME)
+        return BmcError(f"{self._name} did not answer in {self.seconds:g} s", hint=_MORE_TIME)

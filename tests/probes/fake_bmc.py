@@ -50,6 +50,9 @@ ALL = (
 )
 
 
+LATER = " (a longer timeout waits for a BMC that is restarting or busy)"
+
+
 def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: float, busy: float) -> None:
     """Let what takes seconds on real BMCs take tenths here: the pauses between reads, resends and new tries."""
     for module in (redfish_boot, redfish_media, redfish_power, redfish_system):

@@ -19,6 +19,7 @@ from bmhctl.probes.redfish_conversation import ask, endpoint
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.conftest import Probe
+from tests.probes.fake_bmc import LATER
 from tests.probes.servers import Answer, closed_port, filtered, redfish, saying, serving, silence
 
 SYSTEM: dict[str, object] = {"Id": "1", "PowerState": "On", "Status": {"State": "Enabled", "Health": "OK"}}
@@ -187,13 +188,13 @@ def test_a_bmc_that_is_down_silent_or_unknown_fails_within_the_timeout(probe: Pr
     port = closed_port()
     assert probe({**DEMAND, "timeout": "1s"}, host(at(port))) == (
         "fail",
-        f"its BMC at http://127.0.0.1:{port} refuses connections",
+        f"its BMC at http://127.0.0.1:{port} refuses connections, for 1 s{LATER}",
     )
     for dead in (silence, filtered):
         with dead() as port:
             assert probe({**DEMAND, "timeout": "1s"}, host(at(port))) == (
                 "fail",
-                f"its BMC at http://127.0.0.1:{port} did not answer in 1 s",
+                f"its BMC at http://127.0.0.1:{port} did not answer in 1 s{LATER}",
             )
     assert probe(DEMAND, host(Bmc("http://no-such-bmc.invalid", system_id="1"))) == (
         "fail",
@@ -214,7 +215,7 @@ def test_the_timeout_covers_all_answers_of_a_slow_bmc_together(probe: Probe) -> 
         demand = {"redfish": {"power": "on"}, "timeout": "1s"}
         assert probe(demand, host(at(port)), group="cleanup") == (
             "fail",
-            f"its BMC at http://127.0.0.1:{port} did not answer in 1 s",
+            f"its BMC at http://127.0.0.1:{port} did not answer in 1 s{LATER}",
         )
         time.sleep(1.5)  # what was left behind would go on in this time
         assert not any("Reset" in path for path in asked), "a step whose time was up must not act any more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import socket
@@ -29,8 +30,8 @@ from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.conftest import Probe
-from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
-from tests.probes.servers import saying, serving
+from tests.probes.fake_bmc import ALL, LATER, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
+from tests.probes.servers import Answer, saying, serving
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +156,7 @@ def test_the_answer_to_a_command_without_effect_is_reported_at_the_deadline() ->
         bmc.trouble = refuse
         assert talk(bmc, switch(Power.OFF), seconds=3) in (  # at the deadline it looks again, or is about to repeat it
             "is still on, not off, after 3 s (its BMC at BMC refuses: An update runs. (409))",
-            "its BMC at BMC refuses: An update runs. (409), for 3 s",
+            f"its BMC at BMC refuses: An update runs. (409), for 3 s{LATER}",
         )
 
 
@@ -184,18 +185,36 @@ def test_a_bmc_that_is_busy_for_a_while_does_not_fail_a_cleanup(probe: Probe) ->
         assert probe({"redfish": {"power": "off"}}, host, group="cleanup") == ("pass", "power off")
 
 
-def test_a_request_to_a_busy_bmc_is_retried_and_other_failures_are_reported_at_once() -> None:
+@pytest.mark.parametrize("how", ["503", "502", "504", "SYS518", "reset", "half an answer"])
+def test_a_bmc_that_is_busy_or_restarts_is_waited_for_from_the_first_request_on(how: str) -> None:
+    for goal in (status, switch(Power.ON)):
+        with fake_bmc() as bmc:
+            failing(bmc, 1.0, how, after=False)
+            assert talk(bmc, goal) == "on"
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), OSError(errno.EHOSTUNREACH, "No route to host")])
+def test_a_bmc_whose_network_comes_back_is_waited_for(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, left = socket.create_connection, [error] * 3
+
+    def connected(*there: Any, **how: Any) -> socket.socket:
+        if left:
+            raise left.pop()
+        return connect(*there, **how)
+
+    monkeypatch.setattr(socket, "create_connection", connected)
     with fake_bmc() as bmc:
-        failing(bmc, 1.0, "503", after=False)
         assert talk(bmc, status) == "on"
-        failing(bmc, 1.0, "SYS518", after=False)
-        assert talk(bmc, status) == "on"
+
+
+def test_failures_that_a_restart_does_not_explain_are_reported_at_once() -> None:
+    with fake_bmc() as bmc:
         failing(bmc, 60, "500", after=False)
         started = time.monotonic()
         assert talk(bmc, status) == "its BMC at BMC refuses: Internal Server Error (500)"
         assert time.monotonic() - started < 1
         failing(bmc, 60, "429", after=False)
-        assert talk(bmc, status, seconds=3) == "its BMC at BMC refuses: Too Many Requests (429), for 3 s"
+        assert talk(bmc, status, seconds=3) == f"its BMC at BMC refuses: Too Many Requests (429), for 3 s{LATER}"
 
 
 def losing(bmc: FakeBmc, *, acts: bool, how: str = "cut") -> None:
@@ -238,11 +257,74 @@ def test_a_lost_command_is_sent_again_after_the_state_was_read_except_a_restart(
     with fake_bmc() as bmc:
         losing(bmc, acts=False)
         assert talk(bmc, switch(Power.CYCLE), seconds=3) in (
-            "its BMC at BMC did not confirm ForceRestart, which was sent, and no restart was seen in 3 s "
-            "(use power off, then power on: every BMC reports these)",
+            "its BMC at BMC did not confirm ForceRestart, and no restart was seen in 3 s "
+            "(its BMC at BMC cut the connection; use power off, then power on: every BMC reports these)",
             cut_off("ForceRestart", 3),
         )
         assert bmc.resets == ["ForceRestart"]
+
+
+@pytest.mark.parametrize(("code", "message"), [(400, "SYS518"), (503, "ServiceTemporarilyUnavailable"), (409, "X")])
+def test_a_change_is_sent_again_when_the_bmc_says_that_it_did_nothing(code: int, message: str) -> None:
+    said = {"error": {"@Message.ExtendedInfo": [{"MessageId": f"Base.1.8.{message}", "Message": "Not ready."}]}}
+    for goal in (switch(Power.CYCLE), switch(Power.SOFT_OFF), lambda system: boot_once(system, BootTarget.PXE)):
+        with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
+            left = threading.Semaphore(2)
+
+            def busy(request: BaseHTTPRequestHandler, body: bytes, left: threading.Semaphore = left) -> bool:
+                is_busy = request.command != "GET" and left.acquire(blocking=False)
+                if is_busy:
+                    saying(json.dumps(said), code, "application/json")(request)
+                return is_busy
+
+            bmc.trouble = busy
+            assert talk(bmc, goal) in ("on", "off", "pxe")
+            assert len(bmc.received) == 1
+
+
+def test_a_change_that_may_be_repeated_is_sent_again_when_a_busy_bmc_asks_for_it() -> None:
+    for goal, done in ((switch(Power.OFF), "off"), (lambda system: boot_once(system, BootTarget.PXE), "pxe")):
+        with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
+            sent: list[float] = []
+
+            def busy(request: BaseHTTPRequestHandler, body: bytes, sent: list[float] = sent) -> bool:
+                if request.command != "GET":
+                    sent.append(time.monotonic())
+                is_busy = request.command != "GET" and len(sent) == 1
+                if is_busy:
+                    saying("{}", 503, headers={"Retry-After": "2"})(request)
+                return is_busy
+
+            bmc.trouble = busy
+            assert talk(bmc, goal) == done
+            assert sent[1] - sent[0] >= 2, "not after the usual second"
+
+
+def test_a_change_that_was_not_confirmed_is_not_reported_as_accepted() -> None:
+    boot = FakeSystem(extra={"Boot": BOOT, "IndicatorLED": "Off"})
+    with fake_bmc(systems=[boot]) as bmc:
+
+        def busy(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "GET":
+                return False
+            saying("{}", 503)(request)
+            return True
+
+        bmc.trouble = busy
+        reason = "its BMC at BMC refuses: Service Unavailable (503)"
+        for goal, words in (
+            (switch(Power.OFF), f"is still on, not off, after 3 s (ForceOff was sent, but not confirmed: {reason})"),
+            (
+                lambda system: boot_once(system, BootTarget.PXE),
+                f"its BMC at BMC did not confirm booting once from pxe, and shows Disabled, None after 3 s ({reason})",
+            ),
+            (
+                lambda system: identify(system, True),
+                f"its BMC at BMC did not confirm the light on, and shows Off after 3 s ({reason})",
+            ),
+        ):
+            said = talk(bmc, goal, seconds=3)
+            assert said == words or " was sent; its BMC at BMC does not show it after 3 s" in said
 
 
 # seen done
@@ -251,7 +333,7 @@ def test_a_lost_command_is_sent_again_after_the_state_was_read_except_a_restart(
 def test_a_restart_without_a_visible_effect_fails(probe: Probe) -> None:
     with fake_bmc(systems=[FakeSystem(restart_off=None)]) as bmc:
         assert talk(bmc, switch(Power.CYCLE), seconds=3) == (
-            "its BMC at BMC accepted ForceRestart, and no restart was seen in 3 s "
+            "its BMC at BMC accepted ForceRestart, but no restart was seen in 3 s "
             "(use power off, then power on: every BMC reports these)"
         )
         host = HostSpec("node01", bmc=Bmc(bmc.url))
@@ -783,7 +865,7 @@ def bomb() -> bytes:
 )
 def test_a_broken_compressed_answer_is_reported(encoding: str, make: Callable[[], bytes], words: str) -> None:
     with serving(saying(make(), 200, "application/json", {"Content-Encoding": encoding})) as port:
-        assert talk(FakeBmc(port=port), status) == f"its BMC at BMC {words}"
+        assert talk(FakeBmc(port=port), status, seconds=2).startswith(f"its BMC at BMC {words}")
 
 
 # one conversation at a time
@@ -1240,6 +1322,50 @@ def test_a_power_state_unknown_before_a_restart_is_not_taken_as_a_restart() -> N
     with fake_bmc(systems=[system]) as bmc:
         threading.Timer(0.3, system.extra.clear).start()
         assert "no restart was seen" in talk(bmc, switch(Power.CYCLE), seconds=3)
+
+
+def test_the_login_is_named_when_no_session_is_opened() -> None:
+    limit = {"MessageId": "Base.1.8.SessionLimitExceeded", "Message": "Too many sessions."}
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+        logins: list[str] = []
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes, answer: Answer) -> bool:
+            if request.path.endswith("/Sessions"):
+                logins.append(request.path)
+                answer(request)
+            return request.path.endswith("/Sessions")
+
+        full = saying(json.dumps({"error": {"@Message.ExtendedInfo": [limit]}}), 503, "application/json")
+        bmc.trouble = lambda request, body: trouble(request, body, full)
+        assert talk(bmc, status, login="admin:s3cret", seconds=2) == (
+            "its BMC at BMC opens no session: Too many sessions. (503), for 2 s "
+            "(sessions of other clients, or of a killed command, end at the BMC's session timeout; or end them there)"
+        )
+        logins.clear()
+        bmc.trouble = lambda request, body: trouble(
+            request, body, lambda request: request.connection.shutdown(socket.SHUT_RDWR)
+        )
+        assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC cut the connection at 3 logins"
+        assert len(logins) == 3, "each may have opened a session"
+
+
+def test_a_restart_is_sent_after_a_login_that_was_lost() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+        lost: list[str] = []
+
+        def lose(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.path.endswith("/Sessions") and bmc.sessions == set() and len(lost) == 1:
+                lost.append(request.path)
+                request.connection.shutdown(socket.SHUT_RDWR)
+                return True
+            if request.path.endswith("Reset") and not lost:
+                lost.append("the session has ended")
+                bmc.sessions.clear()
+            return False
+
+        bmc.trouble = lose
+        assert talk(bmc, switch(Power.CYCLE), login="admin:s3cret") == "on"
+        assert (bmc.resets, len(lost)) == (["ForceRestart"], 2)
 
 
 def test_a_session_is_requested_again_when_the_bmc_has_too_many() -> None:

@@ -19,7 +19,7 @@ from bmhctl.probes.redfish_boot import identify
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
 from tests.probes.conftest import Probe
-from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
+from tests.probes.fake_bmc import LATER, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
 from tests.probes.servers import Answer, closed_port, saying, serving
 
 pytestmark = pytest.mark.slow
@@ -328,9 +328,9 @@ def test_a_certificate_for_another_name_is_reported(certificate: Path, monkeypat
 )
 def test_a_bmc_that_speaks_tls_where_none_is_declared_is_reported_with_the_setting(answer: Answer) -> None:
     with serving(answer) as port:
-        said = talk(FakeBmc(port=port), status)
+        said = talk(FakeBmc(port=port), status, seconds=1.5)
         assert said.endswith("(bmhctl set HOST --bmc redfish+https://… speaks TLS)")
-    assert talk(FakeBmc(port=closed_port()), status) == "its BMC at BMC refuses connections"
+    assert talk(FakeBmc(port=closed_port()), status, seconds=1) == f"its BMC at BMC refuses connections, for 1 s{LATER}"
     with serving(saying("{", 200, headers={"Content-Encoding": "br"})) as port:
         assert "speaks TLS" not in talk(FakeBmc(port=port), status), "it does speak HTTP"
 
