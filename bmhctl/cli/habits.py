@@ -11,7 +11,7 @@ _WORDS: dict[str, str] = {
     "boot-once HOST pxe": "boot bootdev netboot pxe",
     "check HOST": "healthcheck ping probe prove recheck test",
     "copy SRC DST": "clone cp migrate restore",
-    "cordon HOST": "ban block disable drain exclude freeze pause",
+    "cordon HOST": "ban block disable exclude freeze pause",
     "doctor": "fsck health lint validate verify",
     "doctor --fix": "fix repair",
     "export": "dump",
@@ -32,6 +32,7 @@ _WORDS: dict[str, str] = {
     "list --state tainted": "dirty tainted",
     "list -l rack=r1": "find search",
     "maintain HOST --reason TEXT": "broken maint maintenance mark mark-broken offline quarantine",
+    "maintain HOST --when-free --reason TEXT": "drain",
     "metrics": "prometheus",
     "policy apply FILE": "apply",
     "policy show": "conf config limits quota settings",
@@ -61,7 +62,8 @@ _WORDS: dict[str, str] = {
     "reset HOST": "clean cleanup erase sanitize scrub wipe",
     "resume HOST": "online unmaintain",
     "retire HOST": "decom decommission dispose purge",
-    "run --host HOST -- COMMAND": "exec sbatch srun",
+    "run --host HOST -- COMMAND": "exec",
+    "run -n 1 -- COMMAND": "sbatch srun",
     "set HOST": "edit patch unset update",
     "set HOST --label rack-": "unlabel",
     "set HOST --label rack=r1": "annotate label tag",
@@ -85,67 +87,107 @@ COMMANDS: dict[str, str] = {word: meant for meant, words in _WORDS.items() for w
 NOUNS = frozenset(("baremetal", "host", "hosts", "machine", "machines", "node", "nodes", "server", "servers", "system"))
 """What other tools call hosts, before or after a command."""
 
+_IN_GROUPS: dict[str, str] = {
+    "bookings cancel ID": "bookings del|delete|remove|rm",
+    "bookings move ID --from 09:00": "bookings change|edit|reschedule|set",
+    "policy apply FILE": "policy edit|import|load|replace|set|update",
+    "policy check": "policy lint|test|validate|verify",
+    "policy show": "policy cat|export|get|print|view",
+    "queue cancel ID": "queue del|delete|drop|remove|rm",
+    "queue move ID --first": "queue bump|first|promote|top|up",
+    "reserve --from 09:00 --until 12:00": "bookings add|create|make|new",
+}
+GROUP_COMMANDS: dict[str, str] = {
+    f"{group} {word}": meant
+    for meant, (group, _, words) in ((meant, text.partition(" ")) for meant, text in _IN_GROUPS.items())
+    for word in words.split("|")
+}
+"""Commands below a group that do not exist, each with the command line that does the same."""
+
 LABELS = ("arch", "env", "gpu", "group", "model", "pool", "rack", "region", "role", "row", "site", "team", "zone")
 """Keys of labels that are typed as options: ``--rack r1``."""
 
-_LABEL = ("-l rack=r1",)
-_COUNT = ("-n 2",)
-_PLACE = ("-i FILE",)
+_LABEL = ("-l {rack=r1}",)
+_COUNT = ("-n {2}",)
+_DURATION = ("--ttl {4h}", "--until {4h}")
+_PLACE = ("-i {FILE}",)
+_TEXT = ("--reason {TEXT}", "--note {TEXT}", "--for {PURPOSE}")
+_OWNER = ("--owner {NAME}", "--as {NAME}")
+_START = ("--from {09:00}",)
+_WEEKS = ("--weekly {4}",)
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "--actor": ("--as NAME",),
-    "--at": ("--from 09:00",),
-    "--begin": ("--from 09:00",),
-    "--columns": ("--fields name,state",),
-    "--comment": ("--reason TEXT", "--note TEXT", "--for PURPOSE"),
+    "--actor": ("--as {NAME}",),
+    "--at": _START,
+    "--begin": _START,
+    "--columns": ("--fields {name,state}",),
+    "--comment": _TEXT,
     "--config": _PLACE,
     "--csv": ("-o csv",),
+    "--date": _START,
     "--db": _PLACE,
-    "--duration": ("--ttl 4h", "--until 4h"),
-    "--end": ("--until 12:00",),
-    "--every": ("--weekly 4",),
+    "--description": _TEXT,
+    "--duration": _DURATION,
+    "--end": ("--until {12:00}",),
+    "--every": _WEEKS,
     "--file": _PLACE,
     "--filter": _LABEL,
     "--force": ("--yes",),
-    "--for": ("--since 2h", "--until 2h"),
-    "--format": ("-o json",),
-    "--hours": ("--ttl 4h",),
+    "--for": ("--since {2h}", "--until {2h}", "--reason {TEXT}"),
+    "--format": ("-o {json}",),
+    "--free": ("--state free",),
+    "--hours": _DURATION,
+    "--id": ("-R {ID}",),
     "--json": ("-o json",),
     "--jsonl": ("-o jsonl",),
     "--label": _LABEL,
-    "--labels": _LABEL,
-    "--lease": ("--ttl 4h",),
+    "--labels": ("--label {rack=r1}", *_LABEL),
+    "--lease": _DURATION,
     "--limit": _COUNT,
-    "--message": ("--reason TEXT", "--note TEXT", "--for PURPOSE"),
+    "--message": _TEXT,
+    "--mine": ("--owner ME",),
+    "--nodes": _COUNT,
     "--noop": ("--dry-run",),
+    "--note": _TEXT,
     "--num": _COUNT,
     "--number": _COUNT,
-    "--order": ("--sort name",),
-    "--owner": ("--as NAME",),
-    "--parallel": ("-j 8",),
-    "--purpose": ("--for PURPOSE",),
-    "--recurring": ("--weekly 4",),
-    "--repeat": ("--weekly 4",),
+    "--order": ("--sort {name}",),
+    "--owner": ("--as {NAME}",),
+    "--parallel": ("-j {8}",),
+    "--purpose": ("--for {PURPOSE}", *_TEXT),
+    "--reason": ("--note {TEXT}", "--for {PURPOSE}"),
+    "--recurring": _WEEKS,
+    "--repeat": _WEEKS,
     "--silent": ("-q",),
     "--show-labels": ("--fields name,labels",),
-    "--sort-by": ("--sort name",),
-    "--start": ("--from 09:00",),
+    "--sort-by": ("--sort {name}",),
+    "--start": _START,
+    "--status": ("--state {available}",),
     "--tail": _COUNT,
-    "--threads": ("-j 8",),
-    "--time": ("--ttl 4h",),
-    "--timeout": ("--timeout 60s", "--wait 10m"),
-    "--user": ("--as NAME",),
+    "--threads": ("-j {8}",),
+    "--time": _DURATION,
+    "--timeout": ("--timeout {60s}", "--wait {10m}"),
+    "--ttl": _DURATION,
+    "--user": _OWNER,
     "--where": _LABEL,
-    **{f"--{key}": (f"--label {key}=VALUE", f"-l {key}=VALUE") for key in LABELS},
+    **{f"--{key}": (f"--label {key}={{VALUE}}", f"-l {key}={{VALUE}}") for key in LABELS},
     "-L": _LABEL,
-    "-c": _COUNT,
+    "-N": _COUNT,
     "-V": ("--version",),
+    "-c": _COUNT,
     "-f": _PLACE,
-    "-m": ("--reason TEXT", "--note TEXT", "--for PURPOSE"),
-    "-t": ("--ttl 4h", "--timeout 60s"),
+    "-l": ("--label {rack=r1}", "--only {rack=r1}"),
+    "-m": _TEXT,
+    "-r": ("-R {ID}",),
+    "-s": ("--state {available}",),
+    "-t": ("--ttl {4h}", "--timeout {60s}"),
+    "-u": _OWNER,
     **{f"--{state}": (f"--state {state}",) for state in ("initial", "available", "reserved", "tainted", "maintenance")},
 }
-"""Options of other tools, each with its equivalents; the first that the command has is suggested."""
+"""Options of other tools, each with its equivalents: the first that the command has is suggested.
+
+The user's value takes the place of the example in braces; an equivalent whose example has another form is passed over.
+"""
 
 FORMATS: dict[str, str] = {
     **dict.fromkeys(("go-template", "jsonpath", "ndjson"), "jsonl"),

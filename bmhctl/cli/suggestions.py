@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -10,8 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from bmhctl.cli.commands import ENTRIES, PROGRAM
-from bmhctl.cli.habits import COMMANDS, FORMATS, NOUNS, OPTIONS
+from bmhctl.cli.habits import COMMANDS, FORMATS, GROUP_COMMANDS, NOUNS, OPTIONS
+from bmhctl.domain.model import State
 from bmhctl.output.render import Format
+from bmhctl.usecases.shared.context import default_actor
 
 _WITH_HOSTS = (
     *("boot-once", "check", "cordon", "history", "inspect", "list", "maintain", "power", "ready", "recycle", "release"),
@@ -23,7 +26,8 @@ _WITH_FORMAT = ("-o", "--output", "--format")
 _ALL = ("--all", "-a", "-A")
 _OF_COMMAND = {
     **{("list", option): f"{PROGRAM} status --watch" for option in ("-w", "--watch")},
-    **{(command, "--owner"): f"{PROGRAM} reservations --owner NAME" for command in ("list", "status", "release")},
+    **{(command, "--owner"): f"{PROGRAM} reservations --owner {{NAME}}" for command in ("list", "status", "release")},
+    **{(command, "--mine"): f"{PROGRAM} reservations --owner ME" for command in ("list", "status", "release")},
     **{("reservations", option): "--ended" for option in _ALL},
 }
 """What an option of one command stands for."""
@@ -33,12 +37,36 @@ _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
 _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
 _RESERVATION = re.compile(r"r-[a-z0-9]+")
 _LOCATION = re.compile(r"\S+\.(toml|db|sqlite3?)|postgres(ql)?://\S+")
+_CANCELS = ("cancel", "kill", "scancel")
+_BY_WORD = (
+    (_CANCELS, re.compile(r"\d+"), "queue cancel ID"),
+    (_CANCELS, re.compile(r"[bm]-[a-z0-9]+"), "bookings cancel ID"),
+    (_CANCELS, _RESERVATION, "release -R ID"),
+    (("mv",), _LOCATION, "copy --retire-source SRC DST"),
+)
+"""What commands of other tools stand for where a word of this form follows them."""
 _SHELL_RANGE = re.compile(
     r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?:(?P=start))?(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
 )  # node{1,2}, node{1..3}, node1-3, node1..node3
 _AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
+_LENGTH = re.compile(r"(\d+[smhdw])+|none")
+_SHORT_COUNT = re.compile(r"-[A-Za-z]\d+")
+_ID = re.compile(r"[rbm]-[a-z0-9]+|\d+")
 _LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
-_LABEL_VALUE = re.compile(r"\w[\w.-]*")
+_EXAMPLE = re.compile(r"\{(.*)\}")
+_STATES = "|".join((*State, "free"))
+_FORMS = tuple(
+    (re.compile(example), re.compile(value))
+    for example, value in (
+        (r"\d+", r"\d+"),
+        (r"\d+[smh]", _LENGTH.pattern),
+        ("FILE", _LOCATION.pattern),
+        ("VALUE", r"\w[\w.-]*"),
+        (_STATES, _STATES),
+        (".*", r"\S.*"),
+    )
+)
+"""Forms of examples, each with the form of a value that may take its place."""
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
 _LIKELY_HABIT = 0.85  # the same for words of other tools: a wrong guess runs another command, which may do harm
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
@@ -48,45 +76,49 @@ _LONGEST = 40  # the longest word that may be a misspelling
 def meant_by(error: Any, args: Sequence[str]) -> str | None:
     """Return the command line that the user probably meant, for a usage error of Typer; None if that is not clear.
 
-    ``args`` is the whole command line: its hosts and labels are kept.
+    ``args`` is the whole command line: its hosts, labels and options are kept.
     """
     if error.ctx is None:
         return None
     option = getattr(error, "option_name", None)
     prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
+    known = option_names(error.ctx.command)
     if option is not None and hasattr(error, "possibilities"):
-        hosts = [word for word in error.ctx.command.params if word.name == "hosts"]
-        if option in ("--host", "--hosts", "--name", "--node") and hosts:
-            return f"{PROGRAM} {prefix} HOST"
-        if (prefix, option) in _OF_COMMAND:
-            return _OF_COMMAND[prefix, option]
-        if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params) and prefix != "add":
+        value = _value_of(option, args)
+        has_hosts = any(param.name == "hosts" for param in error.ctx.command.params)
+        if option in ("--host", "--hosts", "--name", "--node") and has_hosts:
+            return f"{PROGRAM} {prefix} {shlex.quote(value) if value else 'HOST'}"
+        if option in _ALL and (prefix, option) not in _OF_COMMAND and has_hosts and prefix != "add":
             return f"{PROGRAM} {prefix}" if prefix in _OF_ALL else f"{PROGRAM} {prefix} '*'"
-        meant = meant_option(option, option_names(error.ctx.command))
-        return meant and meant.replace("VALUE", _value_of(option, args))
+        meant = meant_option(option, known, value, prefix)
+        return meant and re.sub(r"\bME$", lambda _: shlex.quote(default_actor(os.environ)), meant)
     if extra := _EXTRA_ARGUMENT.match(error.message):
-        return meant_argument(extra[1], prefix, option_names(error.ctx.command))
+        return meant_argument(extra[1], prefix, known)
     command = _UNKNOWN_COMMAND.match(error.message)
     if command is None:
         return None
-    meant = meant_command(command[1], prefix)
-    if prefix:
-        return meant and f"{PROGRAM} {meant}"
     typed = [*args[args.index(command[1]) + 1 :]] if command[1] in args else []
-    if command[1].lower() in NOUNS:
+    if not prefix and command[1].lower() in NOUNS:
         verb, typed = _verb_of(typed)
         meant = verb or "list"
-    return meant and f"{PROGRAM} {_filled(meant, typed)}"
+    else:
+        meant = meant_command(command[1], prefix)
+    for words, word, other in _BY_WORD:
+        if command[1].lower() in words and any(word.fullmatch(each) for each in typed):
+            meant = other
+    return meant and f"{PROGRAM} {_filled(meant, typed, error.ctx.find_root())}"
 
 
-def _value_of(option: str, args: Sequence[str]) -> str:
-    """Return the value that an option was given, or ``VALUE``."""
+def _value_of(option: str, args: Sequence[str]) -> str | None:
+    """Return the value that an option was given, if any."""
     for arg, following in pairwise([*args, ""]):
         name, is_joined, value = arg.partition("=")
-        value = value if is_joined else following
-        if name == option and _LABEL_VALUE.fullmatch(value):
-            return value
-    return "VALUE"
+        if name == option:
+            value = value if is_joined else following
+            return None if value.startswith("-") else value or None
+        if _SHORT_COUNT.fullmatch(arg) and arg[:2] == option:
+            return arg[2:]
+    return None
 
 
 def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
@@ -97,39 +129,103 @@ def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
-def _filled(meant: str, words: list[str]) -> str:
-    """Return a command line, with the hosts, the label and the program from the words in place of its placeholders."""
-    end = words.index("--") if "--" in words else len(words)
-    program = shlex.join(words[end + 1 :])
-    named = [
-        word
-        for word, before in zip(words[:end], ["", *words], strict=False)
-        if word.lower() not in NOUNS and not word.startswith("-") and before not in _WITH_FORMAT
-    ]
+def _with_value(equivalent: str, value: str | None) -> str | None:
+    """Return an equivalent of an option with a value in the place of its example; None if the value has another form.
+
+    Without a value the example stays.
+    """
+    example = _EXAMPLE.search(equivalent)
+    if example is None or value is None:
+        return equivalent.replace("{", "").replace("}", "")
+    before = equivalent[: example.start()]
+    if before == "-o ":
+        return meant_format(value)
+    if before == "--label ":
+        labels = value.split(",")
+        return " ".join(f"--label {each}" for each in labels) if all(map(_LABEL_WORD.fullmatch, labels)) else None
+    form = next(form for kind, form in _FORMS if kind.fullmatch(example[1]))
+    return before + shlex.quote(value) if form.fullmatch(value) else None
+
+
+def _read(words: Sequence[str], name: str, command: Any, most: int | None) -> tuple[list[str], list[str], list[str]]:
+    """Return what the words of another tool are for a command: its options, the other words, and the program to run.
+
+    The program is what follows ``--``, or ``most`` other words. Options without an equivalent are left out.
+    """
+    params = [param for param in command.params if hasattr(param, "is_flag")]
+    takes_value = {name: not param.is_flag for param in params for name in param.opts}
+    options: list[str] = []
+    others: list[str] = []
+    rest = [*words]
+    while rest and not (len(others) == most and not rest[0].startswith("-")):
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if not word.startswith("-"):
+            others.append(word)
+            continue
+        option = word[:2] if _SHORT_COUNT.fullmatch(word) else word.partition("=")[0]
+        value = _value_of(option, [word, *rest])
+        if option in _WITH_FORMAT:
+            equivalents = ["-o {json}"]
+        elif option in takes_value:
+            equivalents = [f"{option} {{TEXT}}" if takes_value[option] else option]
+        else:
+            equivalents = [each for each in _equivalents(option, takes_value, name) if each.startswith("-")]
+        fitting = (_with_value(each, value) for each in equivalents if value or "{" not in each)
+        meant = next(filter(None, fitting), None)
+        if meant:
+            options.append(meant)
+        if value and rest[:1] == [value] and (option in _WITH_FORMAT or (meant and "{" in "".join(equivalents))):
+            rest.pop(0)
+    return options, others, rest if len(others) == most or "--" in words else []
+
+
+def _filled(meant: str, typed: list[str], root: Any) -> str:
+    """Return a command line, with what was typed after the command in place of its placeholders and examples."""
+    command = max((name for name in ENTRIES if f"{meant} ".startswith(f"{name} ")), key=len, default=None)
+    if command is None:
+        return meant
+    live = root.command
+    for part in command.split(" "):
+        live = live.get_command(root, part)
+    options, others, program = _read(typed, command, live, int("HOST" in meant) if "COMMAND" in meant else None)
+    named = [word for word in others if word.lower() not in NOUNS]
+    labels = [word for word in named if _LABEL_WORD.fullmatch(word)]
     hosts = [
         shlex.quote(word)
         for word in named
         if _HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES)
     ]
-    labels = [word for word in named if _LABEL_WORD.fullmatch(word)]
-    if "NEW" in meant or "SRC" in meant:
-        return re.sub("HOST|SRC", hosts[0], re.sub("NEW|DST", hosts[1], meant)) if len(hosts) == 2 else meant
-    command = meant.split(" ", 1)[0]
+    for placeholders, words in ((("HOST", "NEW"), hosts), (("SRC", "DST"), [*map(shlex.quote, named)])):
+        if placeholders[1] in meant:
+            pairs = [*zip(placeholders, words, strict=False)] if len(words) <= 2 else []
+            for placeholder, word in pairs if len(pairs) == 2 or placeholders[0] == "SRC" else []:
+                meant = meant.replace(placeholder, word, 1)
+            return meant
+    if "ID" in meant and named and _ID.fullmatch(named[0]):
+        meant = meant.replace("ID", named[0])
     takes_host = meant == command and command in _WITH_HOSTS
     if hosts and ("HOST" in meant or takes_host):
         most = None if command not in _OF_ONE and command != "show" and "--host" not in meant else 1
         names = " ".join(hosts[:most])
         meant = meant.replace("HOST", names) if "HOST" in meant else f"{meant} {names}"
     if labels:
+        meant = meant.replace("--label rack=r1", " ".join(f"--label {each}" for each in labels))
         meant = meant.replace("rack=r1", labels[0])
-    return meant.replace("COMMAND", program) if program else meant
+    before, separator, after = meant.partition(" -- ")
+    for text in options:
+        name = text.split(" ", 1)[0]
+        example = re.search(rf" {name} \S+", before)
+        before = before.replace(example[0], f" {text}") if example else f"{before} {text}"
+    return f"{before}{separator}{shlex.join(program) if program else after}"
 
 
 def meant_command(word: str, group: str = "") -> str | None:
     """Return the command line that an unknown command stands for, below ``group`` ("policy"; "" is the root)."""
     word = word.lower()
-    if not group and word in COMMANDS:
-        return COMMANDS[word]
+    if meant := GROUP_COMMANDS.get(f"{group} {word}") if group else COMMANDS.get(word):
+        return meant
     if group in ENTRIES and word in ("list", "ls", "show"):
         return group
     prefix = f"{group} " if group else ""
@@ -141,19 +237,25 @@ def meant_command(word: str, group: str = "") -> str | None:
     return prefix + near if near in names else COMMANDS[near]
 
 
-def meant_option(option: str, known: Iterable[str]) -> str | None:
-    """Return what an unknown option stands for in a command that has the options ``known``."""
+def _equivalents(option: str, known: Iterable[str], command: str) -> list[str]:
+    """Return what an option of other tools stands for in a command that has the options ``known``, the best first."""
     known = [*known]
-    habits = {
-        habit: next((text for text in meant if text.split(" ")[0] in known), None) for habit, meant in OPTIONS.items()
-    }
-    if option in habits:
-        return habits[option]
+    own = _OF_COMMAND.get((command, option))
+    return [*filter(None, [own]), *(text for text in OPTIONS.get(option, ()) if text.split(" ")[0] in known)]
+
+
+def meant_option(option: str, known: Iterable[str], value: str | None = None, command: str = "") -> str | None:
+    """Return what an unknown option stands for in a command that has the options ``known``, with its value."""
+    known = [*known]
+    if equivalents := _equivalents(option, known, command):
+        return next(filter(None, (_with_value(text, value) for text in equivalents)), _with_value(equivalents[0], None))
+    if option in OPTIONS:
+        return None
     long = [name for name in known if name.startswith("--") and name != "--help"]
     if near := _nearest(option, long):
         return near
-    near = _nearest_habit(option, [habit for habit, meant in habits.items() if meant])
-    return near and habits[near]
+    near = _nearest_habit(option, [habit for habit in OPTIONS if _equivalents(habit, known, command)])
+    return near and meant_option(near, known, value, command)
 
 
 def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
@@ -166,7 +268,7 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
     if command == "show":
         return f"{PROGRAM} list"
     if command == "extend":
-        return "-R ID"
+        return f"--ttl {word}" if _LENGTH.fullmatch(word) else "-R ID"
     return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in _OF_ONE else None
 
 
@@ -189,6 +291,8 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} {command}" if command in _OF_ALL else f"{PROGRAM} {command} '*'"
     if name == "help":
         return f"{PROGRAM} {command} --help"
+    if name in _STATES.split("|") and "--state" in known:
+        return f"--state {name}"
     if written := _SHELL_RANGE.fullmatch(name):
         inner = written["list"] or f"{written['first']}-{written['last']}"
         return f"{PROGRAM} {command} " + shlex.quote(f"{written['start']}[{inner}]{written['rest']}")

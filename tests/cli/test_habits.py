@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from bmhctl.cli import habits, suggestions
 from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import ENTRIES, PROGRAM
+from bmhctl.usecases.shared.context import default_actor
 from tests.cli.conftest import Cli
 from tests.conftest import Run
 
@@ -44,11 +46,15 @@ def _required(command: Any) -> list[str]:
     return [str(getattr(value, "value", value)) for value in found]
 
 
-@pytest.mark.parametrize(("word", "meant"), [*habits.COMMANDS.items()])
+@pytest.mark.parametrize(("word", "meant"), [*habits.COMMANDS.items(), *habits.GROUP_COMMANDS.items()])
 def test_the_command_suggested_for_a_word_of_another_tool_parses(word: str, meant: str, cli: Cli) -> None:
     assert word not in ENTRIES
-    assert cli(word) == Run(
-        2, "", f"bmhctl: no such command '{word}'\nhint: did you mean bmhctl {meant}? See bmhctl --help\n"
+    *group, last = word.split()
+    assert cli(*word.split()) == Run(
+        2,
+        "",
+        f"bmhctl: no such command '{last}'\n"
+        f"hint: did you mean bmhctl {meant}? See {' '.join(['bmhctl', *group])} --help\n",
     )
     if meant == "--version":
         assert cli(meant).status == 0
@@ -78,8 +84,9 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("resrve", "bmhctl reserve"),
         ("lst", "bmhctl list"),
         ("get hosts", "bmhctl list"),
-        ("get hosts -o wide", "bmhctl list"),
-        ("get node01 --output yaml", "bmhctl list node01"),
+        ("get hosts -o wide", "bmhctl list -o plain"),
+        ("get node01 --output yaml", "bmhctl list node01 -o json"),
+        ("get nodes -l rack=r1 -o jsonpath={.name}", "bmhctl list -l rack=r1 -o jsonl"),
         ("get node01", "bmhctl list node01"),
         ("describe node node01", "bmhctl show node01"),
         ("node list", "bmhctl list"),
@@ -94,14 +101,35 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("label node01 rack=r7", "bmhctl set node01 --label rack=r7"),
         ("search rack=r7", "bmhctl list -l rack=r7"),
         ("mv node01 node02", "bmhctl rename node01 node02"),
-        ("drain node01 --wait 2s", "bmhctl cordon node01"),
-        ("srun -n 1 hostname", "bmhctl run --host hostname -- COMMAND"),
+        ("drain node01 --wait 2s", "bmhctl maintain node01 --when-free --reason TEXT"),
+        ("drain node01 --reason fan", "bmhctl maintain node01 --when-free --reason fan"),
+        ("srun -n 1 hostname", "bmhctl run -n 1 -- hostname"),
+        ("srun -N2 hostname -f", "bmhctl run -n 2 -- hostname -f"),
+        ("sbatch --nodes=2 --time 30m job.sh", "bmhctl run -n 2 --ttl 30m -- job.sh"),
+        ("salloc -N 2", "bmhctl reserve -n 2"),
+        ("alloc -n 2 -l rack=r1 --duration 2h", "bmhctl reserve -n 2 -l rack=r1 --ttl 2h"),
+        ("scancel 3", "bmhctl queue cancel 3"),
+        ("scancel r-f7qsaf7y", "bmhctl release -R r-f7qsaf7y"),
+        ("cancel b-f7qsaf7y", "bmhctl bookings cancel b-f7qsaf7y"),
+        ("restore /srv/b.db", "bmhctl copy /srv/b.db DST"),
+        ("mv a.toml b.db", "bmhctl copy --retire-source a.toml b.db"),
+        ("label node01 rack=r1 team=ci", "bmhctl set node01 --label rack=r1 --label team=ci"),
+        ("exec node01 uname -a", "bmhctl run --host node01 -- uname -a"),
+        ("ps -a", "bmhctl reservations --ended"),
         ("exec node01 -- ls -l", "bmhctl run --host node01 -- ls -l"),
-        ("reserve --hosts node01", "bmhctl reserve HOST"),
-        ("reserve --comment hi", "--for PURPOSE"),
-        ("reserve -t 2h", "--ttl 4h"),
+        ("reserve --hosts node01", "bmhctl reserve node01"),
+        ("reserve --comment hi", "--for hi"),
+        ("reserve --comment", "--for PURPOSE"),
+        ("reserve -t 2h", "--ttl 2h"),
+        ("reserve --time=2h", "--ttl 2h"),
+        ("reserve --at thu", "--from thu"),
+        ("reserve -N2", "-n 2"),
         ("reserve --every week", "--weekly 4"),
-        ("list -f lab.toml", "-i FILE"),
+        ("list -f lab.toml", "-i lab.toml"),
+        ("list -s free", "--state free"),
+        ("list --free", "--state free"),
+        ("queue rm 3", "bmhctl queue cancel 3"),
+        ("policy edit", "bmhctl policy apply FILE"),
         ("list --watch", "bmhctl status --watch"),
         ("extend node01", "-R ID"),
         ("delte", "bmhctl remove HOST"),
@@ -110,18 +138,26 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("list --lable rack=r1", "-l rack=r1"),
         ("set --lable rack=r1", "--label"),
         ("list --json", "-o json"),
-        ("list --owner bob", "bmhctl reservations --owner NAME"),
+        ("list --owner bob", "bmhctl reservations --owner bob"),
+        ("reservations -u bob", "--owner bob"),
+        ("list --format yaml", "-o json"),
+        ("list --columns name,state", "--fields name,state"),
         ("reservations --all", "--ended"),
         ("list --rack r2", "-l rack=r2"),
         ("add node01 --rack=r2", "--label rack=r2"),
         ("add node01 --arch", "--label arch=VALUE"),
         ("maintain --for 2h", "--until 2h"),
-        ("maintain --duration 2h", "--until 4h"),
+        ("maintain --duration 2h", "--until 2h"),
+        ("maintain node01 --for fan", "--reason fan"),
+        ("maintain node01 -m fan", "--reason fan"),
+        ("set node01 --labels rack=r9", "--label rack=r9"),
+        ("add node01 -l rack=r1,team=ci", "--label rack=r1 --label team=ci"),
+        ("extend -R r-f7qsaf7y 4h", "--ttl 4h"),
         ("history --for 2h", "--since 2h"),
         ("list --available", "--state available"),
         ("reserve -c 2", "-n 2"),
         ("history --tail 2", "-n 2"),
-        ("ready --parallel 3", "-j 8"),
+        ("ready --parallel 3", "-j 3"),
         ("reserve --dryrun", "--dry-run"),
         ("ready --all", "bmhctl ready '*'"),
         ("list --all", "bmhctl list"),
@@ -135,6 +171,12 @@ def test_a_misspelt_command_gets_the_nearest_one_as_a_hint(line: str, meant: str
     done = cli(*line.split())
     assert done.status == (125 if line.startswith("run ") else 2)
     assert f"hint: did you mean {meant}? See bmhctl" in done.stderr
+
+
+def test_mine_as_an_option_gets_the_reservations_of_the_actor_as_a_hint(cli: Cli) -> None:
+    meant = f"--owner {default_actor(os.environ)}"
+    assert f"hint: did you mean {meant}? " in cli("reservations", "--mine").stderr
+    assert f"hint: did you mean bmhctl reservations {meant}? " in cli("list", "--mine").stderr
 
 
 @pytest.mark.parametrize(
@@ -178,6 +220,7 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("list rack=r1", "-l rack=r1"),
         ("taint rack=r1", "-l rack=r1"),
         ("list state=tainted", "--state tainted"),
+        ("list free", "--state free"),
         ("set node01 rack=r1 --note x", "--label rack=r1"),
         ("list lab.toml", "bmhctl -i lab.toml list"),
         ("release r-f7qsaf7y", "-R r-f7qsaf7y"),
