@@ -1,4 +1,4 @@
-"""``why`` and ``graph``: the reason for a host's state, its way there, and the verbs that are possible."""
+"""``why`` and ``graph``: the reason for a host's state, the events that led there, and the verbs that are possible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from bmhctl.usecases.shared.transitions import describe_planned, guard_input
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
 
-_FEW_EVENTS = 20  # one of this many latest events usually explains the state
+_FEW_EVENTS = 20  # this many of the latest events usually include the one that explains the state
 
 _EXPLAIN_NOTHING = {
     *(EventKind.RETIRING, EventKind.RETIRE_UNDONE),
@@ -45,20 +45,20 @@ _EXPLAIN_NOTHING = {
     *(EventKind.CORDON, EventKind.UNCORDON, EventKind.SET, EventKind.RENAME),
     *(EventKind.DECLARE, EventKind.UNDECLARE, EventKind.REASON_ADDED, EventKind.REASON_CLOSED),
 }
-"""Events after which the reason for a host's state is the same as before."""
+"""Events that do not change the reason for a host's state."""
 
 _DEPENDS = {
     Guard.SETUP_COMPLETE: Phase.SETUP,
     Guard.CHECKS_PASSED: Phase.CHECKS,
     Guard.CLEANUP_SUCCEEDED: Phase.CLEANUP,
 }
-"""Guards whose answer depends on steps that have to run, and the phase of those."""
+"""Guards that depend on steps which have to run, each with the phase of these steps."""
 
 
 def why(ctx: Context, name: str) -> Why:
     """Return why a host is in its state, which verbs are possible now, and which guards refuse, in words.
 
-    Raises :class:`~bmhctl.errors.NotFoundError`.
+    Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host has.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
@@ -66,7 +66,10 @@ def why(ctx: Context, name: str) -> Why:
 
 
 def graph(ctx: Context, name: str | None = None) -> Graph:
-    """Return the lifecycle with the count of hosts in each state; with a name, that host's state and way there."""
+    """Return the lifecycle with the number of hosts in each state; with ``name``, also that host's state and events.
+
+    Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host has.
+    """
     now = refresh(ctx)
     with ctx.store.snapshot():
         if name is None:
@@ -90,7 +93,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     is_awaited = host.state is State.AVAILABLE and ctx.store.tickets.are_any()
     if is_awaited:
         inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
-    policy = cache(ctx.store.policy)  # read once, where it matters
+    policy = cache(ctx.store.policy)  # read at most once
     results = ctx.store.step_results.of(host)
     results = results and declared(ctx, results)
     return Why(
@@ -113,14 +116,14 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
 
 
 def _first(host: Host, results: tuple[CheckResult, ...]) -> str | None:
-    """Return what has to be repaired before the next command can succeed; None where nothing is known to be broken."""
+    """Return what has to be repaired before the next command can succeed; None if nothing is known to be broken."""
     failed = [each.failure for each in holding_back(host, results)]
     broken = [host.fault] if host.fault and host.state in (State.TAINTED, State.MAINTENANCE) else []
     return f"repair what was found: {'; '.join((*broken, *failed))}" if broken or failed else None
 
 
 def _earlier_ticket(ctx: Context, host: Host) -> str | None:
-    """Return in words the ticket to which an available host is due; None when it is due to none."""
+    """Return in words the ticket that has a right to an available host; None if no ticket has."""
     from bmhctl.domain.requirements import Requirement
     from bmhctl.usecases.reservations.fairness import due_before, free_for
 
@@ -162,7 +165,7 @@ def _set_aside(cordon: Note) -> str:
 
 
 def _claim(ctx: Context, host: Host) -> Iterable[str]:
-    """Return which processes run a step on a claimed host."""
+    """Yield in words the processes that run a step on a claimed host."""
     from bmhctl.stores.claims import host_claim
 
     holders = ctx.store.claims.holders(host_claim(host.id))
@@ -181,7 +184,7 @@ def _claim(ctx: Context, host: Host) -> Iterable[str]:
 def _details(
     ctx: Context, host: Host, results: tuple[CheckResult, ...], policy: Callable[[], Policy], now: datetime
 ) -> Iterable[str]:
-    """What explains the state of a host; what the summary and the results of its steps say is not repeated."""
+    """Yield what explains the state of a host, without what the summary and the step results say already."""
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
     if host.cordon:
@@ -220,7 +223,7 @@ def _details(
 
 
 def _planned(ctx: Context, host: Host, planned: Planned) -> str:
-    """Return what a time is set aside for, and why the host keeps a booking that it can't serve."""
+    """Return in words what a time is set aside for, and why the host keeps a booking that it can't serve."""
     booking = ctx.store.bookings.get(planned.id) if planned.is_booking else None
     if booking is not None:
         from bmhctl.domain.booking import is_broken
@@ -230,12 +233,12 @@ def _planned(ctx: Context, host: Host, planned: Planned) -> str:
         if is_broken(host, planned.starts_at):
             return f"{describe_planned(planned)}; it will not be usable then, and no other host fits"
         if any(each.id == host.id for each in unusable(booking, hosts_of(ctx, booking))):
-            return f"{describe_planned(planned)}; it does not fit that any more, and no other host does"
+            return f"{describe_planned(planned)}; it does not fit the booking any more, and no other host does"
     return describe_planned(planned)
 
 
 def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable[str]:
-    """Return which tickets fit a free host and wait all the same, for a limit of their owner."""
+    """Yield in words the tickets that a free host fits but that wait for a limit of their owner."""
     if not policy().limits:
         return
     from bmhctl.domain.requirements import load_requirements
@@ -251,7 +254,7 @@ def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable
 
 
 def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[str]:
-    """Return how far the setup of an initial host is, and what failed."""
+    """Yield how far the setup of an initial host is, and what failed."""
     if Phase.SETUP not in policy.steps:
         return
     from bmhctl.domain.units import format_age
@@ -272,7 +275,7 @@ def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[
 
 
 def _last_attempt(ctx: Context, host: Host) -> Event | None:
-    """Return the newest event that moved the host or failed to; changes of what is declared explain no state."""
+    """Return the newest event that moved the host or failed to; changes of the declaration don't explain a state."""
     for looked_at in (_FEW_EVENTS, None):
         events = [event for event in ctx.store.events.read(host, last=looked_at) if event.verb not in _EXPLAIN_NOTHING]
         if events:
@@ -316,7 +319,7 @@ def _answer(
 
 
 def _retire_answer(host: Host, inputs: GuardInput, policy: Callable[[], Policy]) -> Iterable[VerbAnswer]:
-    """Return whether a host that is being retired may leave, or one for which the policy has retire steps."""
+    """Yield whether a host may be retired, if it is being retired or the policy has retire steps for it."""
     is_retiring = host.cordon is not None and host.cordon.retires
     if not is_retiring and Phase.RETIRE not in policy().steps:
         return
@@ -345,7 +348,7 @@ _COMMANDS = {
 
 
 def _take(ctx: Context, host: Host, now: datetime) -> str | None:
-    """Return the command that takes the booking of a host, if it is the actor's and its time is now; else None."""
+    """Return the command that takes the booking of a host, if it is the actor's and has begun; else None."""
     first = host.planned[0]
     is_mine = first.is_booking and first.owner == ctx.actor and first.starts_at <= now < first.ends_at
     return f"bmhctl reserve --booking {first.id}" if is_mine else None

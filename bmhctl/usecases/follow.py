@@ -1,4 +1,4 @@
-"""Follow the history: hand on events as they are recorded, each once, in the order of their ids."""
+"""Follow the history: pass on each event once, as it is recorded, in the order of the ids."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bmhctl.usecases.shared.changes import Pause, await_change
 from bmhctl.usecases.shared.context import Context
 
 HandOn = Callable[[Sequence[Event], datetime], None]
-"""Takes some events, at least one, and when they were read."""
+"""Receives at least one event, and the time at which the events were read."""
 
 _AT_ONCE = 500
 
 
 def follow(ctx: Context, request: HistoryRequest, pause: Pause, hand_on: HandOn) -> None:
-    """Call ``hand_on`` with the events that are requested, and with further ones as they are recorded, without end.
+    """Call ``hand_on`` with the requested events, and then with further ones as they are recorded, without end.
 
-    An event is handed on only when no older one can appear any more, so the id of the last one is all that has to be
-    remembered to go on later: ``after`` of the next request. Raises as :func:`find_history`, :class:`UsageError` for a
-    request that has an end or another order, and what ``pause`` and ``hand_on`` raise.
+    An event is passed on only when no event with a smaller id can appear any more. So a caller can continue later with
+    only the id of the last event, as ``after`` of the next request. Raises the errors of :func:`find_history`,
+    :class:`UsageError` for a request that has an end or another order, and what ``pause`` and ``hand_on`` raise.
     """
     if request.until is not None or request.newest_first:
         raise UsageError(
@@ -37,7 +37,7 @@ def follow(ctx: Context, request: HistoryRequest, pause: Pause, hand_on: HandOn)
 
 
 class _Follower:
-    """Hands on what is new at each look."""
+    """Passes on the new events at each call of :meth:`look`."""
 
     def __init__(self, ctx: Context, request: HistoryRequest, hand_on: HandOn) -> None:
         self._ctx = ctx
@@ -48,7 +48,7 @@ class _Follower:
         self._told: deque[Event] = deque(maxlen=_AT_ONCE)
 
     def look(self) -> None:
-        """Hand on the events since the last look."""
+        """Pass on the events since the last call."""
         newest = self._ctx.store.events.settled()
         if self._database is not self._ctx.store.database or newest < self._request.after:
             self._database = self._ctx.store.database
@@ -58,9 +58,9 @@ class _Follower:
         self._is_first = False
 
     def _go_back(self, newest: int) -> None:
-        """Go back to the last reported event that the inventory still has, after it was restored or replaced.
+        """After a restore or a replacement, go back to the last reported event that the inventory still has.
 
-        A restored backup gives the ids after it to new events. ``newest`` is the id of its newest event.
+        A restored backup assigns the ids of later events again. ``newest`` is the id of its newest event.
         """
         after = self._request.after
         while self._told and not self._has(self._told[-1]):
@@ -68,20 +68,20 @@ class _Follower:
             after = self._told[-1].id if self._told else newest
         after = min(after, newest)
         if after != self._request.after:
-            self._ctx.report(f"the inventory was restored, or is another one: going on after its event {after}")
+            self._ctx.report(f"the inventory was restored or replaced: continuing after its event {after}")
         self._request = replace(self._request, after=after)
 
     def _has(self, told: Event) -> bool:
         return list(self._ctx.store.events.find(EventQuery(after=told.id - 1, upto=told.id))) == [told]
 
     def _hand_on_new(self, newest: int) -> None:
-        """Hand on the events up to the newest; where reading fails, the next look goes on after the last of them."""
+        """Pass on the events up to ``newest``; if reading fails, the next call continues after the last one passed."""
         try:
             found = find_history(self._ctx, replace(self._request, upto=newest))
         except NotFoundError:
             if self._is_first:
                 raise
-            return  # another inventory was put in the place of the one with these hosts
+            return  # the inventory was replaced by one without these hosts
         events = iter(found.events)
         while some := list(islice(events, _AT_ONCE)):
             self._hand_on(some, found.now)

@@ -1,4 +1,4 @@
-"""The events of many hosts: chosen by hosts, time, actor, verb and reservation."""
+"""The events of many hosts, selected by hosts, time, actor, verb and reservation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.refresh import refresh
 
 MOST_HOSTS = 10_000
-"""How many hosts may be named for one history: databases limit what a statement holds."""
+"""The most hosts that one history may name: databases limit the parameters of a statement."""
 
 
 class HistoryRequest(Frozen):
-    """Which events to show: of all hosts where the choice names none.
+    """Which events to show; of all hosts if ``choice`` names none.
 
-    ``since`` is included, ``until`` is not. ``actor`` may have ``*`` and ``?``. ``last`` keeps the newest so many.
-    Their ids are greater than ``after``, and ``upto`` at most.
+    Events are from ``since`` on and before ``until``. ``actor`` may have ``*`` and ``?``. ``last`` keeps only the
+    newest so many. Their ids are greater than ``after``, and at most ``upto``.
     """
 
     choice: Choice = Choice()
@@ -43,7 +43,7 @@ class HistoryRequest(Frozen):
 
 
 def find_history(ctx: Context, request: HistoryRequest) -> History:
-    """Return the events that are requested, the oldest first unless ``newest_first``; they are read as they are used.
+    """Return the requested events, the oldest first unless ``newest_first``; they are read while they are used.
 
     Names may be those of removed hosts. Raises :class:`NotFoundError` for a name that no host ever had and for an
     unknown reservation, and :class:`UsageError` for an unknown verb, an empty actor, or a period that ends before it

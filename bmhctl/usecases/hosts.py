@@ -32,11 +32,11 @@ from bmhctl.usecases.shared.spread import has_range, spread
 
 
 class AttributeChanges(Frozen):
-    """Changes of what is declared about hosts: None keeps an attribute, an empty text removes it.
+    """Changes of the declaration of hosts: None keeps an attribute, an empty text removes it.
 
     A range such as ``10.0.1.[11-20]`` in ``address``, ``mac`` or ``bmc`` gives each of several hosts its own value.
-    ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware property of None
-    is taken away.
+    ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware property with the
+    value None is removed.
     """
 
     address: str | None = None
@@ -53,10 +53,10 @@ class AttributeChanges(Frozen):
 
 
 def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcomes:
-    """Add hosts, all or none, as initial; return the outcome of each. Folded ranges stand for many names.
+    """Add hosts, all or none, as initial; return the outcome of each. A folded range in ``names`` means several hosts.
 
     Raises :class:`UsageError` for attributes that are not valid, :class:`bmhctl.errors.StateRefusedError` for a name
-    that is taken, :class:`InvalidError` for a MAC that a known host has.
+    that is taken, and :class:`InvalidError` for a MAC that a known host has.
     """
     unfolded = unfold(names)
     if not unfolded:
@@ -75,10 +75,10 @@ def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcom
 
 
 def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> Outcomes:
-    """Change what is declared about hosts; return the outcome of each.
+    """Change the declaration of hosts; return the outcome of each.
 
-    A changed BMC address drops its credentials unless new ones are given, because they would be sent to another
-    machine. Raises :class:`UsageError` when nothing is to be set, or one MAC for several hosts; errors of single hosts
+    A changed BMC address drops the BMC's credentials unless new ones are given, because they would be sent to another
+    machine. Raises :class:`UsageError` when nothing is to be set, or one MAC for several hosts. Errors of single hosts
     are in their outcomes.
     """
     if changes == AttributeChanges():
@@ -102,7 +102,7 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
     """Rename a host; its state, reservation and history stay. Return the outcome.
 
     Raises :class:`bmhctl.errors.NotFoundError` when there is no host ``old``, :class:`UsageError` when ``new`` is not a
-    host name, and :class:`bmhctl.errors.StateRefusedError` when it is taken.
+    host name, and :class:`bmhctl.errors.StateRefusedError` when ``new`` is taken.
     """
     refresh_and_reap(ctx)
     ctx.host(old)
@@ -134,14 +134,14 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
 def import_hosts(
     ctx: Context, batch: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
 ) -> Imported:
-    """Import what was read from files, all or nothing: new hosts enter in their state, known ones get their attributes.
+    """Import the hosts of files, all or none: new hosts enter in their state, known hosts get their attributes.
 
-    The state of a known host never changes, nor do its credentials; a second import of the same files changes nothing.
-    What was set here since the last import is kept and reported, unless ``overwrite``: see :func:`merge`. A policy in
-    the files names commands to run, so it is imported only ``with_policy``, and only into a database. With ``dry_run``
-    nothing is written. Raises :class:`InvalidError` if there is nothing to import.
+    The state and the credentials of a known host never change; a second import of the same files changes nothing.
+    Values that were set here since the last import are kept and reported, unless ``overwrite``: see :func:`merge`. A
+    policy in the files names commands to run, so it is imported only ``with_policy``, and only into a database. With
+    ``dry_run`` nothing is written. Raises :class:`InvalidError` if there is nothing to import.
     """
-    ctx = replace(ctx, report=once(ctx.report, batch.warnings))  # the change finds what its preview found, again
+    ctx = replace(ctx, report=once(ctx.report, batch.warnings))  # the change would repeat the warnings of its preview
     if dry_run:
         refresh(ctx)
     else:
@@ -196,11 +196,11 @@ def import_hosts(
 
 
 def _policy(ctx: Context, batch: ImportBatch, *, with_policy: bool) -> str | None:
-    """Return the policy to save, None for none."""
+    """Return the text of the policy to save; None if none is imported."""
     if batch.policy and not with_policy:
         if not batch.arrivals:
             raise InvalidError(
-                "nothing to import: the files have a policy and no hosts", hint="--policy imports the policy"
+                "nothing to import: the files have a policy, but no hosts", hint="--policy imports the policy"
             )
         ctx.report("the files contain a policy, which was not imported; --policy imports it")
     policy = batch.policy if with_policy else None
@@ -216,7 +216,7 @@ def _kept(key: str, here: PropertyValue | None, there: PropertyValue) -> str:
 
 
 def _harmless(ctx: Context, host: Host) -> Host:
-    """Return a host without references with which the author of a file could read files or run commands here."""
+    """Return a host without references that would let the file's author read files or run commands here."""
     bmc = host.spec.bmc
     if bmc is None or bmc.credentials is None or bmc.credentials.startswith("env:"):
         return host
@@ -243,7 +243,7 @@ def _merged_spec(edit: Callable[[Context, HostSpec], Merged], ctx: Context, know
 
 
 def _spread(changes: AttributeChanges, count: int) -> list[AttributeChanges]:
-    """Return what each of ``count`` hosts gets, where an address, a MAC or a BMC may have a range."""
+    """Return the changes for each of ``count`` hosts; an address, a MAC or a BMC may have a range."""
     addresses = spread("--address", changes.address, count)
     macs, bmcs = spread("--mac", changes.mac, count, base=16), spread("--bmc", changes.bmc, count)
     return [replace(changes, address=a, mac=m, bmc=b) for a, m, b in zip(addresses, macs, bmcs, strict=True)]
@@ -286,7 +286,7 @@ def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> Ho
 
 
 def with_usage(make: Callable[[], HostSpec]) -> HostSpec:
-    """Return what ``make`` returns; an invalid value raises :class:`UsageError`, because it is in the command line."""
+    """Return what ``make`` returns; raise :class:`UsageError` for an invalid value, since the command line has it."""
     try:
         return make()
     except InvalidError as error:
@@ -294,7 +294,7 @@ def with_usage(make: Callable[[], HostSpec]) -> HostSpec:
 
 
 def _way_back(ctx: Context, done: Iterable[Outcome]) -> tuple[str, ...]:
-    """Return a note how to take back a change of several hosts."""
+    """Return a note on how to undo a change of several hosts."""
     is_many = not ctx.dry_run and sum(outcome.changed for outcome in done) > 1
     return ("bmhctl undo takes this back",) if is_many else ()
 

@@ -21,7 +21,7 @@ from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
-_AT_ONCE = 1000  # hosts whose declaration is in memory
+_AT_ONCE = 1000  # the most hosts whose declaration is in memory
 
 TEMPLATE = """\
 #:schema bmh.schema.json
@@ -49,7 +49,7 @@ TEMPLATE = """\
 """
 """The text of a new TOML inventory: nothing is declared, examples are commented out."""
 
-_TEXT = "declaration_text"  # the key under which a backup has the text of the TOML file
+_TEXT = "declaration_text"  # the key in ``meta`` of the TOML file's text in a backup
 _TRIES = 10
 _MOST_REASONS = 3
 
@@ -57,8 +57,9 @@ _MOST_REASONS = 3
 def init(location: str, *, group: str | None = None) -> Done:
     """Create an empty inventory at ``location``, a path or a URL; return what was created, and the next command.
 
-    ``group`` is a group of this machine whose members may write it. Raises :class:`StateRefusedError` if there is an
-    inventory, :class:`UnreachableError` if it can't be written, and :class:`UsageError` for an unknown group.
+    ``group`` is a group of this machine whose members may write the inventory. Raises :class:`StateRefusedError` if
+    there is an inventory already, :class:`UnreachableError` if it can't be written, and :class:`UsageError` for an
+    unknown group.
     """
     if is_on_server(location):
         return _init_on_server(location, group)
@@ -102,7 +103,7 @@ def _init_on_server(location: str, group: str | None) -> Done:
 
 
 def adopt(ctx: Context) -> Done:
-    """Make the state file of a TOML inventory belong to its TOML file, whichever it belonged to before.
+    """Tie the state file of a TOML inventory to this TOML file, if it belonged to another one.
 
     Nothing else changes. Raises :class:`UsageError` for an inventory without a TOML file.
     """
@@ -125,14 +126,14 @@ def _group_id(group: str) -> int:
 
 
 def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: bool = False) -> Done:
-    """Copy the whole inventory to a destination that does not exist yet, row by row and unchanged.
+    """Copy the whole inventory, row by row and unchanged, to a destination that does not exist yet.
 
-    Reserved hosts stay reserved and dirty hosts stay dirty. The destination appears whole, or not at all. Returns what
-    was copied. With ``retire_source`` this inventory refuses changes afterwards: the copy is its successor.
+    Reserved hosts stay reserved, and dirty hosts stay dirty. The destination appears complete or not at all. Returns
+    what was copied. With ``retire_source``, this inventory then refuses changes and names the copy as its successor.
 
     Raises :class:`StateRefusedError` when the destination exists. With ``retire_source`` it is also raised, unless
-    ``force``, when a process could not go on: a task of ``run``, a step, or a wait for hosts. Raises
-    :class:`UsageError` for ``force`` without ``retire_source``.
+    ``force``, when the inventory is in use by a task of ``run``, a step, or a wait for hosts, which could not go on.
+    Raises :class:`UsageError` for ``force`` without ``retire_source``.
     """
     if force and not retire_source:
         raise UsageError("--force is for --retire-source", hint="bmhctl copy --retire-source --force SRC DST")
@@ -146,7 +147,7 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
             ctx.store.retirement.check()
             if not force:
                 _check_idle(ctx)
-            # The copy is whole before the source is retired: killed in between, there are two, but never none.
+            # The copy is complete before the source is retired. If the command is killed in between, both can be used.
             _, counts = _copy(ctx, destination, nullcontext())
             ctx.store.retirement.begin(successor)
     return _copied(ctx, successor, counts, is_retired=True)
@@ -162,7 +163,7 @@ def _edits_locked(ctx: Context) -> AbstractContextManager[object]:
 
 
 def _successor(destination: str) -> str:
-    """Return how messages name a copy, for users in any folder."""
+    """Return the location of a copy so that messages can name it to users in any folder."""
     if is_on_server(destination):
         from bmhctl.stores.postgres import open
 
@@ -187,14 +188,14 @@ def _check_idle(ctx: Context) -> None:
         more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
         raise StateRefusedError(
             f"{ctx.store.location} is in use: {', '.join(reasons[:_MOST_REASONS])}{more}; nothing was copied",
-            hint="wait until they end; --force retires it all the same: waits fail, and leases can't be renewed here",
+            hint="wait until they end; --force retires it now: waits fail, and leases can't be renewed here",
         )
 
 
 def reactivate(ctx: Context) -> Done:
     """Allow changes in a retired inventory again; return a note on its successor.
 
-    Raises :class:`StateRefusedError` if it is not retired.
+    Raises :class:`StateRefusedError` if the inventory is not retired.
     """
     successor = ctx.store.retirement.successor()
     if successor is None:
@@ -212,7 +213,7 @@ def reactivate(ctx: Context) -> Done:
 def _copy(
     ctx: Context, destination: str, place: AbstractContextManager[object] | None = None
 ) -> tuple[str, dict[str, int]]:
-    """Return where the copy is, and how many rows of each table it has."""
+    """Return the location of the copy, and how many rows each of its tables has."""
     if is_on_server(destination):
         from bmhctl.stores.postgres import open
 
@@ -229,11 +230,11 @@ def _copy(
     with TemporaryFile() as declaration:
         with building(target_path) as partial, _new_file(ctx, partial) as target:
             counts = _fill(ctx, target, place)
-            # Of the copy, not of the source, which may have changed: a host without its state would count as new.
+            # Declare the hosts of the copy: the source may have changed, and a host without a state would count as new.
             if is_declared:
                 declaration.writelines(_declaration(target))
             _disown(target, path if is_declared else None, None)
-        # The state file comes first: without it every host would be initial, used ones too.
+        # Create the state file first: without it, all hosts would be initial, even used ones.
         if is_declared:
             declaration.seek(0)
             with building(path) as partial, partial.open("wb") as file:
@@ -242,11 +243,11 @@ def _copy(
 
 
 def backup(ctx: Context, destination: str) -> Done:
-    """Write the whole inventory as of one moment into a new SQLite file, while other commands go on writing.
+    """Write the whole inventory as of one moment into a new SQLite file, while other commands may write.
 
-    ``copy`` from that file restores it, into any backend; a TOML file is restored with its comments. Returns how many
-    rows were written. Raises :class:`UsageError` for a destination that is not a SQLite file, and
-    :class:`StateRefusedError` if it exists.
+    ``copy`` restores it into any backend; a TOML file is restored with its comments. Returns how many rows were
+    written. Raises :class:`UsageError` for a destination that is not a SQLite file, and :class:`StateRefusedError` if
+    it exists.
     """
     path, is_declared = resolve(destination)
     if is_declared:
@@ -307,7 +308,7 @@ def _check_free(*places: Path) -> None:
 
 @contextmanager
 def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
-    """Return an empty inventory in a file that is being built, in a transaction."""
+    """Yield an empty inventory in a file that is being built, in a transaction."""
     made = Store(
         new_database(partial, takes_anything=takes_anything),
         claims=lambda: ctx.store.claims,
@@ -318,9 +319,9 @@ def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> I
 
 
 def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | None = None) -> dict[str, int]:
-    """Copy all rows, as of one moment, in the transaction of the target; return how many rows each table has.
+    """Copy all rows, as of one moment, in the target's transaction; return how many rows each table has.
 
-    ``moment`` is a transaction of the source to read in; by default one that only reads.
+    ``moment`` is a transaction of the source in which to read; by default one that only reads.
     """
     with ctx.store.snapshot() if moment is None else moment:
         return target.admin.fill_from(ctx.store.admin, ctx.progress)
@@ -331,7 +332,7 @@ def _new_mark() -> str:
 
 
 def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None:
-    """Change what a copy records of the TOML file that declares its hosts: the new one, if any, and the old text."""
+    """Replace what a copy records about the source's TOML file: by ``declared_by``, if any, and the text to restore."""
     from bmhctl.stores.toml.state_keys import INTENT
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
 
@@ -347,7 +348,7 @@ def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None
 def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
     """Copy a SQLite file page by page, with the text of the TOML file that declares its hosts, if there is one.
 
-    Returns how many rows each table has; None where the inventory is not in a file.
+    Returns how many rows each table has; None for an inventory on a server.
     """
     for _ in range(_TRIES):
         refresh(ctx)
@@ -364,7 +365,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
 
 
 def _is_of(target: Store, text: bytes) -> bool:
-    """Return whether a state was synced from exactly this text."""
+    """Return whether a state was synced with exactly this text."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
 
@@ -373,16 +374,16 @@ def _is_of(target: Store, text: bytes) -> bool:
 
 
 def _declaration(store: Store) -> Iterator[bytes]:
-    """Yield a TOML file that declares all hosts: the one that was backed up, if it still agrees with the state.
+    """Yield the text of a TOML file that declares all hosts: the text in the backup, if it still agrees with the state.
 
-    Else it is made in parts, because not all hosts may fit into memory.
+    Otherwise it is generated, in parts because the hosts may not fit into memory.
     """
     from bmhctl.stores.toml.editor import Add, edited
 
     policy = (store.meta.policy_text() or "").encode()
     kept = store.meta.get(_TEXT)
     if kept is not None and _says(kept.encode(), _declared(store), policy):
-        yield without_table(kept.encode())  # the place of the state file: a copy has its own
+        yield without_table(kept.encode())  # the table names the old state file, but a copy has its own
         return
     declared, text = _declared(store), policy
     while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:

@@ -37,10 +37,10 @@ def taint(
     force: bool = False,
     word: str = "taint",
 ) -> Outcomes:
-    """Taint the chosen hosts, out of their reservations; return the outcome of each. ``fault`` records what is broken.
+    """Taint the chosen hosts and take them out of their reservations; return the outcome of each.
 
-    ``reservation`` is the id of their reservation; without it the actor must be the owner. ``force`` overrides with a
-    ``reason``. ``word`` is the name of the command in messages.
+    ``reservation`` is the id of their reservation; without it, the actor must be the owner. ``force`` with a ``reason``
+    overrides this. ``fault`` records what is broken. ``word`` is the name of the command in messages.
     """
     forced_reason(force, reason or fault)
 
@@ -59,7 +59,7 @@ def taint(
 
 
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:
-    """Raise the refusal for a host that is not reserved; ``maintain`` records a fault of such a host."""
+    """Raise the error for a host that is not reserved; for a ``fault``, its hint names ``maintain``."""
     try:
         refuse_impossible(Verb.TAINT, host, word)
     except BmhctlError as error:
@@ -72,7 +72,7 @@ def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, tok
     if token is not None:
         last = ctx.store.reservations.get(token)
         if last is None or last.is_open() or ctx.store.events.last_reservation(host) != token or last.was_lost():
-            held_reservation(ctx, token, now)  # raises if it has ended or does not exist
+            held_reservation(ctx, token, now)  # raises if the reservation has ended or does not exist
             raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
     if fault and fault != host.fault:
         left = record_event(ctx, replace(host, fault=fault), EventKind.FAULT, now, reason=fault)
@@ -105,9 +105,9 @@ def _give_back(
 
 
 def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
-    """Move a host to maintenance if too many tasks in a row failed on it, and return it; None if they were fewer.
+    """Move a host on which too many tasks failed in a row to maintenance; return it, or None if too few failed.
 
-    The cause may be the host or the tasks: only a person can find out which.
+    The cause may be the host or the tasks, and only a person can find out which.
     """
     limit = ctx.store.policy().quarantine_after_task_failures
     if limit is None or len(host.failed_tasks) < limit:
@@ -129,16 +129,16 @@ def release(
     fault: str | None = None,
     task: TaskResult | None = None,
 ) -> Outcomes:
-    """Give hosts back as ``taint`` does: the chosen ones, else all that the reservation still holds.
+    """Give back the chosen hosts as ``taint`` does; if none are named, all that the reservation still holds.
 
     Returns the outcome of each. A selector sees the tags of a host's reservation before the host's labels, so that
-    ``job=4711`` chooses the hosts of a job. ``fault`` and ``task`` apply when all hosts are given back: ``fault``
+    ``job=4711`` selects the hosts of a job. ``fault`` and ``task`` apply when all hosts are given back: ``fault``
     records what is broken, and ``task`` how the task ended. A host on which too many tasks failed in a row goes to
     maintenance.
 
-    A reservation that its holder gave back already is a success without hosts. Raises
-    :class:`bmhctl.errors.NotYoursError` if its lease was lost, :class:`bmhctl.errors.NotFoundError` for an unknown one,
-    and :class:`UsageError` without hosts and reservation, or for ``force`` without a ``reason``.
+    A reservation that its holder has given back already is a success without hosts. Raises
+    :class:`bmhctl.errors.NotYoursError` if its lease was lost, :class:`bmhctl.errors.NotFoundError` for an unknown
+    reservation, and :class:`UsageError` without hosts and reservation, or for ``force`` without a ``reason``.
     """
     forced_reason(force, reason)
     words = reason or "released"
@@ -168,9 +168,9 @@ def maintain(
 ) -> Outcomes:
     """Put hosts into maintenance with a reason; if they are in maintenance, add the reason. Return the outcomes.
 
-    A reserved host keeps its reservation; with ``when_free`` it is cordoned instead, and goes to maintenance in the
-    commit that gives it back. ``until`` is when it should be back, for information: nothing happens then. Raises
-    :class:`UsageError` for an empty reason.
+    A reserved host keeps its reservation. With ``when_free`` it is cordoned instead, and goes to maintenance when it is
+    given back, in the same commit. ``until`` is when the host should be back; it is only information, nothing happens
+    then. Raises :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")
@@ -196,7 +196,7 @@ def maintain(
 
 
 def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
-    """Cordon a host that is held, to go to maintenance when it is given back; return its outcome."""
+    """Cordon a held host so that it goes to maintenance when it is given back; return its outcome."""
     from bmhctl.usecases.shared.former import Former
 
     before = host.cordon
@@ -213,7 +213,7 @@ def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
-    """Keep hosts from being reserved from now on; reserved ones stay with their holders. Return the outcomes."""
+    """Keep hosts from being reserved from now on; reserved hosts stay with their holders. Return the outcomes."""
     from bmhctl.usecases.shared.former import Former
 
     def one(host: Host, now: datetime) -> Outcome:

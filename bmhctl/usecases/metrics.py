@@ -1,4 +1,4 @@
-"""What a monitoring system reads: gauges of the fleet now, and counters that never go back."""
+"""The values for a monitoring system: gauges of the present fleet, and counters that never decrease."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0)
 """The bounds of the histogram of waits, in seconds."""
 
 _KEY = "metrics"
-_SETTLED = CLOCK_SLACK + timedelta(minutes=4)  # a transaction that began earlier is over: no older event will appear
+_SETTLED = CLOCK_SLACK + timedelta(minutes=4)  # older transactions, which could add older events, have ended
 
 
 class _Counts:
-    """What was counted up to an event: kept in the inventory, so that no event is read twice."""
+    """The counts up to an event; they are kept in the inventory, so that each event is read only once."""
 
     def __init__(self, text: str | None) -> None:
         known = json.loads(text) if text else {}
@@ -33,7 +33,7 @@ class _Counts:
         self.waited = float(known.get("waited", 0.0))
 
     def to_text(self) -> str:
-        """Return what :meth:`__init__` reads."""
+        """Return the counts as a text for :meth:`__init__`."""
         return json.dumps(
             {
                 "last": self.last,
@@ -45,7 +45,7 @@ class _Counts:
         )
 
     def count(self, ctx: Context, last: int | None = None) -> None:
-        """Count the events after the last that was counted, up to another."""
+        """Count the events after the last counted one, up to the id ``last`` if given."""
         for kind in queries.counted(ctx.store, self.last, last):
             self.events[kind.verb] += kind.number
             self.failures["task"] += kind.failed_tasks
@@ -65,10 +65,10 @@ def _bucket(seconds: float) -> str:
 
 
 def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
-    """Return the metrics of an inventory; with ``per_host`` its hosts as well.
+    """Return the metrics of an inventory; with ``per_host`` also its hosts.
 
-    Counts that can't change any more are kept in the inventory. A user who may not write there gets the same numbers,
-    but each call counts everything again.
+    Counts that can't change any more are kept in the inventory. A user who may not write to it gets the same numbers,
+    but each call then counts all events again.
     """
     seen = status(ctx)
     with ctx.store.snapshot():
@@ -101,10 +101,10 @@ def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
 
 
 def _keep(ctx: Context, text: str, last: int) -> None:
-    """Save what was counted, unless another process counted further meanwhile, or this one may not write."""
+    """Save the counts, unless another process has counted further, or this user may not write."""
     try:
         with ctx.store.transaction():
             if _Counts(ctx.store.meta.get(_KEY)).last < last:
                 ctx.store.meta.put(_KEY, text)
-    except BmhctlError:  # a viewer, a read-only file or a lock: the numbers are right without saving them
+    except BmhctlError:  # a viewer, a read-only file or a lock: the result is right even if it is not saved
         return

@@ -1,4 +1,4 @@
-"""The whole fleet on one screen in other ways: by the reasons why hosts are not free, and by the values of a label."""
+"""Other forms of ``status``: the fleet by the reasons why hosts are not free, or by the values of a label."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned
 
 _MOST = 3000
-"""How many hosts of each kind are read."""
+"""The most hosts of each kind that are read."""
 
 _FAILED = {Phase.SETUP: "failed setup", Phase.CHECKS: "failed check", Phase.CLEANUP: "failed cleanup", None: "failed"}
 _NOTED = (EventKind.FAULT, EventKind.STEP_FAILED, EventKind.UNDECLARE)
 
 
 def reasons(ctx: Context) -> Reasons:
-    """Return why hosts are not free, the oldest reason first; one entry for the same reason of the same actor.
+    """Return why hosts are not free, the oldest reason first; the same reason of the same actor is one entry.
 
-    A host with several reasons is listed with each.
+    A host with several reasons is in each of their entries.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
@@ -75,7 +75,7 @@ def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | N
 
 
 def _last_events(ctx: Context, hosts: list[Host]) -> dict[tuple[str, object], Event]:
-    """Return the newest event of each kind that notes a reason, by the host's name and the kind."""
+    """Return the newest event of each kind that records a reason, by the host's name and the kind."""
     found: dict[tuple[str, object], Event] = {}
     if not hosts:
         return found
@@ -86,9 +86,9 @@ def _last_events(ctx: Context, hosts: list[Host]) -> dict[tuple[str, object], Ev
 
 
 def fleet(ctx: Context, key: str) -> Fleet:
-    """Return all hosts by the value that they have under a key: a label or a hardware property.
+    """Return all hosts, grouped by the value of a label or hardware property.
 
-    Hosts without one are the last group. Raises :class:`UsageError` for a key that no host has.
+    Hosts without the key are the last group. Raises :class:`UsageError` for a key that no host has.
     """
     now = refresh(ctx)
     groups: dict[str | None, list[Host]] = {}

@@ -1,4 +1,4 @@
-"""Plan a maintenance of hosts for a time to come: leases end before it."""
+"""Plan a maintenance of hosts for a later time; leases then end before it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from bmhctl.usecases.shared.transitions import describe_planned
 def plan_maintenance(
     ctx: Context, choice: Choice, starts: datetime, ends: datetime, *, reason: str, resumes: bool = False
 ) -> Outcomes:
-    """Plan a maintenance of hosts from ``starts`` to before ``ends``; return the outcome of each.
+    """Plan a maintenance of hosts from ``starts`` until just before ``ends``; return the outcome of each.
 
-    Leases that are granted or extended from now on end before it. The first command that writes after its start moves
-    the hosts. With ``resumes`` it ends by itself: a clean host starts over then.
+    Leases that are granted or extended from now on end before the maintenance. The first command that writes after its
+    start moves the hosts to maintenance. With ``resumes`` the maintenance ends by itself, and a clean host then starts
+    over as initial.
 
-    The outcome of a host that is booked for that time is a :class:`BusyError`; that of a host whose lease lasts longer
-    says so. Raises :class:`UsageError` for an empty reason, an end before the beginning, or a time too far ahead.
+    The outcome of a host that is booked for this time is a :class:`BusyError`. The outcome of a host whose present
+    lease ends later says so. Raises :class:`UsageError` for an empty reason, an end before the beginning, or a time too
+    far ahead.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'power work'")
@@ -72,7 +74,7 @@ def _with_host(
     reason: str,
     resumes: bool,
 ) -> Booking:
-    """Save the planned maintenance of a call with one more host; return it."""
+    """Add one more host to the planned maintenance of this call, and save it; return the maintenance."""
     named = Requirement(name=host.name)
     if saved and (known := ctx.store.bookings.get(saved[0].id)) is not None:
         everyone = dump_requirements((*load_requirements(known.requirements), named))

@@ -31,7 +31,8 @@ def show_policy(ctx: Context) -> Document:
 def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> Plan:
     """Return which steps apply to which host, under the inventory's policy or under the one in ``text``.
 
-    Nothing changes. ``name`` is the name of the file of ``text``, for messages. Raises :class:`InvalidError`.
+    Nothing changes. ``name`` is the file name of ``text`` in messages. Raises :class:`InvalidError` for a text that is
+    not a policy.
     """
     refresh(ctx)
     policy = ctx.store.policy() if text is None else _parsed(text, name)
@@ -43,7 +44,7 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
 
 @retried
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
-    """Replace the policy of a database by a text; ``name`` is the name of its file, for messages.
+    """Replace the policy of a database with ``text``; ``name`` is the name of its file in messages.
 
     Raises :class:`UsageError` for a TOML inventory, whose policy is in the TOML file, and :class:`InvalidError` for a
     text that is not a policy.
@@ -63,7 +64,7 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
 
 
 def role_grants(ctx: Context, prefix: str | None) -> Script:
-    """Return the SQL that creates the roles for others who share an inventory on a server, and grants their rights.
+    """Return the SQL that creates the roles for the users of an inventory on a server, and grants their rights.
 
     The names of the roles begin with ``prefix`` (None: the name of the schema). Raises :class:`UsageError` for an
     inventory in a file, and for a prefix that can't begin the name of a role.
@@ -100,7 +101,7 @@ def _applying(policy: Policy, spec: HostSpec) -> str:
 
 
 def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
-    """Yield a note for each step whose program does not exist on this machine; another machine may run it."""
+    """Yield a note for each step whose program does not exist on this machine; other machines may still run it."""
     for phase in Phase:
         for step in policy.of(phase):
             program = step.command[0] if step.command else ""
@@ -108,7 +109,7 @@ def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
                 continue
             folder = ctx.store.folder if "/" in program else ""
             path = ctx.environ.get("PATH", os.defpath).split(os.pathsep)
-            known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run in that folder
+            known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run there
             if which(os.path.join(folder, program), path=known) is None:
                 start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
                 yield f"{_noun(phase)} {step.name}: there is no program {program} here that can be run{start}"
@@ -120,7 +121,7 @@ def _counts(policy: Policy) -> str:
 
 
 def _limits(ctx: Context, policy: Policy) -> Iterator[str]:
-    """Yield what each limit allows whom."""
+    """Yield in words what each limit allows, and for which owners."""
     for limit in policy.limits:
         whom = "each role" if limit.is_by_role else f"each owner {limit.owner}" if limit.owner != "*" else "each owner"
         yield f"limit {limit.name}: {limit.allows} for {whom}"
@@ -129,7 +130,7 @@ def _limits(ctx: Context, policy: Policy) -> Iterator[str]:
 
 
 def _mentioned(policy: Policy) -> Iterator[Phase]:
-    """Return the phases that a summary names: those with steps, and the two that every inventory should have."""
+    """Yield the phases that a summary names: those with steps, and the two that every inventory should have."""
     return (phase for phase in Phase if policy.of(phase) or phase in (Phase.CHECKS, Phase.CLEANUP))
 
 

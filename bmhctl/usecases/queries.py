@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.host_selection import Choice
 
 SHOWN_EVENTS = 5
-"""How many of the latest events of a host ``show`` returns."""
+"""The most events of a host that ``show`` returns."""
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """The keys by which hosts can be sorted."""
 
 
 def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
-    """Return the chosen hosts, all if nothing is named, by name or by ``sort``, one of :data:`SORT_KEYS`.
+    """Return the chosen hosts, or all if nothing is named, ordered by name or by ``sort``, one of :data:`SORT_KEYS`.
 
     ``-key`` sorts in reverse. Raises :class:`UsageError` for another key.
     """
@@ -53,7 +53,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
 
 
 def _noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
-    """Return the same hosts; note why no host fits the selector if there are none."""
+    """Return the same hosts; if there are none, report why no host fits the selector."""
     found = iter(hosts)
     first = next(found, None)
     if first is not None:
@@ -66,10 +66,10 @@ def _noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[Host]) -
 
 @contextmanager
 def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everything]:
-    """Open what an export contains, as of one moment; it is read within the block.
+    """Yield the content of an export, as of one moment; it must be read within the block.
 
-    With ``choice``: those hosts and their reservations, and no policy. Raises :class:`NotFoundError` for a name that
-    fits no host.
+    With ``choice``, these are the chosen hosts and their reservations, without the policy. Raises
+    :class:`NotFoundError` for a name that no host has.
     """
     from bmhctl.results.inventories import Everything
 
@@ -86,7 +86,7 @@ def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everythin
 
 
 def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
-    """Return the hosts that a command names; raise the error of a name that fits none, as an export has no gaps."""
+    """Return the hosts that a command names; raise an error for a name that no host has: an export must be complete."""
     found = list_hosts(ctx, choice)
     error = combine(found.missing)
     if error is not None:
@@ -95,7 +95,7 @@ def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
 
 
 def list_names(ctx: Context, choice: Choice) -> Names:
-    """Return the names of the hosts that fit, by name, without reading anything else of them.
+    """Return the names of the chosen hosts, in alphabetical order; nothing else about the hosts is read.
 
     A name in ``choice`` that no host has is not reported.
     """
@@ -104,7 +104,7 @@ def list_names(ctx: Context, choice: Choice) -> Names:
 
 
 def show(ctx: Context, name: str) -> HostDetail:
-    """Return one host with its latest events; raise :class:`~bmhctl.errors.NotFoundError`."""
+    """Return one host with its latest events; raise :class:`~bmhctl.errors.NotFoundError` for an unknown name."""
     now = refresh(ctx)
     with ctx.store.snapshot():
         host = ctx.store.hosts.named(name)
@@ -118,7 +118,7 @@ def show(ctx: Context, name: str) -> HostDetail:
 
 
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
-    """Return reservations with the hosts that they hold now; all held hosts are read once."""
+    """Return reservations with the hosts that they hold now; all held hosts are read in one query."""
     hosts: dict[str, list[Host]] = {}
     for host in ctx.store.hosts.held():
         if host.reservation is not None:
@@ -127,10 +127,10 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
 
 
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
-    """Return the events of one host under all its names, also of a removed one, or of the whole inventory.
+    """Return the events of one host under all its names, or of the whole inventory; the host may have been removed.
 
-    With ``last``, returns only the newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name
-    that no host ever had.
+    With ``last``, returns only the newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name that
+    no host ever had.
     """
     now = refresh(ctx)
     if name is None:
@@ -162,7 +162,7 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
             return (host.name,)
 
 
-# looking
+# read-only queries
 
 
 def reservations(
@@ -204,7 +204,7 @@ def reservations(
 
 
 def name_pattern(text: str) -> Callable[[str], bool]:
-    """Return a test whether a name matches a pattern, in which only ``*`` and ``?`` are special."""
+    """Return a test whether a name matches a pattern with ``*`` and ``?``; no other character is special."""
     import re
 
     parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in re.sub(r"\*+", "*", text))

@@ -1,4 +1,4 @@
-"""Remind people of what ends or begins soon: leases, maintenances and bookings; each once."""
+"""Remind people once of each lease, maintenance and booking that ends or begins soon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 
 _TOLD = "reminded"
-"""The key in ``meta`` of what was told: for each length of ``before`` in seconds, the reminders that are still due."""
+"""The key in ``meta`` of what was reported: by ``before`` in seconds, the reminders that still apply."""
 
 _CLAIM = "remind"
 
@@ -26,12 +26,12 @@ Tell = Callable[[Reminders], None]
 
 
 def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
-    """Call ``tell`` with what ends or begins within ``before``, each once; then record it as reported.
+    """Call ``tell`` with what ends or begins within ``before``, each time once; then record it as reported.
 
     A booking that lacks hosts is reported at once, however far ahead it is. Leases that a ``run`` renews are left out.
     A lease that was extended is reported again when its new end is near. When ``tell`` raises, nothing is recorded as
-    reported. While another process reminds, this one does nothing but say so. Raises :class:`UsageError` if ``before``
-    is zero.
+    reported. While another process runs ``remind``, this call only reports that. Raises :class:`UsageError` if
+    ``before`` is zero.
     """
     if not before:
         raise UsageError("--before is zero", hint="such as --before 1h")
@@ -46,7 +46,7 @@ def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
         known = set(_told(ctx).get(length, ()))
         new = tuple(reminder for key, reminder in due.items() if key not in known)
         if known - due.keys() or new:
-            # Raises for a role that may not write, before anything is reported.
+            # A role that may not write fails here, before anything is reported.
             _note(ctx, length, sorted(known & due.keys()))
         tell(Reminders(new, now))
         if new:
@@ -90,7 +90,7 @@ def _planned(ctx: Context, now: datetime, latest: datetime) -> Iterator[Reminder
 
 
 def _waiting_for(hosts: Iterable[Host], tickets: Iterable[Ticket]) -> tuple[str, ...]:
-    """Return the owners of the tickets that could use one of the hosts, the first in the queue first."""
+    """Return the owners of the tickets that could use one of the hosts, in queue order."""
     specs = [host.spec for host in hosts]
     return tuple(
         dict.fromkeys(

@@ -1,4 +1,4 @@
-"""All that a report of the fleet shows, read once."""
+"""Read everything that a report of the fleet shows, in one pass."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bmhctl.usecases.status import status
 from bmhctl.usecases.timeline import timeline
 
 SHOWN_EVENTS = 10
-"""How many of its latest events a report shows of a host."""
+"""The most events that a report shows for a host."""
 
 _TIMELINE = timedelta(days=1)
 
 
 def report(ctx: Context, since: datetime) -> Report:
-    """Return what a report shows of the time since a moment: the fleet now, its use, its waits, and each host.
+    """Return what a report shows about the time since ``since``: the fleet now, its use, its waits, and each host.
 
-    Raises :class:`UsageError` for a moment that is not in the past.
+    Raises :class:`UsageError` for a time that is not in the past.
     """
     figures = statistics(ctx, since, by="host", sort="failures")
     with ctx.store.snapshot():
@@ -41,7 +41,7 @@ def report(ctx: Context, since: datetime) -> Report:
                     PastEvent(to_moment(at), str(actor), str(verb), None if reason is None else str(reason))
                 )
     hours = list(dropwhile(lambda hour: not hour[2], use_by_hour(ctx, _full_hour(since), figures.now)))
-    begun = max(since, hours[0][0]) if hours else figures.now  # when the inventory had its first host
+    begun = max(since, hours[0][0]) if hours else figures.now  # not before the inventory had its first host
     days: dict[date, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     cells: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for hour, reserved, present in hours:
@@ -63,5 +63,5 @@ def report(ctx: Context, since: datetime) -> Report:
 
 
 def _full_hour(at: datetime) -> datetime:
-    """Return when the local hour of a moment began: some zones are half an hour from the others."""
+    """Return the beginning of the local hour of a time; in some zones, hours begin at half past."""
     return at.astimezone().replace(minute=0, second=0, microsecond=0)

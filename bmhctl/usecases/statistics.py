@@ -1,4 +1,4 @@
-"""How well the fleet is used, how long people wait, which hosts fail: figures from the history."""
+"""How well the fleet is used, how long requests wait, which hosts fail: figures from the history."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ SORT_KEYS: Mapping[str, Callable[[Figures], float | None]] = {
     "failures": lambda each: each.failures,
     "repair": lambda each: each.mean_repair.total_seconds() if each.mean_repair else None,
 }
-"""What groups can be sorted by besides their name; the largest comes first."""
+"""The keys by which groups can be sorted, besides the name; the largest comes first."""
 
 _WEEK = timedelta(weeks=1)
 
 GROUPS = ("host", "owner", "label:KEY", "tag:KEY", "hour")
-"""What the figures can be grouped by."""
+"""The keys by which figures can be grouped."""
 
 
 def statistics(
     ctx: Context, since: datetime, until: datetime | None = None, by: str | None = None, sort: str | None = None
 ) -> Statistics:
-    """Return the figures of the fleet between two moments (``until`` is now by default), and those of each group.
+    """Return the figures of the fleet between two times (``until`` is now by default), and those of each group.
 
-    ``by`` is one of :data:`GROUPS` but ``hour``, ``sort`` ``name`` or one of :data:`SORT_KEYS`, with ``-`` before it
-    for the reverse; without it hosts come by failed tasks, everything else by name. Raises :class:`UsageError` for an
-    impossible window and unknown keys.
+    ``by`` is one of :data:`GROUPS` except ``hour``. ``sort`` is ``name`` or one of :data:`SORT_KEYS`, with ``-`` before
+    it for the reverse; by default, hosts are sorted by failed tasks, and other groups by name. Raises
+    :class:`UsageError` for an impossible window and unknown keys.
     """
     grouping = None if by is None else _grouping(by)
     ordered = _order(sort or ("tasks" if by == "host" else "name"))
@@ -67,7 +67,10 @@ def statistics(
 
 
 def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> HourlyUse:
-    """Return the share of the fleet that was reserved, for each hour of the week in the local zone."""
+    """Return the share of the fleet that was reserved, for each hour of the week in the local zone.
+
+    Raises :class:`UsageError` for an impossible window.
+    """
     now = refresh(ctx)
     until = _checked(since, until, now)
     since = since.astimezone().replace(minute=0, second=0, microsecond=0)
@@ -79,7 +82,7 @@ def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> 
 
 
 def use_by_hour(ctx: Context, since: datetime, until: datetime) -> Iterator[tuple[datetime, float, float]]:
-    """Yield each hour between two moments, by its local time: the seconds that hosts were reserved, and were there."""
+    """Yield the local time of each hour, and the seconds for which hosts were reserved and in the inventory in it."""
     with ctx.store.snapshot():
         window = queries.window(ctx.store, since, until)
         changes = {hour: sums for hour, *sums in queries.hourly(ctx.store, window)}
@@ -99,7 +102,7 @@ def use_by_hour(ctx: Context, since: datetime, until: datetime) -> Iterator[tupl
 
 
 def _checked(since: datetime, until: datetime | None, now: datetime) -> datetime:
-    """Return the end of a window that is over; raise :class:`UsageError` for an impossible one."""
+    """Return the end of a window in the past; raise :class:`UsageError` for an impossible window."""
     if since >= now:
         raise UsageError("--since is not in the past", hint="write a duration such as 30d, or a time that is over")
     if until is not None and until <= since:
@@ -111,7 +114,7 @@ def _checked(since: datetime, until: datetime | None, now: datetime) -> datetime
 
 
 class _Sums:
-    """What is summed up for one host or one group; times are in milliseconds."""
+    """The sums for one host or one group; times are in milliseconds."""
 
     def __init__(self) -> None:
         self.hosts: int | None = 0
@@ -128,7 +131,7 @@ class _Sums:
         self.events.update(other.events)
 
     def count(self, flow: Flow) -> None:
-        """Add events of one host."""
+        """Add the events of one host."""
         if flow.source != flow.dest:
             if flow.source is not None:
                 self.spent[flow.source] += flow.moments
@@ -138,7 +141,7 @@ class _Sums:
         self.events["failed-task"] += flow.failed_tasks
 
     def figures(self, name: str) -> Figures:
-        """Return what was summed up."""
+        """Return the sums as figures."""
         seconds = {state: max(0, self.spent[state.value]) / 1000 for state in State if self.spent[state.value] > 0}
         waits = _waits(self.waits) if self.waits is not None else None
         made = sum(self.waits.values()) if self.waits is not None else self.events[Verb.RESERVE]
@@ -164,18 +167,18 @@ class _Sums:
 
 
 _EVENTS = {(EventKind.STEP_FAILED.value, True): "failed-cleanup", (EventKind.STEP_FAILED.value, False): "failed-check"}
-"""What a failed step was: a cleanup if its host was tainted, else a check."""
+"""How failed steps are counted: as cleanups if the host was tainted, else as checks."""
 
 
 def _bookings(ctx: Context, window: Window) -> dict[str, BookingFigures]:
-    """Return what became of the bookings of each owner within the window, and their time within it."""
+    """Return, by owner, how many bookings were made, taken, lapsed and cancelled in the window, and their time."""
     since, until = to_moment(window.since), to_moment(window.until)
     found: dict[str, list[BookingFigures]] = defaultdict(list)
     known = [each for each in ctx.store.bookings.within(since, until) if not each.is_maintenance]
     used = queries.used_of_bookings(ctx.store, window) if any(each.reservation for each in known) else {}
     for each in known:
         ended = each.ended_at is not None and since <= each.ended_at < until
-        # What was not taken kept its hosts until it ended, and an open one keeps them still.
+        # A booking that was not taken kept its hosts until it ended; an open one still keeps them.
         last = each.ends_at if each.reservation else min(each.ends_at, each.ended_at or until)
         span = min(last, until) - max(each.starts_at, since)
         found[each.owner].append(
@@ -208,9 +211,9 @@ def _mean(seconds: float, number: int) -> timedelta | None:
 
 
 def waits_by_week(ctx: Context, since: datetime, until: datetime) -> Iterator[tuple[datetime, int, Waits | None]]:
-    """Yield the start of each week between two moments, how many reservations were made in it, and their waits.
+    """Yield for each week between two times its start, how many reservations were made in it, and their waits.
 
-    The weeks are counted from ``since``; the last one may be shorter.
+    Weeks are counted from ``since``; the last one may be shorter.
     """
     found: dict[str | None, Counter[float | None]] = defaultdict(Counter)
     with ctx.store.snapshot():
@@ -225,7 +228,7 @@ def waits_by_week(ctx: Context, since: datetime, until: datetime) -> Iterator[tu
 def _waits(found: Counter[float | None]) -> Waits | None:
     """Return the number, median, 95th percentile and maximum of the known waits; None if no wait is known.
 
-    ``found`` counts reservations by the seconds that they were waited for (None: not known).
+    ``found`` counts reservations by the seconds for which they were waited (None: not known).
     """
     known = sorted((seconds, number) for seconds, number in found.items() if seconds is not None)
     count = sum(number for _, number in known)
@@ -244,7 +247,7 @@ def _waits(found: Counter[float | None]) -> Waits | None:
 
 
 def _per_host(ctx: Context, window: Window) -> dict[int, _Sums]:
-    """Return what happened to each host that was in the inventory within the window."""
+    """Return, by host id, the sums of each host that was in the inventory during the window."""
     found: dict[int, _Sums] = defaultdict(_Sums)
     for flow in queries.flows(ctx.store, window):
         sums = found[flow.host_id]
@@ -300,7 +303,7 @@ def _by_label(ctx: Context, per_host: Mapping[int, _Sums], key: str) -> dict[str
 
 
 NONE = "(none)"
-"""The name of the group of those that have no such label or tag."""
+"""The name of the group of hosts or reservations without the label or tag."""
 
 
 def _by_reservation(
@@ -338,7 +341,7 @@ def _tag(tags: str | None, key: str) -> str:
 
 
 def _order(sort: str) -> Callable[[Iterable[Figures]], list[Figures]]:
-    """Return a sort key for groups: those without the figure come last, and so do those without a name."""
+    """Return a function that sorts groups; those without the figure come last, as does the group without a name."""
     key = sort.removeprefix("-")
     if key != "name" and key not in SORT_KEYS:
         known = ("name", *SORT_KEYS)

@@ -1,4 +1,4 @@
-"""The fleet in short: what ``status`` shows."""
+"""The fleet on one screen, for ``status``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from bmhctl.results.bookings import Booked
 
 SHOWN = 50
-"""How many entries of each list ``status`` returns."""
+"""The most entries of each list that ``status`` returns."""
 
 _COUNTED = ("expired", "cordoned", "undeclared", "faults", "bookings", "maintenances")
 
 
 def status(ctx: Context) -> Status:
-    """Return the fleet in short: counts by state, reservations, what ends next, what needs an operator.
+    """Return the fleet on one screen: counts by state, reservations, what ends next, what needs an operator.
 
-    What it reads does not grow with the fleet: the first :data:`SHOWN` of each list, and how many there are.
+    The number of rows that are read does not grow with the fleet: only the first :data:`SHOWN` of each list, and
+    counts.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
@@ -66,7 +67,7 @@ def status(ctx: Context) -> Status:
 
 
 def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, int]) -> tuple[Obstacle, ...]:
-    """Return why hosts are not free, hosts with the same reason together."""
+    """Return why hosts are not free; hosts with the same reason are one entry."""
     are_any = {
         "fault": ("faults", totals["faults"]),
         "maintenance": ("in_maintenance", counts[State.MAINTENANCE]),
@@ -98,7 +99,7 @@ def _reason(kind: str, host: Host) -> str:
 
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
-    """Return how many free hosts are set aside for tickets, how many tickets wait, and which for a limit."""
+    """Return how many free hosts are set aside for tickets, how many tickets wait, and which wait for a limit."""
     from bmhctl.usecases.reservations.fairness import due_hosts, waiting_tickets
 
     waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()

@@ -1,4 +1,4 @@
-"""Where each host was over a span of time, and the leases and bookings ahead."""
+"""The states of hosts over a span of time, and the leases and bookings ahead."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.refresh import refresh
 
-_AHEAD = 4  # the time after now is a quarter of the time before
+_AHEAD = 4  # by default, the span reaches ahead by a quarter of the time that it reaches back
 
 
 def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | None = None) -> Timeline:
-    """Return where the hosts that are meant were since a moment, all of them if nothing is named.
+    """Return the states of the chosen hosts since a time; of all hosts if nothing is named.
 
-    Without ``until`` it reaches beyond now by a quarter of the time before. Raises :class:`UsageError` for an
-    impossible span, and :class:`NotFoundError` for a name that no host has.
+    Without ``until``, the span reaches beyond now by a quarter of the time before now. Raises :class:`UsageError` for
+    an impossible span, and :class:`NotFoundError` for a name that no host has.
     """
     now = refresh(ctx)
     if since >= now:
@@ -56,13 +56,13 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
 def _row(host: Host, moves: list[Move], since: datetime, end: datetime) -> HostTimeline:
     held = host.reservation
     stays = []
-    # A state that began before the span is the source of its first move, or the host's own where it never moved.
+    # The state at the beginning is the source of the first move, or the present state if the host never moved.
     state: str | None = host.state
     owner = held.owner if held else None
     if moves:
         state, owner = moves[0].source, moves[0].owner
         if state == moves[0].dest:
-            owner = None  # a handover names only the owner who follows
+            owner = None  # a handover's event names only the new owner
     start = since
     for move in (*moves, None):
         at = end if move is None else min(max(to_moment(move.at), start), end)

@@ -18,18 +18,19 @@ from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import reap_due
 
-_REAP = 5.0  # seconds between two checks for expired leases; commands in the queue make the same checks
+_REAP = 5.0  # seconds between two checks for expired leases
 _REPORT = 1.0  # seconds between two reports
 _FEW_STATES = 3
 _FEW_WORDS = 4
 
 
 def wait(ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None = None) -> Hosts:
-    """Return the chosen hosts when all of them are in the wanted state; report what is missing when that changes.
+    """Return the chosen hosts once all of them are in the wanted state; report what is missing whenever that changes.
 
-    ``timeout`` of None waits without limit; of zero, it looks once. Leases that expire meanwhile are ended. Raises
-    :class:`UsageError` when no host is chosen, :class:`WaitTimeoutError` with what is missing, :class:`NotFoundError`
-    for a name that fits no host, also one that is removed meanwhile, and what ``pause`` raises.
+    ``timeout`` is how long to wait: None waits without limit, and zero checks only once. Leases that expire meanwhile
+    are ended. Raises :class:`UsageError` when no host is chosen, :class:`WaitTimeoutError` with what is missing,
+    :class:`NotFoundError` for a name that no host has, also if the host is removed meanwhile, and what ``pause``
+    raises.
     """
     if not choice.names and not choice.selector:
         raise UsageError("wait for which hosts?", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
@@ -38,7 +39,7 @@ def wait(ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout:
 
 
 class _Wait:
-    """One wait: its look at the hosts, and its pauses."""
+    """The state of one wait."""
 
     def __init__(
         self, ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None
@@ -56,7 +57,7 @@ class _Wait:
         self._reaps_at = time.monotonic() + _REAP
 
     def look(self) -> Hosts | None:
-        """Return the hosts if all of them are in the wanted state; else note what is missing."""
+        """Return the hosts if all of them are in the wanted state; else record what is missing."""
         found = list_hosts(self._ctx, self._choice)
         error = combine(found.missing)
         if error is not None:
@@ -91,7 +92,7 @@ class _Wait:
         self._sleep(seconds, wakes)
 
     def reaps(self) -> bool:
-        """End expired leases, at most every few seconds; return whether there were any."""
+        """End expired leases, every few seconds at most; return whether any had expired."""
         if time.monotonic() < self._reaps_at:
             return False
         self._reaps_at = time.monotonic() + _REAP
@@ -102,7 +103,7 @@ class _Wait:
             reap_due(self._ctx, now)
         except AwayError:
             raise
-        except UnreachableError:  # a role that only reads: a command of another role ends the lease
+        except UnreachableError:  # a role that may only read: another user's command will end the lease
             return False
         return True
 
@@ -123,7 +124,7 @@ def _kept_back(host: Host, now: datetime) -> str | None:
 
 
 def _in_words(hosts: Iterable[Host], now: datetime) -> str:
-    """Return the first hosts of each state: ``node[01-03] tainted, node07 available but cordoned``."""
+    """Return the first hosts of each state in words: ``node[01-03] tainted, node07 available but cordoned``."""
     groups: dict[str, list[str]] = {}
     for host in hosts:
         groups.setdefault(_words(host, now), []).append(host.name)
@@ -136,7 +137,7 @@ def _in_words(hosts: Iterable[Host], now: datetime) -> str:
 
 
 def _words(host: Host, now: datetime) -> str:
-    """Return the state of a host, with what keeps an available one from being free."""
+    """Return the state of a host in words, with what keeps an available host from being free."""
     if host.state is State.RESERVED and host.reservation is not None:
         return f"reserved by {host.reservation.owner}"
     if host.state is State.AVAILABLE and (why := _kept_back(host, now)) is not None:

@@ -152,7 +152,7 @@ def test_a_file_with_only_a_policy_is_imported_only_with_the_policy_option(cli: 
     done = bring(cli, fleet, policy)
     assert (done.status, done.stdout) == (10, "")
     assert done.stderr == (
-        "bmhctl: nothing to import: the files have a policy and no hosts\nhint: --policy imports the policy\n"
+        "bmhctl: nothing to import: the files have a policy, but no hosts\nhint: --policy imports the policy\n"
     )
     assert bring(cli, fleet, policy, "--policy").status == 0
     assert "1h" in cli("-i", fleet, "policy", "show").stdout

@@ -115,7 +115,7 @@ def test_a_follower_continues_in_an_inventory_that_replaces_its_own(lab: Lab, tm
 
     told = followed(lab.context(), restore, lambda: add(lab, "node3"))
     assert told == ["node1 enter", "node2 enter", "node3 enter"]
-    assert any("the inventory was restored, or is another one: going on after its event 1" in said for said in lab.said)
+    assert any("the inventory was restored or replaced: continuing after its event 1" in said for said in lab.said)
 
 
 def test_a_follower_syncs_an_edited_toml_file_and_waits_for_a_broken_one(

@@ -1,1 +1,1 @@
-"""Find what is wrong with an inventory, and repair it."""
+"""Find problems in an inventory, and fix them."""

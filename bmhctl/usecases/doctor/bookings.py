@@ -1,4 +1,4 @@
-"""What ``doctor`` checks of bookings: the rows of their hosts must show these bookings, and no others."""
+"""What ``doctor`` checks of bookings: the rows of their hosts must record exactly these bookings."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.context import Context
 
 _KIND = "booking"
-_LATE = timedelta(minutes=1)  # the delay after which an overdue task of a booking is reported
+_LATE = timedelta(minutes=1)  # how long an action for a booking may be overdue before it is reported
 
 
 def look_at_bookings(ctx: Context, seen: Examination) -> None:
     """Record where bookings and the rows of their hosts contradict each other.
 
-    The booking is right, because it says what its owner was told; a fix changes the rows of hosts, and only where the
-    time is free.
+    The booking counts as right, because its owner was told its hosts and time. A fix changes only rows of hosts, and
+    only if the time is free on the host.
     """
     now = ctx.clock()
     known = {each.id: each for each in ctx.store.bookings.open()}
@@ -56,12 +56,12 @@ def look_at_bookings(ctx: Context, seen: Examination) -> None:
             remedy = f"bmhctl bookings move {booking.id} --from WHEN chooses its hosts again"
             seen.note(Finding(_KIND, WARNING, message, remedy))
         if booking.due_at is not None and booking.due_at < now - _LATE:
-            message = f"{_words(booking)}: something is due since {local_time(booking.due_at)}"
+            message = f"{_words(booking)}: an action is overdue since {local_time(booking.due_at)}"
             seen.note(Finding(_KIND, NOTE, message, "the next command that writes does it: bmhctl reap"))
 
 
 def _hosts(ctx: Context, known: dict[str, Booking]) -> dict[int, Host]:
-    """Return the hosts of open bookings, and those on which a time is set aside, by id."""
+    """Return, by id, the hosts of open bookings, and the hosts on which a time is set aside."""
     members = ctx.store.hosts.with_ids({each for booking in known.values() for each in booking.hosts})
     return members | {host.id: host for host in ctx.store.integrity.planned_hosts()}
 
@@ -72,7 +72,7 @@ def _words(booking: Booking) -> str:
 
 
 def _wrong(ctx: Context, host: Host, planned: Planned, known: dict[str, Booking]) -> tuple[str, str] | None:
-    """Return what is wrong with a time that is set aside on a host, and the fix; None if it is right."""
+    """Return what is wrong with a time that is set aside on a host, and the fix; None if the time is right."""
     booking = known.get(planned.id)
     if booking is None:
         ended = ctx.store.bookings.get(planned.id)
@@ -86,17 +86,17 @@ def _wrong(ctx: Context, host: Host, planned: Planned, known: dict[str, Booking]
 
 
 def _without_wrong(host: Host, known: dict[str, Booking]) -> Host:
-    """Return a host with the times of the open bookings that it is set aside for and belongs to."""
+    """Return a host with only those times set aside that belong to its open bookings."""
     right = {each.id: known[each.id].span for each in host.planned if each.id in known}
     right = {token: span for token, span in right.items() if host.id in known[token].hosts}
     return replace(host, planned=tuple(sorted(right.values(), key=lambda each: (each.starts_at, each.id))))
 
 
 def _missing(host: Host, known: dict[str, Booking], now: datetime) -> Iterator[Booking]:
-    """Yield the open bookings of a host for which no time is set aside on it; a maintenance that began needs none."""
+    """Yield the open bookings whose time is not set aside on their host; a maintenance that has begun needs none."""
     has = {each.id for each in host.planned}
     for booking in known.values():
-        # The clock may have been set back since a maintenance began: then it is due at another time.
+        # If the clock was set back after a maintenance began, its ``due_at`` is no longer its end.
         has_begun = booking.starts_at <= now or booking.due_at != booking.starts_at
         is_over = booking.ends_at <= now or (booking.is_maintenance and has_begun)
         if host.id in booking.hosts and booking.id not in has and not is_over:
@@ -110,7 +110,7 @@ def _fits(host: Host, booking: Booking) -> bool:
 
 
 def _set_right(ctx: Context) -> None:
-    """Write again what is set aside on hosts, from the open bookings."""
+    """Write the times that are set aside on hosts again, from the open bookings."""
     known, now = {each.id: each for each in ctx.store.bookings.open()}, ctx.clock()
     for host in _hosts(ctx, known).values():
         right = _without_wrong(host, known)

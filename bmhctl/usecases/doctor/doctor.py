@@ -1,4 +1,4 @@
-"""Find faults in an inventory, even in one that no other command can open, and fix those that can be fixed safely."""
+"""Find problems in an inventory, even in one that no other command can open, and fix those that can be fixed safely."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from bmhctl.usecases.inventories import backup
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context, utc_now
 
-_ROUNDS = 5  # one repair may uncover something for another
+_ROUNDS = 5  # one repair may reveal another problem
 
 
 def doctor_at(location: str, context: Callable[[Store], Context], *, fix: bool = False) -> Diagnosis:
-    """Return what :func:`doctor` finds in the inventory at ``location``; that it can't be opened is a finding, too.
+    """Return the diagnosis of the inventory at ``location``; if it can't be opened, this is one of the findings.
 
-    ``context`` makes the context once it is open. Raises :class:`UnreachableError` when no file of it exists, or when
-    a server can't be reached.
+    ``context`` makes the context for the open store. Raises :class:`UnreachableError` when no file of the inventory
+    exists, or when a server can't be reached.
     """
     if is_on_server(location):
         with closing(open_store(location)) as store:
@@ -56,14 +56,14 @@ def _may_exist(path: Path) -> bool:
     try:
         os.stat(path)
     except PermissionError:
-        return True  # the folder may not be entered: opening the file reports it
+        return True  # if the folder can't be entered, opening the file reports that
     except OSError:
         return False
     return True
 
 
 def _unopened(path: Path, database: Path, obstacle: Finding) -> Diagnosis:
-    """Return what can be found without opening the database; ``obstacle`` is why it can't be opened."""
+    """Return the findings that do not need the database; ``obstacle`` is why the database can't be opened."""
     seen = Examination()
     if path != database:
         try:
@@ -79,7 +79,7 @@ def doctor(ctx: Context, *, fix: bool = False) -> Diagnosis:
     """Return what is wrong with an inventory and what to do about it; change nothing.
 
     With ``fix``, first copy the inventory to a file beside it, then fix in one commit what can be fixed safely: no host
-    is marked clean, and no event is written. A second call finds nothing left to fix.
+    is marked clean, and no event is written. A second call then finds nothing that it could fix.
     """
     seen = _examined(ctx, deep=True)
     if not (fix and seen.repairs):
@@ -94,7 +94,7 @@ def doctor(ctx: Context, *, fix: bool = False) -> Diagnosis:
 def _examined(ctx: Context, *, deep: bool) -> Examination:
     try:
         return examine(ctx, deep=deep)
-    except InvalidError as error:  # damage that the database's own check did not find
+    except InvalidError as error:  # the database's own check did not find this damage
         seen = Examination()
         seen.note(refused(error, ctx.store.location))
         return seen
@@ -106,7 +106,7 @@ def _diagnosis(ctx: Context, seen: Examination, fixed: Sequence[Finding] = (), b
 
 
 def _repair(ctx: Context, *, is_damaged: bool) -> list[Finding]:
-    """Run all repairs in one commit; return the findings that they were for."""
+    """Run all repairs in one commit; return the findings that they fixed."""
     fixable: dict[Finding, None] = {}
     done: set[Repair] = set()
     with ExitStack() as stack:
@@ -123,19 +123,19 @@ def _repair(ctx: Context, *, is_damaged: bool) -> list[Finding]:
                 fixable.update(dict.fromkeys(each for each in seen.findings if each.fixable))
                 is_damaged = seen.is_damaged
         if declaration_sync.forget in done:
-            with suppress(InvalidError, UnreachableError):  # the next examination reports what prevents it
+            with suppress(InvalidError, UnreachableError):  # the next examination reports the reason
                 declaration_sync.sync_declaration(ctx)
     return list(fixable)
 
 
 def _keep_copy(ctx: Context) -> Path:
-    """Copy the inventory to a new file beside it, that of a server to this folder; return the path of the copy."""
+    """Copy the inventory to a new file and return its path; the file of a server's inventory is in this folder."""
     files = ctx.store.integrity.files
     source = files[0] if files else Path.cwd() / "bmhctl"
     stem = f"{source.name}.before-doctor-{ctx.clock():%Y%m%dT%H%M%SZ}"
     for number in count(1):
         copy = source.with_name(f"{stem}{f'-{number}' if number > 1 else ''}.db")
-        with suppress(FileExistsError, StateRefusedError):  # another doctor ran in the same second
+        with suppress(FileExistsError, StateRefusedError):  # another ``doctor`` made a copy in the same second
             if files:
                 ctx.store.integrity.copy_to(copy)
             else:

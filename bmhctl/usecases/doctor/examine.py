@@ -32,15 +32,16 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import differences
 
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
-"""How far the clocks of machines may differ before a stored time counts as one in the future."""
+"""How far ahead a stored time may be before it counts as in the future, because clocks of machines differ."""
 
 
 class Examination:
-    """What was found and what fixes it; of each sort of findings the first :data:`MOST`, the others counted.
+    """The findings of one examination, and their repairs; of each sort only the first :data:`MOST` findings are kept.
 
     ``repairs`` are in the order in which they must run. ``counts`` is how many hosts, events and reservations were
-    examined, empty if none could be. ``is_damaged``: the database is, so its rows were not examined; ``is_foreign``:
-    the state file belongs to another inventory; ``is_unreadable``: the row of a host can't be read.
+    examined, empty if none could be. ``is_damaged`` is whether the database is damaged, so that its rows were not
+    examined. ``is_foreign`` is whether the state file belongs to another inventory. ``is_unreadable`` is whether the
+    row of a host can't be read.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Examination:
         self._numbers: Counter[tuple[str, Severity, bool]] = Counter()
 
     def note(self, found: Finding, repair: Repair | None = None, more: int = 0) -> None:
-        """Record a finding and that there are ``more`` like it; ``repair`` fixes all of them."""
+        """Record a finding, and that there are ``more`` like it; ``repair`` fixes all of them."""
         sort = found.kind, found.severity, found.fixable
         if self._numbers[sort] < MOST:
             self._findings.append(found)
@@ -69,7 +70,7 @@ class Examination:
 
     @property
     def findings(self) -> list[Finding]:
-        """All findings, as :func:`ordered` returns them."""
+        """All findings, in the order of :func:`ordered`."""
         rest = [
             Finding(kind, severity, f"and {number - MOST} more like these", "", fixable=fixable, number=number - MOST)
             for (kind, severity, fixable), number in self._numbers.items()
@@ -82,7 +83,7 @@ class Examination:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Return them with the worst first and what is fixed last, those of a kind together, by host."""
+    """Return findings with the worst first and the fixed ones last; those of one kind are together, by host."""
     found = list(findings)
     kinds = list(dict.fromkeys(each.kind for each in found))
     severities = list(Severity)
@@ -94,9 +95,9 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def examine(ctx: Context, *, deep: bool, fixing: bool = False) -> Examination:
-    """Return all that is wrong; ``deep`` also looks for damage in the database, which takes the longest.
+    """Return everything that is wrong with an inventory; ``deep`` adds a slow check of the database for damage.
 
-    ``fixing``: the caller holds a writing transaction and the lock on edits of the TOML file.
+    ``fixing`` is whether the caller holds a writing transaction and the lock on edits of the TOML file.
     """
     seen, declaration = Examination(), None
     if deep:
@@ -115,7 +116,7 @@ def examine(ctx: Context, *, deep: bool, fixing: bool = False) -> Examination:
             _interrupted_edit(ctx, seen, fixing)
             if not fixing and declaration is None:
                 _next_sync(ctx, seen)
-    if seen.is_foreign:  # a file of another inventory must not be changed
+    if seen.is_foreign:  # the state file of another inventory must not be changed
         seen.repairs.clear()
     return seen
 
@@ -150,7 +151,7 @@ def _retirement(ctx: Context, seen: Examination) -> None:
 
 
 def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
-    """Return what the TOML file declares, if the state should agree with it."""
+    """Return the declaration in the TOML file; None if the state need not agree with it."""
     file = ctx.store.declaration
     if file is None:
         return None
@@ -160,7 +161,7 @@ def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
         found = refused(error, ctx.store.location)
         if not file.path.exists():
             message = f"{file.path} does not exist; the state of its hosts does"
-            remedy = f"restore it; or write it again from the state: bmhctl copy {file.state_path} NEW.toml"
+            remedy = f"restore it, or write it again from the state: bmhctl copy {file.state_path} NEW.toml"
             found = Finding("declaration", BROKEN, message, remedy)
         seen.is_foreign = found.kind == "owner"
         seen.note(found)
@@ -168,7 +169,7 @@ def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
 
 
 def refused(error: InvalidError | UnreachableError, location: str) -> Finding:
-    """Return the finding for an error that every other command ends with."""
+    """Return the finding for an error with which every other command ends."""
     if "owner" in error.details:
         kind = "owner"
     elif "file" in error.details or error.host is not None:
@@ -179,7 +180,7 @@ def refused(error: InvalidError | UnreachableError, location: str) -> Finding:
 
 
 def _next_sync(ctx: Context, seen: Examination) -> None:
-    """Record what the next command does with a TOML file that changed: read it, or refuse it."""
+    """Record what the next command will do with a TOML file that changed: sync it or refuse it."""
     if seen.is_unreadable or any(each.kind == "declaration" for each in seen.findings):
         return
     try:
@@ -190,7 +191,7 @@ def _next_sync(ctx: Context, seen: Examination) -> None:
         seen.is_foreign = found.kind == "owner"
         seen.note(found)
     except UnreachableError:
-        pass  # this user can't write it, or not now: then it can't be tried
+        pass  # a sync can't be tried without writing, which this user can't do now
     else:
         message = f"{Path(ctx.store.location).name} changed since the last command"
         seen.note(Finding("declaration", NOTE, message, "nothing to do: the next command reads it"))
@@ -204,7 +205,7 @@ def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
         try:
             actor = declaration_sync.left_intent(ctx)
         except (InvalidError, UnreachableError):
-            return  # what is wrong with the file is reported already
+            return  # the file's problem is reported already
     if actor is not None:
         message = f"an edit of {path.name} by {actor} did not reach it: its command was killed, or could not write it"
         seen.fixable(
@@ -298,17 +299,17 @@ def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> 
 
 
 def _difference(host: Host, spec: HostSpec | None) -> str | None:
-    """Return how a stored host contradicts its declaration, None where they agree."""
+    """Return how a stored host contradicts its declaration; None if they agree."""
     if spec is None:
         return None if host.undeclared else "is not declared, but not recorded as undeclared"
     if host.undeclared:
         return "is declared, but recorded as undeclared"
-    stored = replace(host.spec, observed=spec.observed)  # what steps reported is not declared
+    stored = replace(host.spec, observed=spec.observed)  # observed properties are not declared
     return None if spec == stored else f"differs from what is declared: {', '.join(differences(host.spec, spec))}"
 
 
 def _restore(ctx: Context) -> None:
-    """Correct the stored values of a host that are derived from the rest of its row."""
+    """Correct the stored values of hosts that are computed from other columns."""
     for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.wrong_attributes:
             ctx.store.declared.save_attributes(stored.host)
@@ -341,7 +342,7 @@ def _processes(ctx: Context, seen: Examination) -> None:
     """Record the tickets and claims of processes that no longer run."""
     dead: set[str] = set()
     for ticket in ctx.store.tickets.all():
-        # A process removes its ticket before it releases the claim: if only the claim is gone, the process was killed.
+        # A process removes its ticket before it releases the claim. A ticket without a claim means a kill.
         if is_gone(ctx, ticket.id) and ctx.store.tickets.get(ticket.id) is not None:
             message = f"ticket {ticket.id} of {ticket.owner}: the process that waited with it was killed"
             seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", drop_dead)
@@ -353,7 +354,7 @@ def _processes(ctx: Context, seen: Examination) -> None:
 
 
 def _claimant(ctx: Context, claim: str) -> str:
-    """Return what held a claim as " of …", empty for a name that bmhctl does not give."""
+    """Return what held a claim as " of …"; empty for a name that bmhctl does not use."""
     kind, _, which = claim.partition("-")
     if kind == "host" and re.fullmatch(r"[0-9]{1,18}", which):
         host = ctx.store.hosts.with_id(int(which))

@@ -1,4 +1,4 @@
-"""What ``doctor`` checks of an inventory's files: who may write them, whether they exist, what killed commands left."""
+"""What ``doctor`` checks of an inventory's files: permissions, missing files, and files that killed commands left."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bmhctl.usecases.doctor.question import BROKEN, WARNING
 
 
 def access(declaration: Path | None, databases: Sequence[Path]) -> Iterator[Finding]:
-    """Yield what is wrong with the permissions of the TOML file, the databases, their claims and folders."""
+    """Yield the problems with the permissions of the TOML file, the databases, their claims and folders."""
     files = [path for path in (declaration, *databases) if path is not None]
     for place in (*files, *map(folder_beside, databases), *dict.fromkeys(path.parent for path in files)):
         status = _status(place)
         if status is not None and _is_world_writable(status):
-            message = f"every user may write {place}, and so have commands run by the users of ready and recycle"
+            message = f"every user may write {place}, and so choose the commands that ready and recycle run"
             yield Finding("access", BROKEN, message, f"chmod o-w {place}")
     for database in databases:
         yield from _for_this_user(database)
@@ -43,7 +43,7 @@ def _for_this_user(database: Path) -> Iterator[Finding]:
 
 
 def _for_other_users(declaration: Path, database: Path) -> Iterator[Finding]:
-    """Yield a finding for users who may write the TOML file but not its state file: their commands fail."""
+    """Yield a finding for users who may write the TOML file but not its state file, because their commands fail."""
     declared, stored = _status(declaration), _status(database)
     if declared is None or stored is None:
         return
@@ -72,7 +72,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _name(look_up: Callable[[], str], number: int) -> str:
-    """Return the name of a user or group, its number where this machine knows no name."""
+    """Return the name of a user or group; its number if this machine knows no name."""
     try:
         return look_up()
     except KeyError:
@@ -80,11 +80,11 @@ def _name(look_up: Callable[[], str], number: int) -> str:
 
 
 def left_behind(files: Sequence[Path]) -> list[Path]:
-    """Return what killed commands started to write beside these files; no command completes it."""
+    """Return the unfinished files that killed commands left beside these files."""
     found = []
     for path in files:
         draft = draft_of(path)
-        # Exactly this name: a copy of this inventory to a longer name may be in progress.
+        # Match exactly this name: a copy to a longer name may still be in progress.
         partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial(-wal|-shm|-journal)?")
         with suppress(OSError):
             beside = sorted(path.parent.iterdir())
@@ -93,7 +93,7 @@ def left_behind(files: Sequence[Path]) -> list[Path]:
 
 
 def missing(database: Path) -> Finding:
-    """Return the finding for a state file that does not exist; only the operator knows whether there was one."""
+    """Return the finding for a missing state file; only the operator knows whether there ever was one."""
     log = log_of(database)
     if log.exists():
         return Finding(

@@ -1,7 +1,7 @@
-"""The questions that ``doctor`` asks of an inventory's rows: each with its SQL, its words and what to do.
+"""The rules that ``doctor`` checks on an inventory's rows: the SQL, the words and the remedy of each.
 
-The database compares, so that no answer grows with the history. A fix changes only the rows that its question finds,
-and only where the right value is certain: it marks no host clean, and writes no event.
+The database compares the rows, so that the results do not grow with the history. A fix changes only the rows that its
+rule finds, and only if the right value is certain. It marks no host clean, and writes no event.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LAST_EVENT = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE})"
 _LAST_DEST = f"(SELECT e.dest FROM events e WHERE {_HERE} ORDER BY e.id DESC LIMIT 1)"
 _DEST_BEFORE = "(SELECT p.dest FROM events p WHERE p.host_id = e.host_id AND p.id < e.id ORDER BY p.id DESC LIMIT 1)"
 
-# The host's events are a gapless chain that ends at the host's state, so the state is certain.
+# True if the host's events are a gapless chain that ends at the host's state; then the state is certain.
 _IS_WHOLE = (
     f"COALESCE({_LAST_DEST}, '') = hosts.state AND NOT EXISTS (SELECT 1 FROM events e WHERE {_HERE}"
     f" AND COALESCE(e.source, '') <> COALESCE({_DEST_BEFORE}, ''))"
@@ -55,7 +55,7 @@ _LEGAL = ", ".join(
     )
 )
 
-# A host that was in one of these states was used; only a cleanup leads from them, or from maintenance, to initial.
+# Reserved and tainted hosts were used; only a cleanup leads from these states, or from maintenance, to initial.
 _USED = "(e.dest IN ('reserved', 'tainted') OR e.verb = 'reservation-lost')"
 _CLEANED = "(e.dest = 'initial' AND e.source IN ('tainted', 'maintenance'))"
 _LAST_USE = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE} AND {_USED})"
@@ -70,7 +70,7 @@ _OF_ITS_NAME = (
     f"FROM departed WHERE departed.key = hosts.name AND (departed.mac IS NULL OR hosts.mac IS NULL) {_DEPARTED_SINCE}"
 )
 
-# The last events of hosts that have no row, and were not removed.
+# The last events of hosts that have no row although they were not removed.
 _GONE = (
     "(SELECT e.id AS id, e.host_id AS host_id, e.host AS host, e.dest AS dest, e.at AS at FROM events e"
     " WHERE e.dest IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.id = e.host_id)"
@@ -127,7 +127,7 @@ _VANISHED = Fix(
 
 
 def _shared_systems(ctx: Context) -> Iterator[tuple[str, str, str, int]]:
-    """Yield the first host of a shared system of a BMC, the system, the last host, and how many more there are."""
+    """Yield the first host of each shared BMC system, the system, the last host, and how many more hosts share it."""
     for system, names in shared_systems(ctx.store.integrity.neighbouring_bmcs()):
         yield names[0], system, names[-1], len(names) - 2
 
@@ -137,7 +137,7 @@ def _clear(column: str, words: str) -> Fix:
 
 
 def _of_event(message: str, table: str, where: str = ALWAYS, **columns: str) -> Question:
-    """Return a question about an event, also of a host that is gone; the rows of ``table`` count others like it."""
+    """Return a rule about an event, also for a host that is gone; the rows of ``table`` count other such events."""
     event = {"event": "e.id", "verb": "e.verb", "source": "COALESCE(e.source, '[*]')", "others": "firsts.number - 1"}
     return Question(
         "history",
@@ -271,7 +271,7 @@ QUESTIONS: tuple[Question, ...] = (
         {"state": _STATE, "came_from": "hosts.came_from"},
         fix=_clear("came_from", "removes that note"),
     ),
-    # dirt: a fix only ever makes a host dirty
+    # cleanliness: a fix may mark a host dirty, but never clean
     Question(
         "dirt",
         "is {state}, but counts as clean",
@@ -323,7 +323,7 @@ QUESTIONS: tuple[Question, ...] = (
         )
         for table, what in (("facts", "attributes"), ("results", "step results"))
     ),
-    # warnings about what may be intended
+    # warnings about conditions that may be intended
     *(
         Question(
             "duplicate",
@@ -378,4 +378,4 @@ QUESTIONS: tuple[Question, ...] = (
         fix=Fix("counts them again", run=lambda ctx: ctx.store.integrity.recount()),
     ),
 )
-"""Every question about rows, in an order in which no fix breaks what an earlier question asks."""
+"""All rules about rows, ordered so that no fix makes the rows break an earlier rule."""

@@ -1,4 +1,4 @@
-"""A question that ``doctor`` asks of an inventory's rows: SQL for the rows that break a rule, words and a fix."""
+"""A rule that ``doctor`` checks on an inventory's rows: the SQL for rows that break it, the words and a fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BROKEN, WARNING, NOTE = Severity.BROKEN, Severity.WARNING, Severity.NOTE
 FIX = "bmhctl doctor --fix"
 
 ALWAYS, NEVER = "1 = 1", "1 = 0"
-"""SQL conditions."""
+"""SQL conditions that are true and false for every row."""
 
 REMOVE_AND_ADD = (
     "restore a backup; or clean it by hand, then remove it and add it again: "
@@ -27,17 +27,17 @@ REMOVE_AND_ADD = (
 """The remedy for a broken history: no command can restore what happened."""
 
 Repair = Callable[[Context], object]
-"""What fixes a finding and all others like it, in a transaction of the caller's."""
+"""Fixes a finding and all others like it, in the caller's transaction."""
 
 Find = Callable[[Context], Iterator[tuple[str, *tuple[object, ...]]]]
-"""What finds the rows that break a rule: for each the host concerned and the values of the question's columns."""
+"""Yields each row that breaks a rule: the host concerned, and the values of the rule's columns."""
 
 
 class Fix(Frozen):
-    """What ``doctor --fix`` does: ``words`` complete "bmhctl doctor --fix …".
+    """What ``doctor --fix`` does for a rule: ``words`` complete "bmhctl doctor --fix …".
 
-    ``statement`` runs for the rows where ``when`` holds as well as the question's condition, or where ``only`` holds,
-    if that is given. ``times`` are the names of the statement's parameters. ``run`` takes the place of a statement.
+    ``statement`` runs for the rows that break the rule and fit ``when``; if ``only`` is given, it runs for the rows
+    that fit ``only`` instead. ``times`` are the names of the statement's parameters. ``run`` replaces the statement.
     """
 
     words: str
@@ -51,12 +51,13 @@ class Fix(Frozen):
 class Question(Frozen):
     """A rule: the rows of ``table`` that break it (``where``), what to report, and what to do.
 
-    ``find`` takes the place of the SQL for a rule that SQL can't express: it yields the host and the ``columns``.
+    ``find`` replaces the SQL for a rule that SQL can't express; it yields the host and the ``columns``.
 
-    ``message`` and ``remedy`` are templates over ``host`` and ``columns``; :data:`_WORDS` says how a value is written.
-    ``host`` is the SQL for the name of the host concerned. Where ``minor`` holds, a row is only a warning with the
-    remedy ``minor_remedy``. ``times`` are the names of the parameters: ``now``, ``soon`` (the latest that a clock which
-    is slightly ahead may show) and ``latest`` (no lease may end after it; without one the question is skipped).
+    ``message`` and ``remedy`` are templates over ``host`` and ``columns``; :data:`_WORDS` formats some of the values.
+    ``host`` is the SQL for the name of the host concerned. If ``minor`` holds for a row, the finding is only a warning,
+    with the remedy ``minor_remedy``. ``times`` are the names of the SQL parameters: ``now``; ``soon``, the latest time
+    that a slightly fast clock may show; and ``latest``, after which no lease may end. A rule that needs ``latest`` is
+    skipped if there is no such limit.
     """
 
     kind: str
@@ -74,21 +75,21 @@ class Question(Frozen):
     find: Find | None = None
 
     def answers(self, ctx: Context, times: Mapping[str, datetime]) -> Iterator[Answer]:
-        """Yield the rows that break it."""
+        """Yield the rows that break the rule."""
         if self.find is None:
             return ctx.store.integrity.answers(self.select, [times[name] for name in self.times])
         return (Answer(host, False, False, tuple(values)) for host, *values in self.find(ctx))
 
     @property
     def select(self) -> str:
-        """The query for all rows that break it, as :meth:`Integrity.answers` takes it."""
+        """The query for all rows that break the rule, in the form for :meth:`Integrity.answers`."""
         conditions = {"fixable": self.fix.when if self.fix else NEVER, "minor": self.minor}
         flags = ", ".join(f"CASE WHEN {sql} THEN 1 ELSE 0 END AS {name}" for name, sql in conditions.items())
         named = ", ".join(f"{sql} AS {name}" for name, sql in self.columns.items())
         return f"SELECT {self.host} AS host, {flags}, {named} FROM {self.table} WHERE {self.where}"
 
     def finding(self, answer: Answer) -> Finding:
-        """Return what to report about one row."""
+        """Return the finding for one row."""
         values = dict(zip(self.columns, answer.values, strict=True))
         words = {name: _WORDS[name](value) if name in _WORDS else value for name, value in values.items()}
         words["host"] = answer.host
@@ -100,7 +101,7 @@ class Question(Frozen):
         return Finding(self.kind, severity, message, remedy.format_map(words), answer.host, answer.fixable)
 
     def repair(self, ctx: Context, times: Mapping[str, datetime]) -> None:
-        """Fix all rows that can be, in the caller's transaction."""
+        """Fix all rows that can be fixed, in the caller's transaction."""
         if self.fix is None:
             return
         if self.fix.run:
@@ -111,7 +112,7 @@ class Question(Frozen):
         ctx.store.integrity.repair(f"{self.fix.statement} WHERE {condition}", given)
 
 
-# how the values of some columns are written
+# how messages show the values of some columns
 
 
 def _state(value: object) -> str:
@@ -125,7 +126,7 @@ def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     try:
         return local_time(stored_time(value), form)
     except ValueError:
-        return repr(value)  # not written by bmhctl
+        return repr(value)  # a value that bmhctl did not write
 
 
 def _lease_end(value: object) -> str:

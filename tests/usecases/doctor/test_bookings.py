@@ -176,7 +176,7 @@ def test_removed_hosts_and_due_plans_of_bookings_are_named(lab: Lab, ids: Ids) -
     assert messages == [f"booking {ids[name]} of alice has 1 removed host" for name in ("early", "late")]
     lab.clock.move(hours=1.6)
     notes = [(host, message) for _, severity, host, message, _ in found(examined(lab)) if severity == "note"]
-    assert [message.partition(" of alice: something is due since ")[0] for _, message in notes] == [
+    assert [message.partition(" of alice: an action is overdue since ")[0] for _, message in notes] == [
         f"booking {ids['early']}",
         f"planned maintenance {ids['power']}",
         f"booking {ids['late']}",  # other hosts are looked for again

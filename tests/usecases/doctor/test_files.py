@@ -90,7 +90,7 @@ def test_a_missing_toml_file_can_be_restored_from_its_state_file(toml_fleet: Lab
     assert found(at(toml_fleet)) == [
         (
             "declaration", "broken", None, f"{toml_fleet.path} does not exist; the state of its hosts does",
-            f"restore it; or write it again from the state: bmhctl copy {state} NEW.toml",
+            f"restore it, or write it again from the state: bmhctl copy {state} NEW.toml",
         )
     ]  # fmt: skip
 
@@ -412,7 +412,7 @@ def test_files_that_every_user_may_write_are_a_finding_but_not_a_folder_like_tmp
     assert found(diagnosis) == [
         (
             "access", "broken", None,
-            f"every user may write {place}, and so have commands run by the users of ready and recycle",
+            f"every user may write {place}, and so choose the commands that ready and recycle run",
             f"chmod o-w {place}",
         )
         for place in places

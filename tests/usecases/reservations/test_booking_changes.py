@@ -414,7 +414,9 @@ def test_a_command_that_leaves_a_booking_short_of_hosts_names_it(fleet: Lab) -> 
         f"bmhctl bookings move {made.id} --from WHEN, or cancel it"
     )
     assert fleet.said == [words]
-    assert "it does not fit that any more, and no other host does" in "".join(why(fleet.context(), "node1").facts)
+    assert "it does not fit the booking any more, and no other host does" in "".join(
+        why(fleet.context(), "node1").facts
+    )
     lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node2",)))
     assert fleet.said == [words, words.replace("1 host,", "2 hosts,")]
     lifecycle_verbs.uncordon(fleet.context("carl"), Choice(("node2",)))
