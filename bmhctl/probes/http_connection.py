@@ -15,6 +15,7 @@ from contextlib import suppress
 from threading import Lock
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from bmhctl.probes.ipv6_zone import zone_trouble
 from bmhctl.support.values import Frozen, field
 
 MOST = 4 << 20
@@ -43,9 +44,9 @@ class HttpError(Exception):
     """The request got no answer.
 
     ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
-    ``refused``, ``no route``, ``network``, ``name``, ``certificate``, ``tls``, ``no tls``, ``proxy``, ``cut``,
-    ``protocol``, and for an answer that can't be used ``half`` and ``answer``; ``sent`` is whether the server may have
-    received the request.
+    ``refused``, ``no route``, ``network``, ``name``, ``certificate``, ``client certificate``, ``tls``, ``no tls``,
+    ``proxy``, ``cut``, ``protocol``, and for an answer that can't be used ``half`` and ``answer``; ``sent`` is whether
+    the server may have received the request.
     """
 
     def __init__(self, kind: str, words: str, *, sent: bool) -> None:
@@ -130,7 +131,7 @@ class HttpConnection:
             keep = response.isclosed() and not response.will_close
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            raise _trouble(error, sent) from None
+            raise _trouble(error, sent, self._host) from None
         if not keep:
             self.close()
         if len(content) > most and not may_cut:
@@ -143,19 +144,25 @@ class HttpConnection:
 
     def _open(self, seconds: float) -> http.client.HTTPConnection:
         url = self._url
-        host, port = (url.hostname or "").replace("%25", "%"), url.port
+        is_over_tls = url.scheme == "https"
+        # Always with a port: http.client takes the last part of an IPv6 address for one.
+        host, port = self._host, url.port or (443 if is_over_tls else 80)
         proxy = urlsplit(self._rules.proxy) if self._rules.proxy else None
         near, gate = (host, port) if proxy is None else (proxy.hostname or "", proxy.port or 3128)
-        if url.scheme == "https":
-            context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
-            made: http.client.HTTPConnection = http.client.HTTPSConnection(near, gate, timeout=seconds, context=context)
-            if proxy is not None:
-                made.set_tunnel(host, port or 443, headers=_proxy_login(proxy))
-        else:
-            made = http.client.HTTPConnection(near, gate, timeout=seconds)
+        made = (_OverTls if is_over_tls else http.client.HTTPConnection)(near, gate, timeout=seconds)
+        made.auto_open = 0  # what was closed in another thread stays closed
+        if is_over_tls and proxy is not None:
+            made.set_tunnel(host, port, headers=_proxy_login(proxy))
         self._connection = made
         made.connect()
+        if is_over_tls:
+            context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
+            made.sock = context.wrap_socket(made.sock, server_hostname=host.partition("%")[0])
         return made
+
+    @property
+    def _host(self) -> str:
+        return (self._url.hostname or "").replace("%25", "%")
 
     def _target(self, target: str) -> str:
         is_proxied = self._rules.proxy is not None and self._url.scheme == "http"
@@ -251,13 +258,37 @@ def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
     if oldest in _OLD_TLS:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")  # above level 0, OpenSSL 3 accepts no TLS older than 1.2
         context.options |= 0x4  # OP_LEGACY_SERVER_CONNECT, which Python names from 3.12 on
+    context.sslsocket_class = _Socket
     return context
 
 
-def _trouble(error: Exception, sent: bool) -> HttpError:
+class _OverTls(http.client.HTTPConnection):
+    """A connection to wrap in TLS once it is open: by its own means it would send the zone of an IPv6 address, too."""
+
+    default_port = 443
+
+
+class _Socket(ssl.SSLSocket):
+    """A TLS connection that tells why the server ends a handshake: what it answers to both is the same alert."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as error:
+            if error.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE" and self.cipher() is not None:
+                error.reason = _NO_CLIENT_CERTIFICATE[0]  # version and cipher were agreed on
+            raise
+
+
+def _trouble(error: Exception, sent: bool, host: str) -> HttpError:
     """Return the error, without the text of a library."""
-    if isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
-        return HttpError("no tls", "does not speak TLS", sent=sent)
+    if isinstance(error, ssl.SSLError):
+        for reasons, name, words in _TLS_TROUBLES:
+            if error.reason in reasons:
+                return HttpError(name, words, sent=sent)
+    zone = zone_trouble(host, error)
+    if zone is not None:
+        return HttpError("network", f"can't be reached: {zone}", sent=False)
     for kind, name, words in _TROUBLES:
         if isinstance(error, kind):
             why = getattr(error, "verify_message", "").rstrip(".")  # OpenSSL's, of its own words and the URL's
@@ -269,8 +300,19 @@ def _trouble(error: Exception, sent: bool) -> HttpError:
     return HttpError(name, f"can't be reached: {reason}", sent=sent)
 
 
-_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
-"""What OpenSSL says of an answer that has not the form of TLS."""
+_NO_CLIENT_CERTIFICATE = (
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    "TLSV1_ALERT_UNKNOWN_CA",
+)
+_TLS_TROUBLES = (
+    # An answer that has not the form of TLS.
+    (("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"), "no tls", "does not speak TLS"),
+    (_NO_CLIENT_CERTIFICATE, "client certificate", "requires a client certificate, and bmhctl sends none"),
+    (("UNSAFE_LEGACY_RENEGOTIATION_DISABLED",), "tls", "speaks TLS without secure renegotiation"),
+)
+"""Reasons that OpenSSL gives, with the kind of error and the words for them."""
 
 _TROUBLES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (TimeoutError, "timeout", "did not answer in time"),

@@ -11,6 +11,7 @@ _BUSY = frozenset({429, 502, 503, 504})
 _RESTARTING = frozenset({"refused", "cut", "half", "timeout", "no route"})  # kinds of HttpError
 _TLS_HINTS = {
     "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
+    "client certificate": "let the BMC accept clients without a certificate",
     "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
     "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
 }
@@ -22,6 +23,7 @@ _PAGES = (  # of status 400, of nginx, Apache and Go
     (b"HTTPS port", _TRY_TLS),
     (b"SSL-enabled server port", _TRY_TLS),
     (b"HTTP request to an HTTPS server", _TRY_TLS),
+    (b"No required SSL certificate", _TLS_HINTS["client certificate"]),
 )
 
 

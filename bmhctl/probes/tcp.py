@@ -7,6 +7,7 @@ import socket
 from bmhctl.domain.model import HostSpec, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.probes.cancellation import within
+from bmhctl.probes.ipv6_zone import zone_trouble
 from bmhctl.probes.step_environment import StepEnvironment
 
 
@@ -21,5 +22,6 @@ def connect(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[V
     except TimeoutError:
         return Verdict.FAIL, f"{where}: no answer in {seconds:g} s"
     except (OSError, UnicodeError) as error:
-        return Verdict.FAIL, f"{where}: {getattr(error, 'strerror', None) or error}"
+        words = zone_trouble(spec.address, error) or getattr(error, "strerror", None) or error
+        return Verdict.FAIL, f"{where}: {words}"
     return Verdict.PASS, f"{where} is open"
