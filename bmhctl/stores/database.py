@@ -120,6 +120,16 @@ class Database(Protocol):
     def files(self) -> tuple[Path, ...]:
         """The files on this machine that the database consists of; none for a server."""
 
+    def upkeep(self) -> Upkeep:
+        """Return what repairs the tables and retires them."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Upkeep(Protocol):
+    """The repair of the tables, and their retirement, which few commands need."""
+
     def refuse_changes(self, tables: Sequence[str]) -> None:
         """Make every insert and update in the tables fail with :class:`RetiredError`, for every connection.
 
@@ -135,6 +145,3 @@ class Database(Protocol):
 
     def rebuild_indexes(self) -> None:
         """Build all indexes again from the rows, in the caller's transaction."""
-
-    def close(self) -> None:
-        """Close the connection."""

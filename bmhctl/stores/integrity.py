@@ -84,11 +84,11 @@ class Integrity:
 
     def damage(self) -> list[tuple[str, bool]]:
         """Return what the database itself reports as damaged, each with whether :meth:`rebuild_indexes` repairs it."""
-        return list(self._database.damage())
+        return list(self._database.upkeep().damage())
 
     def rebuild_indexes(self) -> None:
         """Build all indexes again from the rows."""
-        self._database.rebuild_indexes()
+        self._database.upkeep().rebuild_indexes()
 
     def copy_to(self, path: Path) -> None:
         """Copy a SQLite database, damaged or not, to a new file; the copy is of one moment.

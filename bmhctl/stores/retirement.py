@@ -23,10 +23,10 @@ def changes_allowed(database: Database) -> Iterator[None]:
     """Allow the caller's transaction to change a retired inventory, as a migration of its tables must."""
     is_retired = Meta(database).get(SUCCESSOR_KEY) is not None
     if is_retired:
-        database.allow_changes(_GUARDED)
+        database.upkeep().allow_changes(_GUARDED)
     yield
     if is_retired:
-        database.refuse_changes(_GUARDED)
+        database.upkeep().refuse_changes(_GUARDED)
 
 
 class Retirement(Frozen):
@@ -45,11 +45,11 @@ class Retirement(Frozen):
         ``successor`` is the location of the inventory that replaces this one.
         """
         Meta(self._database).put(SUCCESSOR_KEY, successor)
-        self._database.refuse_changes(_GUARDED)
+        self._database.upkeep().refuse_changes(_GUARDED)
 
     def end(self) -> None:
         """Allow changes again."""
-        self._database.allow_changes(_GUARDED)
+        self._database.upkeep().allow_changes(_GUARDED)
         Meta(self._database).put(SUCCESSOR_KEY, None)
 
     def check(self) -> None:

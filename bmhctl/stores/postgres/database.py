@@ -21,15 +21,15 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UncertainError, UnreachableError
-from bmhctl.stores.postgres.connection import RETIRED
 from bmhctl.stores.postgres.session import NOW, Session, translated
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value
-from bmhctl.stores.schema import INVENTORY_KEY, SUCCESSOR_KEY, TABLES
+from bmhctl.stores.schema import INVENTORY_KEY
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
     from bmhctl.stores.host_query import HostQuery, RareTerm
+    from bmhctl.stores.postgres.upkeep import PostgresUpkeep
 
 _WRITERS = "turn"  # names the lock that shared writing transactions share, and other ones hold alone
 _FOLLOWERS = "followers"  # names the lock that processes share in order to be notified of every event
@@ -270,49 +270,16 @@ class PostgresDatabase(Session):
         with suppress(psycopg.Error):  # if the connection is broken, the server has undone it already
             self._connection.execute(statement)
 
-    # damage
-
     @property
     def files(self) -> tuple[Path, ...]:
         """Empty: the files are on the server."""
         return ()
 
-    def damage(self) -> Iterator[tuple[str, bool]]:
-        """Yield the indexes that are not valid."""
-        for (name,) in self.execute(
-            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-            " WHERE NOT i.indisvalid AND c.relnamespace = ?::regnamespace ORDER BY c.relname",
-            [f'"{self._address.schema}"'],
-        ):
-            yield f"the index {name} is not valid", True
+    def upkeep(self) -> PostgresUpkeep:
+        """Return what repairs the tables and retires them."""
+        from bmhctl.stores.postgres.upkeep import PostgresUpkeep
 
-    def refuse_changes(self, tables: Sequence[str]) -> None:
-        """Create a trigger for each table that raises :data:`RETIRED` with the successor's location as its message."""
-        self.require_owner("retire it", "bmhctl copy --retire-source")
-        self.execute(
-            f"CREATE OR REPLACE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            f" RAISE EXCEPTION USING ERRCODE = '{RETIRED}', MESSAGE = COALESCE("
-            f"(SELECT value FROM meta WHERE key = '{SUCCESSOR_KEY}'), '(not known)'); END $$"
-        )
-        for table in tables:
-            self.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
-            self.execute(
-                f"CREATE TRIGGER retired BEFORE INSERT OR UPDATE ON {table}"
-                " FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()"
-            )
-
-    def allow_changes(self, tables: Sequence[str]) -> None:
-        """Drop the triggers of :meth:`refuse_changes`."""
-        self.require_owner("use it again", "bmhctl init --reactivate")
-        for table in tables:
-            self.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
-        self.execute("DROP FUNCTION IF EXISTS refuse_changes()")
-
-    def rebuild_indexes(self) -> None:
-        """Run ``REINDEX`` for each table."""
-        self.require_owner("repair its indexes", "bmhctl doctor --fix")
-        for table in TABLES:
-            self.execute(f"REINDEX TABLE {table}")
+        return PostgresUpkeep(self)
 
     # notifications
 

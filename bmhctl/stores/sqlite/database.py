@@ -7,10 +7,9 @@ task or step runs for an earlier file at this path: see ``claims.Marks``.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
@@ -20,8 +19,8 @@ from urllib.parse import quote
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.os_files import descriptor, mounts, refuse_network, refuse_other_name
 from bmhctl.stores.rows import Row, Value
-from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
-from bmhctl.stores.sqlite.errors import RETIRED, translate, unwritable
+from bmhctl.stores.schema import VERSION
+from bmhctl.stores.sqlite.errors import translate, unwritable
 from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
@@ -30,19 +29,16 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Question
     from bmhctl.stores.host_query import HostQuery, RareTerm
     from bmhctl.stores.sqlite.claims import FileClaims, Marks
+    from bmhctl.stores.sqlite.upkeep import SqliteUpkeep
 
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
 _HEADER = b"SQLite format 3\x00"
 _WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead log
 
-_CHANGES = ("insert", "update")
 _AT_ONCE = 100  # the most rows of a stream in memory
 _TOGETHER = 25
 """How many hosts one statement inserts: the trigger that counts hosts makes SQLite keep a journal a statement."""
-_INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
-# A row that violates a CHECK is not damage; other checks of ``doctor`` report what is wrong with it.
-_NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 
 
 _left_open: list[sqlite3.Connection] = []
@@ -76,6 +72,8 @@ def open_database(path: Path) -> SqliteDatabase:
                 hint="update bmhctl on this machine",
             )
         if version < VERSION:
+            from bmhctl.stores.sqlite.upkeep import migrate
+
             migrate(database)
         database.configure()
         opened.add_beside()
@@ -412,36 +410,11 @@ class SqliteDatabase(WriteBuffer):
         """The inventory file; SQLite creates and removes other files beside it."""
         return (self._path,)
 
-    def refuse_changes(self, tables: Sequence[str]) -> None:
-        """Create triggers for each table that raise an error with the successor's location: see :func:`translate`."""
-        [(successor,)] = self.execute("SELECT value FROM meta WHERE key = ?", [SUCCESSOR_KEY])
-        words = f"{RETIRED}{successor}".replace("'", "''")
-        for table in tables:
-            for change in _CHANGES:
-                self.execute(
-                    f"CREATE TRIGGER IF NOT EXISTS retired_{table}_{change} BEFORE {change} ON {table}"
-                    f" BEGIN SELECT RAISE(ABORT, '{words}'); END"
-                )
+    def upkeep(self) -> SqliteUpkeep:
+        """Return what repairs the tables and retires them."""
+        from bmhctl.stores.sqlite.upkeep import SqliteUpkeep
 
-    def allow_changes(self, tables: Sequence[str]) -> None:
-        """Drop the triggers of :meth:`refuse_changes`."""
-        for table in tables:
-            for change in _CHANGES:
-                self.execute(f"DROP TRIGGER IF EXISTS retired_{table}_{change}")
-
-    def damage(self) -> Iterator[tuple[str, bool]]:
-        """Yield the reports of ``PRAGMA integrity_check``, or why it fails."""
-        try:
-            for (said,) in self.stream("PRAGMA integrity_check"):
-                for line in str(said).splitlines():
-                    if not _NO_DAMAGE.match(line):
-                        yield line, _INDEX_ONLY.fullmatch(line) is not None
-        except InvalidError as error:
-            yield error.message, False
-
-    def rebuild_indexes(self) -> None:
-        """Run ``REINDEX``."""
-        self.execute("REINDEX")
+        return SqliteUpkeep(self)
 
     def copy_to(self, partial: Path) -> None:
         """Copy the file, damaged or not, as of one moment into an empty file; other processes may write meanwhile."""
@@ -475,18 +448,3 @@ def connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
     except sqlite3.Error as error:
         raise translate(error, path) from error
-
-
-def migrate(database: SqliteDatabase) -> None:
-    """Update the schema of a file."""
-    from bmhctl.stores.migrations import MIGRATIONS
-    from bmhctl.stores.retirement import changes_allowed
-
-    with database.transaction(write=True), changes_allowed(database) if database.schema_version() else nullcontext():
-        for number, migration in enumerate(MIGRATIONS, 1):
-            if number <= database.schema_version():
-                continue
-            for statement in (*migration.statements, *migration.in_file):
-                database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))
-            database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
-            database.execute(f"PRAGMA user_version = {number}")

@@ -10,8 +10,9 @@ from pathlib import Path
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.os_errors import LOOK_AT_DISK, unreachable
 from bmhctl.stores.os_files import refuse_network
-from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect, migrate
+from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect
 from bmhctl.stores.sqlite.errors import writable_hint
+from bmhctl.stores.sqlite.upkeep import migrate
 
 
 def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:

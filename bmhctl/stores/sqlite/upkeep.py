@@ -1,0 +1,72 @@
+"""Work on the tables of a SQLite file that few commands do: migrate, check and repair them, and retire an inventory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from bmhctl.errors import InvalidError
+from bmhctl.stores.migrations import MIGRATIONS
+from bmhctl.stores.retirement import changes_allowed
+from bmhctl.stores.schema import SUCCESSOR_KEY
+from bmhctl.stores.sqlite.errors import RETIRED
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.stores.sqlite.database import SqliteDatabase
+
+_CHANGES = ("insert", "update")
+_INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
+# A row that violates a CHECK is not damage; other checks of ``doctor`` report what is wrong with it.
+_NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
+
+
+def migrate(database: SqliteDatabase) -> None:
+    """Update the schema of a file."""
+    with database.transaction(write=True), changes_allowed(database) if database.schema_version() else nullcontext():
+        for number, migration in enumerate(MIGRATIONS, 1):
+            if number <= database.schema_version():
+                continue
+            for statement in (*migration.statements, *migration.in_file):
+                database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))
+            database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
+            database.execute(f"PRAGMA user_version = {number}")
+
+
+class SqliteUpkeep(Frozen):
+    """The upkeep of one file; made by :meth:`SqliteDatabase.upkeep`."""
+
+    _database: SqliteDatabase
+
+    def refuse_changes(self, tables: Sequence[str]) -> None:
+        """Create triggers for each table that raise an error with the successor's location: see :func:`translate`."""
+        [(successor,)] = self._database.execute("SELECT value FROM meta WHERE key = ?", [SUCCESSOR_KEY])
+        words = f"{RETIRED}{successor}".replace("'", "''")
+        for table in tables:
+            for change in _CHANGES:
+                self._database.execute(
+                    f"CREATE TRIGGER IF NOT EXISTS retired_{table}_{change} BEFORE {change} ON {table}"
+                    f" BEGIN SELECT RAISE(ABORT, '{words}'); END"
+                )
+
+    def allow_changes(self, tables: Sequence[str]) -> None:
+        """Drop the triggers of :meth:`refuse_changes`."""
+        for table in tables:
+            for change in _CHANGES:
+                self._database.execute(f"DROP TRIGGER IF EXISTS retired_{table}_{change}")
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """Yield the reports of ``PRAGMA integrity_check``, or why it fails."""
+        try:
+            for (said,) in self._database.stream("PRAGMA integrity_check"):
+                for line in str(said).splitlines():
+                    if not _NO_DAMAGE.match(line):
+                        yield line, _INDEX_ONLY.fullmatch(line) is not None
+        except InvalidError as error:
+            yield error.message, False
+
+    def rebuild_indexes(self) -> None:
+        """Run ``REINDEX``."""
+        self._database.execute("REINDEX")
