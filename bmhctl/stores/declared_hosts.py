@@ -1,13 +1,14 @@
-"""The declarations of an inventory's hosts: add hosts, change their declaration, remove them."""
+"""The declarations of an inventory's hosts: find, add and remove hosts by them, and change them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Event, Host, HostSpec
-from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, bmc_text, event_row, lifecycle_row, planned_at, to_spec
-from bmhctl.stores.rows import Value, to_json
+from bmhctl.domain.model import Bmc, Event, Host, HostSpec
+from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, event_row, lifecycle_row, planned_at, to_spec
+from bmhctl.stores.rows import UNREADABLE, Value, from_json, to_json
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -32,6 +33,33 @@ class DeclaredHosts(Frozen):
         """Yield the declaration of every host, and whether the host has become undeclared."""
         rows = self._database.stream(f"SELECT {', '.join(SPEC_COLUMNS)}, undeclared FROM hosts")
         return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
+
+    def having(
+        self, *, macs: Iterable[str] = (), addresses: Iterable[str] = (), bmcs: Iterable[Bmc] = ()
+    ) -> list[Host]:
+        """Return the hosts that have one of these MACs, then those with one of the addresses, then of the BMCs.
+
+        In each of the three groups the oldest host comes first. A BMC is the same if its address leads to the same
+        system, in any spelling.
+        """
+        wanted = (("mac", macs), ("address", addresses), ("id", self._with_bmcs(bmcs)))
+        found = (host for column, values in wanted for host in self._hosts.having(column, values))
+        return list({host.id: host for host in found}.values())
+
+    def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
+        """Yield the ids of hosts whose BMC leads to the same system as one of these."""
+        from bmhctl.domain.bmc_address import server_word, system_key
+
+        wanted = {system_key(bmc.address, bmc.system_id): server_word(bmc.address) for bmc in bmcs}
+        wanted.pop(None, None)
+        servers = {*wanted.values()}
+        rows = self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL") if wanted else ()
+        for host_id, text in rows:
+            if server_word(str(text)) in servers:
+                with suppress(*UNREADABLE):  # ``doctor`` reports a row that can't be read
+                    bmc = Bmc(*from_json(str(text)))
+                    if system_key(bmc.address, bmc.system_id) in wanted:
+                        yield host_id
 
     def add(self, host: Host, event: Event) -> None:
         """Save a new host with the event of its entry; both get new ids."""
@@ -88,7 +116,13 @@ def spec_row(spec: HostSpec) -> list[Value]:
         spec.address,
         spec.mac,
         to_json(dict(spec.labels)),
-        None if bmc is None else bmc_text(bmc),
+        None if bmc is None else _bmc_text(bmc),
         to_json(dict(spec.hardware)),
         spec.note,
     ]
+
+
+def _bmc_text(bmc: Bmc) -> str:
+    """Return a BMC as the column ``bmc`` holds it; rare settings are left out unless set, as in older versions."""
+    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
+    return to_json(values if bmc.tls_min_version is None else [*values, bmc.tls_min_version])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -90,39 +89,14 @@ class Hosts(Frozen):
 
     def with_names(self, names: Iterable[str]) -> dict[str, Host]:
         """Return the hosts with these exact names, by name; names without a host are left out."""
-        return {host.name: host for host in self._having("name", names)}
+        return {host.name: host for host in self.having("name", names)}
 
     def with_ids(self, ids: Iterable[int]) -> dict[int, Host]:
         """Return the hosts with these ids, by id; removed hosts are left out."""
-        return {host.id: host for host in self._having("id", ids)}
+        return {host.id: host for host in self.having("id", ids)}
 
-    def having(
-        self, *, macs: Iterable[str] = (), addresses: Iterable[str] = (), bmcs: Iterable[Bmc] = ()
-    ) -> list[Host]:
-        """Return the hosts that have one of these MACs, then those with one of the addresses, then of the BMCs.
-
-        In each of the three groups the oldest host comes first. A BMC is the same if its address leads to the same
-        system, in any spelling.
-        """
-        wanted = (("mac", macs), ("address", addresses), ("id", self._with_bmcs(bmcs)))
-        return list({host.id: host for column, values in wanted for host in self._having(column, values)}.values())
-
-    def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
-        """Yield the ids of hosts whose BMC leads to the same system as one of these."""
-        from bmhctl.domain.bmc_address import server_word, system_key
-
-        wanted = {system_key(bmc.address, bmc.system_id): server_word(bmc.address) for bmc in bmcs}
-        wanted.pop(None, None)
-        servers = {*wanted.values()}
-        rows = self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL") if wanted else ()
-        for host_id, text in rows:
-            if server_word(str(text)) in servers:
-                with suppress(*UNREADABLE):  # ``doctor`` reports a row that can't be read
-                    bmc = Bmc(*from_json(str(text)))
-                    if system_key(bmc.address, bmc.system_id) in wanted:
-                        yield host_id
-
-    def _having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
+    def having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
+        """Yield the hosts with one of these values in a column, the oldest first."""
         for some in in_parts(list(dict.fromkeys(values))):
             yield from self._all(f"hosts.{column} IN ({', '.join('?' * len(some))}) ORDER BY hosts.id", *some)
 
@@ -414,12 +388,6 @@ def to_spec(row: Row) -> HostSpec:
         return _spec(*row)
     except UNREADABLE as error:
         raise unreadable("host", row[0]) from error
-
-
-def bmc_text(bmc: Bmc) -> str:
-    """Return a BMC as the column ``bmc`` holds it; rare settings are left out unless set, as in older versions."""
-    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
-    return to_json(values if bmc.tls_min_version is None else [*values, bmc.tls_min_version])
 
 
 def _spec(

@@ -103,7 +103,7 @@ def _forget_returned(ctx: Context, specs: Sequence[HostSpec]) -> None:
     Called after all changes, because hosts may swap their MACs.
     """
     if ctx.store.departed.is_any():
-        for host in ctx.store.hosts.having(macs=[spec.mac for spec in specs if spec.mac is not None]):
+        for host in ctx.store.declared.having(macs=[spec.mac for spec in specs if spec.mac is not None]):
             if host.dirty and host.spec.mac is not None:
                 ctx.store.departed.remove("", host.spec.mac)
 
@@ -275,7 +275,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
                 hint=f"correct the MAC, or bmhctl remove {spec.name} and add it again: it enters tainted",
                 details={"mac": spec.mac},
             )
-        for other in ctx.store.hosts.having(macs=[spec.mac]):
+        for other in ctx.store.declared.having(macs=[spec.mac]):
             if other.dirty:
                 raise InvalidError(
                     f"has the MAC {spec.mac} of {other.name}, which is {where(other.state)} and dirty",
@@ -311,7 +311,7 @@ def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
     for spec in specs:
         if spec.mac is not None:
             arriving.setdefault(spec.mac, []).append(spec)
-    for known in ctx.store.hosts.having(macs=arriving):
+    for known in ctx.store.declared.having(macs=arriving):
         for spec in arriving[str(known.spec.mac)]:
             if ctx.store.hosts.named(spec.name) is None:
                 raise InvalidError(
@@ -353,7 +353,7 @@ def _report_duplicates(ctx: Context, specs: Sequence[HostSpec]) -> None:
     macs = [spec.mac for spec in specs if spec.mac is not None]
     addresses = [spec.address for spec in specs if spec.address is not None]
     bmcs = [spec.bmc for spec in specs if spec.bmc is not None]
-    found = ctx.store.hosts.having(macs=macs, addresses=addresses, bmcs=bmcs)
+    found = ctx.store.declared.having(macs=macs, addresses=addresses, bmcs=bmcs)
     others = [host.spec for host in found if host.name not in changed]
     for warning in duplicates([*others, *changed.values()]):
         ctx.report(warning)

@@ -373,7 +373,7 @@ def test_a_broken_index_is_rebuilt_from_its_rows(fleet: Lab) -> None:
     assert {(each.kind, each.fixed) for each in fixed.findings} == {("damage", True), ("history", True)}
     assert fixed.counts["hosts"] == 6
     assert at(fleet, fix=True).findings == ()
-    assert fleet.context().store.hosts.having(macs=["52:54:00:00:00:02"])
+    assert fleet.context().store.declared.having(macs=["52:54:00:00:00:02"])
 
 
 def test_a_missing_inventory_is_an_error_and_not_a_finding(tmp_path: Path) -> None:
