@@ -81,6 +81,8 @@ def _run(
             raise
         for text in grant.notes:
             lab.context.report(text)
+        if is_older:
+            _end_left_task(lab.context, token)
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
             if mine is None:  # the same request id is in use twice: one task at a time on a host
                 raise BusyError(
@@ -93,6 +95,15 @@ def _run(
             task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status), limit)
             lab.line.clear()  # from now on the task writes to the terminal
             return run_task(lab.context, held, task, signals, mine.inherit)
+
+
+def _end_left_task(ctx: Context, token: str) -> None:
+    """End the task that a killed run of this request has left, if there is one: only one task runs on a host."""
+    from bmhctl.usecases.shared.expiry import left_task
+
+    task = left_task(ctx, token)
+    if task is not None and not task.has_this_process() and (ended := task.end()):
+        ctx.report(f"{token}: its earlier run was killed; {ended}")
 
 
 def _check_granted(ctx: Context, reservation: Reservation) -> None:

@@ -119,6 +119,9 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Remove the file or row of a claim that no process holds; a killed process may leave one."""
 
+    def is_left(self, name: str) -> bool:
+        """Return whether a process that held a claim alone was killed, and something of the claim is still there."""
+
     def restore(self) -> None:
         """Lock the claims of this process again whose files were removed from outside.
 

@@ -161,7 +161,7 @@ class Family:
 
     ``group`` is 0 if the task has no group of its own. ``mark`` is in the environment of each process of the task. A
     daemon is found only by this mark: it left the group, and its parent died before the processes were listed. Without
-    /proc, only the group and ``root`` are known.
+    /proc, only the group and ``root`` are known. ``root`` is 0 if only the mark is known.
     """
 
     def __init__(self, group: int, root: int, mark: str = "") -> None:
@@ -192,7 +192,7 @@ class Family:
         waiting = [process for process, start in self._seen if process in known and known[process][2] == start]
         waiting += [process for process, (_, group, _) in known.items() if self._group and group == self._group]
         waiting += self._marked(known)
-        waiting.append(self._root)
+        waiting += [self._root] if self._root else []
         found: dict[int, int] = {}
         while waiting:
             process = waiting.pop()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from bmhctl.support.left_tasks import left_tasks
 from tests.conftest import Run
 from tests.processes import lives, until
 from tests.runner.conftest import Fleet, children
@@ -73,6 +78,111 @@ def test_the_claim_of_a_killed_run_is_removed_by_the_next_reap_or_recycle(by: st
     (held,) = fleet.lab.context().store.reservations.open()
     until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at))
     until(lambda: fleet.bmhctl(by).status == 0 and not left())
+
+
+DAEMON = "(setsid sleep 1000 >/dev/null 2>&1 & echo $!)"
+"""Prints the id of a process that leaves the task's group and has no parent."""
+
+HIDDEN = f"(unset BMHCTL_RUN; {DAEMON})"
+"""The same, of a process that has only the variables that a person's shell may have, too."""
+
+
+@contextmanager
+def left_by_kills(fleet: Fleet, task: str, *options: str, lines: int = 1) -> Iterator[tuple[list[str], str]]:
+    """What a task printed whose run and watchdog were both killed, and the id of its reservation; ends what is left."""
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", *options, "--", "sh", "-c", task)
+    printed = [turn.line() for _ in range(lines)]
+    (token,) = fleet.open_reservations()
+    fleet.lab.close()
+    watchdog = watchdog_of(turn.pid)
+    turn.send(signal.SIGSTOP)  # it must not end by itself, or renew the lease, in between
+    os.kill(watchdog, signal.SIGKILL)
+    until(lambda: not lives(watchdog))
+    turn.send(signal.SIGKILL)
+    until(lambda: not lives(turn.pid))
+    try:
+        yield printed, token
+    finally:
+        if left := left_tasks().get(token):
+            left.end()
+
+
+def until_over(fleet: Fleet, token: str) -> None:
+    held = fleet.lab.context().store.reservations.get(token)
+    fleet.lab.close()
+    assert held is not None
+    assert held.expires_at is not None
+    ends = held.expires_at
+    until(lambda: datetime.now(UTC) > ends)
+
+
+def test_a_task_whose_run_and_watchdog_were_killed_is_ended_with_its_lease(fleet: Fleet) -> None:
+    task = f"{HIDDEN}; {DAEMON}; echo $$; trap '' TERM; while :; do sleep 0.1; done"
+    with left_by_kills(fleet, task, lines=3) as (printed, token):
+        hidden, *family = map(int, printed)
+        assert not reaped(fleet)
+        assert all(map(lives, family))
+        until_over(fleet, token)
+        ended = fleet.bmhctl("cordon", "node2")
+        assert f"{token}: its lease has expired, and its run was killed; its task was ended: " in ended.stderr
+        assert all(f"process {each} (" in ended.stderr for each in family)
+        left = [lives(each) for each in (*family, hidden)]
+        os.kill(hidden, signal.SIGKILL)
+    assert left == [False, False, True]
+    assert fleet.history()[1] == ("node1", "taint", "lease expired; its task, left by a killed run, was ended")
+
+
+def test_a_command_inside_such_a_task_leaves_its_lease_to_a_command_outside(toml_fleet: Fleet, tmp_path: Path) -> None:
+    go, told = tmp_path / "go", tmp_path / "told"
+    os.mkfifo(go)
+    reap = f"{sys.executable} -m bmhctl reap -o name >{told} 2>&1; echo $? >>{told}"
+    with left_by_kills(toml_fleet, f"echo $$; read line <{go}; {reap}; exec sleep 1000") as (printed, token):
+        task = int(printed[0])
+        until_over(toml_fleet, token)
+        go.write_text("go\n")
+        until(lambda: told.exists() and told.read_text() == "0\n", "it ended its lease, or itself")
+        assert (toml_fleet.open_reservations(), lives(task)) == ([token], True)
+        assert reaped(toml_fleet)
+        assert not lives(task)
+
+
+def test_a_task_is_left_to_a_watchdog_that_lives(fleet: Fleet) -> None:
+    task = "echo $$; exec sleep 1000"
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", task)
+    task_id, watchdog = int(turn.line()), watchdog_of(turn.pid)
+    (token,) = fleet.open_reservations()
+    os.kill(watchdog, signal.SIGSTOP)
+    turn.send(signal.SIGKILL)
+    until_over(fleet, token)
+    until(lambda: reaped(fleet))
+    assert lives(task_id)
+    os.kill(watchdog, signal.SIGCONT)
+    until(lambda: not lives(task_id))
+    assert fleet.history()[-1] == ("node1", "taint", "lease expired")
+
+
+def test_a_retry_ends_the_task_of_a_run_that_was_killed_with_its_watchdog(toml_fleet: Fleet) -> None:
+    again = ("--request-id", "job-1")
+    with left_by_kills(toml_fleet, "echo $$; exec sleep 1000", *again) as (printed, token):
+        done = toml_fleet.bmhctl("run", "--host", "node1", *again, "--", "echo", "second")
+        assert (done.status, done.stdout, lives(int(printed[0]))) == (0, "second\n", False)
+    words = f"its earlier run was killed; its task was ended: process {printed[0]} (sleep 1000)"
+    assert f"{token}: {words}\n" in done.stderr
+
+
+def test_doctor_names_a_task_whose_run_and_watchdog_were_killed(toml_fleet: Fleet) -> None:
+    def found() -> list[tuple[str, str, str]]:
+        findings = json.loads(toml_fleet.bmhctl("doctor", "-o", "json").stdout)["findings"]
+        return [(each["severity"], each["message"], each["remedy"]) for each in findings if each["kind"] == "task"]
+
+    with left_by_kills(toml_fleet, "echo $$; exec sleep 1000") as (printed, token):
+        before = found()
+        toml_fleet.bmhctl("release", "-R", token)
+        after = found()
+    runs = f"the task of reservation {token} runs without bmhctl run: process {printed[0]} (sleep 1000)"
+    kill = f"end it: kill -KILL {printed[0]}"
+    assert before == [("note", runs, f"it is ended when its lease has expired; or {kill}")]
+    assert after == [("warning", f"{runs}; its lease is over", kill)]
 
 
 def reaped(fleet: Fleet) -> bool:

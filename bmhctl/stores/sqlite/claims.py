@@ -140,6 +140,12 @@ class FileClaims:
             if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))
         ]
 
+    def is_left(self, name: str) -> bool:
+        """Return whether the claim's file is there, locked by no process; False where this user may not know."""
+        with suppress(UnreachableError):  # it is of another user, whose processes this one can't end either
+            return self._ask(name, lambda handle: _take(handle, sharers=False, tries=_TRIES))
+        return False
+
     def holders(self, name: str) -> list[Holder]:
         """Return the processes of this machine that have the claim's file open."""
         from bmhctl.stores.sqlite.holders import holders

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bmhctl.stores.claims import Holder
+from bmhctl.support.command_line import command_of
 
 _GRACE = 2.0
 _TICK = 0.02
@@ -33,7 +34,7 @@ def holders(claim: Path) -> list[Holder]:
             found.append(
                 Holder(
                     process=f"process {process}",
-                    command=_command(process),
+                    command=command_of(process),
                     since=_since(process),
                     is_runner=any(flag & os.O_CLOEXEC for flag in flags),
                     id=process,
@@ -49,7 +50,7 @@ def lockers(byte: int) -> list[Holder]:
         with suppress(OSError):
             for info in Path("/proc", name, "fdinfo").iterdir() if name.isdigit() else ():
                 if f" {byte} {byte}\n" in info.read_text(encoding="ascii"):
-                    found.append(Holder(process=f"process {name}", command=_command(int(name)), id=int(name)))
+                    found.append(Holder(process=f"process {name}", command=command_of(int(name)), id=int(name)))
                     break
     return found
 
@@ -99,15 +100,6 @@ def _flags(process: int, there: os.stat_result) -> Iterator[int]:
                     for line in Path(folder, "fdinfo", name).read_text(encoding="ascii").splitlines():
                         if line.startswith("flags:"):
                             yield int(line.split()[1], 8)
-
-
-def _command(process: int) -> str:
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_bytes()[:500].decode("utf-8", "replace").split("\0")
-    except OSError:
-        return ""
-    text = " ".join(word for word in words if word)
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _since(process: int) -> datetime | None:

@@ -21,6 +21,7 @@ from bmhctl.stores.integrity import MOST
 from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import Declaration
 from bmhctl.stores.toml.state_keys import INTENT
+from bmhctl.support.left_tasks import describe, left_tasks, listed
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor import files as inventory_files
 from bmhctl.usecases.doctor.bookings import look_at_bookings
@@ -29,6 +30,7 @@ from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, WARNING, Repair
 from bmhctl.usecases.reservations.fairness import drop_dead, is_gone
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.expiry import forget_left_claims, open_reservation_of
 from bmhctl.usecases.shared.host_changes import differences
 
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
@@ -112,6 +114,7 @@ def examine(ctx: Context, *, deep: bool, fixing: bool = False) -> Examination:
     _files(ctx, seen)
     if not (seen.is_damaged or seen.is_foreign):
         _processes(ctx, seen)
+        _tasks(ctx, seen)
         if ctx.store.declaration is not None:
             _interrupted_edit(ctx, seen, fixing)
             if not fixing and declaration is None:
@@ -350,7 +353,26 @@ def _processes(ctx: Context, seen: Examination) -> None:
     for left in ctx.store.claims.left_behind():
         if left.name not in dead:
             message = f"the claim {left.name}{_claimant(ctx, left.name)} is left over: {left.cause}"
-            seen.fixable("claim", NOTE, message, "removes it; it no longer claims anything", _forget_claims)
+            if (reservation := open_reservation_of(ctx, left.name)) is not None:
+                remedy = f"bmhctl reap ends the lease when it has expired; or bmhctl release -R {reservation}"
+                seen.note(Finding("claim", NOTE, message, remedy))
+            else:
+                seen.fixable("claim", NOTE, message, "removes it; it no longer claims anything", forget_left_claims)
+
+
+def _tasks(ctx: Context, seen: Examination) -> None:
+    """Record the tasks on this machine that go on without ``run`` and watchdog."""
+    for token, task in left_tasks().items():
+        reservation = ctx.store.reservations.get(token)
+        if reservation is None:
+            continue  # it is of another inventory
+        ids = sorted(task.members())
+        message = f"the task of reservation {token} runs without bmhctl run: {listed(map(describe, ids))}"
+        remedy = f"end it: kill -KILL {' '.join(map(str, ids))}"
+        if reservation.is_valid(ctx.clock()):
+            seen.note(Finding("task", NOTE, message, f"it is ended when its lease has expired; or {remedy}"))
+        else:
+            seen.note(Finding("task", WARNING, f"{message}; its lease is over", remedy))
 
 
 def _claimant(ctx: Context, claim: str) -> str:
@@ -360,8 +382,3 @@ def _claimant(ctx: Context, claim: str) -> str:
         host = ctx.store.hosts.with_id(int(which))
         return f" of a step of {host.name if host else 'a removed host'}"
     return {"run": f" of a run under reservation {which}", "ticket": " of a wait for hosts"}.get(kind, "")
-
-
-def _forget_claims(ctx: Context) -> None:
-    for left in ctx.store.claims.left_behind():
-        ctx.store.claims.forget(left.name, shared=left.name.startswith(ticket_claim(0).removesuffix("0")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import End, EventKind, Reservation
 from bmhctl.domain.units import format_age
@@ -14,6 +15,9 @@ from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.leases import EXPIRED, give_back
 from bmhctl.usecases.shared.transitions import SELF, record_event
 
+if TYPE_CHECKING:
+    from bmhctl.support.left_tasks import LeftTask
+
 
 def reap(ctx: Context) -> list[Reservation]:
     """End every reservation whose lease has expired, in one commit; return them. Do what is due for bookings, too.
@@ -21,9 +25,11 @@ def reap(ctx: Context) -> list[Reservation]:
     The caller tries again when a conflict undid that.
 
     Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
-    clock that has been set back since gets a new end.
+    clock that has been set back since gets a new end. A task that goes on because its ``run`` and watchdog were killed
+    is ended first. If this process belongs to that task, the lease is left to another command.
     """
     ctx.store.retirement.check()
+    reports = []
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
@@ -31,25 +37,54 @@ def reap(ctx: Context) -> list[Reservation]:
             if reservation.is_valid(now):
                 _shorten(ctx, reservation, now)
                 continue
+            reason = EXPIRED
+            task = left_task(ctx, reservation.id)
+            if task is not None and task.has_this_process():
+                continue
+            if task is not None and (ended := task.end()):
+                reason = f"{EXPIRED}; its task, left by a killed run, {ended.outcome}"
+                reports.append(f"{reservation.id}: its lease has expired, and its run was killed; {ended}")
             expired.append(reservation)
             hosts = ctx.store.hosts.held_by(reservation.id)
             for host in hosts:
                 is_last = host is hosts[-1]
-                give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF, is_last=is_last)
+                give_back(ctx, host, now, reason=reason, end=End.EXPIRED, actor=SELF, is_last=is_last)
         if ctx.store.bookings.is_any_due(now):
             from bmhctl.usecases.shared.due_bookings import settle_due
 
             settle_due(ctx, now)
     for reservation in expired:
         ctx.store.claims.forget(run_claim(reservation.id))
+    for words in reports:
+        ctx.report(words)
     return expired
 
 
+def left_task(ctx: Context, reservation_id: str) -> LeftTask | None:
+    """Return the task under a reservation if its ``run`` and watchdog were killed and it goes on on this machine."""
+    if not ctx.store.claims.is_left(run_claim(reservation_id)):
+        return None
+    from bmhctl.support.left_tasks import left_tasks
+
+    return left_tasks().get(reservation_id)
+
+
 def forget_left_claims(ctx: Context) -> None:
-    """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do."""
+    """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do.
+
+    Those of runs under open reservations stay: by them, :func:`reap` knows that a task may be left.
+    """
     with suppress(AwayError):  # the next command may be able to remove them
         for claim in ctx.store.claims.left_behind():
-            ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+            if open_reservation_of(ctx, claim.name) is None:
+                ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+
+
+def open_reservation_of(ctx: Context, claim: str) -> str | None:
+    """Return the id of the open reservation whose ``run`` has or had a claim; None for any other claim."""
+    token = claim.removeprefix(run_claim(""))
+    known = ctx.store.reservations.get(token) if token != claim else None
+    return token if known is not None and known.is_open() else None
 
 
 def _shorten(ctx: Context, reservation: Reservation, now: datetime) -> None:

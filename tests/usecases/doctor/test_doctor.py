@@ -369,6 +369,11 @@ def test_the_finding_for_the_claim_of_a_killed_run_names_that_run(fleet: Lab, mo
     assert left.message == claim + (
         "the process that held it was killed" if fleet.context().store.integrity.files else holder
     )
+    assert left.remedy == f"bmhctl reap ends the lease when it has expired; or bmhctl release -R {reservation}"
+    examined(fleet, fix=True)
+    assert claims_found(fleet) == [left]
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation=reservation)
+    [left] = claims_found(fleet)
     assert left.remedy == "bmhctl doctor --fix removes it; it no longer claims anything"
     examined(fleet, fix=True)
     assert fleet.context().store.claims.left_behind() == []

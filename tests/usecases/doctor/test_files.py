@@ -516,7 +516,7 @@ def test_a_claim_of_an_ended_process_is_reported_with_its_holder_and_removed(fle
         "host-99": " of a step of a removed host",
         "host-99999999999999999999": "",
         "other": "",
-        "run-r-3": " of a run under reservation r-3",
+        "run-r-99": " of a run under reservation r-99",
         "ticket-9": " of a wait for hosts",
     }
     for name in held_by:
