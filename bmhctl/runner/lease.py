@@ -203,9 +203,9 @@ class Lease:
         self._warn(host.name for host in hosts)
         line, words = None, ""
         if any(host.planned for host in hosts):
-            from bmhctl.usecases.reservations.booked import line_of
+            from bmhctl.usecases.reservations.booked import latest_end
 
-            line, words = line_of(hosts, self._ctx.store.policy())
+            line, words = latest_end(hosts, self._ctx.store.policy())
         if line != self._line:
             self._line, self._planned, self._reported = line, words, set()
             self._next_renewal = min(self._next_renewal, time.monotonic() + _LOOK)

@@ -125,12 +125,12 @@ def _first(host: Host, results: tuple[CheckResult, ...]) -> str | None:
 def _earlier_ticket(ctx: Context, host: Host) -> str | None:
     """Return in words the ticket that has a right to an available host; None if no ticket has."""
     from bmhctl.domain.requirements import Requirement
-    from bmhctl.usecases.reservations.fairness import due_before, free_for
+    from bmhctl.usecases.reservations.fairness import free_for, ticket_ahead
 
     return (
         None
         if free_for(ctx, (Requirement(name=host.name),), None, ctx.store.policy().limits)
-        else due_before(ctx, None)
+        else ticket_ahead(ctx, None)
     )
 
 

@@ -111,6 +111,6 @@ def _due(ctx: Context) -> frozenset[int]:
     """Return the ids of the hosts that are set aside for tickets."""
     if not ctx.store.tickets.are_any():
         return frozenset()
-    from bmhctl.usecases.reservations.fairness import due_hosts
+    from bmhctl.usecases.reservations.fairness import hosts_for_tickets
 
-    return frozenset(due_hosts(ctx, ctx.store.policy().limits))
+    return frozenset(hosts_for_tickets(ctx, ctx.store.policy().limits))

@@ -100,7 +100,7 @@ def _reason(kind: str, host: Host) -> str:
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
     """Return how many free hosts are set aside for tickets, how many tickets wait, and which wait for a limit."""
-    from bmhctl.usecases.reservations.fairness import due_hosts, waiting_tickets
+    from bmhctl.usecases.reservations.fairness import hosts_for_tickets, waiting_tickets
 
     waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()
     if limits:
@@ -109,7 +109,7 @@ def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
 
         found = ((each, excess(ctx, each.owner, load_requirements(each.requirements), limits)) for each in waiting)
         words = [f"ticket {ticket.id} waits for {why.allowance.words}" for ticket, why in found if why is not None]
-    return len(due_hosts(ctx, limits)), len(waiting), tuple(words)
+    return len(hosts_for_tickets(ctx, limits)), len(waiting), tuple(words)
 
 
 def _planned(ctx: Context) -> tuple[Booked, ...]:

@@ -86,7 +86,7 @@ class DeclarationFile:
                 details={"file": str(self._path)},
             )
 
-    def rests(self, fingerprint: Fingerprint) -> bool:
+    def is_untouched(self, fingerprint: Fingerprint) -> bool:
         """Return whether one ``stat`` proves that the file has not changed since the fingerprint.
 
         Raises :class:`UnreachableError` when the file is missing.
@@ -100,7 +100,7 @@ class DeclarationFile:
         """
         if fingerprint is None:
             return False
-        if self.rests(fingerprint):
+        if self.is_untouched(fingerprint):
             return True
         size = _status(self._path).st_size
         return size == fingerprint.size and sha256_of(self.text()) == fingerprint.sha256

@@ -27,7 +27,7 @@ from bmhctl.usecases.doctor import files as inventory_files
 from bmhctl.usecases.doctor.bookings import look_at_bookings
 from bmhctl.usecases.doctor.findings import QUESTIONS
 from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, WARNING, Repair
-from bmhctl.usecases.reservations.fairness import drop_dead, is_gone
+from bmhctl.usecases.reservations.fairness import is_gone, remove_dead
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims, open_reservation_of
@@ -348,7 +348,7 @@ def _processes(ctx: Context, seen: Examination) -> None:
         # A process removes its ticket before it releases the claim. A ticket without a claim means a kill.
         if is_gone(ctx, ticket.id) and ctx.store.tickets.get(ticket.id) is not None:
             message = f"ticket {ticket.id} of {ticket.owner}: the process that waited with it was killed"
-            seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", drop_dead)
+            seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", remove_dead)
             dead.add(ticket_claim(ticket.id))
     for left in ctx.store.claims.left_behind():
         if left.name not in dead:

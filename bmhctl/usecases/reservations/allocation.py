@@ -14,7 +14,7 @@ from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import due_before, match_free
+from bmhctl.usecases.reservations.fairness import match_free, ticket_ahead
 from bmhctl.usecases.reservations.request import ReservationRequest, candidates, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
@@ -137,8 +137,8 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
                 hint=f"{following or 'bmhctl why'} {host.name}",
             )
         if host is not None:
-            due = due_before(ctx, before)
-            inputs = replace(guard_input(ctx, host, now), earlier_ticket=due)
+            ahead = ticket_ahead(ctx, before)
+            inputs = replace(guard_input(ctx, host, now), earlier_ticket=ahead)
             try:
                 decide(Verb.RESERVE, host, inputs)
             except BmhctlError as error:
@@ -150,7 +150,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     spread, holders = seen.states, seen.holders
     ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
     held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
-    queued = due_before(ctx, before)
+    queued = ticket_ahead(ctx, before)
     words = remedies(spread)  # initial hosts do not become free by waiting
     return BusyError(
         f"{describe_requirements(requirements)}: {len(found.hosts) or 'none'} free now, nothing was reserved: "

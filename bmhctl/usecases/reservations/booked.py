@@ -16,7 +16,7 @@ from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, 
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
-from bmhctl.usecases.reservations.fairness import due_hosts, free_for, match_beside
+from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets, match_beside
 from bmhctl.usecases.reservations.request import LeaseTerms, ReservationRequest, lease_of
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
@@ -111,9 +111,9 @@ def notes_of_plan(
             notes = (taken_words(booking),)
     if not any(host.planned for host in hosts) or not (request.booking or _may_be_short(request)):
         return notes
-    line, words = line_of(hosts, ctx.store.policy())
+    latest, words = latest_end(hosts, ctx.store.policy())
     ends = terms.end(ctx.clock())
-    return notes if ends is not None and ends <= line else (*notes, ends_at_line(line, words))
+    return notes if ends is not None and ends <= latest else (*notes, note_of_end(latest, words))
 
 
 def taken_words(booking: Booking) -> str:
@@ -161,7 +161,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
             ctx,
             Demand(requirements, now, end, policy.turnaround),
             lambda more: free_for(ctx, requirements, before, policy.limits, more, now),
-            kept=due_hosts(ctx, policy.limits, before),
+            kept=hosts_for_tickets(ctx, policy.limits, before),
             caps=_caps(ctx, policy),
         )
         if room is not None:
@@ -198,16 +198,16 @@ def _too_long(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], policy: Policy, length: timedelta | None
 ) -> BmhctlError:
     first = min(hosts, key=free_until)
-    line, now = free_until(first, policy.turnaround), ctx.clock()
+    latest, now = free_until(first, policy.turnaround), ctx.clock()
     begins = None
     if length is not None:
         begins = earliest_start(ctx, Demand(request.requirements, now, now + length, policy.turnaround))
     whole = f"; the whole lease is possible from {local_time(by_minute(begins))}: --from" if begins is not None else ""
     return BusyError(
-        f"{describe_requirements(request.requirements)}: free only until {local_time(line)}, nothing was "
+        f"{describe_requirements(request.requirements)}: free only until {local_time(latest)}, nothing was "
         f"reserved: {first.name} is {describe_planned(first.planned[0])}",
-        hint=f"--ttl {format_duration(_whole_minutes(line - now))} is the longest now{whole}",
-        details={"until": line.isoformat(), "from": None if begins is None else begins.isoformat()},
+        hint=f"--ttl {format_duration(_whole_minutes(latest - now))} is the longest now{whole}",
+        details={"until": latest.isoformat(), "from": None if begins is None else begins.isoformat()},
     )
 
 
@@ -287,12 +287,12 @@ def take(
         found = _with_room(ctx, request, hosts, terms, policy)
         hosts, terms = found.hosts, replace(terms, notes=(*terms.notes, *found.notes))
     if any(host.planned for host in hosts):
-        line, words = line_of(hosts, policy)
+        latest, words = latest_end(hosts, policy)
         ends = terms.end(ctx.clock())
-        if ends is None or ends > line:
-            terms = replace(terms, notes=(*terms.notes, ends_at_line(line, words)), until=line)
+        if ends is None or ends > latest:
+            terms = replace(terms, notes=(*terms.notes, note_of_end(latest, words)), until=latest)
         elif terms.until is None:
-            terms = replace(terms, until=line)
+            terms = replace(terms, until=latest)
     if terms.until is not None and terms.until <= ctx.clock():  # checks may have run until then
         raise BusyError(
             f"the lease would have ended at {local_time(terms.until)}: nothing was reserved", hint="try again"
@@ -305,25 +305,25 @@ def _with_room(
 ) -> Match:
     """Move the bookings that are in the way of a lease; return its hosts as they are then, and notes on the moves."""
     now, as_they_are = ctx.clock(), Match(tuple(hosts), 0)
-    line = line_of(hosts, policy)[0]
-    if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + SHORTEST_LEASE):
+    latest, _ = latest_end(hosts, policy)
+    if latest >= (terms.end(now) or NEVER) or (_may_be_short(request) and latest >= now + SHORTEST_LEASE):
         return as_they_are
     wanted = tuple(Requirement(name=host.name) for host in hosts)
     for end in _ends(request, now, terms.ttl):
-        for kept in (due_hosts(ctx, policy.limits), ()):  # younger tickets have no right before this one
+        for kept in (hosts_for_tickets(ctx, policy.limits), ()):  # younger tickets have no right before this one
             room = find_room(ctx, Demand(wanted, now, end, policy.turnaround), lambda _: hosts, kept=kept)
             if room is not None:
                 return apply_room(ctx, room, now, f"to make room for a lease of {ctx.actor}")
     return as_they_are
 
 
-def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
+def latest_end(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
     """Return the time by which a lease of these hosts must end, and why, in words; one of them has plans."""
     first = min(hosts, key=free_until)
-    line = free_until(first, policy.turnaround)
-    return line, f"{first.name} is {describe_planned(first.planned[0])}"
+    latest = free_until(first, policy.turnaround)
+    return latest, f"{first.name} is {describe_planned(first.planned[0])}"
 
 
-def ends_at_line(line: datetime, words: str) -> str:
-    """Return the note that a lease ends at ``line``, and why: both are from :func:`line_of`."""
-    return f"the lease ends at {local_time(line)}: {words}"
+def note_of_end(latest: datetime, words: str) -> str:
+    """Return the note that a lease ends at ``latest``, and why: both are from :func:`latest_end`."""
+    return f"the lease ends at {local_time(latest)}: {words}"

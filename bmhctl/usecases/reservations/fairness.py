@@ -121,7 +121,7 @@ def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     return [ticket for ticket in tickets if ticket_claim(ticket.id) in shared or is_excused(ticket)]
 
 
-def drop_dead(ctx: Context) -> list[Ticket]:
+def remove_dead(ctx: Context) -> list[Ticket]:
     """Remove the tickets of processes that were killed, in the caller's transaction; return the others."""
     note_excused(ctx)
     waiting = waiting_tickets(ctx)
@@ -220,7 +220,7 @@ def match_beside(
     return claimant.match(free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
 
 
-def due_hosts(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
+def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
     """Return the ids of the free hosts that are set aside for tickets; only for those before one, if given."""
     tickets = live_tickets(ctx, before)
     wanted = [_requirements_of(each.requirements) for each in tickets]
@@ -308,7 +308,7 @@ def comes_back(ctx: Context, requirements: Requirements) -> bool:
     return not match(requirements, candidates(ctx, [requirements], HostQuery(comes_back=True))).missing
 
 
-def due_before(ctx: Context, before: int | None) -> str | None:
+def ticket_ahead(ctx: Context, before: int | None) -> str | None:
     """Return which ticket goes first, in words that stay the same while it waits; None when none does."""
     earlier = live_tickets(ctx, before)
     if not earlier:

@@ -84,11 +84,11 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
                 notes = (f"capped at {format_duration(length)} from now, {words}",)
         ends = now + length
         if any(host.planned for host in hosts):
-            from bmhctl.usecases.reservations.booked import ends_at_line, line_of
+            from bmhctl.usecases.reservations.booked import latest_end, note_of_end
 
-            line, words = line_of(hosts, policy)
-            if line < ends:
-                ends, notes = line, (ends_at_line(line, words),)
+            latest, words = latest_end(hosts, policy)
+            if latest < ends:
+                ends, notes = latest, (note_of_end(latest, words),)
         if ends <= held.expires_at:
             return Grant(Held(held, tuple(hosts)), notes or ("the lease lasts longer already",))
         longer = replace(held, expires_at=ends, renewed_at=now)

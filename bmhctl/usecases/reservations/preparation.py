@@ -293,9 +293,9 @@ def _finish(
             expires = held.expires_at  # the grant ended it early: its booking is over then
         planned = [host for host in ctx.store.hosts.held_by(held.id) if host.planned]
         if planned and expires is not None:
-            from bmhctl.usecases.reservations.booked import line_of
+            from bmhctl.usecases.reservations.booked import latest_end
 
-            expires = max(held.expires_at or now, min(expires, line_of(planned, ctx.store.policy())[0]))
+            expires = max(held.expires_at or now, min(expires, latest_end(planned, ctx.store.policy())[0]))
         done = replace(held, prepared_at=now, expires_at=expires, renewed_at=now)
         ctx.store.reservations.save(done)
         _record(ctx, ended, done, now)

@@ -10,12 +10,12 @@ from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.support.values import Frozen, replace
-from bmhctl.usecases.reservations.fairness import REFRESH, drop_dead, is_gone, live_tickets
+from bmhctl.usecases.reservations.fairness import REFRESH, is_gone, live_tickets, remove_dead
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
 _FRONT = 4  # this many tickets at the front try at every change
-_LONGEST_REST = 1.0
+_LONGEST_PAUSE = 1.0
 _LOOK_AROUND = timedelta(seconds=0.5)  # between checks of what no commit reports
 
 
@@ -55,9 +55,9 @@ class Watch:
         self._version: int | None = None
         self._generation: tuple[int, ...] | None = None
         self._state: object = None
-        self._began = self._rests_until = 0.0
+        self._began = self._paused_until = 0.0
 
-    def stirs(self) -> bool:
+    def must_try(self) -> bool:
         """Return whether to try now."""
         self._began = time.monotonic()
         now = self._ctx.clock()
@@ -70,27 +70,27 @@ class Watch:
             self._ctx.store.claims.restore()
             self._look_at_file()
             if self._ahead and is_gone(self._ctx, self._ahead[-1]):
-                self._drop_dead()
+                self._remove_dead()
         is_changed = self._is_changed()
         self.has_news |= is_changed
         return (is_due or is_changed) and self.trouble is None
 
-    def pace(self) -> None:
+    def slow_down(self) -> None:
         """Pause after a failed try: the more tickets are ahead, the smaller the share of time that is spent on trying.
 
         Else the many at the back would delay the few at the front at every change.
         """
         now = time.monotonic()
-        self._rests_until = now + min(_LONGEST_REST, 4 * self._behind_front * (now - self._began))
+        self._paused_until = now + min(_LONGEST_PAUSE, 4 * self._behind_front * (now - self._began))
 
     @property
     def _behind_front(self) -> int:
         return max(0, len(self._ahead) - _FRONT)
 
     @property
-    def rests(self) -> float:
+    def pause_left(self) -> float:
         """Return for how many seconds it does not try again, whatever changes."""
-        return max(0.0, self._rests_until - time.monotonic())
+        return max(0.0, self._paused_until - time.monotonic())
 
     def is_quiet(self) -> bool:
         """Return whether the inventory is unchanged since the last check."""
@@ -113,15 +113,15 @@ class Watch:
             self._generation, self._state = None, None
         self._version = None  # a sync by this connection does not change the version
 
-    def _drop_dead(self) -> None:
+    def _remove_dead(self) -> None:
         """Remove the tickets of killed processes: one that was killed notifies no other."""
         with self._ctx.store.transaction():
-            drop_dead(self._ctx)
+            remove_dead(self._ctx)
         self._version = None
 
     def _is_changed(self) -> bool:
         """Return whether a host, the tickets ahead or this ticket changed; those behind do not count."""
-        if self.rests:
+        if self.pause_left:
             return False
         version = self._ctx.store.version()
         if version == self._version:
@@ -159,7 +159,7 @@ class ProgressReporter:
         self._told: Waiting | None = None
         self._silent_until: datetime | None = None
 
-    def tells(self) -> bool:
+    def report_change(self) -> bool:
         """Report it if it changed; return False when it is too early. Raises an error that waiting can't resolve."""
         ctx = self._ctx
         began = ctx.clock()

@@ -9,7 +9,7 @@ from bmhctl.domain.matching import Match, match
 from bmhctl.domain.model import NEVER, Host, Reservation
 from bmhctl.domain.requirements import Requirement, Requirements
 from bmhctl.domain.room import Demand
-from bmhctl.usecases.reservations.fairness import due_hosts, free_for
+from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets
 from bmhctl.usecases.shared.booking_hosts import apply_room, find_room
 from bmhctl.usecases.shared.context import Context
 
@@ -49,5 +49,5 @@ def spare_host(
     now = ctx.clock()
     demand = Demand((Requirement(),), now, ends, policy.turnaround)
     # No booking moves to a host that is about to be taken.
-    room = find_room(ctx, demand, lambda more: spares(now, more), kept={*due_hosts(ctx, policy.limits), *known})
+    room = find_room(ctx, demand, lambda more: spares(now, more), kept={*hosts_for_tickets(ctx, policy.limits), *known})
     return Match((), 1) if room is None else apply_room(ctx, room, now, f"to make room for a lease of {held.owner}")

@@ -33,9 +33,9 @@ from bmhctl.usecases.reservations.contended import (
 from bmhctl.usecases.reservations.eta import eta_of_request
 from bmhctl.usecases.reservations.fairness import (
     any_free,
-    drop_dead,
     match_free,
     note_excused,
+    remove_dead,
 )
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.queue_log import note_ticket
@@ -112,25 +112,25 @@ def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
 
 def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
     watch = Watch(attempt.ctx, ticket.id)
-    teller = ProgressReporter(
+    reporter = ProgressReporter(
         attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress
     )
     while True:
-        if watch.stirs() and _is_worth_trying(attempt, ticket):
+        if watch.must_try() and _is_worth_trying(attempt, ticket):
             granted = _try(attempt, ticket)
             if granted is not None:
                 absence.ends()
                 return granted
-            watch.pace()
+            watch.slow_down()
         if watch.trouble is not None:
             absence.goes_on(watch.trouble)
         else:
             absence.ends()
-            if watch.has_news and teller.tells():
+            if watch.has_news and reporter.report_change():
                 watch.has_news = False
         attempt.check_time()
-        if watch.rests:
-            patience.pause(watch.rests, None)
+        if watch.pause_left:
+            patience.pause(watch.pause_left, None)
         elif watch.is_quiet():
             wakes = attempt.ctx.store.wakes()
             patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
@@ -192,7 +192,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
             if before is not None and ticket is not None and not _is_same(ticket, before):
                 ticket = None  # the inventory was replaced: the ticket is not in the new one
             if ticket is None:
-                ticket = ticket_of_request(ctx, request, drop_dead(ctx))
+                ticket = ticket_of_request(ctx, request, remove_dead(ctx))
             if ticket is None:
                 if before is not None:
                     ctx.report("lost its place in the queue; queued again at the end")

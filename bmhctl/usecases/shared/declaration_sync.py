@@ -52,7 +52,7 @@ def sync_declaration(ctx: Context) -> None:
         return
     known = _known(ctx)
     if known is not None and file.same(known):
-        if not file.rests(known):
+        if not file.is_untouched(known):
             _see_again(ctx, file, known)
         return
     for _ in range(_TRIES):

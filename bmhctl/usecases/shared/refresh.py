@@ -72,7 +72,7 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 
     known = ctx.store.meta.get(FINGERPRINT)
     fingerprint = None if known is None else Fingerprint.from_text(known)
-    return fingerprint is not None and ctx.store.meta.get(OWNER) == file.identity and file.rests(fingerprint)
+    return fingerprint is not None and ctx.store.meta.get(OWNER) == file.identity and file.is_untouched(fingerprint)
 
 
 def refresh_and_reap(ctx: Context) -> datetime:
