@@ -33,18 +33,18 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST
 FOREVER = "forever"
 
 OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s", "recycle --watch": "30s"}
-"""The value of each option with an optional ``[DURATION]``, or of that of one command, when no duration follows it."""
+"""Options with an optional ``[DURATION]``, of all commands or of one, each with its value when no duration follows."""
 
 
 def _help_width() -> int:
-    """Return the width of help: that of the terminal, also below 50 columns, which is the minimum of Click."""
+    """Return the width of help: that of the terminal, even below Click's minimum of 50 columns."""
     import shutil
 
     return max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
 
 
 class OptionalValueCommand(TyperCommand):
-    """A command that completes the options of :data:`OPTIONAL_VALUES` before it parses its arguments."""
+    """A command that inserts the missing values of the options in :data:`OPTIONAL_VALUES` before it parses."""
 
     def get_help(self, ctx: Any) -> str:
         """Return the help in the width of the terminal."""
@@ -58,11 +58,11 @@ class OptionalValueCommand(TyperCommand):
         return super().parse_args(ctx, list(self._completed(args)))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the arguments as other programs' usage lines have them: HOST is required, [HOST] is not."""
+        """Return the arguments in the usual notation of usage lines: HOST is required, [HOST] is optional."""
         return [re.sub(r"\{(.*?)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options; leave out ranges whose only purpose is that numbers fit the database's columns."""
+        """Write the options, without the ranges of numbers that only the columns of the database require."""
         for param in self.params:
             hide_range(param, MOST)
         super().format_options(ctx, formatter)
@@ -155,7 +155,7 @@ def _is_duration(text: str) -> bool:
     try:
         parse_duration(text)
     except UsageError:
-        return bool(re.fullmatch(r"[\d.]+\w*", text))  # it is meant as a duration, and refused as one
+        return bool(re.fullmatch(r"[\d.]+\w*", text))  # a misspelt duration is refused as one
     return True
 
 
@@ -181,7 +181,7 @@ class LazyGroup(TyperGroup):
         if not any(known.startswith(f"{name} ") for known in ENTRIES):
             return command
         group = _group(cmd_name, f"{name} ", command.help if command else GROUP_HELP[name])
-        if command is not None:  # it is a command and has others below it, as queue has
+        if command is not None:  # a command that is also a group, such as queue
             group.callback, group.params, group.invoke_without_command = command.callback, command.params, True
         return group
 
@@ -192,7 +192,7 @@ class LazyGroup(TyperGroup):
         return super().make_context(info_name, args, parent, **extra)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the static table; no command is built for it."""
+        """Write the commands from the static table, without building any of them."""
         for title, group in COMMANDS.items():
             rows = [
                 (name.removeprefix(self.prefix), entry.help)
@@ -245,7 +245,7 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
     command.params.extend(GLOBAL_OPTIONS)
     command.context_settings = _SETTINGS
     if name in OWN_FAILURES:
-        command.allow_interspersed_args = False  # what follows are the arguments of the command to run
+        command.allow_interspersed_args = False  # the rest are the arguments of the command to run
     return command  # type: ignore[return-value]  # the default class of a CommandInfo
 
 

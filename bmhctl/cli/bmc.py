@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import bmc
 from bmhctl.usecases.steps.step_verbs import JOBS
 
-_Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long each BMC gets.")]
+_Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for each BMC.")]
 
 
 _TARGETS = "pxe, hdd, cd, usb, bios, http, diagnostics or none"
@@ -33,7 +33,7 @@ def power(
     state: States = None,
     timeout: _Timeout = "60s",
     then: Annotated[
-        str | None, typer.Option("--then", metavar="off", help="After soft-off: switch off what has not shut down.")
+        str | None, typer.Option("--then", metavar="off", help="After soft-off, switch off hosts that are still on.")
     ] = None,
     jobs: Jobs = JOBS,
     reservation: Reservation = None,
@@ -89,9 +89,9 @@ def boot_once(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Set what hosts boot from at their next start, and only then: bmhctl boot-once node01 pxe. Restarts nothing.
+    """Set what hosts boot from at their next start only: bmhctl boot-once node01 pxe. It restarts no host.
 
-    The last argument is pxe, hdd, cd, usb, bios (the setup), http, diagnostics, or none to take it back.
+    The last argument is pxe, hdd, cd, usb, bios (the setup), http, diagnostics, or none to remove the setting.
     """
     names, target = _last_argument(hosts, target, BootTarget)
     if not target:
@@ -125,9 +125,10 @@ def inspect(
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
 ) -> None:
-    """Read the hardware of hosts from their BMCs and keep it for selectors.
+    """Read the hardware of hosts from their BMCs, and store it as properties that selectors can use.
 
-    What the BMC knows of: vendor, model, serial, bios, sockets, cpus, memory, storage, nics, macs, health.
+    It stores those that the BMC reports: vendor, model, serial, bios, sockets, cpus, memory, storage, nics, macs,
+    health.
     """
     with session(ctx, Outcomes) as lab:
         chosen = choice(hosts, selector, state)
@@ -135,9 +136,9 @@ def inspect(
 
 
 def _last_argument(hosts: list[str] | None, option: str, words: type[StrEnum]) -> tuple[list[str], str]:
-    """Return the hosts, and an option that may also be the last argument: its value, one of ``words``, or "".
+    """Return the hosts and the value of an option (one of ``words``, or "") that may also be the last argument.
 
-    Upper case is read, too, as in Redfish's own ``Pxe`` and ``On``.
+    Upper case is accepted, too, as in Redfish's own ``Pxe`` and ``On``.
     """
     names = list(hosts or ())
     if not option and names and names[-1].lower() in list(words):

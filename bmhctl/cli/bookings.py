@@ -40,7 +40,7 @@ def bookings(
 def bookings_cancel(
     ctx: typer.Context, which: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
 ) -> None:
-    """Cancel a booking or a planned maintenance; its hosts can be reserved by others."""
+    """Cancel a booking or a planned maintenance; others can then reserve its hosts."""
     from bmhctl.usecases.reservations.bookings import cancel
 
     with session(ctx, Done) as lab:
@@ -59,7 +59,7 @@ def bookings_move(
 ) -> None:
     """Move a booking to another time; without --until and --ttl it lasts as long as before.
 
-    Its hosts stay the same if they are free then. A move that does not fit changes nothing.
+    Its hosts stay the same if they are free then. If the booking can't be moved, nothing changes.
     """
     from bmhctl.usecases.reservations.bookings import reschedule
 
@@ -71,7 +71,9 @@ def bookings_move(
 
 
 def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime) -> datetime:
-    """Return when a span ends that begins at ``starts``: at a time, or after a length; raise :class:`UsageError`.
+    """Return the end of a booking that begins at ``starts``, from its ``ends`` or its ``length``.
+
+    Raise :class:`UsageError` unless exactly one of them is given.
 
     ``now`` is the time from which "tomorrow" counts.
     """
@@ -96,7 +98,10 @@ def book_hosts(
     *,
     has_other: bool,
 ) -> None:
-    """Book hosts for a time to come, and show the bookings; ``has_other``: an option that no booking has is given."""
+    """Book hosts for a future time, and show the bookings.
+
+    ``has_other`` is true if an option is given that bookings do not have.
+    """
     if begins is None:
         raise UsageError(
             "a booking needs a start",

@@ -1,4 +1,4 @@
-"""``completion``: the completion scripts for bash, zsh and fish, and the answer to what they ask."""
+"""``completion``: the completion scripts for bash, zsh and fish, and the candidates that they ask for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-# Own scripts: Typer's script for zsh evaluates the answer as code, and purposes and labels are untrusted text.
+# Typer's scripts are not used: the one for zsh evaluates candidates as code, and purposes and labels are untrusted.
 _SCRIPTS = {
     Shell.BASH: r"""
 _PROGRAM() {
@@ -31,7 +31,7 @@ _PROGRAM() {
         compopt -o default
         return 0
     fi
-    # For bash a word also ends at "=" and ":": what stands before them on the line is cut off.
+    # For bash a word also ends at "=" and ":": cut off the part before them from each candidate.
     word=${line##*[[:space:]]}
     kept=${word%"${word##*[=:]}"}
     [[ $word == --*=* ]] && option=${word%%=*}=
@@ -83,8 +83,8 @@ end
 complete -c PROGRAM -f -a '(__PROGRAM_candidates)'
 """,
 }
-"""The script of each shell. It gives bmhctl the line up to the cursor, and is given candidates as :func:`answer` writes
-them."""
+"""The script of each shell. It gives bmhctl the line up to the cursor, and reads the candidates that :func:`answer`
+writes."""
 
 _FILES = "<files>"
 

@@ -1,4 +1,4 @@
-"""What completion offers for a selector, for ``--fields`` and ``-o``, for tickets and for the names of steps."""
+"""The candidates of shell completion for selectors, ``--fields``, ``-o``, tickets and names of steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bmhctl.stores.host_query import HostQuery
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
 
-_SAMPLE = 1000  # hosts whose keys and values are offered
+_SAMPLE = 1000  # the number of hosts whose keys and values are offered
 _RESULTS_OF: dict[str, type] = {
     "list": Hosts,
     "show": HostDetail,
@@ -40,7 +40,7 @@ _RESULTS_OF: dict[str, type] = {
 def selectors(store: Store, command: str, incomplete: str) -> Iterator[str]:
     """Yield completions of a partly typed selector: its last term gets a known key, or after ``=`` a known value.
 
-    Known are the keys and values of hosts; for commands that select by tags, also those of open reservations.
+    The known keys and values are those of hosts; for commands that select by tags, also those of open reservations.
     """
     done, comma, term = incomplete.rpartition(",")
     known: dict[str, set[str]] = {}

@@ -18,8 +18,8 @@ def doctor(
 ) -> None:
     """Report what is wrong with the inventory, and what to do about it.
 
-    It also reads an inventory that no other command opens. --fix marks no host clean and writes no
-    event; the backup is beside the inventory.
+    It also examines an inventory that other commands can't open. --fix never marks a host as clean, and never
+    writes an event; its backup is beside the inventory.
     """
     from bmhctl.usecases.doctor.doctor import doctor_at
 

@@ -196,4 +196,4 @@ FORMATS: dict[str, str] = {
     **dict.fromkeys(("text", "tsv", "wide"), "plain"),
     **dict.fromkeys(("names", "value"), "name"),
 }
-"""Output formats of other tools, each with the one that has the same here."""
+"""Output formats of other tools, each with the equivalent format of bmhctl."""

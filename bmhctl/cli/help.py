@@ -32,11 +32,11 @@ def help_(
             metavar="[PAGE|COMMAND]", help="A page or a command.", autocompletion=_complete, show_default=False
         ),
     ] = None,
-    no_pager: Annotated[bool, typer.Option("--no-pager", help="Write a long page at once.")] = False,
+    no_pager: Annotated[bool, typer.Option("--no-pager", help="Write a long page without a pager.")] = False,
 ) -> None:
     """List the pages of the manual, or show one; for a command's name, show its --help.
 
-    On a terminal, what is longer than it goes through $PAGER, or less.
+    On a terminal, a longer text than fits is shown with $PAGER, or with the program less.
     """
     display = invocation_of(ctx).display()
     name = " ".join(topic or ())

@@ -14,7 +14,7 @@ from bmhctl.usecases.history import HistoryRequest
 
 
 def follow_history(lab: Session, request: HistoryRequest) -> None:
-    """Show the events that are requested and then further ones; returns only by an exception."""
+    """Show the requested events, then each new one as it is recorded; only an exception ends this."""
     names = request.choice.names
     is_one = len(names) == 1 and not any(sign in names[0] for sign in "*?[")
     stream = EventStream(lab.display, lab.fields, lab.context.store.location, one_host=is_one)

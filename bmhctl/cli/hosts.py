@@ -77,7 +77,7 @@ def add(
     attributes: AttributeChanges,
     dry_run: DryRun = False,
 ) -> None:
-    """Add hosts, all or none; they enter at initial."""
+    """Add hosts, all or none; they start at initial."""
     addresses = [name for name in hosts if name.count(".") == 3 and name.replace(".", "").isdecimal()]
     if addresses and len(addresses) < len(hosts):
         raise UsageError(f"{addresses[0]} is an address, not a name", hint=f"did you mean --address {addresses[0]}?")
@@ -106,7 +106,7 @@ def rename(
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     dry_run: DryRun = False,
 ) -> None:
-    """Give a host another name; its state, reservation and history go with it."""
+    """Give a host another name; it keeps its state, reservation and history."""
     with changing(ctx, dry_run=dry_run) as lab:
         lab.show(usecases.rename(lab.context, old, new))
 
@@ -116,7 +116,7 @@ def remove(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
-    force: Annotated[bool, typer.Option("--force", help="Also reserved or dirty ones; needs --reason.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also reserved or dirty hosts; needs --reason.")] = False,
     reason: Reason = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -140,8 +140,8 @@ def undo(
 ) -> None:
     """Take back the last add, set, rename, remove, import, cordon, uncordon or policy apply.
 
-    With names, only for these of its hosts. Refused where another change was built on it, or where a host that it added
-    was used since. A second undo makes the change again.
+    With names, only for these hosts. It is refused if a later change builds on it, or if a host that it added was used
+    since. A second undo makes the change again.
     """
     from bmhctl.usecases.undo import undo as take_back
 
@@ -189,7 +189,7 @@ def import_(
 ) -> None:
     """Import hosts from files of other systems, manifests, or what export wrote; all or nothing.
 
-    New hosts enter in the state that the files give. A known host keeps its state and the attributes that were set
+    New hosts get the state that they have in the files. A known host keeps its state and the attributes that were set
     here; its other attributes are updated. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of
     one name.
     Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible, dnsmasq,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def init(
     ctx: typer.Context,
-    group: Annotated[str | None, typer.Option("--group", metavar="NAME", help="Share it with this group.")] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="NAME", help="Let the members of this group use it.")
+    ] = None,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Use a state file that belonged to another TOML file.")
     ] = False,
@@ -110,7 +112,7 @@ def backup(
     ctx: typer.Context,
     destination: Annotated[str, typer.Argument(metavar="FILE", help="A .db file that does not exist yet.")],
 ) -> None:
-    """Write the whole inventory as of now into a file; other commands may go on. copy restores it."""
+    """Write a copy of the inventory, as of now, into a file, while other commands may run. To restore it, use copy."""
     from bmhctl.usecases import inventories
 
     with session(ctx, Done) as lab:

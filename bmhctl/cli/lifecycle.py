@@ -57,7 +57,7 @@ def release(
     ctx: typer.Context,
     hosts: HostNames = None,
     selector: Annotated[
-        str | None, selector_option(help="Hosts whose reservation has these tags, or that fit: job=4711.")
+        str | None, selector_option(help="Hosts by tags of their reservation, or by labels: job=4711.")
     ] = None,
     state: States = None,
     reservation: Reservation = None,
@@ -66,7 +66,7 @@ def release(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Give back all that a reservation holds, or just the named hosts; they become tainted."""
+    """Give back all hosts of a reservation, or only the named ones; they become tainted."""
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(
             lifecycle_verbs.release(
@@ -81,14 +81,14 @@ def maintain(
     selector: SelectorText = None,
     state: States = None,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why; status and why show it.", show_default=False)
+        str, typer.Option("--reason", metavar="TEXT", help="The reason, which status and why show.", show_default=False)
     ] = "",
     until: Annotated[
         str | None,
         typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00 (local)."),
     ] = None,
     begins: Annotated[
-        str | None, typer.Option("--from", metavar="WHEN", help="Plan it: 'sat 08:00'. Leases end before.")
+        str | None, typer.Option("--from", metavar="WHEN", help="Plan it for this time: 'sat 08:00'.")
     ] = None,
     resumes: Annotated[
         bool, typer.Option("--resume", help="Resume the hosts when the planned maintenance ends.")
@@ -99,7 +99,7 @@ def maintain(
 ) -> None:
     """Put hosts into maintenance from any state, with a reason; a reserved one keeps its reservation.
 
-    On a host in maintenance it adds a reason: resume closes the reasons of the actor who calls it.
+    A host in maintenance gets one more reason. resume closes only the reasons of the actor who calls it.
     """
     if when_free and begins is not None:
         raise UsageError("--when-free and --from can't be combined", hint="give one of them")

@@ -104,9 +104,9 @@ def _run(args: list[str], invocation: Invocation) -> int:
 
 
 def _with_variable(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error of a reservation that only the environment names with a hint that says so.
+    """Return the error, with a hint to $BMH_RESERVATION if it is about a reservation that only this variable names.
 
-    In the error of several hosts, the hint of each such host says so, too.
+    In the error of several hosts, each such host gets the hint.
     """
     token = os.environ.get("BMH_RESERVATION")
     if not token or any(token in word for word in args):
@@ -147,7 +147,7 @@ def _command_in(args: list[str]) -> str | None:
 def _check_text(args: list[str]) -> None:
     """Raise :class:`UsageError` for arguments and variables that are not UTF-8, which no inventory can store."""
     if _command_in(args) in OWN_FAILURES:
-        args = []  # what follows are another program's arguments, which may be any bytes
+        args = []  # the rest are another program's arguments, which may be any bytes
     ours = [(f"${name}", text) for name, text in os.environ.items() if name.startswith("BMH")]
     for what, text in (*(("the argument", arg) for arg in args), *ours):
         try:
@@ -213,7 +213,7 @@ def _usage(error: Exception, args: list[str]) -> UsageError:
 
 
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error, with another hint if something else was given in the place of a host's name."""
+    """Return the error, with a better hint if the unknown name of a host is an option or a command that was meant."""
     name = _command_in(args) or ""
     meant = None
     if error.code == "not-found" and error.host is not None and name:

@@ -32,7 +32,7 @@ MOST = 1_000_000_000
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of hosts that fit the command and begin with what is typed, and for ``power`` its actions.
 
-    They keep the case of what is typed: Typer drops candidates that begin otherwise.
+    The candidates get the case of the typed text, because Typer drops all others.
     """
     begins = incomplete.lower()
     names = _read(ctx, _FITTING.get(ctx.info_name or "", _all_names))
@@ -161,24 +161,24 @@ Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
 ]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; recorded in the history.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[
     str | None,
     typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.", autocompletion=_complete_fields),
 ]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Ask no question before many hosts are changed.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before many hosts are changed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 
 
 def lease(text: str) -> tuple[timedelta | None, bool]:
-    """Return how long ``--ttl`` asks for, and whether its "none" asks for a lease without end."""
+    """Return the length that ``--ttl`` asks for, and whether it is "none", which asks for a lease without end."""
     return (None, True) if text == "none" else (parse_duration(text), False)
 
 
 def tags_of(items: Sequence[str] | None) -> dict[str, str]:
-    """Return the tags of ``--tag key=value``; the later of two with one key wins."""
+    """Return the tags of ``--tag key=value``; of two tags with the same key, the later one counts."""
     found = {}
     for item in items or ():
         key, equals, value = item.partition("=")
@@ -189,7 +189,7 @@ def tags_of(items: Sequence[str] | None) -> dict[str, str]:
 
 
 def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
-    """Return ``key=value`` as a key with its value, and ``key-`` as a key with None: it is to be removed."""
+    """Return the keys with their values: None for ``key-``, which removes the key."""
     found: dict[str, str | None] = {}
     for item in items or ():
         key, equals, value = item.partition("=")

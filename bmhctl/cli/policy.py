@@ -59,13 +59,13 @@ def policy_grants(
     ctx: typer.Context,
     prefix: Annotated[
         str | None,
-        typer.Option("--prefix", metavar="NAME", help="What the roles' names begin with.  [default: the schema's]"),
+        typer.Option("--prefix", metavar="NAME", help="The beginning of the roles' names.  [default: the schema]"),
     ] = None,
 ) -> None:
     """Print the SQL for three roles on a PostgreSQL server: a viewer, a runner, an operator.
 
-    For the owner of the inventory: bmhctl policy grants | psql URL; again after each update of bmhctl. A viewer sees
-    all and changes nothing. A runner also takes hosts, gives them back, runs their steps and sets them aside. An
+    The owner of the inventory runs it, also after each update of bmhctl: bmhctl policy grants | psql URL. A viewer
+    sees all and changes nothing. A runner also reserves hosts, gives them back, runs their steps and cordons them. An
     operator also adds, changes and removes hosts, and replaces the policy.
     """
     from bmhctl.usecases.policy import role_grants
@@ -89,9 +89,9 @@ def _read(file: str) -> str:
 
 
 def schema(ctx: typer.Context) -> None:
-    """Print the JSON Schema of a TOML inventory, which is that of a policy, too.
+    """Print the JSON Schema of a TOML inventory; it also describes a policy.
 
-    Editors with taplo or tombi check a file with it if the first line names it: #:schema bmh.schema.json
+    Editors with taplo or tombi check a file against it if the file's first line is #:schema bmh.schema.json
     """
     import json
 

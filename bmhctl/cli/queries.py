@@ -53,7 +53,7 @@ def list_(
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """List hosts: all, or those that are named or fit."""
+    """List all hosts, or those that are named or match."""
     from bmhctl.usecases.queries import list_hosts, list_names
     from bmhctl.usecases.shared.host_selection import choice
 
@@ -67,7 +67,7 @@ def list_(
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
-    """Show all about one host, with its latest events."""
+    """Show everything about one host, with its latest events."""
     from bmhctl.usecases.queries import show as show_host
 
     with session(ctx, HostDetail, fields) as lab:
@@ -154,7 +154,7 @@ def history(
             "-R",
             "--reservation",
             metavar="ID",
-            help="Under this reservation.",
+            help="Only events under this reservation.",
             autocompletion=complete_reservations,
         ),
     ] = None,
@@ -166,14 +166,14 @@ def history(
             max=2**63 - 1,
             metavar="N",
             show_default=False,
-            help="After the event with the id N.",
+            help="Only events after event N.",
         ),
     ] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Then show further events as they are recorded.")
     ] = False,
-    queue: Annotated[bool, typer.Option("--queue", help="What became of the tickets of the queue.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="What happened to the tickets of the queue.")] = False,
     fields: Fields = None,
 ) -> None:
     """Show the events of hosts, also of removed ones; without a host, of all hosts. The oldest come first."""

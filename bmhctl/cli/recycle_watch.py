@@ -21,7 +21,8 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
     """Recycle hosts as they are tainted, and recheck stale ones; show each outcome, until a signal ends it.
 
     Hosts that failed are tried again after ``interval``. While the inventory is away or was replaced, wait, and open it
-    again; raise its error when that takes too long. Why a host can't be recycled is reported once, until that changes.
+    again; raise its error when that takes too long. The reason why a host can't be recycled is reported once, and again
+    only when it changes.
     """
     if not interval:
         raise UsageError("the interval of --watch is zero", hint="bmhctl recycle --watch 30s")

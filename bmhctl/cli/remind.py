@@ -20,14 +20,16 @@ from bmhctl.support.values import replace
 
 def remind(
     ctx: typer.Context,
-    before: Annotated[str, typer.Option("--before", metavar="DURATION", help="How long before.")] = "1h",
+    before: Annotated[
+        str, typer.Option("--before", metavar="DURATION", help="How long before the end or the beginning.")
+    ] = "1h",
     command: Annotated[
         str | None,
         typer.Option("--exec", metavar="COMMAND", help="Pass the reminders to this command, one JSON object a line."),
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """Show which leases and maintenances end soon, and which bookings begin: each once, so run it from cron."""
+    """Show once which leases and maintenances end soon, and which bookings begin; run it from cron."""
     from bmhctl.usecases.remind import remind as remind_of
 
     with session(ctx, Reminders, fields) as lab:

@@ -34,7 +34,7 @@ def reservations(
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """List the open reservations, or these: owner, hosts, purpose, expiry."""
+    """List the open reservations, or the named ones, with their owners, hosts, purposes and ends."""
     from bmhctl.usecases.queries import reservations as list_reservations
 
     wanted = None
@@ -50,10 +50,11 @@ def extend(
     ctx: typer.Context,
     reservation: Reservation = None,
     ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="How long from now.  [default: its own length]")
+        str | None,
+        typer.Option("--ttl", metavar="DURATION", help="The length from now on.  [default: its present length]"),
     ] = None,
 ) -> None:
-    """Make a lease last longer, counted from now; never shorter, never longer than the policy allows."""
+    """Make a lease end later: its length counts from now. It never gets shorter, or longer than the policy allows."""
     from bmhctl.errors import UsageError
     from bmhctl.usecases.reservations.holder import extend as extend_lease
 
@@ -109,9 +110,9 @@ def replace(
     ctx: typer.Context,
     host: HostName,
     reservation: Reservation = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with it.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with the host.")] = "",
 ) -> None:
-    """Replace a bad host of a reservation by another that fits; the bad one is tainted with a fault."""
+    """Replace a broken host of a reservation by another that fits; the broken one is tainted with a fault."""
     from bmhctl.errors import UsageError
     from bmhctl.usecases.reservations.replacement import replace_host
 
@@ -157,11 +158,13 @@ def queue_move(
     first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
     before: Annotated[
         int | None,
-        typer.Option("--before", metavar="TICKET", help="Just before another.", autocompletion=complete_tickets),
+        typer.Option(
+            "--before", metavar="TICKET", help="Directly before this ticket.", autocompletion=complete_tickets
+        ),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; recorded.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")] = "",
 ) -> None:
-    """Move a ticket in the queue: an operator decides, and history --queue shows who did, and why."""
+    """Move a ticket in the queue; history --queue shows who moved it, and why."""
     from bmhctl.errors import UsageError
     from bmhctl.usecases.reservations.queue import move
 

@@ -68,15 +68,15 @@ def _run(
         request = replace(request, token=token)
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
-            is_older = token != grant.held.reservation.id  # an earlier request got it: its lease may end at any time
+            is_older = token != grant.held.reservation.id  # granted earlier: the lease may end at any time
             token = grant.held.reservation.id
             if not is_older:
                 _check_granted(lab.context, grant.held.reservation)
             signals.hold()
         except BmhctlError:
-            raise  # nothing was granted, or it is not known whether
+            raise  # nothing was granted, or bmhctl does not know whether it was
         except BaseException:  # a signal between the grant and the task: give the hosts back
-            with suppress(BmhctlError):  # else their lease expires
+            with suppress(BmhctlError):  # if that fails, their lease expires
                 give_up(lab.context, token, "interrupted before the task")
             raise
         for text in grant.notes:

@@ -1,4 +1,4 @@
-"""``stats``, ``timeline``, ``metrics`` and ``report``: what the history says of the fleet."""
+"""``stats``, ``timeline``, ``metrics`` and ``report``: figures and pictures of the history of the fleet."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def timeline(
         str | None, typer.Option("--until", metavar="TIME", help="Up to this time: +12h from now, or a time.")
     ] = None,
 ) -> None:
-    """Draw in which state each host was over the last day, and until when its lease lasts.
+    """Draw the states of each host over the last day, and the leases and bookings ahead.
 
-    -o svg draws it for documents; -o ics writes the leases as a calendar.
+    -o svg draws for documents; -o ics writes a calendar of the leases and bookings.
     """
     from bmhctl.domain.times import parse_past, parse_until
     from bmhctl.usecases.shared.host_selection import choice
@@ -82,9 +82,9 @@ def metrics(
     ] = None,
     per_host: Annotated[bool, typer.Option("--per-host", help="A series for each host as well.")] = False,
 ) -> None:
-    """Write metrics in Prometheus' text format, such as for the textfile collector.
+    """Write metrics in Prometheus' text format, for example for the textfile collector.
 
-    What has been counted is kept in the inventory, so that the next call reads only the events that are new.
+    The inventory keeps the sums, so that the next call reads only the events since this one.
     """
     from bmhctl.usecases.metrics import metrics as collect
 
@@ -109,7 +109,7 @@ def report(
 ) -> None:
     """Write one page for a browser: the fleet now, its use and waits, what is broken, each host's history.
 
-    It needs no server and loads nothing; a timer can write it into a web folder. Needs bmhctl[report].
+    The page needs no server and loads no other files; a timer can write it into a web folder. Needs bmhctl[report].
     """
     from bmhctl.domain.times import parse_past
     from bmhctl.output.html_report import page

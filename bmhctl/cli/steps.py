@@ -76,14 +76,14 @@ def recycle(
         ),
     ] = None,
     end_step: Annotated[
-        bool, typer.Option("--end-step", help="End steps that still run after their bmhctl died.")
+        bool, typer.Option("--end-step", help="End steps that still run after their bmhctl was killed.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Bring used hosts back to available: reset, then ready; all that are tainted, or those that are named.
+    """Make used hosts available again, with reset and ready: all tainted hosts, or the named ones.
 
-    Hosts that it could not make available are tried again, until too many failures in a row lead to maintenance. A host
-    with a fault is skipped unless it is named. Several may run at the same time.
+    A host that fails is tried again by the next recycle; too many failures in a row lead to maintenance. A host with a
+    fault is skipped unless it is named. Several recycle commands may run at the same time.
     """
     from bmhctl.cli.recycle_watch import recycle_for_ever
 
@@ -129,7 +129,7 @@ def retire(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is in the history.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")] = "",
     when_free: Annotated[
         bool, typer.Option("--when-free", help="Retire held hosts, too, once they are given back.")
     ] = False,
@@ -140,9 +140,9 @@ def retire(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Clean hosts, run their retire steps and let them leave the inventory; none is reserved from now on.
+    """Take hosts out of service: clean them, run their retire steps, remove them. None can be reserved from now on.
 
-    A host that fails goes to maintenance. With --when-free, recycle retires a held host after it was given back.
+    A host whose step fails goes to maintenance. With --when-free, recycle retires a held host once it is given back.
     """
     from bmhctl.usecases.steps import retire as usecase
 
@@ -164,10 +164,10 @@ def resume(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Close your reasons for maintenance, and move each host that has none left.
+    """Close your reasons for maintenance, and end the maintenance of hosts without further reasons.
 
-    It goes back to its reservation if that is valid; to available if it came from there and its checks pass; else to
-    initial, after a cleanup if it is dirty.
+    A host goes back to its reservation if that is valid; to available if it came from there and its checks pass; else
+    to initial, after a cleanup if it is dirty.
     """
     from bmhctl.usecases.steps import resume as usecase
 

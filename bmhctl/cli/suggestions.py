@@ -1,4 +1,4 @@
-"""What a command line that can't be parsed was probably meant to be, as it is typed."""
+"""Guess the command line that was meant by one that can't be parsed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WITH_HOSTS = (
     *("remove", "reserve", "reset", "resume", "retire", "set", "show", "taint", "uncordon", "why"),
 )
 _ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
-_HARD_RESET = "reset"  # of ipmitool and Redfish; here a command of that name cleans a host
+_HARD_RESET = "reset"  # a power action of ipmitool and Redfish, but a command of bmhctl that cleans a host
 _WITH_FORMAT = ("-o", "--output", "--format")
 _ALL = ("--all", "-a", "-A")
 _OF_COMMAND = {
@@ -30,9 +30,9 @@ _OF_COMMAND = {
     **{(command, "--mine"): f"{PROGRAM} reservations --owner ME" for command in ("list", "status", "release")},
     **{("reservations", option): "--ended" for option in _ALL},
 }
-"""What an option of one command stands for."""
+"""What an option that other tools have in one command stands for."""
 _OF_ONE = ("status", "why", "graph")
-_OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
+_OF_ALL = ("list", "export", "history", "timeline")  # commands that show all hosts if none is named
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
 _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
 _RESERVATION = re.compile(r"r-[a-z0-9]+")
@@ -68,7 +68,7 @@ _FORMS = tuple(
 )
 """Forms of examples, each with the form of a value that may take its place."""
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
-_LIKELY_HABIT = 0.85  # the same for words of other tools: a wrong guess runs another command, which may do harm
+_LIKELY_HABIT = 0.85  # the same for words of other tools: the suggestion is another command, which may do harm
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 _LONGEST = 40  # the longest word that may be a misspelling
 
@@ -259,7 +259,7 @@ def meant_option(option: str, known: Iterable[str], value: str | None = None, co
 
 
 def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
-    """Return what an argument stands for in a command that takes no more of them and has the options ``known``."""
+    """Return what an argument stands for in a command that takes no further arguments; ``known`` are its options."""
     known = [*known]
     if _RESERVATION.fullmatch(word):
         return f"-R {word}" if "-R" in known else None
@@ -373,5 +373,5 @@ def _nearest(word: str, known: Iterable[str], likely: float = _LIKELY) -> str | 
 
 
 def _nearest_habit(word: str, known: Iterable[str]) -> str | None:
-    """Return the habitual word that is misspelt; what it stands for looks like another command, and may do harm."""
+    """Return the word of another tool that was probably misspelt; strict, because it stands for another command."""
     return _nearest(word, [each for each in known if abs(len(each) - len(word)) <= 1], _LIKELY_HABIT)

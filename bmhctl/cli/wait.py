@@ -22,11 +22,11 @@ def wait(
     selector: SelectorText = None,
     timeout: Annotated[
         str | None,
-        typer.Option("--timeout", metavar="DURATION", help="Give up with status 7 after that; 0s looks once."),
+        typer.Option("--timeout", metavar="DURATION", help="End with status 7 after this time; 0s checks once."),
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """Wait until all hosts that are named or fit are in a state, and show them."""
+    """Wait until all named or matching hosts are in a state, and show them."""
     from bmhctl.usecases.shared.host_selection import choice
     from bmhctl.usecases.wait import wait as wait_for
 

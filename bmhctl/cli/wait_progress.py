@@ -22,7 +22,7 @@ from bmhctl.usecases.shared.absence import PAUSE
 
 
 def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
-    """Return how ``--wait`` waits: changes of the position are noted on stderr; a closed pipe on stdout ends it."""
+    """Return how ``--wait`` waits: it reports its position on stderr, and ends when the pipe on stdout is closed."""
     display = invocation_of(ctx).display()
 
     def progress(waiting: Waiting) -> None:
@@ -59,7 +59,7 @@ class _Pause:
         self._descriptor = descriptor
         self._poll = select.poll()
         if descriptor is not None:
-            self._poll.register(descriptor, 0)  # errors and hang-ups are always reported
+            self._poll.register(descriptor, 0)  # poll always reports errors and hang-ups
 
     def __call__(self, seconds: float, wakes: int | None) -> None:
         if wakes is not None:
@@ -67,7 +67,7 @@ class _Pause:
         try:
             told = self._poll.poll(seconds * 1000)
         finally:
-            if wakes is not None:  # a descriptor that is closed meanwhile would end each later pause at once
+            if wakes is not None:  # a descriptor that was closed before the next pause would end that pause at once
                 self._poll.unregister(wakes)
         if any(descriptor == self._descriptor for descriptor, _ in told):
             raise BrokenPipeError("the reader of the answer is gone")

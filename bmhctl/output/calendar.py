@@ -12,16 +12,16 @@ from bmhctl.results import Held
 from bmhctl.results.bookings import Booked
 
 _LINE = 75  # the most octets of a line, without its end
-_ENDLESS = timedelta(days=365)  # how long a lease without an end is shown: every event needs an end
+_ENDLESS = timedelta(days=365)  # the length of the event of a lease without an end, because every event needs an end
 _ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
 
 
 def calendar(leases: Iterable[Held], now: datetime, inventory: str, planned: Iterable[Booked] = ()) -> str:
     """Return leases, bookings and planned maintenances as events.
 
-    Each has an id of its own that stays while the lease is extended or the booking is moved.
+    Each event has an id that stays the same when its lease is extended or its booking is moved.
     """
-    lab = sha256(inventory.encode()).hexdigest()[:12]  # a calendar is not to show the path or URL of an inventory
+    lab = sha256(inventory.encode()).hexdigest()[:12]  # because a calendar must not show the path or URL
     events = chain((_event(held, now, lab) for held in leases), (_booking(item, now, lab) for item in planned))
     head = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//bmhctl//leases//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
     lines = [*head, *(line for event in events for line in event), "END:VCALENDAR"]
@@ -67,7 +67,7 @@ def _text(text: str) -> str:
 
 
 def _folded(line: str) -> Iterator[str]:
-    """Yield a line in parts of at most 75 octets, the later ones after a space; no character is cut."""
+    """Yield a line in parts of at most 75 octets; all but the first begin with a space, and no character is cut."""
     part, size = "", 0
     for character in line:
         octets = len(character.encode())

@@ -13,11 +13,11 @@ from bmhctl.output.records import Envelope, Record, event_record, iso
 from bmhctl.output.render import Display
 
 TYPE = "bmhctl.host."
-"""How the type of every event begins; its verb follows."""
+"""The beginning of the type of every event, before its verb."""
 
 
 def write_cloudevents(events: Iterable[Event], inventory: str, display: Display) -> None:
-    """Write events as CloudEvents; ``source`` and ``id`` together are unique, so that a receiver can tell a repeat."""
+    """Write events as CloudEvents; ``source`` and ``id`` together are unique, so that receivers recognise a repeat."""
     source = _source(inventory)
     write_jsonl(Envelope({}, "events", (_record(event, source) for event in events)), display)
 
@@ -36,7 +36,7 @@ def _record(event: Event, source: str) -> Record:
 
 
 def _source(inventory: str) -> str:
-    """Return the location of an inventory as a URI, which holds no password."""
+    """Return the location of an inventory as a URI without its password."""
     if "://" in inventory:
         return quote(inventory, safe=":/?#[]@!$&'()*+,;=%~")
     return Path(os.path.abspath(inventory)).as_uri()

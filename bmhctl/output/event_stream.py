@@ -17,7 +17,10 @@ from bmhctl.results import History
 
 
 class EventStream:
-    """Writes events to stdout, each batch at once. Raises :class:`UsageError` for a format that has an end."""
+    """Writes events to stdout, each batch at once.
+
+    Raises :class:`UsageError` for a format that is one closed document, such as JSON.
+    """
 
     def __init__(self, display: Display, fields: tuple[str, ...] | None, inventory: str, *, one_host: bool) -> None:
         check(History, display, fields)

@@ -26,7 +26,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 class Bar(Frozen):
-    """A bar of a chart, in its coordinates, and what it stands for in words."""
+    """A bar of a chart: its coordinates, and its meaning in words."""
 
     x: float
     y: float
@@ -36,9 +36,9 @@ class Bar(Frozen):
 
 
 def page(report: Report) -> str:
-    """Return the page: readable without its script and its style, and never loading anything.
+    """Return the page. It is readable without JavaScript and without its style, and loads no other files.
 
-    Raises :class:`UsageError` where jinja2 is not installed.
+    Raises :class:`UsageError` if jinja2 is not installed.
     """
     try:
         import jinja2

@@ -42,7 +42,7 @@ class LiveView:
             self._live.stop()
 
     def show(self, result: object) -> None:
-        """Draw a result, and remove the note below the one before."""
+        """Draw a result, and remove the note below the previous one."""
         self._result, self._note = result, ""
         self.draw()
 
@@ -63,11 +63,11 @@ class LiveView:
     def resume(self) -> None:
         """Hide the cursor, and draw below what the terminal shows now."""
         self._live.console.show_cursor(False)
-        self._live._live_render._shape = None  # the cursor is not where it was
+        self._live._live_render._shape = None  # the cursor has moved since
         self.draw()
 
     def _cut(self, text: Text) -> Text:
-        """Return what a terminal of this height shows of a text, and how much it does not show; a note is shown."""
+        """Return the lines of a text that the terminal has room for, the number of hidden lines, and the note."""
         from rich.text import Text
 
         note = [Text(""), Text(clean(self._note), "yellow")] if self._note else []

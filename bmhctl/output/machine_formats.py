@@ -19,7 +19,7 @@ _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
 
 def write_json(document: Envelope, display: Display) -> None:
-    """Write one document, its records one a line as they come; in ASCII, so that no control character is sent."""
+    """Write one document, with one line for each record as it comes; in ASCII, so that it has no control characters."""
     import json
 
     if document.key is None:
@@ -41,10 +41,10 @@ def write_jsonl(document: Envelope, display: Display) -> None:
 
 
 def _encoded(records: Iterable[Record]) -> Iterator[str]:
-    """Yield each record as a line; the first few without the quick encoder."""
+    """Yield each record as a line; encode the first few without loading the quick encoder."""
     import json
 
-    # Records are copies, so they contain no circle.
+    # Records are copies, so they can't contain themselves.
     encode: Callable[[Record], str] = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
     rest = iter(records)
     for record in islice(rest, _FEW):
@@ -67,7 +67,7 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
     def encode(record: Record) -> str:
         try:
             text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # json refuses datetimes, too
-        except TypeError:  # a lone surrogate, or a number of more than 64 bits
+        except TypeError:  # orjson refuses lone surrogates and numbers of more than 64 bits
             return careful(record)
         is_plain = text.isascii() and b"\x7f" not in text
         return text.decode() if is_plain else careful(record)

@@ -11,14 +11,14 @@ from bmhctl.errors import BmhctlError
 from bmhctl.output.render import Display, encodable, folded_text
 from bmhctl.output.sanitize import clean, clean_lines
 
-_FEW_HOSTS = 3  # up to so many hosts with the same error are reported one by one
+_FEW_HOSTS = 3  # the number of hosts with the same error up to which each has a line of its own
 
 
 def report(error: BmhctlError, display: Display) -> None:
     """Write an error to stderr: each host and what to do next, or one JSON object in JSON mode.
 
-    Hosts that failed for the same reason share a line if they are many. Never raises for a stderr that is closed or
-    full: no stream is left to report that on.
+    Many hosts that failed for the same reason share a line. A stderr that is closed or full is ignored, because no
+    other stream could report it.
     """
     with suppress(OSError):
         if display.machine:
@@ -35,7 +35,7 @@ def report(error: BmhctlError, display: Display) -> None:
 
 
 def ask(question: str, display: Display) -> None:
-    """Write a question to stderr, for a person at a terminal who answers yes or no."""
+    """Write a question to stderr that a person at the terminal answers with yes or no."""
     lines = [line for text in clean_lines(question) for line in folded_text(text, display.error_width)]
     display.stderr.write(encodable("\n".join(lines) + "\ngo on? [y/N] ", display.stderr))
     display.stderr.flush()
@@ -61,7 +61,7 @@ def _coloured(text: str, code: str) -> str:
 
 
 def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str], str]]:
-    """Yield each reason with its hosts; a reason of a few hosts is repeated, so that each has a line of its own."""
+    """Yield each reason with its hosts; repeat it for each host if they are few."""
     groups: dict[str, list[str]] = {}
     for host, reason in reasons:
         groups.setdefault(reason, []).append(host)
@@ -75,7 +75,7 @@ def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str]
 
 
 def _hints(hints: Sequence[tuple[str, str]]) -> Iterable[str]:
-    """Yield each hint once; of many that differ in nothing but the host's name, the first stands for all."""
+    """Yield each hint once; of hints that differ only in the host's name, yield the first and count the others."""
     texts = dict.fromkeys(hint for _, hint in hints)
     if len(texts) <= _FEW_HOSTS:
         yield from texts

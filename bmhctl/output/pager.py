@@ -13,15 +13,15 @@ from contextlib import suppress
 from bmhctl.output.render import Display
 
 _LESS = "FRX"
-"""The options of ``less``, as git sets them: end where one screen is enough, keep colours and the screen."""
+"""The options of ``less``, as git sets them: end if the text fits on one screen, keep colours and the screen."""
 
-_NOT_RUN = (126, 127)  # what sh and env end with for a program that they can't run
+_NOT_RUN = (126, 127)  # the exit statuses of sh and env for a program that they can't run
 
 
 def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bool:
     """Show a text that is longer than the terminal in ``$PAGER``, else ``less``; return False if it was not shown.
 
-    That is so where stdout or stdin is no terminal, for ``PAGER=cat``, and where ``$PAGER`` can't be run.
+    It is not shown if stdout or stdin is no terminal, for ``PAGER=cat``, and if ``$PAGER`` can't be run.
     """
     if not display.stdout_tty or not sys.stdin.isatty() or environ.get("TERM", "dumb") == "dumb":
         return False

@@ -22,8 +22,8 @@ _TICK = 0.25
 class Progress:
     """A line such as ``checking node01 … 12s (3 of 7)``, updated every second and erased at the end.
 
-    It is never shown where stderr is not a terminal, with ``--quiet`` or in JSON mode. Call :meth:`clear` before
-    anything else writes to the terminal; as a context manager it does that at its end. Any thread may call its methods.
+    It is never shown if stderr is not a terminal, with ``--quiet`` or in JSON mode. Call :meth:`clear` before
+    anything else writes to the terminal; the end of a ``with`` block does that, too. Any thread may call its methods.
     """
 
     def __init__(self, display: Display) -> None:

@@ -21,7 +21,7 @@ def exposition(metrics: Metrics) -> Iterator[str]:
         ("hosts_undeclared", status.total("undeclared"), "Hosts that the inventory's file no longer declares."),
         ("hosts_faulty", status.total("faults"), "Hosts with a known fault."),
         ("reservations_open", status.total("held"), "Open reservations."),
-        ("reservations_expired", status.total("expired"), "Open reservations whose lease is over."),
+        ("reservations_expired", status.total("expired"), "Open reservations with an expired lease."),
         ("tickets", status.waiting, "Requests that wait in the queue."),
         ("oldest_ticket_age_seconds", metrics.oldest_ticket or 0, "How long the oldest ticket has been waiting."),
     ):
@@ -43,7 +43,7 @@ def exposition(metrics: Metrics) -> Iterator[str]:
     events = ((_labels(verb=verb), number) for verb, number in metrics.events.items())
     yield from _family("bmhctl_events_total", "counter", "Events in the history, by verb.", events)
     failures = ((_labels(kind=kind), number) for kind, number in metrics.failures.items())
-    words = "Failed checks, cleanups and tasks, and faults that were noted."
+    words = "Failed checks, cleanups and tasks, and reported faults."
     yield from _family("bmhctl_failures_total", "counter", words, failures)
     yield from _histogram(metrics)
     if metrics.hosts:
@@ -52,7 +52,7 @@ def exposition(metrics: Metrics) -> Iterator[str]:
 
 def _histogram(metrics: Metrics) -> Iterator[str]:
     name = "bmhctl_reservation_wait_seconds"
-    yield f"# HELP {name} How long reservations were waited for, where that is known.\n"
+    yield f"# HELP {name} How long requests waited for their reservations, where that is known.\n"
     yield f"# TYPE {name} histogram\n"
     for bound, number in metrics.waits.items():
         yield f'{name}_bucket{{le="{"+Inf" if bound is None else f"{bound:g}"}"}} {number}\n'
@@ -63,7 +63,7 @@ def _histogram(metrics: Metrics) -> Iterator[str]:
 def _hosts(metrics: Metrics) -> Iterator[str]:
     hosts = list(metrics.hosts)
     states = ((_labels(host=host.name, state=state), int(host.state is state)) for host in hosts for state in State)
-    yield from _family("bmhctl_host_state", "gauge", "1 for the state in which a host is.", states)
+    yield from _family("bmhctl_host_state", "gauge", "1 for the present state of a host.", states)
     since = ((_labels(host=host.name), int(host.since.timestamp())) for host in hosts)
     words = "When a host's state began, in Unix time."
     yield from _family("bmhctl_host_since_timestamp_seconds", "gauge", words, since)

@@ -31,8 +31,8 @@ _HEADS = (
 class RecyclePage:
     """Lines at the bottom of the terminal that are drawn again twice a second, and erased at the end.
 
-    Call :meth:`clear` before anything else writes to the terminal. ``terminal`` is its kind (``$TERM``): one that can't
-    move the cursor has no page.
+    Call :meth:`clear` before anything else writes to the terminal. ``terminal`` is its kind (``$TERM``): on a terminal
+    that can't move the cursor, no page is drawn.
     """
 
     def __init__(self, display: Display, terminal: str | None) -> None:
@@ -51,7 +51,7 @@ class RecyclePage:
         self.clear()
 
     def show(self, backlog: Backlog) -> None:
-        """Draw the page if the last one is gone or old."""
+        """Draw the page if it was erased, or was drawn more than half a second ago."""
         now = time.monotonic()
         if self._drawn and now < self._next:
             return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-_KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # spaces and joiners that Asian scripts and emoji need; harmless
+_KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # harmless spaces and joiners that Asian scripts and emoji need
 
 
 def clean(text: str) -> str:
     r"""Return the text with escapes for characters that could control a terminal or hide: ``\x1b``, ``\u202e``, ``\n``.
 
-    Control characters, escape sequences, bidi overrides, invisible characters and lone surrogates; the result is always
-    one line.
+    These are control characters, escape sequences, bidi overrides, invisible characters and lone surrogates. The result
+    is always one line.
     """
     if text.isprintable():
         return text

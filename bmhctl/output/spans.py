@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _SOON = timedelta(minutes=15)
 
 
-FEW_HOSTS = 4  # how many hosts of a reservation a line on a terminal names
+FEW_HOSTS = 4  # the number of hosts of a reservation that a line on a terminal names
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """``2h ago``, ``just now``; a moment that is still to come (clocks differ) is now."""
+    """Return ``2h ago`` or ``just now``; the latter also for a future moment, which a different clock may cause."""
     past = now - at
     return f"{format_age(past)} ago" if past >= timedelta(seconds=1) else "just now"
 
 
 def until(at: datetime | None, now: datetime) -> str:
-    """Return ``in 35m``, ``overdue 5m`` for an end that has passed, or ``no end``."""
+    """Return ``in 35m``, ``overdue 5m`` if the end has passed, or ``no end``."""
     if at is None:
         return "no end"
     left = at - now
@@ -36,12 +36,12 @@ def until(at: datetime | None, now: datetime) -> str:
 
 
 def stamp(at: datetime) -> str:
-    """Return the moment for a person, in the local zone, which is shown: ``2026-11-23 08:09:16 CET``."""
+    """Return a moment for people, in the local zone and with that zone: ``2026-11-23 08:09:16 CET``."""
     return local_time(at, SECONDS)
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 host``, ``3,000 hosts``."""
+    """Return a count with its noun: ``1 host``, ``3,000 hosts``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
@@ -56,12 +56,12 @@ def heat_step(shares: Iterable[float | None]) -> int:
 
 
 def heat_level(share: float | None, step: int) -> int:
-    """Return the level of a share in a heat map, 1 to 4; 0 for none, or one that is not known."""
+    """Return the level of a share in a heat map: 1 to 4, or 0 if the share is zero or not known."""
     return min(_HEAT_LEVELS, max(1, ceil(share * 100 / step - 0.001))) if share else 0
 
 
 def until_line(at: datetime | None, now: datetime) -> Line:
-    """Return when something ends, and how urgent that is."""
+    """Return when something ends, in a colour for its urgency."""
     if at is None:
         return [("no end", "dim")]
     if at <= now:
@@ -70,7 +70,7 @@ def until_line(at: datetime | None, now: datetime) -> Line:
 
 
 def prepared_line(reservation: Reservation) -> Line:
-    """With what the hosts of a reservation were prepared, or that they are not yet."""
+    """Return with which parameters the hosts of a reservation were prepared, or that they are not prepared yet."""
     if reservation.params is None:
         return []
     values = " ".join(f"{name}={value}" for name, value in reservation.params.items())
@@ -107,7 +107,7 @@ def joined(parts: Iterable[Span], separator: str) -> Line:
 
 
 def packed(parts: Iterable[Line], separator: str, width: int | None) -> list[Line]:
-    """Return the parts in lines of ``width`` cells, as many in each as fit; in one line for a width of None."""
+    """Return the parts in lines of at most ``width`` cells, with as many parts in each as fit; None means one line."""
     lines: list[Line] = []
     line: list[Span] = []
     for part in parts:
@@ -120,7 +120,7 @@ def packed(parts: Iterable[Line], separator: str, width: int | None) -> list[Lin
 
 
 def inventory_line(inventory: str, words: Iterable[Span], width: int | None) -> Line:
-    """Return the first line of a view: the inventory, by its last folders where there is no room for all, and words."""
+    """Return the first line of a view: the inventory's path, cut at its beginning if it is too long, and some words."""
     known = [*words]
     if width is None:
         return [(inventory, "bold"), ("  ", ""), *known]
@@ -145,7 +145,7 @@ def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
 
 
 def heading(host: Host, now: datetime) -> Iterator[Line]:
-    """Yield a host's name, its state, since when, and what to know beside it."""
+    """Yield a host's name, its state, how long it has been in it, and its flags."""
     line = [(host.name, "bold"), ("  ", ""), state_span(host.state), (f"  {ago(host.since, now)}", "dim")]
     yield line + [(f"  {flag}", style) for flag, style in _flags(host)]
 
@@ -179,7 +179,7 @@ _ANSWER: dict[bool | None, Span] = {True: ("✓", "green"), None: ("?", "yellow"
 
 
 def answer_lines(answers: Iterable[VerbAnswer]) -> Iterator[Line]:
-    """Yield one line a verb: whether it is possible, where it leads, and the command or why not."""
+    """Yield one line for each verb: whether it is possible, its destination, and the command or the reason why not."""
     for answer in sorted(answers, key=lambda a: (a.open is False, a.open is None)):
         refused = answer.open is False
         line: list[Span] = [("  ", ""), _ANSWER[answer.open], (f" {answer.verb:<9}", "dim" if refused else "bold")]

@@ -15,7 +15,7 @@ _TICKS = (
 
 
 def ticks(since: datetime, until: datetime, most: int) -> list[tuple[datetime, str]]:
-    """Return at most so many round local times between two moments, each with its label.
+    """Return at most ``most`` round local times between two moments, each with its label.
 
     They are round on both sides of a change between standard and summer time.
     """
@@ -29,7 +29,7 @@ def ticks(since: datetime, until: datetime, most: int) -> list[tuple[datetime, s
 
 
 def _days(since: datetime, until: datetime, step: timedelta) -> Iterator[datetime]:
-    """Yield local midnights from the one before a moment."""
+    """Yield local midnights, beginning with the last one before a moment."""
     naive = since.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     while (at := naive.astimezone()) <= until:
         yield at

@@ -1,4 +1,4 @@
-"""Where a line that is too long for a terminal continues on the next ones."""
+"""Break lines that are too long for a terminal, and indent their continuations."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _BEGINNING = re.compile(r"^ *[·✓✗?] (?=\S)| {2,}(?=\S)")
 _ATOM = re.compile(
     r"(?:\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: [A-Z]{3,5}\b)?|\d\w* ago\b|in \d\w*|just now|no end|\S+)(?: ·(?= ))?"
 )
-"""What is not broken: a time, an age, a word; a separator stays at the end of its line."""
+"""A part of a line that is never broken: a time, an age or a word, with the separator after it."""
 
 
 def wrapped(text: str, width: int) -> list[Piece]:
     """Return the lines of a text, none wider than ``width`` cells; all but the first are indented.
 
-    They begin below the last column of the text that leaves room for its longest word. A column that has room on a
-    line of its own is not broken. A word without room below that column begins further to the left, so that names stay
-    whole; only one wider than a line is broken, after punctuation if possible.
+    The further lines are indented to the last column of the text in which its longest word still fits. A column that
+    fits on a line of its own is not broken. A word that does not fit at that indent begins further to the left, so that
+    names stay whole. Only a word that is wider than a line is broken, after punctuation if possible.
     """
     indent = _indent(text, width)
     pieces: list[Piece] = []
@@ -42,7 +42,7 @@ def wrapped(text: str, width: int) -> list[Piece]:
         gap = cell_width(text[start:first]) + margin - at
         whole = cell_width(text[first:column_end])
         fits = at + gap + size <= width
-        if is_empty and not fits and size <= width:  # not even after the spaces at the beginning
+        if is_empty and not fits and size <= width:  # nor directly after the spaces at the beginning
             margin = at = width - size
             start, gap = first, 0
         elif not is_empty and (not fits or (at + gap + whole > width and whole <= width - indent and column_end > 0)):
@@ -65,10 +65,10 @@ def _indent(text: str, width: int) -> int:
 
 
 def _words(text: str, room: int) -> Iterator[tuple[int, int, int]]:
-    """Yield where each word begins and ends; and where the column ends that it begins, after the first, else 0.
+    """Yield the beginning and the end of each word, and the end of the column that the word begins.
 
-    The parts between separators are columns, too. A word wider than ``room`` that has commas is several, each up to a
-    comma.
+    The last is 0 for a word that begins no column, and for the first column. The parts between separators are columns,
+    too. A word that is wider than ``room`` counts as several words that end at its commas.
     """
     gaps = [0, *(gap.end() for gap in _GAP.finditer(text)), len(text)]
     parts = sorted({*gaps, *(part.end() for part in _SEPARATOR.finditer(text))})
@@ -84,7 +84,7 @@ def _words(text: str, room: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _fitting(text: str, room: int) -> int:
-    """Return how many characters of a text fit, at least one; up to the last punctuation in the second half of them."""
+    """Return how many characters of a text fit, at least one; end after punctuation if their second half has any."""
     count = 1
     while count < len(text) and cell_width(text[: count + 1]) <= room:
         count += 1

@@ -55,7 +55,7 @@ def test_no_colour_is_written_where_none_is_requested(terminal: Terminal) -> Non
 def test_a_page_without_colours_underlines_its_headings_and_keeps_the_backticks_of_code(terminal: Terminal) -> None:
     text = terminal("help", "ci", NO_COLOR="1").text.replace("\r\n", "\n")
     assert "\nRun a command on reserved hosts\n-------------------------------\n" in text
-    assert "\n`run` does all in one command" in text
+    assert "\n`run` reserves hosts, runs your command" in text
     assert not [line for line in text.splitlines() if line.endswith(" ")]
 
 

@@ -17,13 +17,16 @@ _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30
 _BOX, _STEP, _LEFT = 156, 244, 46  # the width of a box, from one box to the next, the left end of the first
 _TOP, _HIGH = 112, 64
 _LOW, _LOW_HIGH = 296, 60
-_LANE = 34  # from a box's middle to where arrows to and from maintenance leave and arrive
-_TIP = 12  # a line ends this far from its box: room for its head and a gap
+_LANE = 34  # the distance of the arrows to and from maintenance from the middle of a box
+_TIP = 12  # the distance between the end of a line and its box: the arrowhead and a gap
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 
 def svg(graph: Graph) -> str:
-    """Return the drawing, with counts or with one host in it; every text is escaped, nothing external is loaded."""
+    """Return the drawing, with the number of hosts in each state, or with the place of one host.
+
+    Every text is escaped, and the drawing loads nothing from elsewhere.
+    """
     return "".join(f"{line}\n" for line in _svg(graph))
 
 

@@ -14,10 +14,10 @@ from bmhctl.results.why import Graph
 from bmhctl.support.values import Frozen
 
 EXITS = tuple(edge for edge in EDGES if edge.drawn and edge.dest is None)
-"""The ways out of the inventory: they are named in a line, because nearly every state has one."""
+"""The edges out of the inventory. A line names them instead of arrows, because nearly every state has one."""
 
 RING = (State.INITIAL, State.AVAILABLE, State.RESERVED, State.TAINTED)
-"""The states in a row; maintenance, which reaches all of them, lies beside them."""
+"""The states in the upper row; the box of maintenance is below all of them."""
 
 Way = tuple[State | None, State | None]
 
@@ -34,7 +34,7 @@ class Marks(Frozen):
 
     @classmethod
     def of(cls, graph: Graph) -> Marks:
-        """Return what the host of a graph has to show."""
+        """Return the marks for the host of a graph."""
         drawn = [edge for edge in EDGES if edge.drawn]
         if graph.why is None:
             return cls(None, (), frozenset((e.source, e.dest) for e in drawn))
@@ -58,7 +58,10 @@ def trail(events: Sequence[Event]) -> tuple[Way, ...]:
 
 
 def drawing(graph: Graph, width: int) -> Iterator[Line]:
-    """Yield the lifecycle with its counts, or one host in it; a list of the edges if ``width`` is too narrow."""
+    """Yield the lines of the lifecycle, with counts or with the place of one host.
+
+    If ``width`` is too narrow for the drawing, yield a list of the edges.
+    """
     marks = Marks.of(graph)
     if graph.why:
         yield from heading(graph.why.host, graph.why.now)
@@ -144,7 +147,7 @@ class _Canvas:
         self.text(x, y + height - 1, low_left + across * (width - 2) + low_right, style)
 
     def arrow(self, points: Sequence[Point], style: str, *, heavy: bool, solid: bool) -> None:
-        """Draw a line through the corners; the last point is its head, the first belongs to the box that it leaves."""
+        """Draw a line through the corners: from the border of a box (the first point) to the arrowhead (the last)."""
         chars = _HEAVY if heavy else _LIGHT
         steps = list(_steps(points))
         for (x, y, come), (_, _, go) in pairwise(steps):
@@ -159,7 +162,7 @@ class _Canvas:
 
 
 def _steps(points: Sequence[Point]) -> Iterator[tuple[int, int, str]]:
-    """Yield each cell of a line after the first point, with the direction in which it is entered."""
+    """Yield each cell of a line after the first point, with the direction in which the line enters the cell."""
     for (x, y), (to_x, to_y) in pairwise(points):
         dx, dy = (to_x > x) - (to_x < x), (to_y > y) - (to_y < y)
         while (x, y) != (to_x, to_y):
@@ -178,7 +181,7 @@ class _Layout(Frozen):
 
     @classmethod
     def within(cls, width: int) -> _Layout | None:
-        """Return the widest layout that fits; None when none does."""
+        """Return the widest layout that fits; None if none fits."""
         sizes = (cls(17, (17, 17, 17)), cls(15, (12, 12, 12)), cls(13, (8, 9, 8)))
         return next((size for size in sizes if size.right <= width), None)
 
@@ -191,7 +194,7 @@ class _Layout(Frozen):
         return 2 + before * self.box + sum(self.gaps[:before])
 
     def lane(self, state: State, side: int) -> int:
-        """Return the column, left (-1) or right (1) of the middle of a box, where an arrow leaves or arrives."""
+        """Return the column of the arrow to the left (-1) or right (1) of the middle of a box."""
         return self.left(state) + self.box // 2 + 4 * side
 
     def draw(self, graph: Graph, marks: Marks) -> Iterator[Line]:
@@ -262,5 +265,5 @@ class _Layout(Frozen):
 
 
 def returns(state: State) -> bool:
-    """Return whether a drawn edge leads from maintenance back to a state; then two arrows share its side."""
+    """Return whether an edge leads from maintenance back to a state: then the state's box has two arrows below."""
     return any(edge.source is State.MAINTENANCE and edge.dest is state for edge in EDGES if edge.drawn)

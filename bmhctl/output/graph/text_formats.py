@@ -15,7 +15,7 @@ from bmhctl.support.values import Frozen
 
 
 class Tone(Frozen):
-    """A state's colours in a document: a line that shows on light and dark pages, and a box that stands on its own."""
+    """A state's colours in a document: its line, readable on light and dark pages; its box and the text in it."""
 
     line: str
     fill: str
@@ -33,14 +33,14 @@ NEUTRAL = "#7d8590"
 
 
 def mermaid(graph: Graph) -> str:
-    """Return a ``stateDiagram-v2``: the lifecycle as in its source document, then the counts, or where the host is."""
+    """Return a Mermaid ``stateDiagram-v2``: the lifecycle, followed by the counts or by the place of the host."""
     return "".join(f"{line}\n" for line in _mermaid(graph))
 
 
 def _mermaid(graph: Graph) -> Iterator[str]:
     yield "stateDiagram-v2"
     for edge in (edge for edge in EDGES if edge.drawn):
-        label = f": {edge.label}" if edge.source else ""  # as in the document that the lifecycle comes from
+        label = f": {edge.label}" if edge.source else ""  # the form of the diagram in the README
         yield f"    {_mermaid_state(edge.source)} --> {_mermaid_state(edge.dest)}{label}"
     if graph.why is None:
         for state, count in graph.counts.items():
@@ -61,7 +61,7 @@ def _mermaid_state(state: State | None) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Return the text of a note, with entities for what Mermaid would read as its own, as HTML, or as the end."""
+    """Return the text of a note, with entities for what Mermaid would read as syntax, HTML or the note's end."""
     safe = "".join(c if c.isalnum() or c in " .,-_/" else f"#{ord(c)};" for c in clean(text))
     return re.sub("(end) (note)", r"\1#32;\2", safe, flags=re.IGNORECASE)
 
@@ -105,7 +105,7 @@ def _dot_edge(edge: Edge, marks: Marks) -> str:
 
 
 def stroke(edge: Edge, marks: Marks) -> tuple[str, float]:
-    """Return the colour and width of an edge: grey when it is neither open nor was taken, bold when it was taken."""
+    """Return the colour and width of an edge: bold if the host took it, grey if it neither took it nor can now."""
     way = (edge.source, edge.dest)
     lit = way in marks.open or way in marks.taken
     return TONES[edge.dest].line if edge.dest and lit else NEUTRAL, 3.5 if way in marks.taken else 1.6 if lit else 1

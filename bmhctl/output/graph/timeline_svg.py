@@ -1,4 +1,4 @@
-"""Where hosts were as an SVG drawing, readable on light and dark pages."""
+"""The timeline of hosts as an SVG drawing, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 
 
 
 def svg(timeline: Timeline) -> str:
-    """Return the drawing; every text is escaped, nothing is loaded from elsewhere."""
+    """Return the drawing. Every text is escaped, and the drawing loads nothing from elsewhere."""
     return "".join(f"{line}\n" for line in _svg(timeline))
 
 
@@ -81,7 +81,7 @@ def _row(timeline: Timeline, row: HostTimeline, top: int) -> Iterator[str]:
 
 
 def _ahead(timeline: Timeline, starts: datetime, ends: datetime, top: int, paint: str, words: str) -> Iterator[str]:
-    """Yield the part of a time to come that is within the drawing."""
+    """Yield the rectangle of a lease or booking, for the part of its future that is within the drawing."""
     starts, ends = max(starts, timeline.now, timeline.since), min(ends, timeline.until)
     if starts < ends:
         x, end = _x(timeline, starts), _x(timeline, ends)
@@ -96,7 +96,7 @@ def _paint(state: State) -> str:
     return f'fill="{tone.fill}" stroke="{tone.line}"'
 
 
-# Time to come has no state yet: half transparent where a host is leased, hollow where it is set aside.
+# Future times have no state yet: leases are half transparent, bookings and planned maintenances are hollow.
 _AHEAD = f'{_paint(State.RESERVED)} fill-opacity="0.35" stroke-dasharray="3 3"'
 _BOOKED = 'fill="none" stroke="#0891b2" stroke-width="2"'
 _PLANNED = f'fill="none" stroke="{TONES[State.MAINTENANCE].line}" stroke-width="2"'

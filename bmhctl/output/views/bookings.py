@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 def state_of(booked: Booked, now: datetime) -> str:
-    """Return how far a booking is, in one word, or why it ended."""
+    """Return the state of a booking, or why it ended, in a word or two."""
     booking = booked.booking
     if booking.ended_at is not None:
         return booking.end_reason or "ended"
@@ -51,7 +51,7 @@ def _rows(items: Iterable[Booked], now: datetime) -> Iterator[list[Line]]:
 
 
 def _span(starts: datetime, ends: datetime) -> tuple[str, str]:
-    """Return both ends of a span in the local zone: the day and the zone once where they are the same."""
+    """Return the beginning and the end of a time span in the local zone; the same day or zone is written only once."""
     begin, end = starts.astimezone(), ends.astimezone()
     if begin.utcoffset() != end.utcoffset():
         return local_time(starts), local_time(ends)
@@ -60,7 +60,7 @@ def _span(starts: datetime, ends: datetime) -> tuple[str, str]:
 
 
 def _hosts(item: Booked) -> list[str]:
-    """Return the hosts in short, after those that will not be usable."""
+    """Return the hosts as ranges; those that will not be usable come first."""
     return [*(f"{name}!" for name in item.trouble), *in_short(name for name in item.hosts if name not in item.trouble)]
 
 

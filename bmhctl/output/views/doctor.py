@@ -23,7 +23,7 @@ _FIXED: Span = ("✓", "bold green")
 
 
 def diagnosis_lines(diagnosis: Diagnosis, verbose: bool, width: int | None = None) -> Iterator[Line]:
-    """Yield the inventory, each finding with its remedy, and the verdict; few of each kind unless ``verbose``."""
+    """Yield the inventory, the findings (a few of each kind unless ``verbose``) with remedies, and the verdict."""
     counts = " · ".join(plural(number, what.removesuffix("s")) for what, number in diagnosis.counts.items())
     words = [(f"{counts} · " if counts else "", ""), (stamp(diagnosis.now), "dim")]
     yield inventory_line(diagnosis.inventory, words, width)
@@ -32,7 +32,7 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool, width: int | None = Non
     shown = list(diagnosis.findings if verbose else _few(diagnosis.findings))
     for finding, after in zip(shown, (*shown[1:], None), strict=False):
         yield _finding(finding, indent)
-        # A remedy that is the same for several in a row is printed once.
+        # A remedy that several findings in a row share is printed once.
         if after is None or (after.kind, _remedy(after)) != (finding.kind, _remedy(finding)):
             text, style = _remedy(finding)
             if text:

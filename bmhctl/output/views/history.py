@@ -16,9 +16,9 @@ from bmhctl.results import History
 
 
 def history_lines(events: Iterable[Event], now: datetime, one_host: bool, width: int = UNLIMITED) -> Iterator[Line]:
-    """Yield a timeline: the glyph of a state where a host arrived in it, a bar for any other event.
+    """Yield a timeline: the glyph of a state for an event that brought a host into it, a bar for any other event.
 
-    How long ago an event was is left out where a line of this ``width`` has no room for it.
+    The age of an event is left out if a line of this ``width`` has no room for it.
     """
     for event in events:
         moved = event.source is not event.dest
@@ -49,7 +49,7 @@ def _document(result: History, fields: tuple[str, ...] | None) -> Envelope:
 
 
 def _write(result: History, display: Display) -> bool:
-    """Write CloudEvents if they were asked for, and return whether they were."""
+    """Write CloudEvents if that is the format of the display, and return whether it is."""
     if display.format is not Format.CLOUDEVENTS:
         return False
     from bmhctl.output.cloudevents import write_cloudevents

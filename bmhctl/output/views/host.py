@@ -26,7 +26,7 @@ from bmhctl.results import HostDetail
 
 
 def detail_lines(detail: HostDetail, width: int) -> Iterator[Line]:
-    """Everything about one host, then what last happened to it."""
+    """Return the lines for everything about one host, then its latest events."""
     host, now = detail.host, detail.now
     yield from heading(host, now)
     yield []

@@ -24,14 +24,14 @@ _STYLES = {
     "markdown.table.header": "bold",
     "markdown.table.border": "dim",
 }
-"""Rich's own paint a background behind words, which suits dark terminals only."""
+"""Styles in place of Rich's own, whose backgrounds are only readable on dark terminals."""
 
 
 _UNDERLINES = {"h1": "=", "h2": "-"}
 
 
 def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
-    """Yield the list of pages: a name and a title each, then how to see one."""
+    """Yield the list of pages, each with its name and title, and how to show a page."""
     yield [("bmhctl help PAGE shows a page of the manual:", "")]
     yield []
     yield from table(topics, "  ")
@@ -42,7 +42,7 @@ def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
 def write_markdown(text: str, display: Display) -> None:
     """Write a page to a terminal: headings, tables and code laid out in its width.
 
-    Without colours, and so without bold letters, headings are underlined and code has backticks, as in the source.
+    Without colours there are no bold letters either: headings are underlined, and code keeps its backticks.
     """
     import re
 
@@ -51,7 +51,7 @@ def write_markdown(text: str, display: Display) -> None:
     from rich.theme import Theme
 
     class LeftHeading(Heading):
-        """A heading at the left edge: Rich centres it, which is hard to find between tables."""
+        """A heading at the left edge, because Rich's centred headings are hard to find between tables."""
 
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
             self.text.justify = "left"

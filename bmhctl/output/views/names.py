@@ -1,4 +1,4 @@
-"""Only the names of hosts: ``list -o name`` loads no more than this."""
+"""Only the names of hosts: the only view that ``list -o name`` has to import."""
 
 from __future__ import annotations
 

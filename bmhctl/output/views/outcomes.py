@@ -1,4 +1,4 @@
-"""What became of each host of a verb, a plan or an import."""
+"""The outcome of a verb, a plan or an import for each host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bmhctl.support.values import replace
 if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Record
 
-_MANY = 8  # a summary is printed for more hosts than this
+_MANY = 8  # the number of hosts up to which no summary is printed
 
 
 def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:
@@ -66,9 +66,9 @@ def _lines(result: Outcomes | Imported, display: Display) -> Iterable[Line]:
 
 
 def _summary(result: Outcomes, display: Display) -> Iterable[str]:
-    """Yield on how many hosts a verb changed something, nothing, or failed: ``set: 38 changed, 2 failed``.
+    """Yield the number of hosts that a verb changed, did not change, or failed on: ``set: 38 changed, 2 failed``.
 
-    Nothing for a plan that would change no host, such as that of ``policy check``.
+    Yield nothing for a plan that would change no host, such as that of ``policy check``.
     """
     if display.shown not in TEXT:
         return

@@ -1,4 +1,4 @@
-"""The fleet by the reasons why hosts are not free, and by the values of a label: one mark a host."""
+"""The fleet by the reasons why hosts are not free, or by the values of a label with one mark for each host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STYLE = dict.fromkeys(
     ("maintenance", "cordoned", "retiring", "draining", "undeclared", "booked", "planned"), "magenta"
 )
 
-# Marks beside those of the states: each must differ from every other one even without colour.
+# Further marks, besides those of the states. All marks must differ even without colour.
 _FAULT: Span = ("!", "red")
 _KEPT_BACK: Span = ("◐", "magenta")
 
@@ -39,7 +39,7 @@ def _reason_lines(result: Reasons, width: int) -> Iterator[Line]:
 
 
 def _reason_rows(item: Reason, now: datetime, room: int) -> Iterator[Sequence[Line]]:
-    """Yield a row for a reason, and more for hosts that have no room in it."""
+    """Yield a row for a reason, and further rows for the hosts that do not fit in it."""
     first, *more = _folded_lines(item.hosts, room)
     yield [
         [(clean(item.reason) or "(no reason given)", "bold" if item.reason else "dim")],
@@ -52,7 +52,7 @@ def _reason_rows(item: Reason, now: datetime, room: int) -> Iterator[Sequence[Li
 
 
 def _folded_lines(hosts: Sequence[str], room: int) -> list[str]:
-    """Return hosts as ranges, in lines of ``room`` cells at most where no single range is longer."""
+    """Return hosts as ranges, in lines of at most ``room`` cells unless a single range is longer."""
     lines = [""]
     for word in map(clean, folded(hosts, room)):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
@@ -72,7 +72,7 @@ def _reasons(result: Reasons, fields: tuple[str, ...] | None) -> Envelope:
 
 
 def _mark(host: Host, fleet: Fleet) -> Span:
-    """Return the one mark of a host: its state, or what an operator has to know first."""
+    """Return the mark of a host: that of its state, or of an obstacle such as a cordon."""
     if host.fault:
         return _FAULT
     if host.state is State.AVAILABLE and not _is_free(host, fleet):
@@ -117,7 +117,7 @@ def _free(hosts: Iterable[Host], fleet: Fleet) -> int:
 
 
 def _runs(marks: Iterable[Span]) -> Iterator[Span]:
-    """Yield equal marks that stand together as one span."""
+    """Yield each run of equal marks as one span."""
     text, style = "", ""
     for mark, colour in marks:
         if colour != style:

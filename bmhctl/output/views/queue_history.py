@@ -1,4 +1,4 @@
-"""The history of the queue: what became of each ticket, and who did it."""
+"""The history of the queue: what happened to each ticket, and who did it."""
 
 from __future__ import annotations
 

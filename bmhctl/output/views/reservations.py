@@ -1,4 +1,4 @@
-"""Reservations as a table and records; and what a reservation just took."""
+"""Reservations as a table and records, and the answer to a new reservation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _names(names: Sequence[str]) -> Line:
 
 
 def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
-    """Yield what was reserved, and how to give it back."""
+    """Yield the reserved hosts, and how to give them back."""
     r = grant.held.reservation
     expiry = [(stamp(r.expires_at), "")] if r.expires_at else [("no end", "dim")]
     heads = (Column("RESERVATION"), Column("NAME"), Column("ADDRESS", 2), Column("UNTIL", 1))

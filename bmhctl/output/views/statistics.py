@@ -22,7 +22,7 @@ _WORDS = {
     State.INITIAL: "initial",
 }
 _BAR = 24  # cells of a bar in the summary
-_BESIDE_BAR = 47  # cells of its line
+_BESIDE_BAR = 47  # cells of a line of the summary
 _SMALL_BAR = 10  # cells of a bar in a row
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
@@ -43,7 +43,7 @@ _HEADS = (
 )
 
 _SORTED = {"waits": "WAIT", **dict.fromkeys(("tasks", "checks", "cleanups"), "FAILED"), "repair": "MTTR"}
-"""The titles of the columns that ``--sort`` calls otherwise."""
+"""The titles of columns for which ``--sort`` has another name."""
 
 
 def _lines(result: Statistics, display: Display) -> Iterator[Line]:
@@ -57,7 +57,7 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     yield from _summary(result.total, width or UNLIMITED)
     if result.by is not None:
         yield []
-        least = None if result.by == "host" else 12  # hosts whose names were cut might look the same
+        least = None if result.by == "host" else 12  # names that are cut might look the same
         key = result.sort or ""
         always = _SORTED.get(key, key.upper())
         figures = (replace(head, rank=0) if head.title.strip() == always else head for head in _HEADS)
@@ -130,7 +130,7 @@ def _row(each: Figures, by: str) -> list[Line]:
 
 
 def _number(number: int, title: str) -> str:
-    """Return a number as wide as the title of its column, so that the numbers stand one below the other."""
+    """Return a number padded to the width of its column's title, so that the numbers are aligned."""
     return f"{number:>{len(title)},}"
 
 
@@ -139,7 +139,7 @@ def _short(length: timedelta | None) -> str:
 
 
 def _bar(share: float, width: int) -> str:
-    """Return a share of 1 as a bar, to an eighth of a cell; what is more than nothing shows."""
+    """Return a share of 1 as a bar, to an eighth of a cell; any share above zero is visible."""
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     eighths = max(eighths, 1) if share > 0 else 0
     full, rest = divmod(eighths, 8)

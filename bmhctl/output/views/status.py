@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Json
     from bmhctl.results.bookings import Booked
 
-_MOST = 8  # how many findings of a kind a terminal shows
+_MOST = 8  # the number of items of each list that a terminal shows
 
 
 def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
@@ -95,7 +95,7 @@ _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned"
 
 
 def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
-    """Yield why hosts are not free, with the hosts; on a terminal the first reasons, and numbered hosts as ranges."""
+    """Yield why hosts are not free, each reason with its hosts; a terminal gets the first ones, and ranges of hosts."""
     for obstacle in status.obstacles[:limit]:
         reason = f"  {obstacle.reason}" if obstacle.reason else ""
         yield obstacle.kind, [*_folded(obstacle.hosts, limit, _STYLES[obstacle.kind]), (reason, "")]
@@ -110,7 +110,7 @@ def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
         "cordoned": status.total("cordoned"),
     }
     for kind, total in totals.items():
-        if named[kind] and total > named[kind]:  # only the first few were read
+        if named[kind] and total > named[kind]:  # the status has only the first few hosts of each kind
             yield kind, [(f"and {plural(total - named[kind], 'more host')}: bmhctl status --reasons", "dim")]
 
 
@@ -131,11 +131,11 @@ _PLANNED = (
     Column("", 0, 11),
     Column("", 1, 10),
     Column("", 3),
-)  # when it begins, for whom, what for; the first is for the hosts
+)  # the beginning, the owner, the purpose, the id; ``_beside`` adds the hosts before the purpose
 
 
 def _planned(item: Booked, now: datetime) -> list[Line]:
-    """Return when a booking begins, for whom, on which hosts (``!``: not usable then), and what for."""
+    """Return when a booking begins, its owner, its hosts (``!``: will not be usable), and its purpose."""
     booking = item.booking
     good = [name for name in item.hosts if name not in item.trouble]
     return [
@@ -167,7 +167,7 @@ def _names(names: Sequence[str], limit: int | None, style: str = "", more: int =
 
 
 def _beside(hosts: Iterable[Line], width: int | None) -> Column:
-    """Return the column of the hosts of some rows; those of few rows that are much longer are below them."""
+    """Return the column for the hosts of some rows; if a few rows have much longer lists, these go below their rows."""
     sizes = [measured_cell(line)[1] for line in hosts]
     short = [size for size in sizes if size <= (width or UNLIMITED) // 3]
     return Column("", 0, max(short, default=10), below=True)
@@ -184,7 +184,7 @@ def _section(title: str) -> Iterator[Line]:
 
 
 def _bar(status: Status, width: int, colour: bool) -> Line:
-    """Return the share of each state; a state with a host has at least one cell, and the cells add up."""
+    """Return the share of each state as a bar: every state with a host has a cell, and the cells fill the width."""
     counts = {state: status.counts.get(state, 0) for state in State}
     total = sum(counts.values())
     cells = {state: max(1, count * width // total) if count else 0 for state, count in counts.items()}

@@ -1,4 +1,4 @@
-"""Where hosts were, as a Gantt chart: in the terminal, as SVG, and leases and bookings as a calendar."""
+"""The timeline of hosts, as a Gantt chart in the terminal and as SVG, and leases and bookings as a calendar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKS = {
     State.TAINTED: "✗",
     State.MAINTENANCE: "■",
 }
-"""The mark of a state in the chart: different from each other without colours, too."""
+"""The mark of each state in the chart. The marks differ even without colours."""
 
 _AHEAD = "░"
 BOOKED, PLANNED = ("◇", "cyan"), ("□", COLOUR[State.MAINTENANCE])
@@ -52,7 +52,7 @@ def _lines(result: Timeline, display: Display) -> Iterator[Line]:
 
 
 def _short_name(name: str, room: int) -> str:
-    """Return a name in ``room`` cells: what follows its first dot is left out first, then what is in its middle."""
+    """Return a name in ``room`` cells: leave out the part after its first dot, and if necessary its middle."""
     host = name.partition(".")[0]
     if cell_width(name) <= room or cell_width(host) < room:
         return shorten(name, room)
@@ -61,7 +61,7 @@ def _short_name(name: str, room: int) -> str:
 
 
 def _legend(result: Timeline, width: int) -> Iterator[Line]:
-    """Yield what the marks mean, in as many lines as are needed; those of bookings where there are any."""
+    """Yield the meaning of the marks, in one or more lines; marks of bookings are left out if there are no bookings."""
     planned = [each for row in result.hosts for each in row.planned]
     marks = [((mark, COLOUR[state]), state.value) for state, mark in MARKS.items()]
     marks.append(((_AHEAD, COLOUR[State.RESERVED]), "leased"))
@@ -84,7 +84,7 @@ def _axis(result: Timeline, room: int) -> str:
 
 
 def _chart(row: HostTimeline, result: Timeline, room: int, length: timedelta, now: int) -> Iterator[Span]:
-    """Yield runs of equal cells; a cell shows the state in which the host was longest, and now if it is there."""
+    """Yield runs of equal cells. A cell shows the state in which the host was longest, or the present moment."""
     cells = [(" ", "")] * room
     longest = [0.0] * room
     for stay in row.stays:

@@ -1,4 +1,4 @@
-"""Why a host is where it is, and which verbs are open to it."""
+"""Why a host is in its state, and which verbs are possible now."""
 
 from __future__ import annotations
 
