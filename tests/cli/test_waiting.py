@@ -110,7 +110,7 @@ def test_a_returned_host_goes_to_the_first_waiter_that_is_alive(
     give_back(fleet, "node1")
 
     done = of(lab, bmhctl)("reserve", "-n1")
-    assert (done.status, "due to the earlier ticket of first" in done.stderr) == (5, True)
+    assert (done.status, "set aside for the earlier ticket of first" in done.stderr) == (5, True)
     assert (second.process.poll(), queue_of(fleet)) == (None, ["first", "second"])
     first.process.kill()
     done = second.ended()
@@ -303,11 +303,11 @@ def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inven
     before, after = second.ended().stderr.splitlines()
     assert re.fullmatch(
         r"waiting for 1 host, number 2 in the queue, until \d\d:\d\d:\d\d UTC: none free now: "
-        r"2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; due to the earlier "
+        r"2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; set aside for the earlier "
         r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if every lease ends as written",
         before,
     )
-    assert after.partition("; it fits")[0] == re.sub(r"; due to .*", "", before).replace("number 2", "first")
+    assert after.partition("; it fits")[0] == re.sub(r"; set aside for .*", "", before).replace("number 2", "first")
 
 
 # what waiting costs: bounds for a busy machine; python -m tests.benchmarks 'waiting/*' measures it

@@ -1,1 +1,1 @@
-"""Reserve, wait, hold and give back: requests, allocation, grants, the queue."""
+"""Reserve hosts, wait for them, hold them and give them back: requests, choice of hosts, grants, the queue."""

@@ -1,4 +1,4 @@
-"""Choose the hosts for a request, or find out why there are none."""
+"""Choose the hosts for a request, or find out why too few hosts are free."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bmhctl.usecases.shared.transitions import decide, guard_input
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
 
-_HOLDERS = 100  # the most holders that the message of a busy request names
+_HOLDERS = 100  # the most holders that the message for a busy request names
 
 _NEXT_COMMAND = {State.INITIAL: "bmhctl ready", State.TAINTED: "bmhctl recycle"}
 _REMEDIES = {
@@ -32,7 +32,7 @@ _REMEDIES = {
     State.TAINTED: "bmhctl recycle brings tainted hosts back",
     State.INITIAL: "bmhctl ready HOST makes initial hosts available",
 }
-"""What to do about hosts in each state that are not free."""
+"""What to do about hosts that are not free, by their state."""
 
 
 def choose_hosts(
@@ -40,8 +40,9 @@ def choose_hosts(
 ) -> tuple[Host, ...]:
     """Return the hosts that a request gets now, in the caller's transaction; ``limits`` are the policy's.
 
-    ``before`` is the id of the ticket with which it waits: only older tickets go first. Raises :class:`NotFoundError`,
-    :class:`UnsatisfiableError` or :class:`BusyError` when it gets none, also because of a limit.
+    ``before`` is the id of the request's own ticket, so that only older tickets go first; None lets all tickets go
+    first. Raises :class:`NotFoundError`, :class:`UnsatisfiableError` or :class:`BusyError` when the request gets no
+    hosts; the last two may also be due to a limit.
     """
     check_names(ctx, request.requirements)
     if limits:
@@ -57,9 +58,10 @@ def choose_hosts(
 def refusal(
     ctx: Context, requirements: Requirements, found: Match, before: int | None, limits: tuple[Limit, ...]
 ) -> BmhctlError:
-    """Return the error for a request that gets only ``found`` now: a limit, or busy hosts.
+    """Return the error for a request that gets only ``found`` now: the error of a limit, or that hosts are busy.
 
-    Raises :class:`UnsatisfiableError` when no hosts of the inventory can ever fit.
+    ``before`` is the id of the request's own ticket, if it has one. Raises :class:`UnsatisfiableError` when no hosts of
+    the inventory can ever fit.
     """
     check_satisfiable(ctx, requirements)
     if limits:
@@ -72,9 +74,9 @@ def refusal(
 
 
 def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
-    """Raise :class:`UnsatisfiableError` when no set of the declared hosts fits, whatever their states.
+    """Raise :class:`UnsatisfiableError` when no set of the declared hosts fits, whatever their states are.
 
-    It reports how many hosts each term of a selector excludes, and the nearest request that is possible.
+    The error reports how many hosts each term of a selector excludes, and the nearest request that is possible.
     """
     possible = match(requirements, candidates(ctx, [requirements], HostQuery(declared=True)))
     if not possible.missing:
@@ -151,7 +153,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
     held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = ticket_ahead(ctx, before)
-    words = remedies(spread)  # initial hosts do not become free by waiting
+    words = remedies(spread)  # includes what to do about initial hosts, which do not become free by waiting
     return BusyError(
         f"{describe_requirements(requirements)}: {len(found.hosts) or 'none'} free now, nothing was reserved: "
         + ", ".join(f"{number} {word}" for word, number in sorted(spread.items()))
@@ -164,5 +166,5 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
 
 
 def remedies(spread: Iterable[str]) -> list[str]:
-    """Return what to do about hosts in these states, for a person."""
+    """Return what a person can do about hosts in these states."""
     return [words for state, words in _REMEDIES.items() if state in spread]

@@ -1,4 +1,4 @@
-"""Choose the hosts of a booking within the limits of its owner, without delaying a ticket."""
+"""Choose the hosts of a booking within the limits of its owner, and without delaying a ticket."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     _Placed = tuple[Booked, tuple[str, ...]]
 
-_MOST_CHOICES = 20  # choices of hosts that are tried for a booking that would delay a ticket
-_MOST_TICKETS = 100  # tickets that a booking must not delay: their forecast takes up to 0.4 s of CPU time
+_MOST_CHOICES = 20  # the most choices of hosts that are tried for a booking
+_MOST_TICKETS = 100  # only so many tickets are protected: their forecast takes up to 0.4 s of CPU time
 
 
 def choose(
@@ -45,11 +45,11 @@ def choose(
     preferred: Sequence[Host] = (),
     avoided: Collection[int] = (),
 ) -> Match:
-    """Return the hosts for a new or a moved booking, in the caller's transaction; those that it has do not count.
+    """Return the hosts for a new or a moved booking, in the caller's transaction; its present hosts count as free.
 
-    ``preferred`` and ``avoided`` are those of :func:`choose_for`. Raises the error of a limit that it would exceed
-    beside what its owner has, :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they
-    always would be.
+    ``preferred`` and ``avoided`` are as in :func:`choose_for`. Raises the error of a limit that the booking would
+    exceed together with the owner's other bookings and leases, :class:`BusyError` when too few hosts are free at that
+    time, and :class:`UnsatisfiableError` when too few hosts could ever fit.
     """
     demand = Demand.of(booking, policy.turnaround)
     find = partial(choose_for, ctx, demand, preferred=preferred, avoided=avoided)
@@ -68,7 +68,7 @@ def choose(
     caps = [cap for limits, others in counted for cap in caps_of_booking(limits, owner, asked, others, now)]
     found = find(caps=caps)
     if found.missing and caps:
-        found = find()  # the limit that they exceed is named then
+        found = find()  # then the error names the limit that these hosts exceed
     if found.missing:
         raise _refusal(ctx, demand, len(found.hosts))
     for limits, others in counted:
@@ -77,13 +77,13 @@ def choose(
 
 
 def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
-    """Return the limits in two groups, by owner (False) and by role (True); an empty group is left out."""
+    """Return the limits in two groups: those that count by owner (False) and by role (True); without an empty group."""
     found = ((by_role, [limit for limit in policy.limits if limit.is_by_role is by_role]) for by_role in (False, True))
     return [(by_role, limits) for by_role, limits in found if limits]
 
 
 def _spans_of(ctx: Context, booking: Booking, now: datetime, by_role: bool) -> Iterator[Span]:
-    """Yield what the owner of a booking, or every owner of the same role, has booked and holds besides it."""
+    """Yield the other bookings and the leases of a booking's owner, or of every owner of the same role."""
     from bmhctl.usecases.reservations.limits import Span
 
     owner = booking.owner
@@ -101,11 +101,11 @@ def _spans_of(ctx: Context, booking: Booking, now: datetime, by_role: bool) -> I
 
 
 def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> _Placed:
-    """Save a booking with ``make`` on hosts that delay no ticket, and return what ``make`` returns.
+    """Save a booking with ``make`` on hosts that delay no ticket, and return the result of ``make``.
 
-    ``make`` gets the ids of the hosts to avoid. Tickets come first because all are older than a new booking. A choice
-    that delays one is undone, and the next one avoids its hosts; the last choice avoids all hosts that a ticket could
-    use. Raises :class:`BusyError` when every choice delays a ticket.
+    ``make`` is called with the ids of hosts to avoid. Tickets come first because they are all older than a new booking.
+    A choice of hosts that delays a ticket is undone, and the next choice avoids these hosts. The last choice avoids all
+    hosts that fit a ticket. Raises :class:`BusyError` when every choice delays a ticket.
     """
     from bmhctl.usecases.reservations.fairness import live_tickets
 
@@ -120,7 +120,7 @@ def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> 
     avoided: set[int] = set()
     refused: BmhctlError | None = None
     for number in range(_MOST_CHOICES + 1):
-        if number == _MOST_CHOICES:  # the last choice: only hosts that no ticket could use
+        if number == _MOST_CHOICES:  # the last choice: only hosts that fit no ticket
             avoided.update(_wanted(ctx, tickets[:_MOST_TICKETS]))
         try:
             with ctx.store.savepoint():
@@ -137,7 +137,7 @@ def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> 
 
 
 def _wanted(ctx: Context, tickets: Sequence[Ticket]) -> set[int]:
-    """Return the ids of the hosts that fit one of the tickets."""
+    """Return the ids of the hosts that fit a ticket."""
     requirements = {each for ticket in tickets for each in load_requirements(ticket.requirements)}
     return {host.id for host in candidates(ctx, tuple(requirements), HostQuery(declared=True))}
 
@@ -145,7 +145,10 @@ def _wanted(ctx: Context, tickets: Sequence[Ticket]) -> set[int]:
 def _delayed(
     tickets: Sequence[Ticket], before: Sequence[datetime | None], after: Sequence[datetime | None]
 ) -> BusyError | None:
-    """Return the error that names the first ticket which a booking delays, by its times ``before`` and ``after``."""
+    """Return the error for the first ticket that a booking delays; None if it delays none.
+
+    ``before`` and ``after`` are when each ticket gets its hosts, without and with the booking.
+    """
     for ticket, was, would_be in zip(tickets, before, after, strict=True):
         if was is not None and (would_be is None or would_be > was):
             later = "never" if would_be is None else f"by {local_time(would_be)}"
@@ -161,7 +164,7 @@ def _delayed(
 def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
     """Return the error for a booking without enough hosts: what is in the way, and the earliest possible time.
 
-    Raises :class:`UnsatisfiableError` where it is never possible.
+    Raises :class:`UnsatisfiableError` if the booking is never possible.
     """
     requirements, starts, ends, turnaround = demand.requirements, demand.starts_at, demand.ends_at, demand.turnaround
     check_satisfiable(ctx, requirements)
@@ -192,7 +195,7 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
 
 
 def _describe_trouble(host: Host) -> str:
-    """Return why a host will not be usable: of several reasons the first."""
+    """Return in words why a host will be unusable; only the first of several reasons."""
     if host.undeclared:
         return "is no longer declared"
     if host.cordon is not None:

@@ -1,4 +1,4 @@
-"""Reserve beside bookings and planned maintenances: which hosts a lease may have, and until when; take a booking."""
+"""Reserve hosts that have bookings or planned maintenances: which hosts, and until when; take a booking."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
 
-_LOOK_AGAIN = 5.0  # seconds between two checks of a booking that is waited for: it may be moved
+_LOOK_AGAIN = 5.0  # seconds between two checks whether the booking was moved, while its owner waits for it
 
 
 def known_booking(ctx: Context, booking_id: str) -> Booking:
-    """Return the booking or planned maintenance with this id, open or ended; raise :class:`NotFoundError` for none."""
+    """Return the booking or planned maintenance with this id, open or ended.
+
+    Raises :class:`NotFoundError` for an unknown id.
+    """
     booking = ctx.store.bookings.get(booking_id)
     if booking is None:
         raise NotFoundError(f"there is no booking {booking_id}", hint="bmhctl bookings lists the open ones")
@@ -35,9 +38,9 @@ def known_booking(ctx: Context, booking_id: str) -> Booking:
 
 
 def open_booking(ctx: Context, booking_id: str) -> Booking:
-    """Return the open booking with this id.
+    """Return the open booking or planned maintenance with this id.
 
-    Raises :class:`NotFoundError` when there is none, :class:`StateRefusedError` when it has ended.
+    Raises :class:`NotFoundError` for an unknown id, :class:`StateRefusedError` when it has ended.
     """
     booking = known_booking(ctx, booking_id)
     if booking.ended_at is not None and booking.is_maintenance:
@@ -53,10 +56,11 @@ def open_booking(ctx: Context, booking_id: str) -> Booking:
 
 
 def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
-    """Return the request with the hosts and the end of the booking that it takes; unchanged when it takes none.
+    """Return the request with the hosts and the end of the booking that it takes; unchanged if it takes none.
 
-    It takes the one that it names, else one of the same owner whose time is now and whose hosts fit it. Raises
-    :class:`NotYoursError` for another owner's booking, :class:`StateRefusedError` before its time.
+    A request takes the booking that it names. If it names none, it takes a booking of the same owner that has begun,
+    that has as many hosts as the request asks for, and whose hosts fit the request. Raises :class:`NotYoursError` for a
+    booking of another owner, and :class:`StateRefusedError` for one that has not begun.
     """
     now = ctx.clock()
     if request.booking is not None:
@@ -81,9 +85,9 @@ def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
 
 
 def await_beginning(ctx: Context, booking_id: str, pause: Callable[[float], None], deadline: datetime | None) -> None:
-    """Wait until a booking of the actor begins, if it does by ``deadline``; it may be moved or cancelled meanwhile.
+    """Wait until a booking of the actor begins; return at once if it begins after ``deadline`` or can't be taken.
 
-    ``pause`` gets seconds, and may raise to end the wait.
+    The booking may be moved or cancelled meanwhile. ``pause`` is called with seconds, and may raise to end the wait.
     """
     reported = None
     while True:
@@ -101,7 +105,7 @@ def await_beginning(ctx: Context, booking_id: str, pause: Callable[[float], None
 def notes_of_plan(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, asked: ReservationRequest
 ) -> tuple[str, ...]:
-    """Return what :func:`take` would note of a lease without a move of bookings; it changes nothing."""
+    """Return the notes that :func:`take` would make on a lease if no booking moved; change nothing."""
     notes: tuple[str, ...] = ()
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)
@@ -132,11 +136,11 @@ def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -
 
 
 def choose_around(ctx: Context, request: ReservationRequest, before: int | None) -> tuple[Host, ...]:
-    """Return the hosts that a request gets now beside what is planned, in the caller's transaction.
+    """Return the hosts that a request gets now, in the caller's transaction, with regard to what is planned on hosts.
 
-    Those on which something is planned soonest after the lease come first, so that the others stay free for longer
-    ones. Without hosts for the whole lease, a request that names no length gets those that are free the longest. Raises
-    as :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    Hosts whose next plan begins soonest after the lease come first, so that the others stay free for longer leases. If
+    no hosts are free for the whole lease, a request without a length gets those that are free the longest. Raises the
+    errors of :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
     """
     policy, now, requirements = ctx.store.policy(), ctx.clock(), request.requirements
     check_names(ctx, requirements)
@@ -169,19 +173,19 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     longest = until_of(length, now, policy.turnaround, may_be_short=True)
     short = match_beside(ctx, ctx.actor, requirements, before, policy, longest)
     if not short.missing and all(free_until(host) >= until.whole for host in short.hosts):
-        return short.hosts  # a step that ran on one of them has ended since the first look
+        return short.hosts  # a step has just ended on one of the hosts
     if short.missing or _may_be_short(request):
         raise refusal(ctx, requirements, found, before, policy.limits)
     raise _too_long(ctx, request, short.hosts, policy, length)
 
 
 def _may_be_short(request: ReservationRequest) -> bool:
-    """Return whether the lease may end early because something is planned: only that of a request without a length."""
+    """Return whether the lease may end early because of a plan: only if the request names no length."""
     return request.ttl is None and not request.endless
 
 
 def _ends(request: ReservationRequest, now: datetime, length: timedelta | None) -> list[datetime]:
-    """Return the ends of a lease for which bookings move, the whole one first."""
+    """Return the possible ends of a lease for which bookings may move, that of the whole lease first."""
     whole = NEVER if length is None else now + length
     return [whole, now + SHORTEST_LEASE] if _may_be_short(request) else [whole]
 
@@ -268,11 +272,11 @@ def take(
     token: str,
     asked: ReservationRequest,
 ) -> tuple[Sequence[Host], LeaseTerms]:
-    """End the booking that a request takes, in the caller's transaction; return its hosts, and what is left to lease.
+    """End the booking that a request takes, in the caller's transaction; return its hosts and the terms of the lease.
 
-    ``asked`` is the request before it was found that it takes a booking: then the notes of the terms say so.
-    Bookings move from hosts that were chosen in spite of them. The lease ends where something else is planned on one of
-    its hosts.
+    If no booking is taken, the given hosts are returned. ``asked`` is the request before :func:`resolve`; if only that
+    function found the booking, the notes of the terms say so. Bookings move away from hosts that were chosen in spite
+    of them. The lease ends before anything else that is planned on its hosts.
     """
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)
@@ -293,7 +297,7 @@ def take(
             terms = replace(terms, notes=(*terms.notes, note_of_end(latest, words)), until=latest)
         elif terms.until is None:
             terms = replace(terms, until=latest)
-    if terms.until is not None and terms.until <= ctx.clock():  # checks may have run until then
+    if terms.until is not None and terms.until <= ctx.clock():  # checks may have run for that long
         raise BusyError(
             f"the lease would have ended at {local_time(terms.until)}: nothing was reserved", hint="try again"
         )
@@ -303,14 +307,14 @@ def take(
 def _with_room(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, policy: Policy
 ) -> Match:
-    """Move the bookings that are in the way of a lease; return its hosts as they are then, and notes on the moves."""
+    """Move the bookings that are in the way of a lease; return its hosts with their new plans, and notes on moves."""
     now, as_they_are = ctx.clock(), Match(tuple(hosts), 0)
     latest, _ = latest_end(hosts, policy)
     if latest >= (terms.end(now) or NEVER) or (_may_be_short(request) and latest >= now + SHORTEST_LEASE):
         return as_they_are
     wanted = tuple(Requirement(name=host.name) for host in hosts)
     for end in _ends(request, now, terms.ttl):
-        for kept in (hosts_for_tickets(ctx, policy.limits), ()):  # younger tickets have no right before this one
+        for kept in (hosts_for_tickets(ctx, policy.limits), ()):  # last, use hosts that younger tickets wait for
             room = find_room(ctx, Demand(wanted, now, end, policy.turnaround), lambda _: hosts, kept=kept)
             if room is not None:
                 return apply_room(ctx, room, now, f"to make room for a lease of {ctx.actor}")
@@ -318,12 +322,12 @@ def _with_room(
 
 
 def latest_end(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
-    """Return the time by which a lease of these hosts must end, and why, in words; one of them has plans."""
+    """Return the time by which a lease of these hosts must end, and in words why; at least one host has plans."""
     first = min(hosts, key=free_until)
     latest = free_until(first, policy.turnaround)
     return latest, f"{first.name} is {describe_planned(first.planned[0])}"
 
 
 def note_of_end(latest: datetime, words: str) -> str:
-    """Return the note that a lease ends at ``latest``, and why: both are from :func:`latest_end`."""
+    """Return the note that a lease ends at ``latest``, and why; both values are from :func:`latest_end`."""
     return f"the lease ends at {local_time(latest)}: {words}"

@@ -1,4 +1,4 @@
-"""Book hosts for a time to come; list, move and cancel bookings."""
+"""Book hosts for a later time; list, move and cancel bookings."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave,
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 
 _MOST_REPEATS = 104
-_LAG = timedelta(minutes=1)  # the longest delay between reading a time such as 2h and booking it
+_LAG = timedelta(minutes=1)  # the longest delay between parsing a time such as 2h and booking it
 
 
 @retried
 def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, *, weekly: int = 1) -> Bookings:
-    """Book hosts from ``starts`` to before ``ends``, in each of ``weekly`` weeks at the same local time.
+    """Book hosts from ``starts`` until just before ``ends``, in each of ``weekly`` weeks at the same local time.
 
-    Returns the bookings: all of them are made, or none; a dry run of the context makes none. The same request under the
-    same id returns the bookings that it made. Raises :class:`BusyError` when too few hosts are free then,
-    :class:`UnsatisfiableError` when too few always would be, and :class:`UsageError` for a time or a number of weeks
-    that is not allowed.
+    Returns the bookings. All of them are made, or none; a dry run makes none. The same request under the same id
+    returns the bookings that it made before. Raises :class:`BusyError` when too few hosts are free at that time,
+    :class:`UnsatisfiableError` when too few hosts could ever fit, and :class:`UsageError` for a time or a number of
+    weeks that is not allowed.
     """
     refresh_and_reap(ctx)
     policy = ctx.store.policy()
@@ -76,7 +76,7 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
 
 @contextmanager
 def _in_week(week: int, weekly: int) -> Iterator[None]:
-    """Add the week to the message of an error in a later week, and replace its hint: that would suit only this week."""
+    """Add the week to the message of an error in a later week, and replace the hint, which fits only one booking."""
     try:
         yield
     except (BusyError, UnsatisfiableError, UsageError) as error:
@@ -89,10 +89,10 @@ def _in_week(week: int, weekly: int) -> Iterator[None]:
 def _place(
     ctx: Context, booking: Booking, policy: Policy, now: datetime, before: Booking | None = None, why: str = ""
 ) -> tuple[Booked, tuple[str, ...]]:
-    """Choose the hosts of a booking and save it, in the caller's transaction; with ``before`` in the place of that one.
+    """Choose the hosts of a booking and save it, in the caller's transaction; it replaces ``before``, if given.
 
-    ``why`` ends what the history says of a move. Returns the booking with notes for its owner. Raises as :func:`choose`
-    and :func:`beside_tickets`.
+    ``why`` ends the reason in the history of a move. Returns the booking, with notes for its owner. Raises the errors
+    of :func:`choose` and :func:`beside_tickets`.
     """
     left = [] if before is None else hosts_of(ctx, before)
     mine = [replace(host, planned=without_planned(host, booking.id)) for host in left]
@@ -121,7 +121,7 @@ def _later(at: datetime, weeks: int) -> datetime:
 
 
 def _check_span(starts: datetime, ends: datetime, policy: Policy, now: datetime) -> None:
-    """Raise :class:`UsageError` unless a booking may last from ``starts`` to before ``ends``."""
+    """Raise :class:`UsageError` unless a booking may last from ``starts`` until just before ``ends``."""
     if starts <= now:
         raise UsageError("a booking begins in the future", hint="bmhctl reserve without --from reserves now")
     if ends <= starts:
@@ -139,7 +139,7 @@ def _in_words(booking: Booking) -> str:
 
 
 def _words(booking: Booking) -> str:
-    """Return what the history says of a booking; times in UTC, for it is read anywhere."""
+    """Return the words for a booking in the history, with times in UTC because readers may be in any zone."""
     times = f"from {booking.starts_at:%Y-%m-%d %H:%M} to {booking.ends_at:%Y-%m-%d %H:%M} UTC"
     return f"booked {times} ({booking.id})" + (f": {booking.purpose}" if booking.purpose else "")
 
@@ -153,9 +153,10 @@ def _booked_before(
     known: list[Booking],
     now: datetime,
 ) -> Bookings:
-    """Return what the same request booked before.
+    """Return the bookings that the same request made before.
 
-    Raises :class:`UsageError` when its id was used for something else, :class:`NotYoursError` when all has ended.
+    Raises :class:`UsageError` when its id was used for something else, :class:`NotYoursError` when all these bookings
+    have ended.
     """
     first = known[0]
     if (
@@ -180,12 +181,12 @@ def _booked_before(
 
 
 def _is_as_before(at: datetime, before: datetime, created_at: datetime, now: datetime) -> bool:
-    """Return whether a time is the same as in an earlier request: the same moment, or as far from its request."""
+    """Return whether a retry names the same time as the first request: the same point in time, or as far from now."""
     return at == before or abs((at - now) - (before - created_at)) < _LAG
 
 
 def bookings(ctx: Context, *, ended: bool = False) -> Bookings:
-    """Return the open bookings and planned maintenances, the first to start first; with ``ended``, also the others."""
+    """Return the open bookings and planned maintenances, by their start; with ``ended``, also those that have ended."""
     now = refresh(ctx)
     with ctx.store.snapshot():
         known = ctx.store.bookings.all() if ended else ctx.store.bookings.open()
@@ -193,7 +194,7 @@ def bookings(ctx: Context, *, ended: bool = False) -> Bookings:
 
 
 def with_host_names(ctx: Context, bookings: Sequence[Booking]) -> tuple[Booked, ...]:
-    """Return bookings with the names of their hosts, and of those that will not be usable; all hosts are read once."""
+    """Return bookings with the names of their hosts and of those that will be unusable; one query reads all hosts."""
     known = ctx.store.hosts.with_ids({each for booking in bookings for each in booking.hosts})
     return tuple(_with_names(each, [known[host] for host in each.hosts if host in known]) for each in bookings)
 
@@ -209,10 +210,11 @@ def _with_names(booking: Booking, hosts: Sequence[Host]) -> Booked:
 
 @retried
 def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | None = None) -> Done:
-    """Cancel a booking or a planned maintenance: its hosts can be reserved by others.
+    """Cancel a booking or a planned maintenance, so that its hosts can be reserved again.
 
-    A maintenance that has begun and ends by itself ends now; hosts that are dirty stay until ``resume``. Another
-    owner's only with ``force`` and a ``reason``; raises :class:`NotYoursError` else.
+    A maintenance that has begun and would end by itself ends now; its dirty hosts stay in maintenance until ``resume``.
+    Another owner's booking is cancelled only with ``force`` and a ``reason``. Raises :class:`NotYoursError` without
+    these, and the errors of :func:`open_booking`.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -251,11 +253,11 @@ def reschedule(
     force: bool = False,
     reason: str | None = None,
 ) -> Bookings:
-    """Move a booking to another time, on the same hosts if they are free then; return it.
+    """Move a booking to another time, on the same hosts if they are free then; return the booking.
 
-    Without ``ends`` it keeps its length. Raises :class:`BusyError` when too few hosts are free then: nothing is
-    changed. Raises :class:`StateRefusedError` for one that has ended and for a planned maintenance, and
-    :class:`NotYoursError` for another owner's, unless ``force`` is given with a ``reason``.
+    Without ``ends``, the booking keeps its length. Raises :class:`BusyError` when too few hosts are free then,
+    :class:`StateRefusedError` for an ended booking and for a planned maintenance, and :class:`NotYoursError` for
+    another owner's booking, unless ``force`` is given with a ``reason``. After an error, nothing is changed.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)

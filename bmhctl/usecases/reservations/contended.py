@@ -1,4 +1,4 @@
-"""Grant a request in the order of the queue, after its checks if it has any: the case with competition."""
+"""Grant a request in the order of the queue, and after the checks of its hosts if the policy requires them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
     from bmhctl.usecases.reservations.request import ReservationRequest
 
-_FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
+_FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again
 RECONNECT_PAUSE = 0.3
-"""Seconds between two attempts to reach a server that was lost."""
+"""Seconds between two attempts to reach a server after its connection was lost."""
 
 
 class _UncheckedError(Exception):
@@ -35,7 +35,7 @@ class _UncheckedError(Exception):
 
 
 def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
-    """Grant the request if its hosts are free and no earlier ticket has a right to them, or raise `BusyError`."""
+    """Grant the request if its hosts are free and left by earlier tickets; else raise :class:`BusyError`."""
     if not attempt.check:
         with suppress(_UncheckedError):
             return _grant_in_turn(attempt.ctx, attempt, ticket)
@@ -44,7 +44,7 @@ def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
 
 @retried
 def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Grant:
-    attempt.token = None  # an undone transaction made no reservation
+    attempt.token = None  # the attempt before was undone, and made no reservation
     with ctx.store.transaction():
         before = granted_before(ctx, attempt.asked)
         if before is not None:
@@ -58,9 +58,9 @@ def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Gra
 def choose(
     ctx: Context, request: ReservationRequest, before: int | None, limits: tuple[Limit, ...]
 ) -> tuple[Host, ...]:
-    """Return the hosts that a request gets now, in the caller's transaction, beside what is planned.
+    """Return the hosts that a request gets now, in the caller's transaction, with regard to what is planned on hosts.
 
-    Parameters and errors are those of :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    Parameters and errors are as in :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
     """
     if request.booking is None and not ctx.store.bookings.is_any_open():
         return choose_hosts(ctx, request, before, limits)
@@ -70,7 +70,7 @@ def choose(
 
 
 def resolved(ctx: Context, request: ReservationRequest) -> ReservationRequest:
-    """Return the request, for the hosts of the booking that it takes now, if it takes one."""
+    """Return the request with the hosts of the booking that it takes now; unchanged if it takes none."""
     if request.booking is None and not ctx.store.bookings.is_any_open():
         return request
     from bmhctl.usecases.reservations.booked import resolve
@@ -85,10 +85,10 @@ def _settle(
     hosts: Sequence[Host],
     checks: Mapping[int, tuple[CheckResult, ...]] | None = None,
 ) -> Grant:
-    """Take the hosts and leave the queue, in the caller's transaction; past the deadline, neither happens.
+    """Grant the hosts and remove the ticket, in the caller's transaction; past the deadline, do neither.
 
-    ``checks`` are those that just passed, by the id of the host. Without them raises :class:`_UncheckedError` when the
-    policy asks for checks first.
+    ``checks`` are the results of checks that just passed, by host id. Without them, this raises :class:`_UnprovenError`
+    when the policy requires checks first.
     """
     ctx, request = attempt.ctx, attempt.request
     if ticket is not None:
@@ -132,7 +132,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
             try:
                 held = [stack.enter_context(claimed(ctx, host)) for host in hosts]
             except StateRefusedError:
-                continue  # a step of another process began first
+                continue  # another process began a step on the host first
             if any(one.host.last_event != host.last_event for one, host in zip(held, hosts, strict=True)):
                 continue
             _step_aside(ctx, ticket, LAPSE)
@@ -145,13 +145,13 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 if before is not None:
                     return before
                 if any(_is_changed(ctx, one.host) for one in held):
-                    continue  # it may have been cordoned meanwhile
+                    continue  # the host may have been cordoned meanwhile
                 if not refused:
                     policy = ctx.store.policy()
                     if policy.limits:
                         from bmhctl.usecases.reservations.limits import check_hosts
 
-                        check_hosts(ctx, ctx.actor, hosts, policy.limits)  # the owner may have got others meanwhile
+                        check_hosts(ctx, ctx.actor, hosts, policy.limits)  # the owner may hold more hosts by now
                     return _settle(attempt, policy, ticket, hosts, {host.id: run.results for host, run in runs})
                 for host, run in refused:
                     reason = f"failed when it was to be reserved: {run.refusal}"
@@ -160,7 +160,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
 
 
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
-    """Let the ticket lapse while its hosts are checked, which may take hours, so that it delays no other."""
+    """Let the ticket lapse while its hosts are checked, because that may take hours and would delay other tickets."""
     if ticket is not None:
         with ctx.store.transaction(shared=True):
             ctx.store.tickets.refresh(ticket.id, ctx.clock() - lapse)
@@ -177,12 +177,12 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
     Raises :class:`UnreachableError` when that can't be found out.
     """
     ctx, request = attempt.ctx, attempt.request
-    if attempt.token is None:  # no grant was about to be committed
+    if attempt.token is None:  # the attempt had not come to a commit
         return None
     until = time.monotonic() + _FIND_OUT
     while True:
         try:
-            with ctx.store.transaction():  # it begins only once the interrupted transaction has ended
+            with ctx.store.transaction():  # begins only after the interrupted transaction has ended
                 known = ctx.store.reservations.get(attempt.token)
                 if known is None:
                     return None

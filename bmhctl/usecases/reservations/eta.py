@@ -1,4 +1,4 @@
-"""When a request fits at the latest, from what is written in the inventory; only computed where it is shown."""
+"""Estimate by when a request gets its hosts, from what the inventory records; computed only where it is shown."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
 
 MOST_TICKETS = 25
-"""The number of tickets at the front of the queue for which a time is computed."""
+"""The most tickets, from the front of the queue, for which a time is computed."""
 
-_MORE_BOOKED = 300  # further hosts of each requirement that are considered where something is planned
+_MORE_BOOKED = 300  # if something is planned, so many more hosts of each requirement are considered
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
 
 
 def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None) -> datetime | None:
-    """Return when a request fits at the latest, None where that is not known, in the caller's transaction.
+    """Return by when a request gets its hosts, in the caller's transaction; None where that is not known.
 
-    ``before`` is the id of its ticket: only those before it go first; None: all.
+    ``before`` is the id of the request's own ticket, so that only older tickets go first; None lets all tickets go
+    first.
     """
     policy = ctx.store.policy()
     tickets = live_tickets(ctx, before)
@@ -42,21 +43,21 @@ def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None
 
 
 def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket], most: int = MOST_TICKETS) -> list[datetime | None]:
-    """Return when each of the tickets fits at the latest, in the order of the queue, in the caller's transaction.
+    """Return by when each of the tickets gets its hosts, in queue order, in the caller's transaction.
 
-    Of those behind the first ``most`` it is None.
+    The time is None where it is not known, and for tickets after the first ``most``.
     """
     policy = ctx.store.policy()
     some = [_claim(ctx, policy, ticket) for ticket in tickets[:most]]
     known = _forecast(ctx, policy, some) if some else []
-    for number, claim in enumerate(some[:MOST_TICKETS]):  # each is a forecast of its own
-        if known[number] is None and claim.deadline is not None:  # when it would fit without its deadline
+    for number, claim in enumerate(some[:MOST_TICKETS]):  # each of these tickets needs a separate forecast
+        if known[number] is None and claim.deadline is not None:  # when it would get hosts later
             known[number] = _forecast(ctx, policy, [*some[:number], replace(claim, deadline=None)])[-1]
     return [*known, *([None] * (len(tickets) - len(known)))]
 
 
 def add_eta(ctx: Context, request: ReservationRequest, error: BusyError) -> None:
-    """Add to a refusal when the request fits at the latest."""
+    """Add to a refusal by when the request would get its hosts."""
     with ctx.store.snapshot():
         eta = eta_of_request(ctx, request, None)
     if eta is not None:
@@ -66,7 +67,7 @@ def add_eta(ctx: Context, request: ReservationRequest, error: BusyError) -> None
 
 
 def in_words(eta: datetime | None) -> str:
-    """Return the words for a moment at the latest, which is an estimate."""
+    """Return the words for such a time; ``eta`` is None where it is not known."""
     if eta is None:
         return "when it fits is unknown"
     return f"it fits by {local_time(by_minute(eta))} at the latest, if every lease ends as written"
@@ -103,8 +104,8 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
             if each.owner in owners and not each.is_maintenance
             for host in hosts_of(ctx, each)
         ]
-    # The claims need no more hosts of a requirement than they ask for in all, unless something is planned on some: the
-    # hosts that become free first are enough.
+    # Of each requirement, the hosts that become free first are enough, as many as all claims ask for, unless something
+    # is planned on some of them.
     most = EVERY_FIT if limits else sum(total(claim.requirements) for claim in claims)
     if is_booked:
         most += _MORE_BOOKED
@@ -115,7 +116,7 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
 def _freeing(
     ctx: Context, everyone: Sequence[Requirements], now: datetime, most: int, turnaround: timedelta
 ) -> list[Freeing]:
-    """Return the fitting hosts that will be free at a known time, each with that time."""
+    """Return the fitting hosts that will be free at a known time, each with this time."""
     wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
     found: dict[int, Host] = {}
     for requirement in wanted:
@@ -131,9 +132,10 @@ def _freeing(
 
 
 def _free_at(host: Host, now: datetime, turnaround: timedelta) -> datetime | None:
-    """Return when a host is free if everything ends as written; None where that needs a person, or is not written.
+    """Return when a host will be free if everything ends as recorded; None if that is unknown or needs an operator.
 
-    A host that was given back is free ``turnaround`` later, which is the time to clean it; after that it is not known.
+    A host that was given back is free after ``turnaround``, the time for its cleanup. If it is not free by then, the
+    time is not known.
     """
     if host.undeclared or host.cordon is not None or host.fault is not None:
         return None

@@ -1,4 +1,4 @@
-"""Which free hosts are due to older tickets, and which are left for a request."""
+"""Which tickets are valid, which free hosts they have a right to, and which are left for a request."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from bmhctl.usecases.reservations.request import ReservationRequest
 
 REFRESH = timedelta(seconds=5)
-"""How often a waiting process refreshes its ticket."""
+"""The interval at which a waiting process refreshes its ticket."""
 
 LAPSE = timedelta(seconds=15)
-"""After how long without a refresh a ticket lapses, though its process lives: the process may be stopped.
+"""A ticket lapses after this time without a refresh, even if its process exists, because the process may be stopped.
 
-After connections were lost, waiting processes have as long to reconnect: longer than a connection takes to time out.
+After a loss of connections, processes have the same time to reconnect. It is longer than a connection's timeout.
 """
 
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
-_LONGEST_AWAY = timedelta(seconds=LONGEST)  # the longest that a process waits for a server
+_LONGEST_AWAY = timedelta(seconds=LONGEST)  # the longest time for which a process waits for a server
 
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
 
@@ -50,17 +50,17 @@ def is_gone(ctx: Context, ticket_id: int) -> bool:
 
 
 def waiting_tickets(ctx: Context) -> list[Ticket]:
-    """Return the tickets of all processes that run, the oldest first."""
+    """Return the tickets whose process runs or may still be reconnecting, in queue order."""
     return _waiting(ctx, ctx.store.tickets.all())
 
 
 def is_live(ctx: Context, ticket: Ticket) -> bool:
-    """Return whether a ticket counts: its process runs, and refreshed it lately."""
+    """Return whether a ticket is valid: its process runs, and has refreshed it recently."""
     return bool(_live(ctx, [ticket]))
 
 
 def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
-    """Return the tickets that count, the oldest first; only those older than the id ``before``, if given."""
+    """Return the valid tickets in queue order; with ``before``, only those before the ticket with this id."""
     return _live(ctx, ctx.store.tickets.all(before))
 
 
@@ -68,15 +68,15 @@ def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     if not tickets:
         return []
     now, is_excused = ctx.clock(), _excuse(ctx)
-    # abs: otherwise a stopped process would count for long after a clock was set back
+    # abs: after a clock was set back, the ticket of a stopped process must not be valid for long
     return _waiting(ctx, [t for t in tickets if abs(now - t.refreshed_at) < LAPSE or is_excused(t)])
 
 
 def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
-    """Return a test whether a ticket's process may still be reconnecting to a server that was lost.
+    """Return a test whether a ticket's process may still be reconnecting after connections to the server were lost.
 
-    Such a ticket is *excused*: it counts for :data:`LAPSE` although no process holds it. It is excused once: if it was
-    not refreshed since an earlier loss, its process is dead. A ticket past its deadline is not excused.
+    Such a ticket is *excused*: it is valid for :data:`LAPSE` although no process holds its claim. It is excused only
+    once: if it was not refreshed since an earlier loss, its process is dead. A ticket past its deadline is not excused.
     """
     last_disruption, now = ctx.store.last_disruption(), ctx.clock()
     if not timedelta() <= now - last_disruption < LAPSE:
@@ -84,7 +84,7 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
 
     def is_excused(ticket: Ticket) -> bool:
         since = ticket.excused_at
-        if since is None or since < ticket.refreshed_at:  # its process was there after that loss
+        if since is None or since < ticket.refreshed_at:  # the process reconnected after that loss
             since = last_disruption
         is_past = ticket.deadline is not None and ticket.deadline <= now
         silent = last_disruption - ticket.refreshed_at
@@ -94,19 +94,19 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
 
 
 def note_excused(ctx: Context) -> None:
-    """Save since when tickets are excused, in the caller's transaction: a further loss does not prolong that."""
+    """Record since when tickets are excused, in the caller's transaction, so that another loss prolongs nothing."""
     lost = ctx.store.last_disruption()
     if timedelta() <= ctx.clock() - lost < LAPSE:
         ctx.store.tickets.excuse(lost)
 
 
 def may_come_back(ctx: Context, ticket: Ticket) -> bool:
-    """Return whether a ticket counts though no process holds it: its process may still be reconnecting."""
+    """Return whether a ticket is excused and no process holds its claim: its process may still be reconnecting."""
     return _excuse(ctx)(ticket) and not ctx.store.claims.shared([ticket_claim(ticket.id)])
 
 
 def _live_in_batches(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]:
-    """Check in growing batches: each check is a query, and the first few usually suffice."""
+    """Yield the valid tickets; check them in growing batches, because each check is a query and few usually suffice."""
     begin, number = 0, 2
     while begin < len(tickets):
         yield from _live(ctx, tickets[begin : begin + number])
@@ -122,7 +122,7 @@ def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
 
 
 def remove_dead(ctx: Context) -> list[Ticket]:
-    """Remove the tickets of processes that were killed, in the caller's transaction; return the others."""
+    """Remove the tickets of processes that were killed, in the caller's transaction; return the other tickets."""
     note_excused(ctx)
     waiting = waiting_tickets(ctx)
     for ticket in ctx.store.tickets.all():
@@ -134,7 +134,7 @@ def remove_dead(ctx: Context) -> list[Ticket]:
 
 
 def any_free(ctx: Context, requirements: Requirements) -> bool:
-    """Return whether any free host fits any of the requirements, due to an earlier ticket or not."""
+    """Return whether any free host fits any of the requirements, even if an earlier ticket has a right to it."""
     return bool(_unclaimed(ctx, [requirements]))
 
 
@@ -146,11 +146,11 @@ def free_for(
     more: int = 0,
     until: datetime | None = None,
 ) -> list[Host]:
-    """Return the free hosts that fit a requirement and are not due to an earlier ticket, least recently used first.
+    """Return the free hosts that fit a requirement and are left by earlier tickets, least recently used first.
 
-    Returns as many hosts as a match can need, and ``more``. ``limits`` are the policy's: a ticket that waits only for
-    its owner's limit keeps no host from others. With ``until``, returns only hosts on which nothing is planned before
-    that time, those with the nearest plans first.
+    ``before`` is the id of the request's own ticket; None for none. Returns as many hosts as a match can need, and
+    ``more``. ``limits`` are the policy's: a ticket that waits only for its owner's limit has no right to hosts. With
+    ``until``, only hosts on which nothing is planned before this time are returned, those with the nearest plans first.
     """
     if until is not None:
         beside = free_beside(ctx, requirements, before, ctx.store.policy(), Until(until, until), more)
@@ -168,7 +168,7 @@ def free_for(
 def free_beside(
     ctx: Context, requirements: Requirements, before: int | None, policy: Policy, until: Until, more: int = 0
 ) -> list[Host]:
-    """Return the hosts of :func:`free_for`, with enough that are free as long as the request and each ticket need them.
+    """Return the hosts of :func:`free_for`, with enough that are free as long as the request and each ticket need.
 
     An earlier ticket has a right only to hosts that are free for its own lease.
     """
@@ -188,13 +188,13 @@ def free_beside(
 
 
 def until_of_ticket(ticket: Ticket, policy: Policy, now: datetime) -> Until:
-    """Return until when the hosts of a ticket have to be free."""
+    """Return until when the hosts of a ticket must be free."""
     is_short = ticket.ttl is None and not ticket.endless
     return until_of(length_of(ticket, policy), now, policy.turnaround, may_be_short=is_short)
 
 
 def length_of(ticket: Ticket | ReservationRequest, policy: Policy) -> timedelta | None:
-    """Return the length of the lease that a ticket or a request asks for, None for one without end."""
+    """Return the length of the lease that a ticket or a request asks for; None for a lease without end."""
     ttl = None if ticket.endless else ticket.ttl or policy.ttl
     if policy.max_ttl is not None:
         return policy.max_ttl if ttl is None else min(ttl, policy.max_ttl)
@@ -204,7 +204,7 @@ def length_of(ticket: Ticket | ReservationRequest, policy: Policy) -> timedelta 
 def match_beside(
     ctx: Context, owner: str, requirements: Requirements, before: int | None, policy: Policy, until: Until
 ) -> Match:
-    """Return the match that an owner would get now beside what is planned; parameters as :func:`match_free`."""
+    """Return the match that an owner would get now, with regard to plans; parameters are as in :func:`match_free`."""
     caps: Sequence[Cap] = ()
     if policy.limits:
         from bmhctl.usecases.reservations.limits import caps_of
@@ -216,17 +216,17 @@ def match_beside(
     is_whole = not found.missing and all(free_until(host) >= until.whole for host in found.hosts)
     if is_whole or until.least == until.whole or more == EVERY_FIT:
         return found
-    # The hosts that stay free the longest may be any of them: read all.
+    # Read all hosts, because any of them may be one that stays free the longest.
     return claimant.match(free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
 
 
 def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
-    """Return the ids of the free hosts that are set aside for tickets; only for those before one, if given."""
+    """Return the ids of the free hosts that tickets have a right to; with ``before``, only tickets before this id."""
     tickets = live_tickets(ctx, before)
     wanted = [_requirements_of(each.requirements) for each in tickets]
     free = _unclaimed(ctx, wanted, _more_under(limits))
     earlier = _within_limits(ctx, tickets, limits)
-    if any(host.planned for host in free):  # a ticket has a right only to hosts that are free for its own lease
+    if any(host.planned for host in free):  # leave out hosts that are not free for a ticket's whole lease
         free = _unclaimed(ctx, wanted, EVERY_FIT)
         earlier = _within_limits(ctx, tickets, limits, ctx.store.policy(), ctx.clock())
     left = left_over(earlier, free, lambda other: comes_back(ctx, other))
@@ -234,7 +234,7 @@ def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | Non
 
 
 def _more_under(limits: tuple[Limit, ...]) -> int:
-    """Return how many more hosts a match may need: all, where a limit may exclude those that are found first."""
+    """Return how many more hosts a match may need: all, if a limit may exclude the hosts that are found first."""
     return EVERY_FIT if any(limit.max_hosts is not None and limit.selector.terms for limit in limits) else 0
 
 
@@ -245,9 +245,9 @@ def _within_limits(
     policy: Policy | None = None,
     now: datetime | None = None,
 ) -> Iterator[Claimant]:
-    """Yield what tickets ask for, with the caps of their owners; skip those that wait for a limit of their owner.
+    """Yield the claimants for tickets, with the caps of their owners, except tickets that wait for a limit.
 
-    With the ``policy`` and the time, also until when hosts have to be free for them.
+    With the ``policy`` and the time, also sets until when the hosts of each ticket must be free.
     """
 
     def until(ticket: Ticket) -> Until | None:
@@ -274,9 +274,9 @@ def match_free(
     before: int | None,
     limits: tuple[Limit, ...],
 ) -> Match:
-    """Return the match that an owner would get now if nothing were planned: of free hosts not due to earlier tickets.
+    """Return the match that an owner would get now, of free hosts that earlier tickets leave, if nothing were planned.
 
-    ``before`` is the id of the owner's own ticket, None without one.
+    ``before`` is the id of the owner's own ticket; None for none.
     """
     free = free_for(ctx, requirements, before, limits)
     if not limits:
@@ -300,7 +300,7 @@ def _unclaimed(
         claimed = ctx.store.claims.claimed_hosts([host.id for host in free])
         if len(claimed) <= more:
             return [host for host in free if host.id not in claimed]
-        more = 2 * len(claimed)  # a claimed host counts against the limit of the query
+        more = 2 * len(claimed)  # the query's limit also counts hosts that are claimed, and left out afterwards
 
 
 def comes_back(ctx: Context, requirements: Requirements) -> bool:
@@ -309,9 +309,10 @@ def comes_back(ctx: Context, requirements: Requirements) -> bool:
 
 
 def ticket_ahead(ctx: Context, before: int | None) -> str | None:
-    """Return which ticket goes first, in words that stay the same while it waits; None when none does."""
+    """Return in words which ticket goes first, in words that stay the same while it waits; None if none does."""
     earlier = live_tickets(ctx, before)
     if not earlier:
         return None
     others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
-    return f"due to the earlier ticket of {earlier[0].owner}, from {local_time(earlier[0].created_at, OF_DAY)}{others}"
+    first, since = earlier[0], local_time(earlier[0].created_at, OF_DAY)
+    return f"set aside for the earlier ticket of {first.owner}, from {since}{others}"

@@ -1,4 +1,4 @@
-"""When requests fit at the latest, computed event by event from leases and the tickets before them; no I/O."""
+"""Compute when requests get their hosts, event by event, from leases and the tickets before them; no I/O."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from bmhctl.domain.requirements import Requirements
 from bmhctl.support.values import Frozen, replace
 
 MOST_LOOKS = 200_000
-"""How many times it is looked what is planned on a host."""
+"""The most checks of what is planned on a host, before the search ends."""
 
 
 class Freeing(Frozen):
-    """A host, from when it is free, and when it was last used by then; the least recently used is taken first.
+    """A host, the time from which it is free, and when it was last used by then; least recently used hosts go first.
 
-    What is planned on the host takes it from its beginning to its end, whether its owner comes or not.
+    A booking or maintenance that is planned on the host takes it from its beginning to its end, whether it is taken or
+    not.
     """
 
     host: Host
@@ -29,10 +30,11 @@ class Freeing(Frozen):
 
 
 class Claim(Frozen):
-    """A request in its order: ``ttl`` is the length of its lease, None for one without end.
+    """A request with its place in the order; ``ttl`` is the length of its lease, None for a lease without end.
 
-    One that ``may_be_short`` gets a shorter lease where something is planned. It leaves the queue at its ``deadline``.
-    One that does not ``hold`` hosts, because others need an operator first, gets what it needs only at once.
+    A claim that ``may_be_short`` gets a shorter lease if something is planned. A claim leaves the queue at its
+    ``deadline``. A claim that does not ``hold`` hosts, because other hosts that it needs require an operator, gets all
+    hosts at once or none.
     """
 
     owner: str
@@ -44,7 +46,7 @@ class Claim(Frozen):
 
 
 class Use(Frozen):
-    """A host that an owner holds until a moment, None without end; ``since`` is when a booking begins, None for now."""
+    """A host that an owner has until a time (None: without end); ``since`` is when a booking begins, None if now."""
 
     owner: str
     host: Host
@@ -52,7 +54,7 @@ class Use(Frozen):
     since: datetime | None = None
 
     def is_at(self, at: datetime) -> bool:
-        """Return whether the owner holds it at a moment."""
+        """Return whether the owner has the host at a time."""
         return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
 
@@ -65,11 +67,11 @@ def forecast(
     uses: Sequence[Use] = (),
     turnaround: timedelta = timedelta(),
 ) -> list[datetime | None]:
-    """Return the time at which each claim gets its hosts; None for a claim that gets none, or when it is not known.
+    """Return when each claim gets its hosts; None for a claim that gets none, or if that is not known.
 
-    Every lease is assumed to end on time, and no request to follow. ``uses`` are the hosts that owners hold or have
+    All leases are assumed to end on time, and no requests to follow. ``uses`` are the hosts that owners hold or have
     booked, as far as ``limits`` count them. A host is free ``turnaround`` after a lease, and a lease ends
-    ``turnaround`` before what is planned on its hosts. The search ends after :data:`MOST_LOOKS`.
+    ``turnaround`` before anything planned on its hosts. The search ends after :data:`MOST_LOOKS` checks.
     """
     state = {each.host.id: each for each in hosts}
     everyone = [each.host for each in hosts]
@@ -120,12 +122,12 @@ def forecast(
 
 
 def _over(span: Planned, turnaround: timedelta) -> datetime:
-    """Return when a host is free after something that is planned: a booking is a lease then."""
+    """Return when a host is free after something planned; a booking is followed by a turnaround, as a lease is."""
     return span.ends_at + turnaround if span.is_booking else span.ends_at
 
 
 def _free_host(host: Host, at: datetime, turnaround: timedelta) -> Host | None:
-    """Return a host with what is planned on it from a moment on; None if something that is planned has it then."""
+    """Return a host with the plans that remain after a time; None if one of its plans has the host at this time."""
     if not host.planned:
         return host
     if _over(host.planned[0], turnaround) > at:
@@ -135,7 +137,7 @@ def _free_host(host: Host, at: datetime, turnaround: timedelta) -> Host | None:
 
 
 def _caps(owner: str, limits: Sequence[Limit], held: Sequence[Use], at: datetime) -> tuple[Cap, ...]:
-    """Return how many hosts an owner may get at a moment."""
+    """Return the caps of an owner at a time: how many more hosts each limit allows."""
     caps = []
     for limit in limits:
         if limit.max_hosts is not None and limit.concerns(owner):
@@ -152,7 +154,7 @@ def _is_same(limit: Limit, one: str, other: str) -> bool:
 def _end(
     claim: Claim, limits: Sequence[Limit], hosts: Sequence[Host], at: datetime, turnaround: timedelta
 ) -> datetime | None:
-    """Return when the lease of a claim ends that begins now, None for one without end."""
+    """Return when a lease that begins at ``at`` ends; None for a lease without end."""
     lengths = [limit.max_ttl for limit in limits if limit.concerns(claim.owner) and limit.of(hosts)]
     ends = [at + length for length in (claim.ttl, *lengths) if length is not None]
     ends += [free_until(host, turnaround) for host in hosts if host.planned]

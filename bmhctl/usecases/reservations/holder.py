@@ -1,4 +1,4 @@
-"""Extend, hand over and give up a reservation, reap expired leases."""
+"""Extend, hand over, share and give up a reservation; reap expired leases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bmhctl.usecases.shared.transitions import record_event
 def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[int] | None = None) -> None:
     """Give back a grant that the requester did not receive; with ``hosts``, only the hosts with these ids.
 
-    Does nothing if there is no such reservation, or if it has ended. A booking that it took can be taken again.
+    Does nothing if there is no such reservation, or if it has ended. A booking that the grant took is opened again.
     """
     ctx.store.abandon()
     with ctx.store.transaction():
@@ -55,10 +55,10 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
 
 @retried
 def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, silent: bool = False) -> Grant:
-    """Make a lease end ``ttl`` from now (None: its own length), never sooner than it would, capped by the policy.
+    """Make a lease end ``ttl`` from now (None: its own length), but not earlier than before, and within the policy.
 
-    Raises :class:`NotYoursError` when the lease has ended, :class:`bmhctl.errors.NotFoundError` when there is none.
-    ``silent`` writes no event: for renewals by the clock.
+    Raises :class:`NotYoursError` when the lease has ended, :class:`bmhctl.errors.NotFoundError` for an unknown id. With
+    ``silent``, no event is written, as for the regular renewals of ``run``.
     """
     refresh_and_reap(ctx)
     policy = ctx.store.policy()
@@ -102,7 +102,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
 
 
 def _confirm_handover(ctx: Context, reservation: str, to: str) -> None:
-    """Ask for confirmation if the reservation is another owner's."""
+    """Ask for confirmation if the reservation belongs to another owner."""
     held = held_reservation(ctx, reservation, ctx.clock())
     if ctx.confirm is not None and held.owner != ctx.actor:
         from bmhctl.support.folding import folded
@@ -115,10 +115,10 @@ def _confirm_handover(ctx: Context, reservation: str, to: str) -> None:
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
 ) -> Grant:
-    """Give a reservation to another owner under a new id, with the same end of the lease; return the new one.
+    """Give a reservation to another owner under a new id, with the same end of the lease; return the new reservation.
 
     The old reservation ends. Raises :class:`NotYoursError` unless the caller is the owner or gives the reservation's id
-    as ``token``; ``force`` with a ``reason`` overrides that. It is also raised when the lease has ended. Raises
+    as ``token``; ``force`` with a ``reason`` overrides this. The error is also raised when the lease has ended. Raises
     :class:`UsageError` for an empty owner, and the error of a limit that the new owner would exceed.
     """
     forced_reason(force, reason)
@@ -149,9 +149,9 @@ def handover(
             created_at=now,
             expires_at=expires_at,
             request_id=None,
-            asked_at=None,  # the new owner did not wait for it
+            asked_at=None,  # the new owner did not wait for the hosts
             shared_with=(),
-            renewed_at=old.counted_from,  # the lease ends when the old one would have ended
+            renewed_at=old.counted_from,  # so that the new lease ends when the old one would have ended
         )
         ctx.store.reservations.add(new)
         words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
@@ -173,12 +173,12 @@ def share(
     force: bool = False,
     reason: str | None = None,
 ) -> Grant:
-    """Let the owners in ``add`` extend and release a reservation by their names, and those in ``remove`` no longer.
+    """Let the owners in ``add`` extend and release a reservation by name, and those in ``remove`` no longer; return it.
 
-    Returns the reservation; its id and its owner stay. Owners who hold it already are not added. Raises
+    The id and the owner stay. Owners who share or own the reservation already are not added. Raises
     :class:`NotYoursError` unless the caller is the owner or gives the reservation's id as ``token``; ``force`` with a
-    ``reason`` overrides that. It is also raised when the lease has ended. Raises :class:`UsageError` for no owner, and
-    for one to remove with whom it is not shared.
+    ``reason`` overrides this. The error is also raised when the lease has ended. Raises :class:`UsageError` if no owner
+    is given, and if one in ``remove`` does not share the reservation.
     """
     forced_reason(force, reason)
     if not (add or remove) or not all(each.strip() for each in (*add, *remove)):

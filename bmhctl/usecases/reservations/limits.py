@@ -1,7 +1,7 @@
-"""What the limits of the policy leave to an owner, and the refusal of what exceeds them.
+"""What the policy's limits leave to an owner, and the refusal of requests that exceed them.
 
-Only a policy with limits loads this module. What is granted under a limit is decided in a transaction of its own, so
-that two grants at once can't exceed it together.
+Only a policy with limits loads this module. A grant under a limit is decided in a transaction without others beside it,
+so that two grants at once can't exceed the limit together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Limits = Sequence[Limit]
 
 
 class Allowance(Frozen):
-    """A limit with the hosts that an owner holds under it (``held``)."""
+    """A limit, and the hosts that an owner holds now that the limit counts (``held``)."""
 
     limit: Limit
     owner: str
@@ -33,17 +33,17 @@ class Allowance(Frozen):
 
     @property
     def cap(self) -> Cap:
-        """How many hosts the owner may get now."""
+        """How many more hosts the owner may get now."""
         return Cap(self.limit.selector, max(0, (self.limit.max_hosts or 0) - len(self.held)))
 
     @property
     def whole(self) -> Cap:
-        """How many the owner could get without holding any."""
+        """How many hosts the owner could get if the owner held none."""
         return Cap(self.limit.selector, self.limit.max_hosts or 0)
 
     @property
     def words(self) -> str:
-        """The limit, what it allows, and what the owner holds under which reservations."""
+        """The limit, what it allows, and the hosts that the owner holds, with their reservations."""
         by_reservation: dict[str, list[str]] = {}
         for host in self.held:
             if host.reservation is not None:
@@ -53,7 +53,7 @@ class Allowance(Frozen):
 
     @property
     def details(self) -> dict[str, object]:
-        """What :attr:`words` say, as fields of a JSON error."""
+        """The content of :attr:`words` as fields of a JSON error."""
         return {
             "limit": self.limit.name,
             "max_hosts": self.limit.max_hosts,
@@ -64,7 +64,7 @@ class Allowance(Frozen):
 
 
 def check_role(ctx: Context, limits: Limits) -> None:
-    """Raise :class:`NotYoursError` if a limit counts by role and the actor does not bear the name of the role."""
+    """Raise :class:`NotYoursError` if a limit counts by role and the actor's name is not that of the role."""
     role = ctx.store.role
     if role is None or ctx.actor == role or ctx.actor.startswith(f"{role}@"):
         return
@@ -98,7 +98,7 @@ def caps_of(ctx: Context, owner: str, limits: Limits) -> tuple[Cap, ...]:
 
 
 def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> bool:
-    """Return whether the requirements can be met within the caps if all declared hosts were free."""
+    """Return whether the requirements could be met within the caps if all declared hosts were free."""
     if any(not cap.selector.terms and total(requirements) > cap.number for cap in caps):
         return False
     declared = HostQuery(declared=True)
@@ -109,17 +109,20 @@ def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> 
 
 
 class Excess(Frozen):
-    """A limit that requirements exceed: ``always``, or because of what the owner holds."""
+    """A limit that requirements exceed.
+
+    ``always`` is whether they exceed it alone, not only together with what the owner holds.
+    """
 
     allowance: Allowance
     always: bool
 
 
 def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> Excess | None:
-    """Return the limit that forbids requirements that the inventory could meet; None if none does.
+    """Return the limit that refuses requirements which the inventory could meet; None if no limit does.
 
-    It is the first limit that forbids them by itself; else the first limit of the owner, because only several limits
-    together forbid them.
+    It is the first limit that refuses them alone. If only several limits together refuse them, it is the first limit of
+    the owner.
     """
     mine = allowances(ctx, owner, limits)
     for always in (True, False):
@@ -131,9 +134,10 @@ def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits)
 
 
 def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> BmhctlError | None:
-    """Return the error of a limit that refuses requirements; None if none does.
+    """Return the error of a limit that refuses requirements; None if no limit does.
 
-    :class:`UnsatisfiableError` if it would refuse them for an owner who holds nothing, else :class:`BusyError`.
+    The error is an :class:`UnsatisfiableError` if the limit would refuse them to an owner who holds nothing, else a
+    :class:`BusyError`.
     """
     found = excess(ctx, owner, requirements, limits)
     if found is None:
@@ -153,10 +157,10 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
 
 
 def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits) -> None:
-    """Check that an owner may hold these hosts, beside those that the owner holds already.
+    """Check that an owner may hold these hosts, in addition to those that the owner holds already.
 
-    Raises :class:`UnsatisfiableError` if they alone exceed a limit, and :class:`BusyError` if they exceed it together
-    with the others.
+    Raises :class:`UnsatisfiableError` if these hosts alone exceed a limit, and :class:`BusyError` if they exceed it
+    together with the others.
     """
     added = tuple(hosts)
     for each in allowances(ctx, owner, limits):
@@ -183,9 +187,9 @@ def exceeds_none(
     bad: Collection[int],
     fits: Callable[[Host], bool],
 ) -> Callable[[Host], bool]:
-    """Return a test whether a host fits and may replace a bad one of a reservation under the owner's limits.
+    """Return a test whether a host fits and may replace a bad host of a reservation under the owner's limits.
 
-    ``kept`` are the hosts that stay, ``bad`` the ids of those that are replaced, ``fits`` the test of a host alone.
+    ``kept`` are the hosts that stay, ``bad`` the ids of those that are replaced, ``fits`` the test without limits.
     """
     owner, now = reservation.owner, ctx.clock()
     mine = allowances(ctx, owner, limits, {*bad, *(host.id for host in kept)})
@@ -202,9 +206,9 @@ def exceeds_none(
 
 
 def capped(limits: Limits, owner: str, terms: LeaseTerms, hosts: Iterable[Host]) -> LeaseTerms:
-    """Return the terms of a lease of some hosts, no longer than the limits of their owner allow.
+    """Return the terms of a lease of some hosts, shortened to what the limits of their owner allow.
 
-    Raises :class:`UsageError` for a lease without end under such a limit.
+    Raises :class:`UsageError` for a lease without end under a limit with ``max_ttl``.
     """
     shortest = _shortest(limits, owner, hosts)
     if shortest is None or shortest.max_ttl is None or (terms.ttl is not None and terms.ttl <= shortest.max_ttl):
@@ -220,7 +224,7 @@ def capped(limits: Limits, owner: str, terms: LeaseTerms, hosts: Iterable[Host])
 
 
 def longest_lease(limits: Limits, owner: str, hosts: Iterable[Host]) -> tuple[timedelta, str] | None:
-    """Return the longest lease from now that the limits allow on these hosts, and the limit's name; None for any."""
+    """Return the longest lease from now that the limits allow on these hosts, and the limit's name; None: no limit."""
     shortest = _shortest(limits, owner, hosts)
     return None if shortest is None or shortest.max_ttl is None else (shortest.max_ttl, shortest.name)
 
@@ -232,7 +236,7 @@ def _shortest(limits: Limits, owner: str, hosts: Iterable[Host]) -> Limit | None
 
 
 class Span(Frozen):
-    """Hosts that an owner has from one moment to another (None: without end): a booking, or a lease."""
+    """Hosts that an owner has from one time to another (None: without end), by a booking or a lease."""
 
     hosts: tuple[Host, ...]
     begin: datetime
@@ -240,10 +244,10 @@ class Span(Frozen):
 
 
 def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime) -> None:
-    """Raise the error of a limit that a booking would exceed, beside the owner's other bookings and leases.
+    """Raise the error of a limit that a booking would exceed, together with the owner's other bookings and leases.
 
-    :class:`UnsatisfiableError` where the limit refuses it by itself, :class:`BusyError` where it does because of the
-    ``others`` that last at the same time.
+    Raises :class:`UnsatisfiableError` if the booking alone exceeds the limit, and :class:`BusyError` if it does
+    together with the ``others`` at the same time.
     """
     for limit in limits:
         number = len(limit.of(booking.hosts))
@@ -275,7 +279,7 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
 def caps_of_booking(
     limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime
 ) -> tuple[Cap, ...]:
-    """Return the caps of a booking that has no hosts yet, less what the owner's other bookings and leases have then."""
+    """Return the caps of a booking without hosts yet, reduced by the owner's other bookings and leases at that time."""
     caps = []
     for limit in limits:
         if not limit.concerns(owner):
@@ -293,7 +297,7 @@ def _is_too_long(limit: Limit, booking: Span) -> bool:
 
 
 def _most_at_once(limit: Limit, booking: Span, others: Sequence[Span]) -> tuple[int, datetime]:
-    """Return how many hosts of a limit the others have at once during a booking, at most, and from when."""
+    """Return the most hosts counted by a limit that the others have at once during a booking, and since when."""
     lasting = [each for each in others if _overlap(each, booking)]
     moments = sorted({booking.begin, *(each.begin for each in lasting if each.begin > booking.begin)})
 

@@ -1,7 +1,7 @@
-"""Prepare the hosts of a reservation before their holder gets them, and replace those on which that fails.
+"""Prepare the hosts of a reservation before their holder gets them; replace hosts on which that fails.
 
 The steps run under the reservation and under claims on its hosts, outside every transaction. They end before the lease
-does: a reservation whose process was killed ends by itself, and no step of it is left by then.
+does. So if the process is killed, the reservation ends by itself, and no step runs on its hosts by then.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, claimed
 
 _JOBS = 16
-_GRACE = 2.0  # seconds between TERM and KILL for a step whose lease ends
+_GRACE = 2.0  # seconds between TERM and KILL for a step that must end with the lease
 PAUSE = 0.2
-"""Seconds between two looks whether another process has prepared the hosts."""
+"""Seconds between two checks whether another process has prepared the hosts."""
 
 
 class NoSpareError(StepFailedError):
-    """The preparation failed, and no other host that fits is free: all hosts were given back."""
+    """The preparation failed, and no other host that fits is free, so all hosts were given back."""
 
 
 def reserve_prepared(
@@ -53,7 +53,8 @@ def reserve_prepared(
 ) -> Grant:
     """Prepare the hosts of a grant and return it; if no host is left to try, call ``again`` to wait in the queue.
 
-    Without ``again`` it raises :class:`NoSpareError` then; else it raises as :meth:`Preparation.run`.
+    ``again`` of None raises :class:`NoSpareError` in this case. The other parameters and errors are those of
+    :class:`Preparation`.
     """
     preparation = Preparation(ctx, pause=pause, is_late=is_late)
     granted = first
@@ -71,7 +72,7 @@ def reserve_prepared(
 
 @retried
 def _forget_request(ctx: Context, reservation_id: str) -> None:
-    """Allow the request of an ended reservation to be granted again under its id."""
+    """Allow the request of an ended reservation to be granted again under the same request id."""
     with ctx.store.transaction(shared=True):
         known = ctx.store.reservations.get(reservation_id)
         if known is not None and not known.is_open():
@@ -79,7 +80,7 @@ def _forget_request(ctx: Context, reservation_id: str) -> None:
 
 
 class _NoneFreeError(Exception):
-    """Raised when too few hosts are free to replace those that could not be prepared."""
+    """Too few hosts are free to replace those that could not be prepared."""
 
 
 class _Failure(Frozen):
@@ -90,8 +91,8 @@ class _Failure(Frozen):
 class Preparation:
     """The preparation of a reservation by this process; ``failed`` are the names of the hosts on which it failed.
 
-    With ``is_new``, the holder has none of the hosts yet, and a failure gives all of them back. Without it, a host
-    joins the reservation, and only that host is prepared and given back. ``pause`` waits between two checks.
+    With ``is_new``, the holder has none of the hosts yet, and a failure gives all of them back. Otherwise a host joins
+    the reservation, and only this host is prepared and given back after a failure. ``pause`` waits between two checks.
     ``is_late`` returns whether it is too late to try another host.
     """
 
@@ -113,9 +114,9 @@ class Preparation:
         """Prepare the ``waiting`` hosts of a grant, and return the grant with the prepared hosts.
 
         A host on which a step fails is replaced by another that fits. Raises :class:`StepFailedError` after
-        ``prepare_failures`` failures or when it is too late, :class:`NoSpareError` when no other host is free, and
-        :class:`NotYoursError` when the lease is lost. An interruption gives the hosts back, unless ``is_safe``: then a
-        repeated request gets the same grant.
+        ``prepare_failures`` failures or when it is too late for another host, :class:`NoSpareError` when no other host
+        is free, and :class:`NotYoursError` when the lease is lost. An interruption gives the hosts back, unless
+        ``is_safe``: then a repeated request gets the same grant.
         """
         reservation = granted.held.reservation
         try:
@@ -124,7 +125,7 @@ class Preparation:
             raise
         except BaseException:
             if not is_safe:
-                with suppress(BmhctlError):  # else the lease ends by itself
+                with suppress(BmhctlError):  # if this fails, the lease ends by itself
                     self._give_back(reservation, waiting, "interrupted while it was prepared")
             raise
 
@@ -136,7 +137,7 @@ class Preparation:
             with ExitStack() as stack:
                 try:
                     claims = [stack.enter_context(claimed(ctx, host)) for host in waiting]
-                except ClaimedError:  # another process prepares them, for the same request
+                except ClaimedError:  # another process is preparing the hosts for the same request
                     self._pause()
                     reservation = held_reservation(ctx, reservation.id, ctx.clock())
                     if self._is_new and not reservation.is_unprepared:
@@ -147,7 +148,7 @@ class Preparation:
                     waiting = self._held_instead(reservation, left, waiting, len(order))
                     order = [host.id for host in waiting]
                     continue
-                reservation = claims[0].host.reservation or reservation  # as it is now
+                reservation = claims[0].host.reservation or reservation  # the reservation as it is now
                 if self._is_new and not reservation.is_unprepared:
                     break
                 ended = self._prepare(reservation, claims)
@@ -159,9 +160,9 @@ class Preparation:
     def _held_instead(
         self, reservation: Reservation, left: Sequence[Host], waiting: Sequence[Host], number: int
     ) -> list[Host]:
-        """Return the hosts of the reservation, of which some were replaced by another process for the same request.
+        """Return the hosts that the reservation has after another process for the same request replaced some of them.
 
-        Raises :class:`NotYoursError`, and gives the others back, when hosts have left it.
+        Raises :class:`NotYoursError` when hosts were taken out of it, and gives the others back.
         """
         now = self._ctx.store.hosts.held_by(reservation.id)
         if self._is_new and len(now) == number:
@@ -177,7 +178,7 @@ class Preparation:
         give_up(self._ctx, reservation.id, reason, None if self._is_new else [host.id for host in waiting])
 
     def _prepare(self, reservation: Reservation, claims: Sequence[Claimed]) -> list[tuple[Claimed, StepsRun]]:
-        """Run the prepare steps on each host, on several at once; return their results, in the order of the claims."""
+        """Run the prepare steps on several hosts at once; return their results, in the order of the claims."""
         policy = self._ctx.store.policy()
         deadline = _deadline(reservation, self._ctx.clock())
         plans = [(held, _plan(held, policy, reservation, deadline)) for held in claims]
@@ -214,7 +215,7 @@ class Preparation:
     def _settle(
         self, reservation: Reservation, ended: list[tuple[Claimed, StepsRun]], notes: list[str], order: list[int]
     ) -> tuple[Reservation, list[Host]]:
-        """Record the results of the steps; return the reservation and the hosts that still have to be prepared."""
+        """Record the results of the steps; return the reservation, and the hosts that still have to be prepared."""
         failures = [_Failure(held.host, run.refusal) for held, run in ended if run.refusal is not None]
         if not failures:
             return _finish(self._ctx, reservation, ended, self._is_new), []
@@ -237,7 +238,7 @@ class Preparation:
         return reservation, spares
 
     def _enough(self) -> str | None:
-        """Return why no further host is tried; None if one is."""
+        """Return in words why no other host is tried; None if one may be."""
         if self._is_late():
             return "the time to wait is over"
         number = len(self.failed)
@@ -251,7 +252,7 @@ def _is_held(host: Host, reservation: Reservation) -> bool:
 
 
 def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Deadline | None) -> StepPlan:
-    """Return the prepare steps of a host that have values in the reservation; they end before the deadline."""
+    """Return the prepare steps of a host for which the reservation has values; they end before the deadline."""
     values = reservation.params or {}
     plan = held.plan(Phase.PREPARE)
     if plan.environment is None:
@@ -290,7 +291,7 @@ def _finish(
             return held
         expires = None if held.ttl is None or held.expires_at is None else max(held.expires_at, now + held.ttl)
         if held.expires_at and held.ttl and held.expires_at < held.created_at + held.ttl:
-            expires = held.expires_at  # the grant ended it early: its booking is over then
+            expires = held.expires_at  # the booking's end limited the lease, and still does
         planned = [host for host in ctx.store.hosts.held_by(held.id) if host.planned]
         if planned and expires is not None:
             from bmhctl.usecases.reservations.booked import latest_end
@@ -330,9 +331,10 @@ def _replace(
     failures: Sequence[_Failure],
     notes: list[str],
 ) -> list[Host] | None:
-    """Replace each host on which the preparation failed, in one commit; return the others that take their places.
+    """Replace each host on which the preparation failed, in one commit; return the new hosts.
 
-    Adds to the ``notes`` of the grant which bookings moved for it. None, and nothing changes, when too few are free.
+    Adds notes on bookings that moved for this to ``notes``. Returns None, and changes nothing, when too few hosts are
+    free.
     """
     moved: list[str] = []
     with suppress(_NoneFreeError), ctx.store.transaction():
@@ -348,14 +350,14 @@ def _replace(
             fits = partial(_takes, steps, held, wanted)
             found = spare_host(ctx, requirements, kept, held, bad, fits)
             if found.missing:
-                raise _NoneFreeError  # bookings that made room for another one stay where they were
+                raise _NoneFreeError  # undoes the moves of bookings for other hosts
             kept += found.hosts
             spares += found.hosts
             moved += found.notes
         _record(ctx, ended, held, now)
         taken = []
         for failure, chosen in zip(failures, spares, strict=True):
-            spare = ctx.store.hosts.with_id(chosen.id) or chosen  # a booking may have moved from it for a later one
+            spare = ctx.store.hosts.with_id(chosen.id) or chosen  # a later move of a booking may have changed the host
             inputs, words = (
                 guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER),
                 f"replaces {failure.host.name}",
@@ -370,11 +372,11 @@ def _replace(
 
 
 def _takes(steps: Sequence[Step], reservation: Reservation, wanted: frozenset[str], host: Host) -> bool:
-    """Return whether all of the ``wanted`` values are used to prepare a host."""
+    """Return whether the steps of a host use all of the ``wanted`` values."""
     return wanted <= _parameters(steps, reservation, host)
 
 
 def _parameters(steps: Sequence[Step], reservation: Reservation, host: Host) -> frozenset[str]:
-    """Return the names of the values that are used to prepare a host."""
+    """Return the names of the values that the steps of a host use."""
     mine = with_values((step for step in steps if step.applies_to(host.spec)), reservation.params or {})
     return frozenset(param.name for step in mine for param in step.params)

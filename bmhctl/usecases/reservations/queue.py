@@ -1,4 +1,4 @@
-"""List the tickets of waiting commands, cancel or move one, and what became of earlier ones."""
+"""List the tickets of waiting commands; cancel or move a ticket; return the history of the queue."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from bmhctl.usecases.shared.transitions import describe_planned
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
 
-_SOME = 20  # further hosts that are read to explain what a request lacks
+_SOME = 20  # this many more hosts are read to explain what a request lacks
 
 
 def queue(ctx: Context) -> Queue:
-    """Return the waiting tickets in their order, with what each asks for and still lacks."""
+    """Return the tickets in queue order, each with what it asks for and still lacks."""
     now = refresh(ctx)
     with ctx.store.snapshot():
         items, policy, waiting = [], ctx.store.policy(), waiting_tickets(ctx)
@@ -85,7 +85,7 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
 
 
 def _held_back(ctx: Context, requirements: Requirements, ticket: Ticket, policy: Policy) -> str | None:
-    """Return in words which free hosts a ticket can't get because of plans for them; None if there are none."""
+    """Return in words the free hosts that a ticket can't get because of plans for them; None if there are none."""
     until = until_of_ticket(ticket, policy, ctx.clock())
     free = free_for(ctx, requirements, ticket.id, policy.limits, more=_SOME)
     names: dict[Planned, list[str]] = {}
@@ -124,9 +124,9 @@ def _obstacle(host: Host) -> str | None:
 
 @retried
 def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | None = None) -> Done:
-    """Remove a ticket from the queue, and return which; its process ends with an error.
+    """Remove a ticket from the queue, and return which; its process then ends with an error.
 
-    Raises :class:`NotFoundError` when there is no such ticket, :class:`NotYoursError` for another owner's unless
+    Raises :class:`NotFoundError` when there is no such ticket, :class:`NotYoursError` for another owner's ticket unless
     ``force`` is given with a ``reason``, and :class:`BusyError` while its process may still be reconnecting.
     """
     forced_reason(force, reason)
@@ -137,7 +137,7 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
             raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
         if ticket.owner != ctx.actor and not force:
             raise NotYoursError(f"ticket {ticket_id} is {ticket.owner}'s", hint="--force --reason WHY overrides")
-        if may_come_back(ctx, ticket):  # it would queue again, because it is not notified
+        if may_come_back(ctx, ticket):  # the process would queue again, because it can't be notified
             raise BusyError(
                 f"ticket {ticket_id}: its process lost the connection to the server and has not reconnected yet",
                 hint=f"try again: within {format_duration(LAPSE)} it reconnects, or the ticket is removed",
@@ -158,7 +158,7 @@ def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None
     """Move a ticket to the front of the queue, or to just before the ticket ``before``; return what was done.
 
     The move is recorded with its reason. Raises :class:`NotFoundError` for a ticket that is not in the queue, and
-    :class:`UsageError` for an empty reason and for a ticket before itself.
+    :class:`UsageError` for an empty reason and for ``before`` naming the ticket itself.
     """
     if not reason.strip():
         raise UsageError("moving a ticket needs a reason, which is recorded", hint="--reason 'release build'")
@@ -182,7 +182,7 @@ def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None
 
 
 def queue_history(ctx: Context, last: int | None = None) -> QueueHistory:
-    """Return what became of the tickets, the oldest event first; ``last`` returns only so many of the newest."""
+    """Return the history of the queue, the oldest event first; with ``last``, only the newest so many events."""
     now = refresh(ctx)
     events = ctx.store.queue_events.read(last)
     described = ((each, describe_requirements(load_requirements(each.requirements))) for each in events)

@@ -1,4 +1,4 @@
-"""Record what becomes of tickets, for the history of the queue."""
+"""Record the events of tickets, for the history of the queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bmhctl.usecases.shared.context import Context
 def note_ticket(
     ctx: Context, ticket: Ticket, verb: QueueVerb, *, reason: str | None = None, reservation: str | None = None
 ) -> None:
-    """Record what became of a ticket, in the caller's transaction, which changes it."""
+    """Record an event of a ticket, in the caller's transaction, which also changes the ticket."""
     ctx.store.queue_events.add(
         QueueEvent(
             ticket=ticket.id,

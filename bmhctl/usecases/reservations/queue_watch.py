@@ -14,19 +14,19 @@ from bmhctl.usecases.reservations.fairness import REFRESH, is_gone, live_tickets
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
-_FRONT = 4  # this many tickets at the front try at every change
+_FRONT = 4  # so many tickets at the front of the queue try at every change
 _LONGEST_PAUSE = 1.0
-_LOOK_AROUND = timedelta(seconds=0.5)  # between checks of what no commit reports
+_LOOK_AROUND = timedelta(seconds=0.5)  # between checks for changes that no commit announces
 
 
 IS_NEXT = "it is next in the queue"
-"""Why a request waits whose hosts are free: it is about to be granted."""
+"""Why a request whose hosts are free still waits: it is about to be granted."""
 
 
 class Waiting(Frozen):
-    """A waiting process: its position, what it waits for and why, and its deadline.
+    """A waiting process: its position in the queue, what it waits for and why, and its deadline.
 
-    ``eta`` is when at the latest the request fits if every lease ends as written, None where that is not known.
+    ``eta`` is by when it gets its hosts if every lease ends as recorded; None where that is not known.
     """
 
     position: int
@@ -37,16 +37,16 @@ class Waiting(Frozen):
 
 
 class Watch:
-    """Finds when a waiting process has to try again, and refreshes its ticket.
+    """Decides when a waiting process tries again, and refreshes its ticket.
 
-    It tries again when a host or the TOML file changed, when an earlier ticket left the queue or its process was
-    killed, and every few seconds for what changes nothing in the inventory: a lease that expires, a process that is
-    stopped, a step that ends.
+    The process tries again when a host or the TOML file has changed, and when an earlier ticket has left the queue or
+    its process was killed. It also tries every few seconds, because some events change nothing in the inventory: a
+    lease expires, a process is stopped, a step ends.
     """
 
     def __init__(self, ctx: Context, ticket: int) -> None:
         self.has_news = True
-        self.trouble: BmhctlError | None = None  # why the TOML file can't be used; nothing is granted then
+        self.trouble: BmhctlError | None = None  # why the TOML file can't be used; meanwhile, nothing is granted
         self._ctx = ctx
         self._ticket = ticket
         self._ahead: list[int] = []
@@ -76,9 +76,9 @@ class Watch:
         return (is_due or is_changed) and self.trouble is None
 
     def slow_down(self) -> None:
-        """Pause after a failed try: the more tickets are ahead, the smaller the share of time that is spent on trying.
+        """After a failed attempt, pause the longer the more tickets are ahead.
 
-        Else the many at the back would delay the few at the front at every change.
+        Otherwise the many tickets at the back would delay the few at the front at every change.
         """
         now = time.monotonic()
         self._paused_until = now + min(_LONGEST_PAUSE, 4 * self._behind_front * (now - self._began))
@@ -89,7 +89,7 @@ class Watch:
 
     @property
     def pause_left(self) -> float:
-        """Return for how many seconds it does not try again, whatever changes."""
+        """The seconds for which the process does not try again, whatever changes."""
         return max(0.0, self._paused_until - time.monotonic())
 
     def is_quiet(self) -> bool:
@@ -107,20 +107,20 @@ class Watch:
         before, self.trouble = self.trouble, None
         try:
             refresh(self._ctx)
-        except (InvalidError, UnreachableError) as error:  # as while a user edits the file
+        except (InvalidError, UnreachableError) as error:  # for example, while a user is editing the file
             self.trouble = error
         if (before is None) != (self.trouble is None):
             self._generation, self._state = None, None
         self._version = None  # a sync by this connection does not change the version
 
     def _remove_dead(self) -> None:
-        """Remove the tickets of killed processes: one that was killed notifies no other."""
+        """Remove the tickets of killed processes, because a killed process notifies no other."""
         with self._ctx.store.transaction():
             remove_dead(self._ctx)
         self._version = None
 
     def _is_changed(self) -> bool:
-        """Return whether a host, the tickets ahead or this ticket changed; those behind do not count."""
+        """Return whether a host, this ticket or a ticket ahead has changed; tickets behind do not matter."""
         if self.pause_left:
             return False
         version = self._ctx.store.version()
@@ -138,9 +138,9 @@ class Watch:
 
 
 class ProgressReporter:
-    """Reports the position of a waiting process when it changed; spends at most a hundredth of the time on it.
+    """Reports the position of a waiting process when it changes; uses at most a hundredth of the time for this.
 
-    At the back of a long queue it spends less, because all waiting processes do the same.
+    At the back of a long queue it uses less, because all waiting processes do the same.
     """
 
     def __init__(
@@ -160,7 +160,10 @@ class ProgressReporter:
         self._silent_until: datetime | None = None
 
     def report_change(self) -> bool:
-        """Report it if it changed; return False when it is too early. Raises an error that waiting can't resolve."""
+        """Report the position if it has changed; return False when it is too early to look.
+
+        Raises errors that waiting can't resolve.
+        """
         ctx = self._ctx
         began = ctx.clock()
         if self._silent_until is not None and began < self._silent_until:
@@ -180,11 +183,11 @@ class ProgressReporter:
 
 
 def _differ(one: Waiting, other: Waiting) -> bool:
-    """Return whether two states differ in what a user is told; the moment that the request fits by may drift a bit."""
+    """Return whether two states differ for the user; the estimated time may differ by up to a minute."""
     if one.eta is None or other.eta is None:
         return one != other
     return abs(one.eta - other.eta) > timedelta(minutes=1) or replace(one, eta=other.eta) != other
 
 
 def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
-    return last is None or abs(now - last) >= interval  # abs: a clock may be set back
+    return last is None or abs(now - last) >= interval  # abs, because a clock may be set back

@@ -1,4 +1,4 @@
-"""Replace a bad host of a reservation by another that fits, prepared as the bad one was."""
+"""Replace a bad host of a reservation by another that fits, and prepare the new host in the same way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
     """Replace the host ``name`` of a reservation by another that fits, prepared as the others were; return the grant.
 
-    The bad host is tainted, with ``reason`` as its fault. Raises :class:`BusyError` when no other host is free: then
+    The bad host is tainted, with ``reason`` as its fault. Raises :class:`BusyError` when no other host is free; then
     nothing is changed. Raises :class:`bmhctl.errors.NotYoursError` when the lease has ended or does not hold the host,
     :class:`bmhctl.errors.StepFailedError` when the new host can't be prepared, :class:`bmhctl.errors.NotFoundError` for
     an unknown host or reservation, and :class:`UsageError` for an empty reason.
@@ -38,7 +38,7 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
 
 @retried
 def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant, Host]:
-    """Replace a bad host in one commit; return what is held then, and the host that took its place."""
+    """Replace a bad host in one commit; return the grant with its new hosts, and the host that replaced the bad one."""
     if not reason.strip():
         raise UsageError(
             "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"

@@ -1,4 +1,4 @@
-"""Choose a host that takes the place of another one in a reservation."""
+"""Choose a host that replaces another one in a reservation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def spare_host(
     bad: Collection[int],
     fits: Callable[[Host], bool] = lambda _: True,
 ) -> Match:
-    """Return a match with a free host that meets the requirement that the bad one met; without hosts if there is none.
+    """Return a match with a free host that can replace the bad hosts; without hosts if there is none.
 
-    It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``; nothing is planned
-    on it before the lease ends, nor in the turnaround after it. Where there is none, bookings move to other hosts for
-    it, in the caller's transaction.
+    The host meets a requirement that ``kept`` does not meet, and fits within the limits of the owner of ``held``, who
+    gives back the hosts with the ids ``bad``. Nothing is planned on it before the end of the lease and the turnaround
+    after that. If there is no such host, bookings move to other hosts to free one, in the caller's transaction.
     """
     policy = ctx.store.policy()
     before, known = match(requirements, kept).missing, {host.id for host in kept}
@@ -48,6 +48,6 @@ def spare_host(
         return Match(tuple(free), 1 - len(free))
     now = ctx.clock()
     demand = Demand((Requirement(),), now, ends, policy.turnaround)
-    # No booking moves to a host that is about to be taken.
+    # ``kept``: no booking may move to a host that a ticket or this reservation needs.
     room = find_room(ctx, demand, lambda more: spares(now, more), kept={*hosts_for_tickets(ctx, policy.limits), *known})
     return Match((), 1) if room is None else apply_room(ctx, room, now, f"to make room for a lease of {held.owner}")

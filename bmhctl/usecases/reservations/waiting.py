@@ -45,16 +45,17 @@ from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
 
 POLL = 0.15
-"""Seconds between two checks of a waiting process; each takes microseconds unless something was committed."""
+"""Seconds between two checks of a waiting process; a check takes microseconds unless something was committed."""
 
-_POLL_WOKEN = 0.5  # the longest pause with a server, which wakes waiting processes at every change
+_POLL_WOKEN = 0.5  # seconds between two checks with a server, which also wakes the process at every change
 
 
 class WaitOptions(Frozen):
     """How to wait: for how long (None: without limit), how to pause, and what to call when the position changes.
 
-    ``pause`` gets seconds, and a descriptor if there is one: when that can be read, the pause ends early. It may raise
-    to end the wait, as when a signal came or the reader of the answer is gone.
+    ``pause`` is called with seconds, and with a descriptor or None; when the descriptor becomes readable, the pause
+    ends early. ``pause`` may raise to end the wait, for example after a signal or when the reader of the output is
+    gone.
     """
 
     pause: Callable[[float, int | None], None]
@@ -63,10 +64,10 @@ class WaitOptions(Frozen):
 
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
-    """Wait in the queue, also while the inventory is away, locked, full, not valid, or replaced; return the grant.
+    """Wait in the queue, even while the inventory is away, locked, full, invalid or replaced; return the grant.
 
-    The ticket keeps its position as long as it is in the inventory. Raises the error of the inventory when it can't be
-    used for longer than :data:`LONGEST`.
+    The ticket keeps its position as long as it is in the inventory. Raises the inventory's error when it can't be used
+    for longer than :data:`LONGEST`.
     """
     absence = Absence(attempt.ctx.report, attempt.ctx.store.location)
     try:
@@ -97,7 +98,7 @@ def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
 
 
 def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
-    """Wait with a ticket, kept while the inventory is locked, full, read-only; raises for one that is lost or moved."""
+    """Wait with a ticket, which is kept while the inventory is locked, full or read-only; raise for other failures."""
     while True:
         try:
             return _wait_for_turn(attempt, patience, ticket, absence)
@@ -137,7 +138,7 @@ def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
 
 
 def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
-    """Return whether to try: a fitting host is free, the same request was granted elsewhere, or the ticket is gone."""
+    """Return whether to try: a fitting host is free, another process got the same request, or the ticket is gone."""
     ctx, request = attempt.ctx, attempt.request
     return (
         ctx.store.tickets.get(ticket.id) is None
@@ -164,14 +165,14 @@ def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
 
 
 def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
-    """Return why the request is not granted yet, and when at the latest it fits, None where that is not known."""
+    """Return why the request is not granted yet, and by when it will be; None if that is not known."""
     ctx = attempt.ctx
     try:
         choose(ctx, resolved(ctx, attempt.asked), ticket.id, ctx.store.policy().limits)
     except BusyError as error:
         why = f"{error.host} {error.message}" if error.host else error.message
         states = (error.details or {}).get("states")
-        if isinstance(states, dict) and State.RESERVED not in states:  # no holder will give one back
+        if isinstance(states, dict) and State.RESERVED not in states:  # no host is reserved, so none will be given back
             why = "; ".join([why, *remedies(states)])
         return why, eta_of_request(ctx, attempt.request, ticket.id)
     return IS_NEXT, ctx.clock()
@@ -179,9 +180,9 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
 
 @contextmanager
 def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
-    """Yield a ticket: ``before``, or that of the same request, or a new one at the end of the queue.
+    """Yield a ticket: ``before``, or the ticket of the same request, or a new one at the end of the queue.
 
-    A ticket from before the server was lost may have been removed, because its process was taken for dead.
+    If the server was lost meanwhile, the ticket may have been removed, because its process was taken for dead.
     """
     ctx, request = attempt.ctx, attempt.request
     with ExitStack() as stack:
@@ -190,7 +191,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
             if before is not None:
                 note_excused(ctx)
             if before is not None and ticket is not None and not _is_same(ticket, before):
-                ticket = None  # the inventory was replaced: the ticket is not in the new one
+                ticket = None  # the inventory was replaced by one without the ticket
             if ticket is None:
                 ticket = ticket_of_request(ctx, request, remove_dead(ctx))
             if ticket is None:
@@ -212,7 +213,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                     )
                 )
                 note_ticket(ctx, ticket, QueueVerb.ASKED)
-            # Before the commit: otherwise others would take it for the ticket of a dead process.
+            # Claim the ticket before the commit, so that no process takes it for the ticket of a dead process.
             is_last = stack.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
             stack.callback(_leave, attempt, ticket, is_last)
         yield ticket
@@ -229,16 +230,16 @@ def _is_same(ticket: Ticket, before: Ticket) -> bool:
 def _leave(attempt: Attempt, ticket: Ticket, is_last: Callable[[], bool]) -> None:
     """Remove a ticket from the queue, unless other processes wait with it; a grant has removed it already."""
     ctx = attempt.ctx
-    with suppress(BmhctlError):  # if the store can't be written now: the ticket of a dead process does not count
+    with suppress(BmhctlError):  # if the store can't be written now, the ticket becomes invalid when this process ends
         if ctx.store.tickets.get(ticket.id) is not None:
-            with ctx.store.transaction():  # no other process can join meanwhile
+            with ctx.store.transaction():  # a writing transaction, so that no other process joins meanwhile
                 if is_last() and ctx.store.tickets.get(ticket.id) is not None:
                     note_ticket(ctx, ticket, QueueVerb.TIMED_OUT if attempt.is_late() else QueueVerb.LEFT)
                     ctx.store.tickets.remove(ticket.id)
 
 
 def ticket_of_request(ctx: Context, request: ReservationRequest, waiting: Sequence[Ticket]) -> Ticket | None:
-    """Return the ticket with which the same request waits, None if there is none."""
+    """Return the ticket with which the same request is waiting; None if there is none."""
     for ticket in waiting:
         if request.request_id is not None and (ticket.owner, ticket.request_id) == (ctx.actor, request.request_id):
             check_same(request, ticket.requirements)

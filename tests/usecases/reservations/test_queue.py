@@ -127,7 +127,7 @@ def test_a_returned_host_goes_to_the_waiter_and_to_no_other_process(fleet: Lab) 
         give_back(fleet, "node3")
         with pytest.raises(BusyError) as refused:
             take(fleet, "node3")
-        assert "due to the earlier ticket of alice, from 12:00:00 UTC" in refused.value.message
+        assert "set aside for the earlier ticket of alice, from 12:00:00 UTC" in refused.value.message
 
     assert names(wait(fleet, back)) == ["node3"]
     assert tickets(fleet) == []
