@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -138,20 +138,19 @@ class Child:
         """Send the watchdog the end of the lease, before which it ends the task; None for a lease without an end."""
         self._write(b"until\n" if deadline is None else deadline.to_line())
 
-    def end(self, deadline: Deadline | None = None, *, is_free: bool = False) -> None:
-        """End the task and its descendants, in time for the deadline: TERM, and after the grace KILL.
+    def end(self, grace: Callable[[], float]) -> None:
+        """End the task and its descendants: send TERM, and KILL after the grace.
 
-        ``is_free``: the hosts may be another job's already, so the grace is short.
+        ``grace`` returns the seconds that the task still has at most. It is called again and again, because they may
+        become fewer: the lease may be lost meanwhile.
         """
-        grace = LOST_GRACE if is_free else GRACE
-        left = grace if deadline is None else min(grace, deadline.kill - watchdog.steady())
-        watchdog.end_task(self._group, self._process.pid, left, self._mark)
+        watchdog.end_task(self._group, self._process.pid, grace(), self._mark, grace)
         self._process.wait()
 
-    def time_out(self, limit: timedelta, deadline: Deadline | None = None) -> None:
+    def time_out(self, limit: timedelta, grace: Callable[[], float]) -> None:
         """End the task because it ran for ``limit``, as :meth:`end` does."""
         self.timed_out = limit
-        self.end(deadline)
+        self.end(grace)
 
     def was_ended_by_watchdog(self) -> bool:
         """Return whether the watchdog ended the task with its lease, because this process was stopped or late."""

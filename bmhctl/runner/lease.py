@@ -91,6 +91,12 @@ class Lease:
             self._loss = Loss(why, is_free=self._ctx.clock() >= (self._ends or datetime.max.replace(tzinfo=UTC)))
         return self._loss
 
+    def grace(self) -> float:
+        """Return how many seconds a task may take to end that has to end now: few if its hosts may be another job's."""
+        loss = self.lost()
+        most = child.GRACE if loss is None or not loss.is_free else child.LOST_GRACE
+        return most if self._deadline is None else min(most, self._deadline.kill - steady())
+
     def _why_over(self) -> str | None:
         with self._setting:
             ends, deadline = self._ends, self._deadline

@@ -136,7 +136,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
     try:
         lost = _attend(child, lease, signals, task.timeout)
     except BaseException:
-        child.end(lease.deadline)
+        child.end(lease.grace)
         returning.give_back("task interrupted", FAILED)
         raise
     finally:
@@ -185,10 +185,10 @@ def _attend(child: Child, lease: Lease, signals: Signals, timeout: timedelta | N
                     if child.has_ended():  # the task ended while this process was stopped: give_back checks the lease
                         return
                     lost.append(loss.reason)
-                    child.end(lease.deadline, is_free=loss.is_free)
+                    child.end(lease.grace)
                     return
                 if timeout is not None and steady() >= limit and not child.has_ended():
-                    child.time_out(timeout, lease.deadline)
+                    child.time_out(timeout, lease.grace)
                     return
                 for number in signals.wait(min(_LOOK, max(0.0, limit - steady()))):
                     child.pass_on(number)
@@ -200,7 +200,7 @@ def _attend(child: Child, lease: Lease, signals: Signals, timeout: timedelta | N
     try:
         lease.keep(over)
     except BaseException:
-        child.end(lease.deadline)  # ends the thread
+        child.end(lease.grace)  # ends the thread
         raise
     finally:
         thread.join()

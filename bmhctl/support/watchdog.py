@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 GRACE = 5.0
@@ -135,8 +136,13 @@ def _until(deadline: Deadline | None) -> float | None:
     return min(60.0, max(_PAUSE, deadline.term + _LAG * deadline.grace - steady()))
 
 
-def end_task(group: int, root: int, grace: float = GRACE, mark: str = "") -> None:
-    """End all members of a :class:`Family`: send TERM, and KILL after ``grace`` seconds."""
+def end_task(
+    group: int, root: int, grace: float = GRACE, mark: str = "", left: Callable[[], float] | None = None
+) -> None:
+    """End all members of a :class:`Family`: send TERM, and KILL after ``grace`` seconds.
+
+    ``left`` is called meanwhile, and returns how many seconds of the grace are left if that has become less.
+    """
     deadline = time.monotonic() + max(0.0, grace)
     family = Family(group, root, mark)
     members = family.members()
@@ -148,6 +154,8 @@ def end_task(group: int, root: int, grace: float = GRACE, mark: str = "") -> Non
         look = time.monotonic() - began  # up to tenths of a second on a busy machine, which must not delay KILL
         if not members:
             return
+        if left is not None:
+            deadline = min(deadline, time.monotonic() + left())
         if time.monotonic() + max(look, _PAUSE) >= deadline:
             time.sleep(max(0.0, deadline - time.monotonic()))
             family.send(signal.SIGKILL, members)

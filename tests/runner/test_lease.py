@@ -131,6 +131,21 @@ def test_a_lease_that_is_taken_away_ends_even_a_task_that_ignores_sigterm(fleet:
     assert lease(fleet).owner == "bob"
 
 
+def test_a_lease_that_is_taken_away_shortens_the_grace_of_a_task_that_timed_out(fleet: Fleet) -> None:
+    task = f"trap 'echo asked' TERM; {STUBBORN.partition('; ')[2]}"
+    turn = fleet.start(
+        *("run", "--host", "node1", "--timeout", "1s", "--", "sh", "-c", task),
+        patch="child.GRACE, child.LOST_GRACE = 600, 0.5",
+    )
+    assert (turn.line(), turn.line()) == ("ready", "asked")
+    held = lease(fleet)
+    now_in(fleet)
+    lifecycle_verbs.taint(fleet.lab.context("olivia"), Choice(("node1",)), reason="fire", force=True)
+    done = turn.end()
+    assert done.status == 125
+    assert f"reservation {held.id} has ended: forced: fire" in done.stderr
+
+
 def test_a_lost_lease_found_by_one_thread_is_not_forgotten_by_another(
     toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
