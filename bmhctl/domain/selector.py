@@ -1,4 +1,4 @@
-"""Label selectors as in Kubernetes, with numbers: parse, match, explain, translate to SQL.
+"""Label selectors as in Kubernetes, with numbers: parse, match, explain.
 
 ``arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB``: every term must hold. Keys are labels, then
 hardware properties. ``!=`` and ``notin`` also hold for hosts without the key, as in Kubernetes.
@@ -58,8 +58,11 @@ class Operator(Words):
     LESS = "<"
 
 
-_NUMERIC = {Operator.AT_LEAST: ge, Operator.AT_MOST: le, Operator.MORE: gt, Operator.LESS: lt}
-_NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
+NUMERIC = {Operator.AT_LEAST: ge, Operator.AT_MOST: le, Operator.MORE: gt, Operator.LESS: lt}
+"""The operators that compare numbers, and how each compares."""
+
+NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
+"""The operators that also hold for hosts without the key; an index on keys does not find these hosts."""
 
 
 class Term(Frozen):
@@ -86,49 +89,18 @@ class Term(Frozen):
         if self.operator is Operator.ABSENT:
             return value is None
         if value is None:
-            return self.operator in _NEGATIVE
-        if self.operator in _NUMERIC:
+            return self.operator in NEGATIVE
+        if self.operator in NUMERIC:
             number, limit = quantity(value), quantity(self.values[0])
-            return number is not None and limit is not None and _NUMERIC[self.operator](number, limit)
+            return number is not None and limit is not None and NUMERIC[self.operator](number, limit)
         if self.operator is Operator.PRESENT:
             return True
-        return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
+        return (value in {canonical(v) for v in self.values}) is (self.operator not in NEGATIVE)
 
     @property
     def is_negative(self) -> bool:
-        """Whether the term also holds for hosts without the key; an index on keys does not find these hosts."""
-        return self.operator in _NEGATIVE
-
-    def fitting(self) -> tuple[str, list[str | float | None]]:
-        """Return a query for the ids of hosts that have the key with one of the values, and the query's parameters.
-
-        For a negated operator too: the hosts that the query finds are then those that do not fit the term.
-        """
-        parameters: list[str | float | None] = [self.key]
-        if self.operator in (Operator.PRESENT, Operator.ABSENT):
-            wanted = ""
-        elif self.operator in _NUMERIC:
-            wanted = f" AND f.number {self.operator} ?"
-            parameters.append(quantity(self.values[0]))
-        else:
-            wanted = f" AND f.value IN ({', '.join('?' * len(self.values))})"
-            parameters.extend(canonical(value) for value in self.values)
-        return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
-
-    def to_sql(self, *, first: bool = False, most: int | None = None) -> tuple[str, list[str | float | None]]:
-        """Return a condition on ``hosts`` and its parameters, with ``?`` as placeholder.
-
-        With ``first``, the database starts from this term, because few hosts fit it. With ``most``, it expects that
-        many hosts at most, and finds no more.
-        """
-        fitting, parameters = self.fitting()
-        if first and most is not None:
-            order = "f.number" if self.operator in _NUMERIC else "f.value"  # so that only the index is read
-            return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
-        if first:
-            return f"hosts.id IN ({fitting})", parameters
-        exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
-        return (f"NOT {exists}" if self.is_negative else exists), parameters
+        """Whether the term also holds for hosts without the key."""
+        return self.operator in NEGATIVE
 
 
 class Selector(Frozen):
@@ -194,7 +166,7 @@ def _term(match: re.Match[str], text: str) -> Term:
         return Term(key, Operator.PRESENT)
     operator = Operator("=" if match["compare"] == "==" else match["compare"])
     value = match["value"]
-    if operator in _NUMERIC and quantity(value) is None:
+    if operator in NUMERIC and quantity(value) is None:
         raise UsageError(f"{key}{operator}{value} compares with {value!r}, which is not a number", hint=_HINT)
     return Term(key, operator, (_value(value, text),))
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Host
 from bmhctl.domain.selector import Selector, Term
-from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.host_query import HostQuery, ids_with
 from bmhctl.stores.hosts import HOST_SELECT, to_host
 from bmhctl.stores.rows import Value, from_time, to_time
 from bmhctl.stores.store import Store
@@ -48,7 +48,7 @@ def fitting(store: Store, selector: Selector) -> int:
 
 def _having(store: Store, term: Term) -> int:
     """Return how many declared hosts have the key of a term with one of the values that it names."""
-    found, parameters = term.fitting()
+    found, parameters = ids_with(term)
     every = _number(store, f"SELECT COUNT(*) FROM ({found}) found", parameters)
     gone = f"SELECT COUNT(*) FROM hosts WHERE undeclared = 1 AND EXISTS ({found} AND f.host_id = hosts.id)"
     return every - _number(store, gone, parameters)

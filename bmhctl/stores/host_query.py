@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import State
-from bmhctl.domain.selector import EVERY_HOST, Selector, Term
+from bmhctl.domain.selector import EVERY_HOST, NEGATIVE, NUMERIC, Operator, Selector, Term, canonical
+from bmhctl.domain.units import quantity
 from bmhctl.stores.rows import Row, Value, from_time
 from bmhctl.support.values import Frozen
 
@@ -63,9 +64,9 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
         if rare is None or term is not rare.term:
-            sql, values = term.to_sql()
+            sql, values = _holds(term)
         else:  # with a limit, a few more than were counted are enough
-            sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare.fitting + 100)
+            sql, values = _starts_from(term, None if query.limit is None else 2 * rare.fitting + 100)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
@@ -85,6 +86,39 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
         terms.append(f"({unplanned}hosts.planned_at >= ?)")
         parameters.append(from_time(query.free_until))
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
+
+
+def ids_with(term: Term) -> tuple[str, list[Value]]:
+    """Return a query for the ids of hosts that have the term's key with one of its values, and the query's parameters.
+
+    For a negated operator too: the hosts that the query finds are then those that do not fit the term.
+    """
+    parameters: list[Value] = [term.key]
+    if term.operator in (Operator.PRESENT, Operator.ABSENT):
+        wanted = ""
+    elif term.operator in NUMERIC:
+        wanted = f" AND f.number {term.operator} ?"
+        parameters.append(quantity(term.values[0]))
+    else:
+        wanted = f" AND f.value IN ({', '.join('?' * len(term.values))})"
+        parameters.extend(canonical(value) for value in term.values)
+    return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
+
+
+def _holds(term: Term) -> tuple[str, list[Value]]:
+    """Return the condition that a term holds for a host, and its parameters."""
+    find, parameters = ids_with(term)
+    exists = f"EXISTS ({find} AND f.host_id = hosts.id)"
+    return (f"NOT {exists}" if term.operator in NEGATIVE else exists), parameters
+
+
+def _starts_from(term: Term, most: int | None) -> tuple[str, list[Value]]:
+    """Return the same for a term that few hosts fit: the database starts from it, and expects at most ``most``."""
+    find, parameters = ids_with(term)
+    if most is None:
+        return f"hosts.id IN ({find})", parameters
+    order = "f.number" if term.operator in NUMERIC else "f.value"  # so that only the index is read
+    return f"hosts.id IN ({find} ORDER BY {order} LIMIT {most})", parameters
 
 
 _LEAST = 50
@@ -109,10 +143,10 @@ def rarest(execute: Callable[[str, Sequence[Value]], Sequence[Row]], query: Host
     few = _FEW_OF_ALL if query.limit is None else _FEW
     found: RareTerm | None = None
     for term in query.selector.terms:
-        if term.is_negative:
+        if term.operator in NEGATIVE:
             continue
-        fitting, parameters = term.fitting()
-        [(number, enough)] = execute(f"SELECT COUNT(*), {few} FROM ({fitting} LIMIT {few} + 1) fits", parameters)
+        find, parameters = ids_with(term)
+        [(number, enough)] = execute(f"SELECT COUNT(*), {few} FROM ({find} LIMIT {few} + 1) fits", parameters)
         fits = int(number or 0)
         if fits <= int(enough or 0) and (found is None or fits < found.fitting):
             found = RareTerm(term, fits)

@@ -46,7 +46,7 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (26, 107),
+    "reserve -l arch=arm64 -n 2": (26, 106),
     "list": (21, 76),
     "show n1": (20, 59),
     "status": (22, 104),
@@ -61,7 +61,7 @@ MOST: dict[str, tuple[int, int]] = {
 
 
 WITH_POLICY: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (29, 121),
+    "reserve -l arch=arm64 -n 2": (29, 120),
     "show n1": (27, 83),
     "why n1": (32, 132),
     "ready n8": (38, 177),

@@ -33,6 +33,7 @@ from bmhctl.formats import import_options, read_paths
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_conversation import endpoint
 from bmhctl.stores import open_store
+from bmhctl.stores.host_query import HostQuery, condition
 from bmhctl.stores.toml.declaration import Fingerprint, parse_declaration
 from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited
 from bmhctl.usecases import inventories
@@ -97,9 +98,8 @@ def _selector(text: str) -> object:
     selector = parse_selector(text)
     assert parse_selector(str(selector)) == selector
     selector.fits(SPEC)
-    for term in selector.terms:
-        sql, parameters = term.to_sql()
-        assert sql.count("?") == len(parameters)
+    sql, parameters = condition(HostQuery(selector=selector), None)
+    assert sql.count("?") == len(parameters)
     return selector
 
 
