@@ -20,6 +20,7 @@ from bmhctl.probes.placeholders import fill
 from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.support import watchdog
 from bmhctl.support.fork_lock import STARTING
+from bmhctl.support.programs import why_missing
 from bmhctl.support.values import Frozen, replace
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def run_command(
         )
     except (OSError, ValueError) as error:
         # It says nothing of the host: perhaps the program is not on this machine.
-        return Verdict.UNKNOWN, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
+        why = why_missing(arguments[0], environment.folder) if isinstance(error, FileNotFoundError) else ""
+        return Verdict.UNKNOWN, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}{why}"
     said = _last_lines(ended.output, b"BMH_PROPERTY " if outputs else None)
     if outputs is not None:
         outputs.end()

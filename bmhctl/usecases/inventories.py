@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from itertools import islice
 from pathlib import Path
 
-from bmhctl.domain.model import HostSpec
+from bmhctl.domain.model import HostSpec, Phase
 from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
@@ -277,8 +277,30 @@ def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retire
         "copy",
         f"copied {source} to {destination}: {_in_words(counts)}",
         {"source": source, "destination": destination, "rows": counts, "retired": is_retired},
-        retired if is_retired else _warnings(source, counts["hosts"]),
+        (*(retired if is_retired else _warnings(source, counts["hosts"])), *_left_behind(ctx, destination)),
     )
+
+
+def _left_behind(ctx: Context, destination: str) -> Iterator[str]:
+    """Yield a warning where steps name programs by paths that lead elsewhere from the copy."""
+    from bmhctl.support.programs import is_there
+
+    if is_on_server(destination):
+        from bmhctl.stores.postgres.open import FOLDER
+
+        folder = FOLDER
+    else:
+        folder = str(resolve(destination)[0].absolute().parent)
+    policy = ctx.store.policy()
+    steps = (step for phase in Phase for step in policy.of(phase) if step.command)
+    programs = dict.fromkeys(step.command[0] for step in steps)
+    path = ctx.environ.get("PATH", os.defpath)
+    lost = [each for each in programs if is_there(each, ctx.store.folder, path) and not is_there(each, folder, path)]
+    if lost:
+        yield (
+            f"steps of the copy start at {folder}, and don't find {' or '.join(lost)} there: "
+            "name programs by absolute paths in its policy, or these steps fail"
+        )
 
 
 def _warnings(source: str, hosts: int) -> tuple[str, ...]:

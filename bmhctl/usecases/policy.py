@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from shutil import which
 
 from bmhctl.domain.model import HostSpec, Phase
 from bmhctl.domain.policy import PHASES, Policy
@@ -15,6 +14,7 @@ from bmhctl.errors import InvalidError, UsageError
 from bmhctl.results import Done, Outcome, Plan, failed
 from bmhctl.results.texts import Document, Script
 from bmhctl.stores.locations import is_on_server
+from bmhctl.support.programs import is_there, why_missing
 from bmhctl.support.toml_text import load
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import save_policy
@@ -107,12 +107,9 @@ def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
             program = step.command[0] if step.command else ""
             if not program or "{" in program:
                 continue
-            folder = ctx.store.folder if "/" in program else ""
-            path = ctx.environ.get("PATH", os.defpath).split(os.pathsep)
-            known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run there
-            if which(os.path.join(folder, program), path=known) is None:
-                start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
-                yield f"{_noun(phase)} {step.name}: there is no program {program} here that can be run{start}"
+            if not is_there(program, ctx.store.folder, ctx.environ.get("PATH", os.defpath)):
+                why = why_missing(program, ctx.store.folder)
+                yield f"{_noun(phase)} {step.name}: there is no program {program} here that can be run{why}"
 
 
 def _counts(policy: Policy) -> str:

@@ -70,6 +70,36 @@ def test_a_step_with_a_missing_program_is_reported_before_it_runs(cli: Cli, poli
     assert (applied.status, applied.stderr.splitlines()) == (0, told)
 
 
+def test_a_program_that_is_not_found_is_reported_with_the_folder_or_with_its_path(
+    cli: Cli, policy: Policy, lab: Path
+) -> None:
+    (lab.parent / "there.sh").write_text("#!/bin/sh\n")
+    (lab.parent / "there.sh").chmod(0o755)
+    policy('[checks.a]\ncommand = ["there.sh"]\n[checks.b]\ncommand = ["./gone.sh"]')
+    why = ("; did you mean ./there.sh?", f" (relative paths start at {lab.parent})")
+    failed = cli("ready", "node01").stderr
+    assert f"a: there.sh: No such file or directory{why[0]}" in failed
+    assert f"b: ./gone.sh: No such file or directory{why[1]}" in failed
+    checked = cli("policy", "check", "node01").stderr
+    assert f"check a: there is no program there.sh here that can be run{why[0]}" in checked
+
+
+def test_a_copy_warns_of_programs_that_its_steps_do_not_find_in_another_folder(
+    cli: Cli, policy: Policy, lab: Path
+) -> None:
+    (lab.parent / "there.sh").write_text("#!/bin/sh\n")
+    (lab.parent / "there.sh").chmod(0o755)
+    policy('[checks.a]\ncommand = ["./there.sh"]\n[cleanup.b]\ncommand = ["./gone.sh"]')
+    (lab.parent / "elsewhere").mkdir()
+    folder = lab.parent / "elsewhere"
+    warning = (
+        f"steps of the copy start at {folder}, and don't find ./there.sh there: "
+        "name programs by absolute paths in its policy, or these steps fail"
+    )
+    assert cli("copy", "bmh.toml", "elsewhere/copy.db").stderr.splitlines()[-1] == warning
+    assert "don't find" not in cli("copy", "bmh.toml", "beside.db").stderr
+
+
 def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, policy: Policy) -> None:
     policy('[checks.disk]\ncommand = ["sh", "-c", "echo one; echo two >&2; exit 3"]\n[checks.ok]\ncommand = ["true"]')
     assert cli("ready", "node01") == Run(
@@ -81,7 +111,7 @@ def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, pol
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        ('command = ["./nowhere.sh"]', "./nowhere.sh: No such file or directory"),
+        ('command = ["/no/where.sh"]', "/no/where.sh: No such file or directory"),
         ('command = ["nowhere-to-be-found"]', "nowhere-to-be-found: No such file or directory"),
         ('command = ["/"]', "/: Permission denied"),
         ('command = ["sh", "-c", "kill -9 $$"]', "ended by SIGKILL"),
