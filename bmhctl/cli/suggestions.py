@@ -351,10 +351,16 @@ def meant_boot(words: Sequence[str]) -> list[str]:
 
 
 def synopsis(ctx: Any) -> str:
-    """Return how a command is called, on one line: its name and its arguments, or the commands of a group."""
+    """Return how a command is called, on one line: with its required options, or with the commands of a group."""
     if hasattr(ctx.command, "list_commands"):
         return f"{ctx.command_path} {'|'.join(ctx.command.list_commands(ctx))}"
-    return " ".join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])
+    options, *arguments = ctx.command.collect_usage_pieces(ctx)
+    required = [
+        f"{param.opts[0]} {param.metavar or '|'.join((*param.type.choices[:2], '…'))}"
+        for param in ctx.command.params
+        if param.required and param.param_type_name == "option"
+    ]
+    return " ".join([ctx.command_path, options, *required, *arguments])
 
 
 def option_names(command: Any) -> list[str]:

@@ -191,13 +191,18 @@ def ask(verb: Verb, state: State, inputs: GuardInput) -> Answer:
     return Answer(State(passage.state) if moved else None, tuple(passage.refusals))
 
 
+_ONWARD = {State.TAINTED: "recycle", State.MAINTENANCE: "resume"}
+"""The commands that a user needs first on a host in a state, whatever the verb was for."""
+
+
 def refuse_impossible(verb: Verb, host: Host, word: str | None = None) -> None:
     """Raise :class:`StateRefusedError` for a host in a state from which the table has no edge for the verb.
 
     ``word`` is the verb in messages, if a command has another name.
     """
     if (verb, host.state) not in POSSIBLE:
-        raise StateRefusedError(_only_from(verb, host.state, word), host=host.name, hint=f"bmhctl why {host.name}")
+        onward = _ONWARD.get(host.state, "why")
+        raise StateRefusedError(_only_from(verb, host.state, word), host=host.name, hint=f"bmhctl {onward} {host.name}")
 
 
 def _only_from(verb: Verb, state: State, word: str | None = None) -> str:

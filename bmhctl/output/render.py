@@ -258,7 +258,12 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     if view.write is None or not view.write(result, display):
         if shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
             _write_for_machines(view, result, display, fields, shown)
-        elif not _write_text(view, result, display, fields, shown) and view.empty and shown is Format.TABLE:
+        elif not (
+            _write_text(view, result, display, fields, shown)
+            or not view.empty
+            or shown is not Format.TABLE
+            or getattr(result, "missing", None)  # the errors of these names say it
+        ):
             note(view.empty, display)
     display.stdout.flush()
     if shown is not Format.JSON:

@@ -276,6 +276,8 @@ def test_run_with_a_host_as_its_first_word_gets_the_host_option_as_a_hint(cli: C
         ("copy lab.db", "bmhctl copy [OPTIONS] SRC DST"),
         ("why", "bmhctl why [OPTIONS] HOST"),
         ("completion", "bmhctl completion [OPTIONS] SHELL"),
+        ("handover node01 bob", "bmhctl handover [OPTIONS] --to OWNER RESERVATION"),
+        ("wait node01", "bmhctl wait [OPTIONS] --for initial|available|… [HOST…]"),
         ("policy", "bmhctl policy show|check|apply|grants"),
     ],
 )
@@ -288,6 +290,22 @@ def test_a_missing_argument_is_reported_with_the_usage_of_the_command(line: str,
 def test_a_host_name_without_leading_zeros_gets_the_host_of_that_number_as_a_hint(cli: Cli, lab: Any) -> None:
     assert cli("add", "r1-node[01-12]").status == 0
     assert cli("why", "r1-node1").stderr == "bmhctl: r1-node1: there is no such host\nhint: did you mean r1-node01?\n"
+
+
+def test_many_names_that_no_host_has_get_one_hint(cli: Cli, lab: Any) -> None:
+    assert cli("list", "node[1-7]").stderr == (
+        "bmhctl: node[1-7]: there is no such host\nhint: did you mean 'node[01-03]'?\n"
+    )
+    assert cli("list", "x[1-7]").stderr == "bmhctl: x[1-7]: there is no such host\nhint: bmhctl list shows all hosts\n"
+
+
+@pytest.mark.parametrize("names", ["node[1-7]", "node1"])
+def test_a_name_in_an_inventory_without_hosts_gets_the_commands_that_add_some_as_a_hint(names: str, cli: Cli) -> None:
+    cli("init")
+    assert cli("list", names).stderr == (
+        f"bmhctl: {names}: there is no such host\n"
+        "hint: there are no hosts yet: bmhctl add HOST adds one, bmhctl import FILE many\n"
+    )
 
 
 def test_a_range_in_shell_notation_gets_the_right_notation_as_a_hint(cli: Cli, lab: Any) -> None:
@@ -321,6 +339,22 @@ def test_taint_with_a_fault_on_a_free_host_gets_maintain_as_a_hint(cli: Cli, lab
     done = cli("taint", "node02", "--fault", "no fan")
     assert done.status == 4
     assert done.stderr.endswith("hint: for a host that is not reserved: bmhctl maintain node02 --reason TEXT\n")
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [
+        ("ready", "bmhctl recycle node01"),
+        ("remove", "bmhctl reset node01 first, or use --force --reason WHY"),
+    ],
+)
+def test_a_verb_on_a_tainted_host_gets_the_command_that_comes_first_as_a_hint(
+    verb: str, hint: str, cli: Cli, lab: Any
+) -> None:
+    for line in ("ready", "reserve", "release"):
+        assert cli(line, "node01").status == 0
+    done = cli(verb, "node01")
+    assert (done.status, done.stderr.splitlines()[-1]) == (4, f"hint: {hint}")
 
 
 def test_why_keeps_the_failure_after_other_changes(cli: Cli, lab: Any) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.model import Host, SetupProgress, State
-from bmhctl.errors import UsageError
+from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.output import Format, render
 from bmhctl.output.layout import GLYPH
 from bmhctl.output.records import FIELDS
@@ -168,6 +168,12 @@ def test_an_empty_list_says_so_on_stderr_of_a_terminal_only() -> None:
     assert terminal.stderr.getvalue() == "no hosts: bmhctl list shows all, bmhctl add HOST declares one\n"  # type: ignore[attr-defined]
     assert pipe.stdout.getvalue() == "NAME  STATE  FLAGS  SINCE  OWNER  UNTIL  ADDRESS  LABELS  NOTE  PURPOSE  REASON\n"  # type: ignore[attr-defined]
     assert pipe.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_an_empty_list_of_names_that_no_host_has_leaves_it_to_the_errors() -> None:
+    where = display(tty=True)
+    render(Hosts((), NOW, (NotFoundError("there is no such host", host="node99"),)), where)
+    assert where.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("format", [f for f in Format if f in ("table", "plain", "json", "jsonl", "csv", "name")])

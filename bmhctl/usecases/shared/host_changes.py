@@ -291,10 +291,11 @@ def check_removable(host: Host, force: bool) -> None:
         why = (
             f"is held by {describe_reservation(host.reservation)}" if host.reservation else f"is {host.state} and dirty"
         )
+        before = "release" if host.reservation else "resume" if host.state is State.MAINTENANCE else "reset"
         raise StateRefusedError(
             f"{why}: not removed",
             host=host.name,
-            hint="give it back and reset it first, or use --force --reason WHY",
+            hint=f"bmhctl {before} {host.name} first, or use --force --reason WHY",
             details={"state": host.state.value},
         )
 

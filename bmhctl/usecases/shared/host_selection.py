@@ -27,7 +27,7 @@ FEW = 100
 _FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_HINTS = 5  # how many missing names get a suggestion
+_HINTS = 3  # how many missing names get a suggestion each
 _AS_IN_A_SHELL = pattern(r"\[([0-9]{2,9})\]")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
@@ -173,12 +173,17 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         elif name in exact:
             from bmhctl.usecases.shared.named_host import not_found
 
-            missing.append(_range_explained(not_found(ctx, name, look_around=len(missing) < _HINTS), choice.names))
+            missing.append(not_found(ctx, name, look_around=len(missing) < _HINTS))
         else:
             found = list(_matching(ctx, name))
             hosts.update((host.name, host) for host in found)
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
+    if len(missing) > _HINTS:
+        from bmhctl.usecases.shared.named_host import explain_together
+
+        explain_together(ctx, missing)
+    missing = [_range_explained(error, choice.names) for error in missing]
     if narrow:
         narrowed = _fitting(ctx, choice, tuple(hosts)) if hosts else []
         keep = {host.name for host in narrowed}

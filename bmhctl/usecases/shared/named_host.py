@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import NotFoundError, nearest
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.context import Context
 
 _NEAR = 500  # how many names before and after a missing one are compared with it
+_NOT_THERE = "there is no such host"
+_SHOW_ALL = "bmhctl list shows all hosts"
+_NO_HOSTS = "there are no hosts yet: bmhctl add HOST adds one, bmhctl import FILE many"
+_LAST_NUMBER = pattern(r"[0-9]++(?=[^0-9]*+$)")
 _PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 
 
@@ -25,13 +29,48 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
         return NotFoundError(
             "was removed, or has another name now", host=name, hint=f"bmhctl history {name} shows what became of it"
         )
-    near = _nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
-    hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
-    return NotFoundError("there is no such host", host=name, hint=hint)
+    known = ctx.store.hosts.names_near(name, _NEAR) if look_around else []
+    near = _nearest(name, known)
+    hint = f"did you mean {near}?" if near else _SHOW_ALL if known or not look_around else _NO_HOSTS
+    return NotFoundError(_NOT_THERE, host=name, hint=hint)
+
+
+def explain_together(ctx: Context, errors: Sequence[NotFoundError]) -> None:
+    """Give the errors of many names one hint: the hosts of the same numbers with other leading zeros, if there are any.
+
+    Errors that have an explanation of their own keep it.
+    """
+    unknown = {str(error.host): error for error in errors if error.message == _NOT_THERE}
+    if not unknown:
+        return
+    first = next(iter(unknown))
+    known = ctx.store.hosts.names_near(first, _NEAR)
+    width = len(_last_number(_same_number(first, known) or ""))
+    meant = [_LAST_NUMBER.sub(lambda number: number[0].lstrip("0").zfill(width), name) for name in unknown]
+    hosts = ctx.store.hosts.with_names(meant) if width else {}
+    hint = _SHOW_ALL if known else _NO_HOSTS
+    if hosts:
+        from shlex import quote
+
+        from bmhctl.support.folding import folded
+
+        hint = f"did you mean {' '.join(map(quote, folded(name for name in meant if name in hosts)))}?"
+    for error in unknown.values():
+        error.hint = hint
+
+
+def _last_number(name: str) -> str:
+    found = _LAST_NUMBER.search(name)
+    return found[0] if found else ""
+
+
+def _same_number(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that differs in leading zeros only."""
+    unpadded = _PADDING.sub("", name)
+    return next((each for each in known if _PADDING.sub("", each) == unpadded), None)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name with the same numbers without leading zeros, else the most similar one."""
     known = [*known]
-    unpadded = _PADDING.sub("", name)
-    return next((each for each in known if _PADDING.sub("", each) == unpadded), None) or nearest(name, known)
+    return _same_number(name, known) or nearest(name, known)
