@@ -1,4 +1,4 @@
-"""Other people's files in and out: hosts of other systems, manifests, and a whole inventory as TOML."""
+"""Read and write files of other systems, manifests, and whole inventories as TOML."""
 
 from bmhctl.formats.import_files import import_options, read_paths
 

@@ -1,4 +1,4 @@
-"""YAML and JSON text as plain values; the text may be anything."""
+"""Read YAML or JSON text as plain values; the text is not trusted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 def parse_documents(text: str, origin: str) -> Iterator[tuple[int, object]]:
     """Return every document of a YAML or JSON text with its number from 1; mappings are dicts with texts as keys.
 
-    Raises :class:`InvalidError` that begins with "ORIGIN, document N" and names the line, for broken text and
-    for what no manifest needs: a key twice in a mapping, nesting deeper than 100, aliases that multiply the text.
+    Raises :class:`InvalidError` that begins with "ORIGIN, document N" and names the line: for text that is not valid,
+    for a key that occurs twice in a mapping, for nesting deeper than 100, and for aliases that multiply the text.
     """
     from bmhctl.formats.yaml_reader import read_yaml
 
@@ -29,7 +29,7 @@ def parse_documents(text: str, origin: str) -> Iterator[tuple[int, object]]:
             if origin.endswith(".json"):
                 raise
             try:
-                return iter(tuple(read_yaml(text, origin)))  # flow style looks the same: {kind: Secret}
+                return iter(tuple(read_yaml(text, origin)))  # YAML in flow style begins so, too: {kind: Secret}
             except InvalidError:
                 raise broken from None
     return read_yaml(text, origin)

@@ -17,12 +17,12 @@ from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen, field, replace
 
 MAX_BYTES = 256 * 1024 * 1024
-"""A file to import may have so many bytes; a longer one is a mistake, and would not fit into memory either."""
+"""The most bytes of a file to import. A longer file is a mistake, and would not fit into memory."""
 
 _NOT_IN_VARIABLE = re.compile(r"[^A-Z0-9]")
 
 Source = tuple[str, str]
-"""A namespace (empty if there is none) and a name in it."""
+"""A namespace, which may be empty, and a name in it."""
 
 
 class Nic(Frozen):
@@ -36,9 +36,9 @@ class Nic(Frozen):
 class FoundHost(Frozen):
     """A host of one file, before the files are combined.
 
-    ``source`` is its namespace and name in a cluster, ``secret`` that of its BMC's Secret. ``pinned`` are the hardware
-    properties that its own manifest declares: inspected ones do not replace them. ``id`` is what another system calls
-    the host, if that is not its name.
+    ``source`` is the host's namespace and name in a cluster, ``secret`` those of its BMC's Secret. ``pinned`` are the
+    hardware properties that its own manifest declares: inspected properties do not replace them. ``id`` is the
+    identifier of the host in another system, if it differs from the name.
     """
 
     arrival: ImportedHost
@@ -49,7 +49,10 @@ class FoundHost(Frozen):
 
 
 class FoundHardware(Frozen):
-    """The properties that HardwareData has of the host of the same namespace and name; ``origin`` is its position."""
+    """The hardware properties in a HardwareData, for the host of the same namespace and name.
+
+    ``origin`` is the position of the HardwareData, for messages.
+    """
 
     source: Source
     properties: Mapping[str, PropertyValue]
@@ -60,8 +63,8 @@ class FoundHardware(Frozen):
 class Part(Frozen):
     """What one file contains; ``looks_like`` is what it seems to be if it has nothing to import.
 
-    ``elsewhere``: it has records that are read with those of other files. ``planned`` are the ids of what is planned on
-    its hosts, which is not imported.
+    ``elsewhere`` is true if the file has records that are read together with those of other files. ``planned`` are the
+    ids of the bookings and planned maintenances of its hosts, which are not imported.
     """
 
     hosts: tuple[FoundHost, ...] = ()
@@ -83,7 +86,10 @@ def entering(
     fault: str | None = None,
     aside: Sequence[str] = (),
 ) -> Host:
-    """Return a host as it enters: in use by ``owner`` elsewhere, with a fault, or in maintenance (``aside``)."""
+    """Return a host in the state in which it enters the inventory.
+
+    ``owner`` uses it in the other system, ``fault`` is its fault there, ``aside`` the reason of its maintenance there.
+    """
     came_from, reservation = None, None
     if owner is not None:
         # A machine in use stays reserved despite a fault: if it were tainted, a cleanup would wipe it while it is used.
@@ -98,7 +104,7 @@ def entering(
         spec,
         state,
         since=now,
-        # A file that has only the maintenance of a host does not say that it is clean.
+        # A file that has only the maintenance of a host does not say whether the host is clean.
         dirty=(came_from or state) not in (State.INITIAL, State.AVAILABLE),
         came_from=came_from,
         maintenance=tuple(Note("import", reason, now) for reason in aside),
@@ -110,8 +116,8 @@ def entering(
 def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
     """Return one batch of several parts, with a warning for every MAC or address that several hosts have.
 
-    ``only`` leaves out the hosts that it does not fit. Raises :class:`InvalidError` for a name that two hosts have,
-    naming both places, and for a second policy.
+    Hosts that do not match ``only`` are left out. Raises :class:`InvalidError` for a second policy, and for a name that
+    two hosts have; the error names both places.
     """
     parts = tuple(parts)
     hosts = _with_hardware(
@@ -146,7 +152,7 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
 
 
 def _without_plans(parts: Iterable[Part]) -> Iterator[str]:
-    """Yield a note if the files have bookings: they belong to the inventory that wrote them, and are not imported."""
+    """Yield a note if the files have bookings. These are not imported, because they belong to the other inventory."""
     planned = frozenset(chain.from_iterable(part.planned for part in parts))
     if planned:
         yield f"bookings and planned maintenances in the files, not imported: {len(planned)}; bmhctl copy keeps them"
@@ -156,7 +162,7 @@ _LONGEST_LINE = 900
 
 
 def _short(line: str) -> str:
-    """Return a line about a record without the rest of a very long key or value of it."""
+    """Return a line about a record, with its very long keys and values cut."""
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
@@ -186,7 +192,7 @@ class _Inspected(Frozen):
 
 
 def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]) -> _Inspected:
-    """Return the hosts with the properties of HardwareData, and a line for each HardwareData without a host."""
+    """Return the hosts with the properties of their HardwareData, and a line for each HardwareData without a host."""
     inspected: dict[Source, FoundHardware] = {}
     for each in hardware:
         first = inspected.setdefault(each.source, each)
@@ -227,7 +233,7 @@ def _with_spec(found: FoundHost, spec: HostSpec) -> FoundHost:
 
 
 def address_of(nics: Iterable[Nic], boot_mac: str | None) -> str | None:
-    """Return the address of the NIC that the host boots from, else of any; IPv4 first, link-local never."""
+    """Return the address of the NIC that the host boots from, else of any NIC; IPv4 if possible, never link-local."""
     best: tuple[int, int] = (3, 0)
     address = None
     for nic in nics:
@@ -243,12 +249,12 @@ def _is_link_local(ip: str) -> bool:
 
 
 def reference(*names: str) -> str:
-    """Return where to put the credentials that a cluster keeps in a Secret: a variable named after it."""
+    """Return a reference to an environment variable that is named after a Secret of a cluster."""
     return f"env:BMC_{'_'.join(_NOT_IN_VARIABLE.sub('_', name.upper()) for name in names)}"
 
 
 def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
-    """Return the hosts, each Secret with its own variable, so that no BMC gets the password of another."""
+    """Return the hosts with references to credentials; each Secret has its own variable."""
     hosts = list(hosts)
     wanted: defaultdict[str, set[Source]] = defaultdict(set)
     for found in hosts:
@@ -274,14 +280,14 @@ def _with_variable(found: FoundHost, variable: str) -> FoundHost:
 
 
 def decode(text: str | bytes, origin: str) -> str:
-    """Return the text of a file: UTF-8, or UTF-16 with its mark; raise :class:`InvalidError` for any other file."""
+    """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark; else raise :class:`InvalidError`."""
     if len(text) > MAX_BYTES:
         raise InvalidError(
             f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split it", details={"file": origin}
         )
     if isinstance(text, str):
         return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")
-    marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # as the shell of Windows writes redirected output
+    marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # PowerShell writes redirected output in UTF-16
     try:
         # Concatenated files may have byte order marks in the middle.
         return text.decode("utf-16" if marked else "utf-8-sig").replace("\n\ufeff", "\n")

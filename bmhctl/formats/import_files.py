@@ -23,10 +23,10 @@ from bmhctl.formats.toml_export import unpack_inventory
 from bmhctl.support.values import replace
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
-"""The endings of the files that are read of a folder; other files are skipped."""
+"""The endings of the files that are read in a folder; other files are skipped."""
 
 NO_OPTIONS = ImportOptions()
-"""Every host of files of any kind, under its name there."""
+"""The options that import every host of files of any kind, under the name in the file."""
 
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
@@ -39,9 +39,9 @@ def import_options(
     label_from: Sequence[str] | None = None,
     mapping: Sequence[str] | None = None,
 ) -> ImportOptions:
-    """Return the options of an import from their texts; raise `UsageError` for one that makes no sense.
+    """Return the options of an import from their texts; raise `UsageError` for an option that can't be read.
 
-    ``label_from`` and ``mapping`` may each hold several, separated by commas.
+    ``label_from`` and ``mapping`` may each hold several items, separated by commas.
     """
     return ImportOptions(
         None if kind is None else kind_named(kind).word,
@@ -71,12 +71,12 @@ def _mapped(text: str) -> tuple[str, str]:
 def read_paths(
     paths: Sequence[str | Path], stdin: BinaryIO, now: datetime, options: ImportOptions = NO_OPTIONS
 ) -> ImportBatch:
-    """Return the hosts of files, of all files of a folder and its folders (hidden ones aside), and of ``-``, ``stdin``.
+    """Return the hosts of files, of folders and their subfolders without hidden files, and of standard input (``-``).
 
-    A file whose name ends with ``.toml``, or without a known ending a text that looks like TOML, is an inventory;
-    all else is of the kind in ``options``, or of the kind that it looks like. Raises
-    :class:`UsageError` for what can't be read, :class:`InvalidError` for what is wrong in a file or between files, such
-    as a name in two of them, and for a file without hosts. Such files of a folder are skipped if others have hosts.
+    A file with the ending ``.toml`` is an inventory, and so is a file without a known ending that looks like TOML. All
+    other files are of the kind in ``options``, or else of the kind that they look like. Raises :class:`UsageError` for
+    a file that can't be read, and :class:`InvalidError` for a mistake in a file, for a name that two files have, and
+    for a file without hosts. In a folder, files without hosts are skipped if others have hosts.
     """
     others = ForeignRecords(None if options.kind is None else kind_named(options.kind))
     parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
@@ -153,7 +153,7 @@ def _look_of_place(path: Path) -> str | None:
 
 
 def _kind_of_name(suffix: str, options: ImportOptions) -> Kind | None:
-    """Return the kind of a file that its suffix shows, or an option that has a column of names."""
+    """Return the kind of a file by its suffix, or by an option that names a column; None if neither shows the kind."""
     if suffix == ".ini":
         return kind_named("ansible")
     named = any(target == "name" for _, target in options.mapping)

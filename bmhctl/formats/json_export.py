@@ -30,7 +30,7 @@ _NEWER = (
     "reason",
     "observed",
     "planned",
-)  # an older bmhctl did not write them
+)  # keys that an older bmhctl did not write
 _OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup", "reason", "planned")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
 _TIMES = ("since", "used_at", "proven_at", "until")
@@ -39,7 +39,7 @@ _TIMES = ("since", "used_at", "proven_at", "until")
 def records_of(document: object) -> list[object] | None:
     """Return the records of hosts in a JSON document that bmhctl wrote; None if it is another document.
 
-    A line of ``-o jsonl`` is such a document, too.
+    A line of ``-o jsonl`` is also such a document.
     """
     if not isinstance(document, dict):
         return None
@@ -54,7 +54,7 @@ def records_of(document: object) -> list[object] | None:
 
 
 def unpack_records(document: object, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
-    """Return the hosts of a document of which :func:`records_of` says that bmhctl wrote it.
+    """Return the hosts of a document that bmhctl wrote, see :func:`records_of`.
 
     Raises :class:`InvalidError` that begins with ``origin``.
     """
@@ -135,7 +135,7 @@ def _mark(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """Return the time in an ISO 8601 text; return any other value unchanged: its reader refuses it."""
+    """Return the time in an ISO 8601 text; return any other value unchanged, so that its reader refuses it."""
     if isinstance(value, str):
         with suppress(ValueError):
             return datetime.fromisoformat(value)

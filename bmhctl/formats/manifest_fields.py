@@ -15,7 +15,7 @@ _NOT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 
 class Fields:
-    """A mapping of a manifest, which knows its path for messages; null counts as absent."""
+    """A mapping of a manifest, with its path for messages; null counts as absent."""
 
     __slots__ = ("_key", "_parent", "data")
 
@@ -40,7 +40,7 @@ class Fields:
         return value
 
     def fields(self, key: str) -> Fields:
-        """Return the mapping under a key, an empty one if there is none; raise an error for a value of another kind."""
+        """Return the mapping under a key, an empty one if the key is absent; raise an error for any other value."""
         value = self._typed(key, dict, "a mapping")
         return _NOTHING if value is None else Fields(value, self, key)
 
@@ -54,7 +54,10 @@ class Fields:
         return rows
 
     def line(self, key: str) -> str | None:
-        """Return the text under a key if it is one clean line; None for an empty one, which Go writes for "unset"."""
+        """Return the text under a key; raise an error unless it is one clean line.
+
+        Return None for an empty text, which Go programs write for "unset".
+        """
         value = self._typed(key, str, "a text")
         if value is None:
             return None
@@ -116,7 +119,7 @@ _NOTHING = Fields({})
 
 def wrong_kind(path: str, wanted: str, got: object) -> InvalidError:
     """Return the error for a value of the wrong type."""
-    # Never the value itself: it may be a password under the wrong key.
+    # The message never has the value itself, which may be a password under the wrong key.
     said, hint = "nothing", None
     match got:
         case bool():
@@ -133,15 +136,15 @@ def wrong_kind(path: str, wanted: str, got: object) -> InvalidError:
 
 
 def bad_field(path: str, said: str, hint: str | None = None) -> InvalidError:
-    """Return the error for one field, without the position of its document; ``field`` in its details is the path."""
+    """Return the error for a field, without the position of its document; its details have the path as ``field``."""
     return InvalidError(f"{path}: {said}" if path else said, hint=hint, details={"field": path})
 
 
 def bad_document(origin: str, number: int, said: str) -> InvalidError:
-    """Return the error for a document of a text, by its number from 1."""
+    """Return the error for a document of a text; ``number`` counts from 1."""
     return InvalidError(f"{origin}, document {number}: {said}", details={"file": origin, "document": number})
 
 
 def key_twice(key: object) -> str:
-    """Return the words for a key that a mapping has twice."""
+    """Return the message for a key that a mapping has twice."""
     return f"the key {key!r:.80} occurs twice in one mapping"

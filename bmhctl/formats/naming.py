@@ -11,7 +11,7 @@ from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.manifest_fields import bad_field
 
 PLACEHOLDERS = "{name}, {namespace}, {id}, {labels.KEY}"
-"""What a template is filled with, for help and errors."""
+"""The placeholders of a template, for help and errors."""
 
 _SOURCES = ("name", "namespace", "id")
 MANIFEST_PATHS = {
@@ -20,15 +20,15 @@ MANIFEST_PATHS = {
     "id": "metadata.uid",
     "labels": "metadata.",
 }
-"""The fields of a manifest that fill the placeholders; under ``labels``, what stands before ``labels.KEY``."""
+"""The fields of a manifest that fill the placeholders; that of ``labels`` is the path before ``labels.KEY``."""
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class NameTemplate:
-    """A template such as ``{namespace}-{name}``; in a value, characters that no host name has become ``-``.
+    """A template such as ``{namespace}-{name}``; characters of a value that a host name can't have become ``-``.
 
-    Raises `UsageError` for a placeholder that is not known and for a brace that stands alone.
+    Raises `UsageError` for an unknown placeholder and for a single brace.
     """
 
     def __init__(self, text: str) -> None:
@@ -41,7 +41,7 @@ class NameTemplate:
             raise UsageError(f"--name: can't read {text!r:.80}", hint=f"known: {PLACEHOLDERS}")
 
     def needs(self, placeholder: str) -> bool:
-        """Return whether it has a placeholder."""
+        """Return whether the template has a placeholder."""
         return f"{{{placeholder}}}" in self.text
 
     def fill(
@@ -52,7 +52,7 @@ class NameTemplate:
         identity: str | None = None,
         paths: Mapping[str, str] = MANIFEST_PATHS,
     ) -> str:
-        """Return the name of a host; raise the error of a field that is missing, or that is not valid in a host name.
+        """Return the name of a host; raise the error of a field that is missing or makes no valid name.
 
         ``identity`` fills ``{id}``; ``paths`` are the fields that errors name.
         """
@@ -80,7 +80,7 @@ def host_name(
     identity: str | None = None,
     paths: Mapping[str, str] = MANIFEST_PATHS,
 ) -> str:
-    """Return the name that a host gets here; raise the error of its field if it can have none."""
+    """Return the name that a host gets in the inventory; raise the error of its field if no name is possible."""
     if template is not None:
         return template.fill(name, labels, namespace, identity, paths)
     try:

@@ -1,4 +1,4 @@
-"""Recognise what a file without hosts is, so that the message names the mistake."""
+"""Recognise what a file without hosts contains, so that the message names the mistake."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _OTHERS = (
     ("a shell script", re.compile(r"#!")),
 )
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
-"""What a text without hosts may look like, whatever its name is."""
+"""The texts without hosts that are recognised, whatever the name of their file."""
 
 _ABOVE = r"(?:\s++|#[^\n]*+\n|[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
 """Empty lines, comments and settings above the first block of a file of an ISC server."""
@@ -86,23 +86,23 @@ _RECORDS = (
     ("an Ansible inventory", {"hosts"}),
     ("an error that bmhctl wrote", {"code", "status", "message"}),
 )
-_MOST = 4  # keys that are named
+_MOST = 4  # the number of keys that a message names
 _DEPTH = 4
 _WIDTH = 50
 
 
 def content_looks_like(content: bytes) -> str | None:
-    """Return what the content of a file is, by its beginning, if it is not text; None if that is not known."""
+    """Return what the content of a file that is not text looks like, by its beginning; None if that is not known."""
     return next((words for words, begins in _BYTES if begins.match(content)), None)
 
 
 def text_looks_like(text: str) -> str | None:
-    """Return what a text is, by its beginning, if it is neither YAML, JSON nor TOML; None if that is not known."""
+    """Return what a text looks like, by its beginning, that is not YAML, JSON or TOML; None if that is not known."""
     return next((words for words, begins in _TEXTS if begins.match(text)), None)
 
 
 def document_looks_like(document: object) -> str:
-    """Return what the value of a YAML or JSON document seems to be; never more of its content than keys and kinds."""
+    """Return what the value of a YAML or JSON document seems to be; of its content, only keys and kinds are shown."""
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str):
         if isinstance(document.get("version"), int):
             return f"what bmhctl wrote of another kind: {kind!r:.60}"
@@ -120,7 +120,7 @@ def document_looks_like(document: object) -> str:
 
 
 def samples(document: object) -> Iterator[dict[str, object]]:
-    """Yield some mappings of a document, the outer ones first: what it is a list of stands in the first ones."""
+    """Yield some mappings of a document, the outer ones first, because these show the kind of its records."""
     level = [document]
     for _ in range(_DEPTH):
         mappings = [each for each in level if isinstance(each, dict)]

@@ -93,7 +93,7 @@ def _phase(phase: Phase) -> Schema:
 
 def _step(phase: Phase) -> Schema:
     rules = PHASES[phase]
-    # Any placeholder may be the name of a parameter that only this step declares.
+    # Any word may be a placeholder, because a step may declare parameters of any name.
     filled = {"type": "string"} if "params" in rules.keys else _filled()
     kinds: Schema = {
         StepKind.COMMAND.value: _described(

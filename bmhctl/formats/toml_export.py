@@ -38,10 +38,10 @@ _KEYS = ("export", *POLICY_KEYS, "hosts", "reservations")
 def dump_parts(
     reservations: Iterable[Reservation], hosts: Iterable[Host], policy: str | None, now: datetime
 ) -> Iterator[str]:
-    """Yield the hosts with all that is known of each, their reservations, and the policy, as TOML.
+    """Yield the hosts with everything that is known about each, their reservations, and the policy, as TOML.
 
-    :func:`unpack_inventory` reads that. Ids of hosts and events are left out: each inventory has its own. The text
-    comes in parts, so that only one of them is in memory.
+    :func:`unpack_inventory` reads this text. Ids of hosts and events are left out, because each inventory has its own.
+    The text comes in parts, so that only one part is in memory at a time.
     """
     import tomllib
 
@@ -116,10 +116,11 @@ def _set(**entry: object) -> dict[str, object]:
 
 
 def unpack_inventory(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
-    """Return what :func:`dump_parts` wrote, or any TOML inventory: a host without a lifecycle enters at initial.
+    """Return the contents of a text of :func:`dump_parts`, or of any TOML inventory.
 
-    ``names`` makes the hosts' names. What spans several texts is not checked here. Raises :class:`InvalidError` that
-    begins with ``origin``, also for a state that no lifecycle leads to, such as available but dirty.
+    A host without a lifecycle starts at initial. ``names`` makes the hosts' names. Conflicts with other texts are not
+    checked here. Raises :class:`InvalidError` that begins with ``origin``, also for a state that the lifecycle does not
+    allow, such as available but dirty.
     """
     import tomli_w
 
@@ -166,7 +167,7 @@ def found_host(
     now: datetime,
     names: NameTemplate | None = None,
 ) -> FoundHost:
-    """Return the host of a table as :func:`dump_parts` writes it; without a lifecycle, it enters at initial.
+    """Return the host in a table of :func:`dump_parts`; without a lifecycle, it starts at initial.
 
     Raises :class:`InvalidError` that has ``key`` in its details.
     """
@@ -188,7 +189,7 @@ def found_host(
 
 
 def _check(host: Host, where: str) -> None:
-    """Refuse what the invariants of the lifecycle exclude: above all a used host that is marked clean."""
+    """Raise an error for a host that breaks the invariants of the lifecycle, above all a used host marked as clean."""
     if host.came_from is not None and (host.state is not State.MAINTENANCE or host.came_from is State.MAINTENANCE):
         raise _invalid(f"{where}.came_from", "is the state before maintenance, and there only")
     if host.reservation is not None and host.state not in (State.RESERVED, State.MAINTENANCE):
@@ -292,7 +293,7 @@ _RESERVATION: dict[str, Kind] = {
 
 
 def _read(value: object, kinds: Mapping[str, Kind], where: str, *needed: str) -> dict[str, Any]:
-    """Return the values of a table; raise :class:`InvalidError` when one of the needed keys is missing."""
+    """Return the values of a table; raise :class:`InvalidError` if a required key is missing."""
     entry = read_table(value, kinds, where)
     for key in needed:
         if key not in entry:

@@ -1,8 +1,8 @@
-"""YAML text as plain values, safe for untrusted text.
+"""Read YAML text as plain values, safe for untrusted text.
 
-Values are built from the parser's events, in one pass. ``yaml.load`` does not do: its composer recurses without a limit
-(deep nesting ends the process), aliases and merge keys multiply a text without end, and of two equal keys the second
-wins. Checking the events first and loading afterwards parses the text twice, and takes twice as long.
+Values are built from the parser's events, in one pass. ``yaml.load`` can't be used for untrusted text: its composer
+recurses without a limit, so that deep nesting ends the process; aliases and merge keys multiply a text without limit;
+and of two equal keys the second replaces the first. To check the events before ``yaml.load`` would take twice as long.
 Plain scalars are read as Kubernetes reads them: a date, or a MAC address of digits only, is a text.
 """
 
@@ -41,16 +41,16 @@ _COLLECTION_TAGS = frozenset((None, "!", f"{_YAML}map", f"{_YAML}seq"))
 
 
 class WrittenNumber(float):
-    """A number that is not a whole one in decimal digits, as it is written: a version 1.10 is not 1.1.
+    """A number that is not a whole decimal number, kept as it is written: the version 1.10 is not 1.1.
 
-    Its value does not matter: every field that is read is a text or a whole number.
+    Its numeric value is not needed, because every field that is read is a text or a whole number.
     """
 
     __slots__ = ("_text",)
     _text: str
 
     def __new__(cls, text: str) -> WrittenNumber:
-        """Return the number that a text writes; its value is always "not a number"."""
+        """Return a number with this text; its numeric value is NaN."""
         number = super().__new__(cls, "nan")
         number._text = text
         return number
@@ -62,8 +62,8 @@ class WrittenNumber(float):
 def read_yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
     """Yield every document of a YAML text with its number from 1; mappings are dicts with texts as keys.
 
-    Raises `InvalidError` that begins with "ORIGIN, document N" for broken text and for what no manifest needs: a key
-    twice in a mapping, nesting deeper than 100, tags, aliases that multiply the text.
+    Raises `InvalidError` that begins with "ORIGIN, document N": for text that is not valid, for a key that occurs twice
+    in a mapping, for nesting deeper than 100, for tags, and for aliases that multiply the text.
     """
     reader = _Reader()
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -84,11 +84,11 @@ def _said(error: Exception) -> str:
             return " ".join(str(error).split())
         case UnicodeError():
             return "a lone surrogate is not a text"
-    return "a number or an escape is out of range"  # only the parser that stands in for libyaml raises these
+    return "a number or an escape is out of range"  # only PyYAML's own parser raises these errors, not libyaml
 
 
 class _RefusedError(Exception):
-    """The text is YAML, but no manifest needs what is in it."""
+    """The text is valid YAML, but with something that is refused, such as a tag."""
 
     def __init__(self, event: yaml.Event, said: str) -> None:
         super().__init__(f"line {event.start_mark.line + 1 if event.start_mark else 0}: {said}")
@@ -101,7 +101,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.number = 0
-        self._anchors: dict[str, tuple[object, int]] = {}  # each value with an anchor, and its length in characters
+        self._anchors: dict[str, tuple[object, int]] = {}  # values with an anchor, with their lengths in characters
         self._repeated = 0
 
     def documents(self, get_event: Callable[[], yaml.Event | None]) -> Iterator[tuple[int, object]]:
@@ -145,7 +145,7 @@ class _Reader:
             if key in entry:
                 raise _RefusedError(event, key_twice("<<" if key is _MERGE else key))
             value = self._next()
-            # A shortcut that saves a call: most values are scalars without an anchor.
+            # This saves a call for most values, which are scalars without an anchor.
             if type(value) is ScalarEvent and value.anchor is None:
                 entry[key] = _scalar(value)
             else:
@@ -210,7 +210,7 @@ def _scalar(event: yaml.ScalarEvent) -> object:
 
 
 def needs_quotes(text: str) -> bool:
-    """Return whether a text without quotes is read as another value, here or in a cluster: ``0E0``, ``yes``."""
+    """Return whether bmhctl or a cluster reads an unquoted text, such as ``0E0`` or ``yes``, as another value."""
     return _plain(text) is not text
 
 

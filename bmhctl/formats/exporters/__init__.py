@@ -1,1 +1,1 @@
-"""Hosts for other systems: one module a format, which writes hosts as text."""
+"""Write hosts for other systems: one module for each format."""

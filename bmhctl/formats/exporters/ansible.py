@@ -15,7 +15,7 @@ _RESERVED = {"all": "all", "ungrouped": "ungrouped", "mine": "the hosts of $BMH_
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield the JSON of `--list`; raise `InvalidError` for two groups, or a group and a host, of one name."""
+    """Yield the JSON of `--list`; raise `InvalidError` for two groups, or a group and a host, with the same name."""
     members: dict[str, list[str]] = {"mine": []}
     origins: dict[str, str] = dict(_RESERVED)
     variables: dict[str, dict[str, object]] = {}
@@ -38,13 +38,13 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
         )
     document: dict[str, object] = {group: {"hosts": names} for group, names in sorted(members.items())}
     document["all"] = {"children": ["ungrouped", *sorted(members)]}
-    # The host variables in one place: Ansible would call the script again for each host without them.
+    # Without `_meta`, Ansible would call the script again for the variables of each host.
     yield json.dumps({"_meta": {"hostvars": variables}, **document}, ensure_ascii=False)
     yield "\n"
 
 
 def _pairs(host: Host) -> Iterator[tuple[str, str]]:
-    """Yield what a host is grouped by: labels, its state, its owner."""
+    """Yield the keys and values that make the groups of a host: its labels, its state, its owner."""
     yield from host.spec.labels.items()
     yield "state", host.state.value
     if host.reservation is not None:
@@ -52,7 +52,7 @@ def _pairs(host: Host) -> Iterator[tuple[str, str]]:
 
 
 def _claimed(pair: tuple[str, str], origins: dict[str, str]) -> str:
-    """Return the name of a group, which is then taken; raise `InvalidError` if another group has it."""
+    """Return the name of the group for a key and value, and record it; raise `InvalidError` if another group has it."""
     key, value = pair
     group = _NOT_IN_GROUP.sub("_", key if value in ("", "true") else f"{key}_{value}")
     if group[:1].isdigit():
@@ -85,7 +85,7 @@ def _variables(host: Host) -> dict[str, object]:
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
-    """Return what is set, without texts that Ansible would evaluate as a template: a note must not run code."""
+    """Return the values that are set, without texts that Ansible would evaluate: a note must not run code."""
     return {
         key: value
         for key, value in values.items()

@@ -10,14 +10,14 @@ from bmhctl.domain.model import Host
 from bmhctl.errors import InvalidError
 
 _NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore", re.I)
-"""What dnsmasq takes for a lease time or a keyword where a name may stand."""
+"""Names that dnsmasq would read as a lease time or a keyword."""
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a line for each host that has a MAC; its address is in it where that is an IP address.
+    """Yield a line for each host that has a MAC; the line has the host's address if that is an IP address.
 
-    Raises `InvalidError` for two hosts of one address, with which dnsmasq does not start, and for a name that it would
-    take for something else.
+    Raises `InvalidError` for two hosts with the same address, because dnsmasq would not start, and for a name that
+    dnsmasq would read as something else.
     """
     bearers: dict[str, str] = {}
     for host in hosts:

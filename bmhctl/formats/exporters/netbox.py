@@ -12,7 +12,7 @@ ID = "netbox_id"
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a JSON list with one patch a host: its name, its id if a label has it, two custom fields."""
+    """Yield a JSON list with a patch for each host: its name, its id if a label has it, and two custom fields."""
     before = "[\n"
     for host in hosts:
         yield before + json.dumps(_patch(host), ensure_ascii=False)

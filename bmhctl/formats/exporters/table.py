@@ -22,7 +22,7 @@ MODULES = {
 """The module of each format."""
 
 FORMATS = ("toml", "json", "jsonl", "csv", *MODULES, "cloudevents")
-"""All that `export` writes."""
+"""All formats of `export`."""
 
 
 def export(output: str, hosts: Iterable[Host], mine: str | None = None) -> str:
