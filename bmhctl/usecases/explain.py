@@ -30,7 +30,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declared_results import declared
 from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
-from bmhctl.usecases.shared.maintenance import rest_of_reasons, where_resume_leads
+from bmhctl.usecases.shared.maintenance import remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned, guard_input
 
@@ -294,7 +294,7 @@ def _answer(
     answer = ask(verb, host.state, inputs)
     command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
     if verb is Verb.RESUME and not inputs.claim:
-        others = rest_of_reasons(ctx, host, everyones=False)
+        others = remaining_reasons(ctx, host, everyones=False)
         if others:
             actors = ", ".join(dict.fromkeys(mark.actor for mark in others))
             those = "those reasons" if len(others) > 1 else "that reason"
@@ -374,4 +374,4 @@ def _next(ctx: Context, host: Host, now: datetime) -> str | None:
         case State.TAINTED:
             return f"bmhctl reset {host.name}"
         case State.MAINTENANCE:
-            return f"bmhctl resume {host.name}" if not rest_of_reasons(ctx, host, everyones=False) else None
+            return f"bmhctl resume {host.name}" if not remaining_reasons(ctx, host, everyones=False) else None

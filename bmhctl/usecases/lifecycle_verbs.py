@@ -114,7 +114,7 @@ def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
         return None
     reason = f"quarantined after {len(host.failed_tasks)} tasks failed in a row: {describe_tasks(host.failed_tasks)}"
     note = Note(SELF, reason, now, quarantine=True)
-    inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
     return move(ctx, replace(host, maintenance=(note,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
 
 

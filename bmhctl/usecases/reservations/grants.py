@@ -177,7 +177,7 @@ def grant(
     ctx.store.reservations.add(reservation)
     taken = []
     for host in hosts:
-        inputs = guard_input(ctx, host, now, claim_is_mine=True, lease_end=reservation.expires_at or NEVER)
+        inputs = guard_input(ctx, host, now, has_claim=True, lease_end=reservation.expires_at or NEVER)
         steps = checks.get(host.id)
         taken.append(
             move(ctx, host, Verb.RESERVE, inputs, now, reason=request.purpose, reservation=reservation, steps=steps)

@@ -1,1 +1,1 @@
-"""What use cases are made of; no command has its function here."""
+"""The building blocks of use cases; no command calls a function here directly."""

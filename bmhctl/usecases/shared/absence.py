@@ -1,4 +1,4 @@
-"""Wait for an inventory that is away, or not valid for a while: one rule for every command that waits or watches."""
+"""Wait for an inventory that can't be reached or is not valid: one rule for every command that waits or watches."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bmhctl.stores import reopen
 from bmhctl.usecases.shared.context import Context
 
 LONGEST = 600.0
-"""Seconds for which a waiting or watching command waits for its inventory."""
+"""Seconds for which a command that waits or watches puts up with an unusable inventory."""
 
 PAUSE = 0.3
-"""Seconds between two tries to reach it."""
+"""Seconds between two attempts to reach the inventory."""
 
 _Result = TypeVar("_Result")
 
 
 class Absence:
-    """An inventory that can't be used for a while: reports each reason once, and when it can be used again.
+    """A time during which an inventory can't be used; reports each reason once, and the end of the time.
 
-    ``reason`` is why it can't be used now, "" if it can.
+    ``reason`` is why the inventory can't be used now; empty if it can.
     """
 
     def __init__(self, report: Callable[[str], None], location: str) -> None:
@@ -34,47 +34,47 @@ class Absence:
         self.reason = ""
 
     def goes_on(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
-        """Note that it can't be used; raise ``reason`` when that has lasted for :data:`LONGEST`, unless ``is_busy``."""
+        """Record that the inventory can't be used; after :data:`LONGEST` raise ``reason``, unless ``is_busy``."""
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         if now - self._began > LONGEST and not is_busy:
             raise reason
-        self._is_broken = isinstance(reason, InvalidError)  # as while a user edits the file
+        self._is_broken = isinstance(reason, InvalidError)  # for example, while a user is editing the file
         self.reason = reason.message
-        if self.reason not in self._reported:  # two of them may alternate several times a second
+        if self.reason not in self._reported:  # two reasons may alternate several times a second
             self._reported.add(self.reason)
             self._report(f"{self.reason}; waiting until {'that is fixed' if self._is_broken else 'it is back'}")
 
     def ends(self) -> None:
-        """Note that it can be used again, if it could not."""
+        """Record that the inventory can be used; report it if it could not be before."""
         if self._began is not None:
             self._report(f"{self._location} is {'valid again' if self._is_broken else 'back'}")
             self._reported.clear()
         self._began, self._is_broken, self.reason = None, False, ""
 
     def explain(self, error: WaitTimeoutError) -> WaitTimeoutError:
-        """Return the error at the end of a wait, with why the inventory can't be used if it can't."""
+        """Return the error for the end of a wait, with the reason why the inventory can't be used, if there is one."""
         return WaitTimeoutError(f"{error.message}: {self.reason}", hint=error.hint) if self.reason else error
 
 
 class Reopening:
-    """Opens an inventory again that was moved or replaced while it was in use."""
+    """Opens an inventory again after it was moved or replaced while in use."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._is_due = False
 
     def note(self, error: BmhctlError) -> None:
-        """Note an error: after a :class:`MovedError`, the inventory has to be opened again."""
+        """Record an error; after a :class:`MovedError`, the inventory has to be opened again."""
         self._is_due |= isinstance(error, MovedError)
 
     def is_done(self, absence: Absence) -> bool:
-        """Open it if necessary; return False if it is still away, which is reported to ``absence``."""
+        """Open the inventory again if necessary; if it still can't be opened, report that and return False."""
         if not self._is_due:
             return True
         try:
             reopen(self._ctx.store)
-        except (UnreachableError, InvalidError) as error:  # a part of it may be there already
+        except (UnreachableError, InvalidError) as error:  # its files may appear one after the other
             absence.goes_on(error)
             return False
         self._is_due = False
@@ -84,7 +84,7 @@ class Reopening:
 def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Result]) -> _Result:
     """Return what ``act`` returns; repeat it, with pauses, as long as it raises :class:`AwayError`.
 
-    Raises that error when the inventory is away for longer than :data:`LONGEST`.
+    Raises this error when the inventory can't be used for longer than :data:`LONGEST`.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Choose the hosts for a booking, also by moving other bookings."""
+"""Choose the hosts for a booking, if necessary by moving other bookings."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from bmhctl.usecases.shared.planned import due_of, hosts_of, leave, set_aside
 from bmhctl.usecases.shared.transitions import SELF
 
 _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
-_MOST_LOOKS = 500_000  # how many free hosts are looked at to find the earliest possible time
-_SOME = 10  # how many hosts are read for each requested one, before all are read
-_NEAR = 20  # how many more hosts than requested are tried first
+_MOST_LOOKS = 500_000  # the most checks of a free host in the search for the earliest possible time
+_SOME = 10  # hosts that are read for each requested host, before all are read
+_NEAR = 20  # hosts beyond the requested number that are tried first
 _ALL = 10**6
 
 
@@ -36,11 +36,11 @@ def choose_for(
     avoided: Collection[int] = (),
     caps: Sequence[Cap] = (),
 ) -> Match:
-    """Return a match of hosts for a booking, in a writing transaction; its ``missing`` is how many could not be found.
+    """Return a match of hosts for a booking, in a writing transaction; ``missing`` is how many hosts it lacks.
 
-    ``preferred`` hosts come first; they are given without the booking that is replaced. Where too few hosts are free,
-    other bookings move if that makes room. Hosts with ids in ``avoided`` are not chosen, and of the hosts under each of
-    ``caps`` at most as many as it allows.
+    ``preferred`` hosts come first; pass them without the booking that is being replaced. If too few hosts are free,
+    other bookings move if that makes room. Hosts with ids in ``avoided`` are not chosen. For each cap in ``caps``, at
+    most as many hosts are chosen as it allows.
     """
     preferred = [host for host in preferred if host.id not in avoided]
     known = {*avoided, *(host.id for host in preferred)}
@@ -50,7 +50,7 @@ def choose_for(
         return found
     most = demand.total + len(known)
     free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=most)
-    # Ever more hosts are read: the first few usually suffice, however many are booked.
+    # Read in growing batches: the first few hosts usually suffice, however many are booked.
     some, then = replace(free, limit=_SOME * most), replace(free, free_until=demand.ends_at + demand.turnaround)
     for query in (free, some, then, HostQuery(declared=True)):
         others = [
@@ -87,9 +87,9 @@ def find_room(
 ) -> Room | None:
     """Return the hosts of a request and the bookings that have to move for it; None if no way is found.
 
-    ``open_hosts(more)`` returns the hosts that the request could take if nothing were planned on them: as many as it
-    requests, and ``more``. ``preferred``, ``kept`` and ``caps`` are those of :func:`choose_for` and :func:`make_room`.
-    Only bookings that have not begun move. A few hosts and their bookings are tried first, then all.
+    ``open_hosts(more)`` returns hosts that the request could take if nothing were planned on them: as many as it asks
+    for, plus ``more``. ``preferred``, ``kept`` and ``caps`` are as in :func:`choose_for` and :func:`make_room`. Only
+    bookings that have not begun move. A few hosts and their bookings are tried first, then all.
     """
     now, turnaround = ctx.clock(), demand.turnaround
 
@@ -137,7 +137,7 @@ def find_room(
 
 
 def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelta) -> Iterable[Host]:
-    """Return the hosts of some bookings, and for each of their requirements a few hosts that are free until then."""
+    """Return the hosts of some bookings, and a few hosts for each of their requirements that are free at that time."""
     latest: dict[str, Booking] = {}
     found = {host.id: host for booking in bookings for host in hosts_of(ctx, booking)}
     for booking in bookings:
@@ -158,9 +158,10 @@ def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelt
 
 
 def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
-    """Move the bookings that make room, in the caller's transaction; return the hosts of the request as they are then.
+    """Move the bookings that make room, in the caller's transaction; return a match with the request's hosts.
 
-    Each of their hosts that changes gets an event, with ``why``; the notes of the match say which bookings moved.
+    Each host that a booking leaves or joins gets an event, with ``why``. The notes of the match say which bookings
+    moved.
     """
     moves = [(booking, hosts) for each, hosts in room.moves.items() if (booking := ctx.store.bookings.get(each))]
     notes = []
@@ -182,7 +183,7 @@ def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
 
 
 def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:
-    """Return the hosts of ``query`` that fit one of the requirements; of a named host, the state does not matter."""
+    """Return the hosts of ``query`` that fit one of the requirements, and named hosts in any state."""
     found: dict[int, Host] = {}
     for requirement in dict.fromkeys(requirements):
         if requirement.name is not None:
@@ -194,7 +195,7 @@ def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> It
 
 
 def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
-    """Return the first time, from the booking's start on, when enough hosts are free for its length, or None."""
+    """Return the first time from the demand's start on at which enough hosts are free for its length; None if never."""
     requirements, after = demand.requirements, demand.starts_at
     begins = sorted(
         (
@@ -221,9 +222,9 @@ def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
 
 
 def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
-    """Book hosts for the rest of a booking whose taker got no hosts, in the caller's transaction; return it.
+    """Book hosts for the rest of a booking whose taker did not get its hosts, in the caller's transaction; return it.
 
-    The least recently used hosts come first. Its owner has the whole ``no_show`` time again to take it.
+    The least recently used hosts come first. The owner again has the full ``no_show`` time to take the booking.
     """
     policy = ctx.store.policy()
     rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)

@@ -1,4 +1,4 @@
-"""Apply a verb to many hosts, each on its own; the result names every one."""
+"""Apply a verb to many hosts, each independently; the result has an outcome for each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 def each_in_one_commit(
     ctx: Context, verb: str, choice: Choice, one: Callable[[Host, datetime], Outcome], *, force: bool = False
 ) -> Outcomes:
-    """Apply ``one`` to each chosen host, each in a savepoint; commit together those that succeeded.
+    """Apply ``one`` to each chosen host in a savepoint; commit together those that succeeded.
 
-    Where a person may be asked about many hosts, or about ``force``, they are: see :func:`confirmed`.
+    Asks for confirmation as :func:`confirmed` does, for many hosts and for ``force``.
     """
     refresh_and_reap(ctx)
     choice = confirmed(ctx, verb, choice, force=force)
@@ -40,7 +40,7 @@ def each_in_one_commit(
 
 
 def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:
-    """Show the outcomes so far of a verb that was interrupted, and report for how many hosts there is none."""
+    """Report the outcomes so far of an interrupted verb, and how many hosts have no outcome."""
     done = tuple(outcomes)
     if ctx.show_part is None:
         for outcome in done:

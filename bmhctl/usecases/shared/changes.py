@@ -1,4 +1,4 @@
-"""Wait for changes of an inventory: one loop for every command that watches and changes nothing."""
+"""Wait for changes of an inventory: the loop of every command that watches and changes nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
-_POLL = 0.1  # seconds between two checks of the version, each of which takes microseconds
-_POLL_WOKEN = 0.5  # seconds between two checks of a server, which wakes waiting processes
-_SETTLE = (0.01, 0.32)  # the first and the longest pause while other transactions may still add older events
+_POLL = 0.1  # seconds between two checks of the version; a check takes microseconds
+_POLL_WOKEN = 0.5  # seconds between two checks with a server, which also wakes the process at a change
+_SETTLE = (0.01, 0.32)  # seconds; the first and the longest pause while events with smaller ids may still appear
 _LOOK_AT_FILE = 0.5
 
 Pause = Callable[[float, int | None], None]
-"""Sleeps for some seconds, or until a descriptor can be read if there is one; it may raise to end the wait."""
+"""Sleeps for some seconds, or until a descriptor is readable, if one is given; may raise to end the wait."""
 
 _Result = TypeVar("_Result")
 
@@ -29,12 +29,12 @@ def _never() -> bool:
 def await_change(
     ctx: Context, pause: Pause, look: Callable[[], _Result | None], is_due: Callable[[], bool] = _never
 ) -> _Result:
-    """Call ``look`` at once and whenever something was committed, until it returns a result; return that.
+    """Call ``look`` at once, and again after every commit, until it returns a result; return the result.
 
-    It is also called when ``is_due``, which is asked after each pause, for what commits of others do not show.
+    ``look`` is also called when ``is_due()`` is true after a pause, for changes that no commit shows.
 
-    While the inventory is away, wait; open it again when it was moved or replaced, and look. A changed TOML file is
-    synced; one that is not valid is waited for as well, once there was a look. Raises the error of the inventory when
+    While the inventory can't be reached, this waits; after the inventory was moved or replaced, it opens the new one. A
+    changed TOML file is synced; one that has become invalid is waited for, too. Raises the error of the inventory when
     it can't be used for longer than :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look``
     raise.
     """
@@ -69,7 +69,7 @@ def _await_change(
         except UnreachableError as error:
             absence.goes_on(error)
             reopening.note(error)
-        except InvalidError as error:  # a person is editing the TOML file
+        except InvalidError as error:  # probably a person is editing the TOML file
             if not has_looked:
                 raise
             absence.goes_on(error)
@@ -77,24 +77,24 @@ def _await_change(
 
 
 class _Changes:
-    """Finds whether something was committed since the last look."""
+    """Checks whether something was committed since the last look."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._version: int | None = None
-        self._looked_at_file = float("-inf")  # after a break, the file may be missing or broken still
+        self._looked_at_file = float("-inf")  # check the file at once: it may still be missing or broken
         self._settle = _SETTLE[0]
         ctx.store.follow()
 
     def are_any(self) -> bool:
-        """Return whether to look now; true at the first call. Sync the TOML file if it changed."""
-        version = self._ctx.store.version()  # before the look: what is committed during it is looked at again
+        """Return whether to look now, which is true at the first call; sync the TOML file if it changed."""
+        version = self._ctx.store.version()  # read before the look, so that commits during the look cause another one
         is_changed = self._is_synced() or version != self._version or self._ctx.store.events.is_settling
         self._version = version
         return is_changed
 
     def pause(self, pause: Pause) -> None:
-        """Sleep until there may be a change."""
+        """Sleep until something may have changed."""
         store = self._ctx.store
         if store.events.is_settling:
             pause(self._settle, None)
@@ -105,7 +105,7 @@ class _Changes:
         pause(_POLL if wakes is None else _POLL_WOKEN, wakes)
 
     def _is_synced(self) -> bool:
-        """Return whether the TOML file that declares the hosts was just synced: that does not change the version."""
+        """Sync the TOML file if it changed, and return whether it did: a sync does not change the version."""
         now = time.monotonic()
         if self._ctx.store.declaration is None or now - self._looked_at_file < _LOOK_AT_FILE:
             return False

@@ -10,14 +10,14 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
 
 MANY = 10
-"""Up to so many hosts that a pattern, a selector or a state chose are changed without a question."""
+"""The most hosts, chosen by a pattern, a selector or a state, that are changed without a question."""
 
 _UNDOABLE = ("set", "remove", "import", "cordon", "uncordon")
-_SHOWN = 8  # words of folded names, and holders, in one question
+_SHOWN = 8  # the most folded names, and the most holders, in one question
 
 
 def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY) -> None:
-    """Ask about more than ``most`` hosts that something is about to change."""
+    """Ask for confirmation if ``what`` is about to change more than ``most`` hosts."""
     if ctx.confirm is not None and not ctx.dry_run and len(names) > most:
         ctx.confirm(_summary(what, names))
 
@@ -31,7 +31,7 @@ def _summary(what: str, hosts: Sequence[str]) -> str:
 
 
 def question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
-    """Yield the parts of the question whether to change hosts, some of which others hold."""
+    """Yield the parts of the question whether ``verb`` may change ``hosts``; ``others`` are those that others hold."""
     yield _summary(verb, [host.name for host in hosts])
     for host in others[:_SHOWN]:
         if host.reservation is not None:

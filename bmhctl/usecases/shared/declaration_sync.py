@@ -1,8 +1,8 @@
-"""Sync a TOML file with its state file, and write declared changes to the TOML file.
+"""Sync a TOML file with its state file, and write changes of the declaration to the TOML file.
 
-bmhctl saves an edit in the state file as an intent before it replaces the TOML file; replacing it is the commit. The
-next command finds the intent by the file's hash and completes it, so that a rename stays a rename and a removal a
-removal, even if the first command was killed. A change by hand has no intent: a missing name becomes undeclared.
+bmhctl saves an edit in the state file as an intent before it replaces the TOML file. Replacing the file is the commit.
+If the command is then killed, the next command finds the intent by the file's hash and completes it: so a rename stays
+a rename, and a removal a removal. A change by hand has no intent: a missing name becomes undeclared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TRIES = 10
 
 
 def sync_declaration(ctx: Context) -> None:
-    """Apply the changes of the TOML file since the last sync to the state, in one commit.
+    """Apply to the state what changed in the TOML file since the last sync, in one commit.
 
     An unchanged file costs one ``stat``. The state of a retired inventory is not synced any more. Raises
     :class:`InvalidError` for a broken file, for a host that was renamed by hand, and for a state file of another TOML
@@ -60,7 +60,7 @@ def sync_declaration(ctx: Context) -> None:
         file.check_state_path()
         with ctx.store.transaction():
             if not file.same(declaration.fingerprint):
-                continue  # the file was written meanwhile: what was read is out of date
+                continue  # the file was written again meanwhile
             is_new = ctx.store.meta.get(OWNER) is None and not any(ctx.store.hosts.counts().values())
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
@@ -77,16 +77,16 @@ def sync_declaration(ctx: Context) -> None:
 
 
 def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
-    """Save the fingerprint of a file that was only touched, so that the next command only has to stat it."""
+    """Save the fingerprint of a file that was only touched, so that the next command only needs a ``stat``."""
     fresh = file.fingerprint()
     if fresh.settled and fresh.sha256 == known.sha256:
-        with suppress(UnreachableError), ctx.store.transaction():  # a user who may not write reads the file each time
+        with suppress(UnreachableError), ctx.store.transaction():  # not if the user may not write
             if _known(ctx) == known:
                 ctx.store.meta.put(FINGERPRINT, fresh.to_text())
 
 
 def rehearse(ctx: Context) -> None:
-    """Raise what :func:`sync_declaration` would raise, in the caller's transaction, and undo everything."""
+    """Raise the errors of :func:`sync_declaration`, in the caller's transaction, and undo everything."""
     file = _file(ctx)
     declaration = read_declaration(file)
     with suppress(_RehearsedError), ctx.store.savepoint():
@@ -99,7 +99,7 @@ def rehearse(ctx: Context) -> None:
 def declared(ctx: Context) -> Declaration | None:
     """Return the declaration in the TOML file if the state is synced with it, else None.
 
-    Raises as :func:`sync_declaration` does.
+    Raises the errors of :func:`sync_declaration`.
     """
     file = _file(ctx)
     _check_owner(ctx, file)
@@ -113,7 +113,7 @@ def forget(ctx: Context) -> None:
 
 
 def left_intent(ctx: Context) -> str | None:
-    """Return the actor of an interrupted edit, None if there is none.
+    """Return the actor of an interrupted edit; None if there is none.
 
     The caller must hold the lock on edits: otherwise an edit may be in progress.
     """
@@ -125,15 +125,15 @@ def left_intent(ctx: Context) -> str | None:
 
 
 def drop_intent(ctx: Context) -> None:
-    """Remove what :func:`left_intent` found, in the caller's transaction and under the lock on edits."""
+    """Remove the intent of an interrupted edit, in the caller's transaction and under the lock on edits."""
     ctx.store.meta.put(INTENT, None)
 
 
 def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
-    """Make the changes in the TOML file, then in the state; return an outcome for each.
+    """Make changes in the TOML file, then in the state; return an outcome for each.
 
-    Raises the error of a change that is refused before the file is touched. Raises :class:`UnreachableError` if the
-    file is changed but the state can't be written: the next command syncs it.
+    If a change is refused, its error is raised before the file is touched. Raises :class:`UnreachableError` if the file
+    was changed but the state can't be written; then the next command syncs it.
     """
     from bmhctl.stores.toml.atomic_replace import edit_file
     from bmhctl.stores.toml.editor import Add, Change, Remove, Rename, Replace, edited
@@ -144,11 +144,11 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def make(old: bytes) -> bytes:
-        sync_declaration(ctx)  # under the lock on edits, so that earlier edits are in the state
+        sync_declaration(ctx)  # under the lock on edits, so that earlier edits are synced first
         _check_taken(ctx, changes)
         specs = [Replace(replace(each.edit(ctx, ctx.host(each.name).spec), observed={})) for each in changes.specs]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
-        # An undeclared host is not in the file: it is removed only from the state.
+        # An undeclared host is not in the file, so it is removed only from the state.
         gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
         edits: list[Change] = [*renames, *specs, *arrivals, *gone]
         return edited(old, edits, file.path.name)
@@ -168,7 +168,7 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
                 ctx.store.meta.put(INTENT, write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
 
     edit_file(file.path, make, rehearse)
-    if not outcomes:  # the file needs no change: the changes concern only undeclared hosts, or nothing
+    if not outcomes:  # nothing changes in the file, because the changes concern only undeclared hosts
         with ctx.store.transaction():
             return apply(ctx, changes, ctx.clock())
     try:
@@ -176,13 +176,13 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     except UnreachableError as error:
         raise UnreachableError(
             f"{file.path.name} is changed, but the state is not synced with it yet: {error.message}",
-            hint="the next command does that, once the state file can be written",
+            hint="the next command syncs it, once the state file can be written",
         ) from error
     return outcomes
 
 
 def _planned(ctx: Context, changes: Changes, make: Callable[[bytes], bytes]) -> list[Outcome]:
-    """Return the outcomes of the changes, with ``make`` for the new content of the TOML file; change nothing."""
+    """Return the outcomes of the changes, and change nothing; ``make`` returns the new content of the TOML file."""
     file = _file(ctx)
     old = file.text()
     new = make(old)
@@ -194,7 +194,7 @@ def _planned(ctx: Context, changes: Changes, make: Callable[[bytes], bytes]) -> 
 
 
 def _check_taken(ctx: Context, changes: Changes) -> None:
-    """Refuse a name that is taken with the message of all backends, before the editor of the file refuses it."""
+    """Raise the usual error for a name that is taken, before the editor of the file raises another one."""
     leaving = {old for old, _ in changes.renames} | {removal.name for removal in changes.removals}
     for old, new in changes.renames:
         if new not in leaving:
@@ -206,26 +206,26 @@ def _check_taken(ctx: Context, changes: Changes) -> None:
 
 
 def adopt(ctx: Context) -> None:
-    """Tie the state file to this TOML file, whichever it belonged to."""
+    """Tie the state file to this TOML file, if it belonged to another one."""
     with ctx.store.transaction():
         ctx.store.meta.put(OWNER, _file(ctx).identity)
         ctx.store.meta.put(FINGERPRINT, None)
 
 
 class _RehearsedError(Exception):
-    """Ends a rehearsal, so that its changes are undone."""
+    """Ends a rehearsal, so that its transaction is undone."""
 
 
 def _ignore(_: str) -> None:
-    """Ignore a notice: it is reported again when the change is made."""
+    """Ignore a notice, because it is reported again when the change is made."""
 
 
 def _reconcile(
     ctx: Context, declaration: Declaration, intent: tuple[str, Changes] | None, now: datetime
 ) -> list[Outcome]:
-    """Make the state agree with the declaration: first the intent, then the changes by hand.
+    """Make the state agree with the declaration: apply the intent first, then the changes by hand.
 
-    Where there is an intent, its actor wrote the whole file: the other differences belong to the same edit. Returns
+    With an intent, the whole file was written by its actor, so the other differences belong to the same edit. Returns
     the outcomes of the intent's changes.
     """
     outcomes: list[Outcome] = []
@@ -281,7 +281,7 @@ def _known(ctx: Context) -> Fingerprint | None:
 
 def _check_owner(ctx: Context, file: DeclarationFile) -> None:
     owner = ctx.store.meta.get(OWNER)
-    # A file that was moved with its state file is still its owner; a copy beside the original is not.
+    # A TOML file that was moved with its state file still owns it; a copy beside the original does not.
     if owner is None or owner == file.identity:
         return
     if Path(owner).exists() and not Path(owner).samefile(file.path):
@@ -289,7 +289,7 @@ def _check_owner(ctx: Context, file: DeclarationFile) -> None:
 
 
 def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
-    # A file without hosts still has a line or a comment; an empty file is a save that failed.
+    # A file without hosts still has a line or a comment; an empty file means that a save failed.
     if declaration.fingerprint.size == 0 and ctx.store.hosts.count(HostQuery(declared=True)):
         raise InvalidError(
             f"{file.path} is empty: was it cut off while it was saved? What it declared is kept",

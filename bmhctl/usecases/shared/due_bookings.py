@@ -1,4 +1,4 @@
-"""Do what is due for bookings: one that was not taken lapses, a planned maintenance begins or ends."""
+"""Do what bookings require at certain times: lapse a booking that was not taken, begin and end planned maintenances."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 
-_AGAIN = timedelta(minutes=1)  # the pause before another try where something was not possible
+_AGAIN = timedelta(minutes=1)  # the pause before another attempt
 
 
 def settle_due(ctx: Context, now: datetime) -> None:
     """Do what is due for bookings and planned maintenances, in the caller's transaction.
 
-    A booking that was not taken in time lapses, unless its owner is waiting for it. A host that will not be usable is
-    replaced by another that fits. A planned maintenance begins, and ends if it was planned to end by itself.
+    A booking that was not taken in time lapses, unless its owner is waiting for it. A booked host that will be unusable
+    is exchanged for another that fits. A planned maintenance begins; it also ends if it was planned to end by itself.
     """
     policy = ctx.store.policy()
     for each in ctx.store.bookings.due(now):
-        booking = ctx.store.bookings.get(each.id) or each  # settling another booking may have moved this one
+        booking = ctx.store.bookings.get(each.id) or each  # settling an earlier one may have moved this booking
         due = due_of(booking, policy)
         if booking.is_maintenance:
             _maintain(ctx, booking, now)
@@ -60,7 +60,7 @@ def _is_waited_for(ctx: Context, booking: Booking) -> bool:
 
 
 def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due: datetime) -> None:
-    """Exchange the hosts of a booking that will not be usable; ``due`` is when something has to be done next."""
+    """Exchange the hosts of a booking that will be unusable; ``due`` is when its next action is due."""
     mine = hosts_of(ctx, booking)
     kept = {host.id for host in mine} - {host.id for host in unusable(booking, mine)}
     without = [replace(host, planned=without_planned(host, booking.id)) for host in mine if host.id in kept]
@@ -81,7 +81,7 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
 
 
 def report_short(ctx: Context, bookings: Iterable[str], reported: set[str]) -> None:
-    """Report which of these bookings lack hosts, in a line each, except those lines that were ``reported`` before."""
+    """Report in a line each which of these bookings lack hosts, without lines that were ``reported`` before."""
     for each in bookings:
         booking = ctx.store.bookings.get(each)
         if booking is None or booking.ended_at is not None:
@@ -99,13 +99,13 @@ def report_short(ctx: Context, bookings: Iterable[str], reported: set[str]) -> N
 
 
 def _next_look(booking: Booking, now: datetime, due: datetime) -> datetime:
-    """Return when other hosts are looked for again: the nearer the beginning, the sooner."""
+    """Return when to look for other hosts again: the nearer the beginning, the sooner."""
     ahead = booking.starts_at - now
     return min(now + max(_AGAIN, ahead / 10), booking.starts_at if ahead > timedelta() else due, due)
 
 
 def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
-    """Begin a planned maintenance on each of its hosts, or end it there."""
+    """Begin or end a planned maintenance on each of its hosts."""
     is_over = now >= booking.ends_at
     left = False
     for host in hosts_of(ctx, booking):
@@ -114,7 +114,7 @@ def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
                 _begin(ctx, host, booking, now)
             elif is_over and booking.resumes:
                 _resume(ctx, host, booking, now)
-        except BmhctlError:  # a step runs on it: try again later
+        except BmhctlError:  # a step runs on the host: try again later
             left = True
     if left:
         ctx.store.bookings.save(replace(booking, due_at=now + _AGAIN))
@@ -126,13 +126,13 @@ def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
 
 
 def end_maintenance(ctx: Context, booking: Booking, now: datetime) -> tuple[str, ...]:
-    """End a planned maintenance on hosts where it has begun, if it ends by itself, in the caller's transaction.
+    """End a planned maintenance that ends by itself, on hosts where it has begun, in the caller's transaction.
 
-    Returns the names of those that stay in maintenance for it.
+    Returns the names of hosts that stay in maintenance, because they are dirty or a step runs on them.
     """
     if booking.resumes:
         for host in hosts_of(ctx, booking):
-            with suppress(BmhctlError):  # a step may be running on it
+            with suppress(BmhctlError):  # a step may be running on the host
                 _resume(ctx, host, booking, now)
     note = _note_of(booking)
     return tuple(sorted(host.name for host in hosts_of(ctx, booking) if note in host.maintenance))
@@ -144,7 +144,7 @@ def _note_of(booking: Booking) -> Note:
 
 def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
     freed = replace(host, planned=without_planned(host, booking.id))
-    if now >= booking.ends_at:  # no command wrote during the maintenance
+    if now >= booking.ends_at:  # no command was run during the maintenance
         record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: it is over", actor=SELF)
         return
     reason = f"planned: {booking.purpose}"
@@ -156,7 +156,7 @@ def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
 
 
 def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
-    """Close the reason of a planned maintenance; a clean host without another reason starts over, to be checked."""
+    """Close the reason of a planned maintenance; a clean host without another reason becomes initial."""
     note = _note_of(booking)
     rest = tuple(each for each in host.maintenance if each != note)
     if rest == host.maintenance or host.state is not State.MAINTENANCE:

@@ -1,4 +1,4 @@
-"""What an event keeps of a host as it was before its declaration changed: for ``history`` and ``undo``."""
+"""What an event keeps of a host's earlier declaration, for ``history`` and ``undo``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ _HOST, _IMPORTED = "host", "imported"
 
 
 class Former(Frozen):
-    """How to write what events keep; ``by_hand``: the TOML file was edited by something else than bmhctl.
+    """Writes what events keep of hosts.
 
-    ``imported`` is what the last import had said before, by the hosts' names.
+    ``by_hand`` is whether the TOML file was edited by something other than bmhctl. ``imported`` are the values of the
+    last import before the change, by host name.
     """
 
     by_hand: bool = False
     imported: Mapping[str, Mapping[str, PropertyValue]] = field(default_factory=dict)
 
     def of(self, host: Host | None, *, whole: bool = False) -> dict[str, object]:
-        """Return what to keep of a host, None for one that was not there; ``whole``: its state, too."""
+        """Return what to keep of a host; None for a new host. ``whole`` also keeps its state."""
         kept: dict[str, object] = {
             DECLARED: None if host is None else {"name": host.name, **dump_spec(host.spec)},
         }
@@ -37,11 +38,11 @@ class Former(Frozen):
 
 
 def whole_host(kept: Mapping[str, object]) -> Host:
-    """Return the host in what :meth:`Former.of` kept of a whole one."""
+    """Return the host from what :meth:`Former.of` kept with ``whole``."""
     return host_of(kept[_HOST])  # type: ignore[arg-type]  # as host_values wrote it
 
 
 def imported_of(kept: Mapping[str, object]) -> dict[str, PropertyValue] | None:
-    """Return what the last import had said of the host, None for nothing."""
+    """Return the values that the last import had declared for the host; None if there were none."""
     found = kept.get(_IMPORTED)
     return dict(found) if isinstance(found, Mapping) else None

@@ -1,4 +1,4 @@
-"""Add hosts, change their declaration, rename and remove them, in the caller's transaction and in every backend."""
+"""Add hosts, change their declaration, rename and remove them, in the caller's transaction; for every backend."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from bmhctl.usecases.shared.transitions import event_of, exchange, record_event
 
 
 class Removal(Frozen):
-    """A host to remove; a reserved or dirty one only with ``force``.
+    """A host to remove; ``force`` is needed for a reserved or dirty host.
 
-    One that ``retires`` was cleaned, and its retire steps succeeded, while ``last_event`` was its last event.
+    ``retires`` is whether the host was cleaned and its retire steps succeeded; this counts only if ``last_event`` is
+    still the host's last event.
     """
 
     name: str
@@ -31,14 +32,14 @@ class Removal(Frozen):
 
 
 class HostAddition(Frozen):
-    """A host to add, in the state that it has (``since`` is set when it is added), and the reason."""
+    """A host to add, in its state, and the reason; ``since`` is set when the host is added."""
 
     host: Host
     reason: str | None = None
 
 
 class SpecChange(Frozen):
-    """A change of what is declared about a host, computed from what is declared when the change is made."""
+    """A change of a host's declaration; ``edit`` computes it from the declaration at that time."""
 
     name: str
     edit: Callable[[Context, HostSpec], HostSpec]
@@ -47,9 +48,9 @@ class SpecChange(Frozen):
 class Changes(Frozen):
     """Changes of the hosts of an inventory; renames are made first, additions last.
 
-    ``specs`` are changes of what is declared about hosts, and ``reason`` is why. ``policy`` is the text of a valid
-    policy to save, for a database. ``imported`` is what an import says about hosts, by their names (None: nothing any
-    more). ``by_hand``: the TOML file was edited by something else than bmhctl.
+    ``specs`` are changes of declarations, and ``reason`` is why they are made. ``policy`` is the text of a valid policy
+    to save, for a database. ``imported`` are the values that an import declares, by host name; None removes the saved
+    ones. ``by_hand`` is whether the TOML file was edited by something other than bmhctl.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -63,7 +64,7 @@ class Changes(Frozen):
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
-    """Make all the changes, and return an outcome for each; raise the error of the first that is refused."""
+    """Make all the changes, and return an outcome for each; raise the error of the first one that is refused."""
     if changes.policy is not None:
         save_policy(ctx, changes.policy, now)
     known = ctx.store.imported.of([*changes.imported, *(removal.name for removal in changes.removals)])
@@ -82,7 +83,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
 
 
 def save_policy(ctx: Context, text: str, now: datetime) -> None:
-    """Replace the policy of a database, and keep the text that it had."""
+    """Replace the policy of a database, and keep the former text."""
     before = ctx.store.meta.policy_text() or ""
     if text != before:
         ctx.store.meta.keep_policy(now, ctx.actor, before)
@@ -90,7 +91,7 @@ def save_policy(ctx: Context, text: str, now: datetime) -> None:
 
 
 def replace_policy(ctx: Context, text: str) -> None:
-    """Save the policy, and how far the setup of hosts is by the new one."""
+    """Save the policy, and count again how far the setup of hosts is under the new policy."""
     if ctx.store.meta.save_policy(text):
         from bmhctl.usecases.shared.setup_progress import count_again
 
@@ -98,9 +99,9 @@ def replace_policy(ctx: Context, text: str) -> None:
 
 
 def _forget_returned(ctx: Context, specs: Sequence[HostSpec]) -> None:
-    """Remove the records of departed machines that came back: a dirty host has their MAC.
+    """Remove the records of departed machines that came back: a dirty host now has their MAC.
 
-    Called after all changes, because hosts may swap their MACs.
+    Call this after all changes, because hosts may swap their MACs.
     """
     if ctx.store.departed.is_any():
         for host in ctx.store.declared.having(macs=[spec.mac for spec in specs if spec.mac is not None]):
@@ -109,11 +110,11 @@ def _forget_returned(ctx: Context, specs: Sequence[HostSpec]) -> None:
 
 
 def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, former: Former) -> list[Outcome]:
-    """Add hosts; reads what is known about all of them before the first is added, so that they are written together."""
+    """Add hosts; what is known about them is read before the first is added, so that the rows are written together."""
     arriving = [newcomer.host.spec for newcomer in newcomers]
     known = ctx.store.hosts.with_names(spec.name for spec in arriving)
     refuse_known_macs(ctx, arriving)
-    # An undeclared host that is declared again may come back with another MAC.
+    # An undeclared host that is declared again may have another MAC now.
     refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
     _report_duplicates(ctx, arriving)
     granted: dict[str, Reservation] = {}
@@ -141,10 +142,11 @@ def _enter(
     granted: dict[str, Reservation],
     former: Former,
 ) -> Outcome:
-    """Add a host in the state that it has; an undeclared one of that name is declared again.
+    """Add a host in its state; if an undeclared host has this name, declare it again.
 
-    Its reservation is added once for all added hosts that have it (``granted``); it never joins one that exists
-    already. A host that was removed while dirty enters tainted, because removing it cleaned nothing.
+    ``granted`` holds the reservations that were added for hosts before, so that hosts with the same reservation share
+    it. A host never joins a reservation that exists already. A host that was removed while dirty enters tainted,
+    because its removal cleaned nothing.
     """
     host, reason = newcomer.host, newcomer.reason
     if known is not None:
@@ -175,13 +177,13 @@ def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]
 
 
 def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None, former: Former) -> Outcome:
-    """Save a host's new spec; the outcome lists what differs. What was observed of the host stays."""
+    """Save a host's new declaration; the outcome lists the differences. Observed properties stay."""
     spec = replace(spec, observed=host.spec.observed)
     changed = differences(host.spec, spec)
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
-        # The machine with the old MAC was used: if it comes back under another name, it is not clean.
+        # The machine with the old MAC was used, so it is not clean if it comes back under another name.
         ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} had this MAC")
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
@@ -223,8 +225,8 @@ def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> O
 def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Outcome:
     """Remove a host; its history stays. Return the outcome.
 
-    A dirty host is recorded as departed. Raises :class:`StateRefusedError` for a reserved or dirty host without force,
-    and for a host that changed after the event ``removal.last_event``.
+    A dirty host is recorded as departed. Raises :class:`StateRefusedError` for a reserved or dirty host without
+    ``force``, and for a host that has an event after ``removal.last_event``.
     """
     host = ctx.host(removal.name)
     check_removable(host, removal.force)
@@ -253,7 +255,7 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
 
 
 def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
-    """Raise :class:`StateRefusedError` with these words, about ``host``, when a host has the name."""
+    """Raise :class:`StateRefusedError` with these words, about ``host``, if a host already has the name."""
     if ctx.store.hosts.named(name) is not None:
         raise StateRefusedError(words, host=host, hint=f"look at it: bmhctl show {name}")
 
@@ -261,7 +263,7 @@ def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
 def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
     """Raise :class:`InvalidError` for a clean host that is given the MAC of a dirty one.
 
-    It would be the used machine under a name that counts as clean.
+    Otherwise the used machine would count as clean under another name.
     """
     for spec in specs:
         host = ctx.host(spec.name)
@@ -286,7 +288,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
 
 
 def check_removable(host: Host, force: bool) -> None:
-    """Raise :class:`StateRefusedError` for a host that only force may remove: a reserved or a dirty one."""
+    """Raise :class:`StateRefusedError` for a reserved or dirty host, unless ``force`` is true."""
     if (host.reservation is not None or host.dirty) and not force:
         why = (
             f"is held by {describe_reservation(host.reservation)}" if host.reservation else f"is {host.state} and dirty"
@@ -307,7 +309,7 @@ def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:
 
 
 def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
-    """Raise :class:`InvalidError` for a new host with the MAC of a known one: it may be that host, renamed."""
+    """Raise :class:`InvalidError` for a new host with the MAC of a known host: it may be that host, renamed by hand."""
     arriving: dict[str, list[HostSpec]] = {}
     for spec in specs:
         if spec.mac is not None:
@@ -324,7 +326,7 @@ def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
 
 
 def differences(old: HostSpec, new: HostSpec) -> list[str]:
-    """Return what differs between two declarations, as ``labels.rack r1 → r2``; secrets are only references."""
+    """Return the differences between two declarations in words, such as ``labels.rack r1 → r2``."""
     return [f"{key} {shown(a)} → {shown(b)}" for key, a, b in _pairs(old, new) if a != b]
 
 
@@ -349,7 +351,7 @@ def _identity(spec: HostSpec) -> tuple[object, ...]:
 
 
 def _report_duplicates(ctx: Context, specs: Sequence[HostSpec]) -> None:
-    """Report each MAC, address and system of a BMC that one of these and another host have."""
+    """Report each MAC, address and BMC system that one of these hosts shares with another host."""
     changed = {spec.name: spec for spec in specs}
     macs = [spec.mac for spec in specs if spec.mac is not None]
     addresses = [spec.address for spec in specs if spec.address is not None]

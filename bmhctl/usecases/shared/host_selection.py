@@ -1,4 +1,4 @@
-"""The hosts that a command names: exact names, globs, ranges, a selector, states."""
+"""Select the hosts that a command names: exact names, globs, ranges, a selector, states."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from bmhctl.stores.host_query import HostQuery
 
 MOST_NAMES = 100_000
-"""How many names the folded ranges of one command may stand for."""
+"""The most names for which the folded ranges of one command may stand."""
 
 FEW = 100
-"""Up to how many named hosts are locked one by one; a change of more hosts takes a transaction that writes alone."""
+"""The most named hosts that are locked one by one; a change of more hosts takes a transaction that writes alone."""
 
 _FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_HINTS = 3  # how many missing names get a suggestion each
+_HINTS = 3  # the most unknown names that get a suggestion each
 _AS_IN_A_SHELL = pattern(r"\[([0-9]{2,9})\]")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
 
 class Choice(Frozen):
-    """The hosts that a command is for; without ``names``, every host that fits the selector and the states.
+    """A selection of hosts; without ``names``, every host that fits the selector and the states.
 
-    ``everything``: all hosts are meant where no names, no selector and no states are given. ``reservable`` leaves out
-    hosts that are cordoned, not declared any more, or set aside now for something that is planned. ``among`` leaves out
-    every host whose name is not in it: those that a person was not asked about. ``with_tags``: the selector also sees
-    the tags of a host's reservation, and those first.
+    ``everything`` is whether a selection without names, selector and states means all hosts. ``reservable`` excludes
+    hosts that are cordoned, undeclared, or set aside now for a booking or maintenance. ``among`` excludes every host
+    whose name is not in it, because the user was not asked about it. With ``with_tags``, the selector matches the tags
+    of a host's reservation before the host's labels.
     """
 
     names: tuple[str, ...] = ()
@@ -50,9 +50,9 @@ class Choice(Frozen):
     reservable: bool = False
 
     def query(self, now: datetime | None) -> HostQuery:
-        """Return the query for the hosts that fit the selector and the states, whatever their names.
+        """Return the query for the hosts that fit the selector and the states, whatever their names are.
 
-        ``now`` is needed where only ``reservable`` hosts are meant.
+        ``now`` is needed if ``reservable`` is set.
         """
         from bmhctl.domain.selector import EVERY_HOST
         from bmhctl.stores.host_query import HostQuery
@@ -66,9 +66,9 @@ class Choice(Frozen):
 
 
 def choice(names: Iterable[str] | None, selector: str | None = None, states: Iterable[str] | None = None) -> Choice:
-    """Return the hosts that a command or a call of the API is for; raise :class:`UsageError` for a broken selector.
+    """Return the selection for a command line or an API call; raise :class:`UsageError` for a broken selector.
 
-    ``states`` are those of :class:`State`, or ``free`` alone.
+    ``states`` are words of :class:`State`, or only ``free``.
     """
     chosen = None
     if selector is not None:
@@ -86,15 +86,14 @@ def choice(names: Iterable[str] | None, selector: str | None = None, states: Ite
 
 
 def unfold(names: Sequence[str]) -> list[str]:
-    """Return the names with each folded range replaced by its own, in order, each name once.
+    """Return the names with each folded range replaced by its names, in order and in lower case, each name once.
 
-    ``node[01-03].lab`` is node01.lab, node02.lab, node03.lab. All are returned in lower case. Raises
-    :class:`UsageError` for a broken or a huge range.
+    ``node[01-03].lab`` is node01.lab, node02.lab, node03.lab. Raises :class:`UsageError` for a broken or a huge range.
     """
     found: dict[str, None] = {}
     size = 0
     for name in (each.translate(AS_STORED) for each in names):
-        if "://" in name:  # never quoted: it may contain a password
+        if "://" in name:  # never quote it: it may contain a password
             raise UsageError("a URL was given in place of a host name", hint="name an inventory with -i URL")
         if "[" not in name and "]" not in name:
             found[name] = None
@@ -115,13 +114,13 @@ def unfold(names: Sequence[str]) -> list[str]:
 
 
 def exact_names(choice: Choice) -> tuple[str, ...]:
-    """Return the names, if all are exact and at most :data:`FEW`; else none."""
+    """Return the names if all of them are exact and there are at most :data:`FEW`; else none."""
     names = unfold(choice.names)
     return () if len(names) > FEW or any("*" in name or "?" in name for name in names) else tuple(names)
 
 
 def _size(name: str) -> int:
-    """Return how many names a folded range stands for, without making them; raise :class:`UsageError` if broken."""
+    """Return how many names a folded range means, without making them; raise :class:`UsageError` for a broken range."""
     if not _FOLDED.fullmatch(name):
         raise UsageError(f"{name!r} is not a range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]")
     size, length = 1, len(_GROUP.sub("", name))
@@ -137,10 +136,10 @@ def _size(name: str) -> int:
 def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[list[Host], list[NotFoundError]]:
     """Return the chosen hosts, each once, and an error for every name or glob that matches none.
 
-    Named hosts come in the order in which they were named, others by name. A selector may match none.
+    Named hosts come in the order in which they were named, others by name. A selector may match no host.
 
-    Raises :class:`UsageError` when no names, no selector and no states are given. Unless ``is_reading``, it is also
-    raised for a selector that excludes by a misspelt key: it would choose the hosts that it was meant to exclude.
+    Raises :class:`UsageError` when no names, no selector and no states are given. Unless ``is_reading``, also raises it
+    for a selector with a misspelt key in a negated term, which would choose the hosts that it was meant to exclude.
     """
     if not (choice.names or choice.selector or choice.states or choice.everything):
         raise UsageError(
@@ -195,9 +194,9 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
 def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, most: int | None = None) -> Choice:
     """Ask for confirmation if necessary; return the choice, limited to the hosts that the question named.
 
-    The question is asked for more than ``most`` hosts (default: :data:`MANY`) that were not named one by one. With
-    ``force``, it is also asked for hosts that another owner has reserved. If it is not asked, the choice is returned
-    unchanged. Raises :class:`UsageError` when the answer is no.
+    The user is asked about more than ``most`` hosts (default: :data:`MANY`) that were not named one by one. With
+    ``force``, the user is also asked about hosts that another owner has reserved. Without a question, the choice is
+    returned unchanged. Raises :class:`UsageError` when the answer is no.
     """
     if ctx.confirm is None or ctx.dry_run:
         return choice
@@ -213,9 +212,9 @@ def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, m
 
 
 def _fitting(ctx: Context, choice: Choice, names: tuple[str, ...] = ()) -> list[Host]:
-    """Return the hosts that fit the selector and the states, by name, of all or of those with one of the names.
+    """Return the hosts that fit the selector and the states, by name; only those with one of ``names``, if any.
 
-    The selector sees the tags of reservations if the choice is ``with_tags``.
+    The selector matches the tags of reservations if the choice is ``with_tags``.
     """
     query = replace(choice.query(ctx.clock() if choice.reservable else None), names=names)
     found = list(ctx.store.hosts.find(query))
@@ -235,7 +234,7 @@ def _fitting(ctx: Context, choice: Choice, names: tuple[str, ...] = ()) -> list[
 
 
 def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:
-    """Return the error; with a hint if a range such as node0[12] was meant as a shell pattern."""
+    """Return the error, with a hint if a range such as node0[12] was meant as a shell pattern."""
     for text in given:
         digits = _AS_IN_A_SHELL.search(text)
         if digits and error.host in unfold([text]):

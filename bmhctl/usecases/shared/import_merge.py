@@ -1,7 +1,8 @@
-"""Merge an imported host into a known one: values that were set here stay.
+"""Merge an imported host into a known one; values that were set here stay.
 
-The inventory keeps the values of the last import of each host. A value that is still as that import set it follows the
-file; any other was set here. If there was no import, every value counts as set here.
+The inventory keeps the values of each host from its last import. A value that is still the same as then is replaced by
+the value in the file; any other value was set here and stays. Without an earlier import, every value counts as set
+here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.support.values import Frozen, replace
 
 Values = dict[str, PropertyValue]
-"""What is declared about a host, each value by its name: ``note``, ``labels.rack``, ``bmc.address``."""
+"""The declared values of a host by their names, such as ``note``, ``labels.rack``, ``bmc.address``."""
 
 _TEXTS = ("address", "mac", "note")
 _GROUPS = ("labels", "hardware")
@@ -20,9 +21,9 @@ _BMC = ("address", "type", "system_id", "verify_tls", "tls_min_version")  # cred
 
 
 class Merged(Frozen):
-    """A host's new spec, and which old values were kept instead of the file's: name, value here, value in the file.
+    """A host's new declaration, and the old values that were kept: name, value here, value in the file.
 
-    ``moved``: the address of its BMC changed, so its credentials are dropped.
+    ``moved`` is whether the address of its BMC changed, so that its credentials are dropped.
     """
 
     spec: HostSpec
@@ -31,7 +32,7 @@ class Merged(Frozen):
 
 
 def values_of(spec: HostSpec) -> Values:
-    """Return what is declared about a host, without its name and its credentials."""
+    """Return the declared values of a host, without its name and its credentials."""
     values: Values = {key: value for key in _TEXTS if (value := getattr(spec, key)) is not None}
     values |= {f"labels.{key}": value for key, value in spec.labels.items()}
     values |= {f"hardware.{key}": value for key, value in spec.hardware.items()}
@@ -43,9 +44,9 @@ def values_of(spec: HostSpec) -> Values:
 def merge(
     known: HostSpec, brought: HostSpec, last: Mapping[str, PropertyValue] | None, *, overwrite: bool = False
 ) -> Merged:
-    """Return what to declare about a known host for which a file declares ``brought``.
+    """Return the new declaration of a known host for which a file declares ``brought``.
 
-    ``last`` are the values of the last import, None if there was none; ``overwrite`` takes every value of the file.
+    ``last`` are the values of the last import; None if there was none. ``overwrite`` uses every value of the file.
     Values that the file does not have stay.
     """
     here = values_of(known)
@@ -55,14 +56,14 @@ def merge(
         if here.get(key) == there:
             continue
         if key.startswith("bmc.") and any(name == "bmc.address" for name, _, _ in kept):
-            continue  # it belongs to another BMC than the one that is kept
+            continue  # the value belongs to another BMC than the one that is kept
         if overwrite or (here.get(key) == last[key] if last is not None and key in last else key not in here):
             values[key] = there
         else:
             kept.append((key, here.get(key), there))
     moved = known.bmc is not None and values.get("bmc.address") != known.bmc.address
     if moved and (brought.bmc is None or brought.bmc.system_id is None):
-        values.pop("bmc.system_id", None)  # it is a system of the former BMC
+        values.pop("bmc.system_id", None)  # the id names a system of the former BMC
     return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and _has_credentials(known))
 
 
@@ -71,10 +72,10 @@ def _has_credentials(spec: HostSpec) -> bool:
 
 
 def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, PropertyValue], *, moved: bool) -> HostSpec:
-    """Return the spec of these values.
+    """Return the declaration with these values.
 
-    Credentials are never imported, and dropped when the BMC moved: else the author of a manifest could have them sent
-    to any machine.
+    Credentials are never imported, and are dropped when the BMC moved; otherwise the author of a manifest could have
+    them sent to any machine.
     """
     groups: dict[str, dict[str, PropertyValue]] = {group: {} for group in _GROUPS}
     for key, value in values.items():

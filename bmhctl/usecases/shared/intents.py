@@ -1,4 +1,4 @@
-"""Intents as JSON: an edit of the TOML file, kept in the state file from before the edit until it is synced."""
+"""Intents as JSON: an edit of the TOML file that is recorded in the state file until it has been made and synced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal
 
 
 def write_intent(sha256: str, actor: str, changes: Changes) -> str:
-    """Return the intent to make changes; ``sha256`` is the hash of the TOML file after them."""
+    """Return the text of an intent to make changes; ``sha256`` is the hash of the TOML file after the changes."""
     return json.dumps(
         {
             "sha256": sha256,
@@ -24,7 +24,7 @@ def write_intent(sha256: str, actor: str, changes: Changes) -> str:
 
 
 def read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
-    """Return the actor and the changes of an intent; None if the intent has another hash than the TOML file."""
+    """Return the actor and the changes of an intent; None if its hash is not that of the TOML file."""
     kept = json.loads(text) if text else None
     if kept is None or kept["sha256"] != sha256:
         return None

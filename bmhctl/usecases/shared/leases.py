@@ -1,4 +1,4 @@
-"""Who may act for a reservation, and how a host leaves one; a reservation ends with its last host."""
+"""Who may act for a reservation, and how a host leaves a reservation, which ends with its last host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
 EXPIRED = "lease expired"
-"""The reason of a taint that no holder requested."""
+"""The reason for a taint after the lease has expired."""
 
 
 def give_back(
@@ -27,11 +27,11 @@ def give_back(
     task: TaskResult | None = None,
     is_last: bool | None = None,
 ) -> Host:
-    """Take a host out of its reservation, and return it; the reservation ends with its last host, recorded as ``end``.
+    """Take a host out of its reservation, and return it; with its last host, the reservation ends as ``end`` says.
 
-    A reserved host is tainted; one in maintenance stays there, dirty, without the reservation. ``task`` is how the task
-    ended on it, None if that is not known. ``is_last`` is whether the reservation holds no other host; None: that is
-    asked here. The caller has checked that the actor may do this.
+    A reserved host is tainted; a host in maintenance stays there, dirty, without the reservation. ``task`` is how the
+    task on it ended; None if that is not known. ``is_last`` is whether the reservation holds no other host; None: this
+    function reads it. The caller has checked that the actor may do this.
     """
     reservation = host.reservation
     if reservation is None:
@@ -60,7 +60,7 @@ def give_back(
 def _drained(ctx: Context, host: Host, now: datetime) -> Host:
     """Move a host that was given back to maintenance if its cordon says so, in the caller's transaction; return it.
 
-    One that is in maintenance gets one more reason.
+    A host that is in maintenance already gets another reason.
     """
     cordon = host.cordon
     if cordon is None or not cordon.maintains:
@@ -69,15 +69,15 @@ def _drained(ctx: Context, host: Host, now: datetime) -> Host:
     noted = replace(host, cordon=cordon.before, maintenance=(*host.maintenance, note))
     if host.state is State.MAINTENANCE:
         return record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=note.reason, actor=note.actor)
-    inputs = guard_input(ctx, host, now, reason=note.reason, claim_is_mine=True)
+    inputs = guard_input(ctx, host, now, reason=note.reason, has_claim=True)
     return move(ctx, noted, Verb.MAINTAIN, inputs, now, reason=note.reason, actor=note.actor)
 
 
-_MOST_FAILED_TASKS = 20  # so many are kept: more than any policy asks for
+_MOST_FAILED_TASKS = 20  # so many failed tasks are kept, which is more than any policy needs
 
 
 def _failed_tasks(host: Host, reservation: Reservation, task: TaskResult | None) -> tuple[FailedTask, ...]:
-    """Return the tasks that failed in a row, after one more; the same owner's for the same purpose count once."""
+    """Return the tasks that failed in a row, after one more; tasks of the same owner and purpose count once."""
     if task is None:
         return host.failed_tasks
     if task is TaskResult.COMPLETED:
@@ -87,7 +87,7 @@ def _failed_tasks(host: Host, reservation: Reservation, task: TaskResult | None)
 
 
 def known_reservation(ctx: Context, token: str) -> Reservation:
-    """Return the reservation with the id ``token``, open or ended; raise :class:`NotFoundError` when there is none."""
+    """Return the reservation with the id ``token``, open or ended; raise :class:`NotFoundError` for an unknown id."""
     reservation = ctx.store.reservations.get(token)
     if reservation is None:
         host = ctx.store.hosts.named(token)
@@ -100,7 +100,7 @@ def known_reservation(ctx: Context, token: str) -> Reservation:
 def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
     """Return the valid reservation with the id ``token``.
 
-    Raises :class:`NotFoundError` when there is none, :class:`NotYoursError` when it has ended.
+    Raises :class:`NotFoundError` for an unknown id, :class:`NotYoursError` when the reservation has ended.
     """
     reservation = known_reservation(ctx, token)
     check_valid(reservation, now)
@@ -120,7 +120,7 @@ def check_valid(reservation: Reservation, now: datetime) -> None:
 
 
 def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> None:
-    """Raise :class:`NotYoursError` unless the token, or the actor's name without one, holds the host."""
+    """Raise :class:`NotYoursError` unless the reservation ``token`` holds the host; without a token, the actor must."""
     reservation = host.reservation
     if reservation is None:
         if token is not None:
@@ -141,7 +141,7 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
 
 
 def describe_reservation(reservation: Reservation) -> str:
-    """Return the holder, the purpose and the end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
+    """Return a reservation's holder, purpose and end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
     purpose = f", {reservation.purpose}" if reservation.purpose else ""
     until = f" until {local_time(reservation.expires_at)}" if reservation.expires_at else " without end"
     shared = f", shared with {', '.join(reservation.shared_with)}" if reservation.shared_with else ""
@@ -154,6 +154,6 @@ def describe_tasks(tasks: Iterable[FailedTask]) -> str:
 
 
 def forced_reason(force: bool, reason: str | None) -> None:
-    """Raise :class:`UsageError` when force is used without a reason."""
+    """Raise :class:`UsageError` when ``force`` is used without a reason."""
     if force and not (reason and reason.strip()):
         raise UsageError("--force needs --reason, which is recorded in the history")

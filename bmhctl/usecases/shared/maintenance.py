@@ -1,4 +1,4 @@
-"""The reasons for maintenance: which stay open, and where a host goes without them."""
+"""The reasons for maintenance: which of them stay open, and to which state a host goes without them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move
 
 
-def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
-    """Return the reasons that stay open when the actor's are closed, or everyone's; a quarantine's is anyone's."""
+def remaining_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
+    """Return the reasons that stay when the actor's are closed (``everyones``: all); anyone may close a quarantine."""
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
 
 
 def set_aside(ctx: Context, host: Host, reason: str, checks: tuple[CheckResult, ...] = ()) -> Host:
-    """Move a free host that failed its checks to maintenance, in the caller's transaction; return it."""
+    """Move a free host that failed its checks to maintenance, in the caller's transaction; return the host."""
     now = ctx.clock()
     mark = Note(SELF, reason, now, quarantine=True)
-    inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
     aside = replace(host, maintenance=(mark,))
     return move(ctx, aside, Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF, steps=checks)
 
 
 def in_words(marks: Iterable[Note]) -> str:
-    """Return the actors and their reasons."""
+    """Return the actors and their reasons in words."""
     return "; ".join(f"{mark.actor}: {mark.reason}" for mark in marks)
 
 
 def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, str]:
-    """Return where a host in maintenance would go if its reasons were closed now and its steps passed, and why."""
+    """Return the state to which a host would go if its maintenance were closed and its steps passed, and why."""
     policy = ctx.store.policy()
     if host.reservation is not None and host.reservation.is_valid(now):
         return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"

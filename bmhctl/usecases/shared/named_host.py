@@ -1,4 +1,4 @@
-"""Explain a name that no host has: it was renamed, or which one was probably meant."""
+"""Explain a name that no host has: say that the host was renamed, or suggest another name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bmhctl.support.lazy_regex import pattern
 if TYPE_CHECKING:
     from bmhctl.usecases.shared.context import Context
 
-_NEAR = 500  # how many names before and after a missing one are compared with it
+_NEAR = 500  # the names before and after a missing one, each, that are compared with it
 _NOT_THERE = "there is no such host"
 _SHOW_ALL = "bmhctl list shows all hosts"
 _NO_HOSTS = "there are no hosts yet: bmhctl add HOST adds one, bmhctl import FILE many"
@@ -20,7 +20,7 @@ _PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 
 
 def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
-    """Return the error for a name that no host has; with ``look_around`` it suggests the nearest name of a host."""
+    """Return the error for a name that no host has; with ``look_around`` it suggests the most similar host name."""
     if "*" in name or "?" in name or "[" in name:
         return NotFoundError(
             "is not a host name", host=name, hint="this command takes one exact name; bmhctl list shows all"
@@ -71,6 +71,6 @@ def _same_number(name: str, known: Iterable[str]) -> str | None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name with the same numbers without leading zeros, else the most similar one."""
+    """Return the known name that differs only in leading zeros of numbers, else the most similar one."""
     known = [*known]
     return _same_number(name, known) or nearest(name, known)

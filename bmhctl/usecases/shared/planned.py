@@ -1,4 +1,4 @@
-"""The times that bookings and planned maintenances set aside on hosts: set one aside, end it, leave it."""
+"""The times that bookings and planned maintenances set aside on hosts: add, end and remove them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def end_booking(
     actor: str | None = None,
     keep: Collection[int] = (),
 ) -> None:
-    """End a booking in the caller's transaction; its hosts are released, except those that the caller saves."""
+    """End a booking in the caller's transaction, and free its hosts, except those with ids in ``keep``."""
     for host in hosts_of(ctx, booking):
         if host.id not in keep:
             leave(ctx, host, booking, now, reason, actor)
@@ -50,7 +50,7 @@ def end_booking(
 
 
 def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str, actor: str | None = None) -> None:
-    """Take a host out of a booking."""
+    """Remove a host from a booking."""
     rest = without_planned(host, booking.id)
     if rest != host.planned:
         record_event(
@@ -64,7 +64,7 @@ def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str
 
 
 def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:
-    """Replace the name of a host that is renamed in the requirements of what is planned on it."""
+    """Replace the name of a host that is renamed, in the requirements of the bookings planned on it."""
     for each in host.planned:
         booking = ctx.store.bookings.get(each.id)
         if booking is not None:
@@ -76,7 +76,7 @@ def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:
 
 
 def due_of(booking: Booking, policy: Policy) -> datetime:
-    """Return when something has to be done next for a booking that is not taken yet: when it lapses."""
+    """Return when a booking that is not taken yet lapses, or when a planned maintenance begins."""
     if booking.is_maintenance:
         return booking.starts_at
     return min(booking.starts_at + policy.no_show, booking.ends_at)

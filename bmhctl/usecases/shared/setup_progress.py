@@ -1,4 +1,4 @@
-"""How far the setup of a host is: which steps of the policy are done since it became initial."""
+"""How far the setup of a host is: the steps of the policy that have passed since the host became initial."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bmhctl.usecases.shared.context import Context
 class SetupState(Frozen):
     """The setup steps that apply to an initial host, and the last valid result of each step that ran.
 
-    A result is valid if the step ran as it is declared now, after the host became initial. So a host that was reset, or
-    came back from maintenance, starts over.
+    A result is valid if the step has not been declared differently since, and if it ran after the host became initial.
+    So the setup starts over for a host that was reset or came back from maintenance.
     """
 
     steps: tuple[Step, ...]
@@ -27,12 +27,12 @@ class SetupState(Frozen):
 
     @property
     def done(self) -> tuple[str, ...]:
-        """The steps that passed: they are not repeated."""
+        """The names of the steps that passed, which are not repeated."""
         return tuple(result.step for result in self.results if result.verdict is Verdict.PASS)
 
     @property
     def left(self) -> tuple[Step, ...]:
-        """The steps that have to run."""
+        """The steps that still have to run."""
         return tuple(step for step in self.steps if step.name not in self.done)
 
     @property
@@ -42,22 +42,22 @@ class SetupState(Frozen):
 
     @property
     def progress(self) -> SetupProgress:
-        """How many are done, as the host keeps it."""
+        """The number of steps that are done, in the form in which the host keeps it."""
         return SetupProgress(len(self.done), len(self.steps), self.failed.step if self.failed else None)
 
     def and_then(self, results: Iterable[CheckResult]) -> SetupState:
-        """Return what holds after some more valid results."""
+        """Return the state after more valid results."""
         newer = {result.step: result for result in results}
         kept = tuple(result for result in self.results if result.step not in newer)
         return replace(self, results=(*kept, *newer.values()))
 
     def marked(self, results: Iterable[CheckResult]) -> Iterable[CheckResult]:
-        """Yield results with the word that makes them valid for these steps and for the host's stay in its state."""
+        """Yield results with the digests that make them valid for this setup."""
         return (replace(result, digest=self.digests[result.step]) for result in results)
 
 
 def setup_state(policy: Policy, host: Host, results: Iterable[CheckResult]) -> SetupState:
-    """Return what is done of the setup of a host, by the last result of each step."""
+    """Return the setup state of a host, from the last result of each step."""
     steps = policy.applying(Phase.SETUP, host.spec)
     words = _digests(policy.of(Phase.SETUP), host)
     valid = (r for r in results if r.phase is Phase.SETUP and r.digest is not None and r.digest == words.get(r.step))
@@ -65,7 +65,7 @@ def setup_state(policy: Policy, host: Host, results: Iterable[CheckResult]) -> S
 
 
 def count_again(ctx: Context) -> None:
-    """Save how far the setup of each initial host is by a policy that was just changed, in the caller's transaction."""
+    """Save again how far the setup of each initial host is, after the policy changed, in the caller's transaction."""
     results = ctx.store.step_results.of_hosts_in(State.INITIAL, Phase.SETUP)
     if not results:
         return
@@ -77,9 +77,9 @@ def count_again(ctx: Context) -> None:
 
 
 def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
-    """Return a digest of what each step does and of the steps that it needs; a change of it repeats the step.
+    """Return, by step, a digest of what the step does and of the steps that it needs; a change repeats the step.
 
-    A step that does not apply to the host is replaced by those that it needs.
+    A step that does not apply to the host is replaced by the steps that it needs.
     """
     by_name = {step.name: step for step in declared}
     words: dict[str, str] = {}
@@ -101,18 +101,18 @@ def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
 
 
 def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:
-    """Return a digest of what a step does and of a host's stay in a state, which began at ``since``.
+    """Return a digest of what a step does, and of when the host's present state began (``since``).
 
-    A change of its time limit, retries, selector or order repeats no step: they are not part of what it does.
+    Time limit, retries, selector and order are not included, so that their change repeats no step.
     """
     what = [step.kind, step.command, step.port, _settings(step.page), _settings(step.demand), since.isoformat()]
-    # Empty parts are left out: then the digest is the one that an older bmhctl made.
+    # Empty parts are left out, so that the digest is the same as in older versions of bmhctl.
     what += [part for part in (step.properties, needed) if part]
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def _settings(value: HttpStep | RedfishStep | None) -> dict[str, object]:
-    """Return what is set; a setting that a later bmhctl adds changes no digest while it is not set."""
+    """Return the settings that have a value; settings of later versions then change no digest unless they are used."""
     return {name: found for name in value.__match_args__ if (found := getattr(value, name))} if value else {}
 
 

@@ -1,4 +1,4 @@
-"""Spread a value with a range over several hosts: ``10.0.1.[11-20]`` gives each of ten hosts an address of its own."""
+"""Spread a value with a range over several hosts: ``10.0.1.[11-20]`` gives each of ten hosts its own address."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _MOST = 100_000
 
 
 def has_range(text: str | None, *, base: int = 10) -> bool:
-    """Return whether a value has a range, and so stands for several; an IPv6 address in brackets is none."""
+    """Return whether a value has a range, and so stands for several values; an IPv6 address in brackets has none."""
     return text is not None and bool(_pattern(base).search(text))
 
 
 def spread(option: str, text: str | None, count: int, *, base: int = 10) -> list[str | None]:
-    """Return the values that ``count`` hosts get, in their order: those of the range, or the same one for each.
+    """Return the values for ``count`` hosts, in their order: those of the range, or the same value for each.
 
-    Numbers of a MAC address have the ``base`` 16. Raises :class:`UsageError` for a range of another length, and for a
-    placeholder that is not known.
+    ``base`` is 16 for the numbers of a MAC address. Raises :class:`UsageError` for a range of another length, and for
+    an unknown placeholder.
     """
     if text is None:
         return [None] * count

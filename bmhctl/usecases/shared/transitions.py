@@ -1,4 +1,4 @@
-"""Move a host through the lifecycle: the machine decides, and one event is saved with the host."""
+"""Move a host through the lifecycle: the machine decides, and the host is saved with one event."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
 SELF = "bmhctl"
-"""The actor of what bmhctl does by itself: ending an expired lease, a quarantine."""
+"""The actor of changes that bmhctl makes by itself, such as the end of an expired lease or a quarantine."""
 
 CLAIMED = "a step is running on it"
-"""Why a verb is refused on a claimed host."""
+"""The words with which a verb is refused on a claimed host."""
 
 _BREAKS = frozenset(
     {EventKind.CORDON, EventKind.RETIRING, EventKind.FAULT, EventKind.UNDECLARE, EventKind.REASON_ADDED}
 )
-"""Events after which a host may not be usable for its bookings, without a move to maintenance."""
+"""Events, other than a move to maintenance, after which a host may be unusable for its bookings."""
 
 _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.SETUP_COMPLETE: StepFailedError,
@@ -48,7 +48,7 @@ _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.ITS_TURN: BusyError,
     Guard.NOT_BOOKED: BusyError,
 }
-"""The error of each guard that refuses; of any other it is :class:`StateRefusedError`."""
+"""The error class for a refusal, by guard; for other guards it is :class:`StateRefusedError`."""
 
 
 def guard_input(
@@ -60,15 +60,16 @@ def guard_input(
     cleanup: str | None = NOT_CLEANED,
     setup: str | None = NOT_SET_UP,
     reason: str | None = None,
-    claim_is_mine: bool = False,
+    has_claim: bool = False,
     retirement: str | None = NOT_RETIRED,
     lease_end: datetime | None = None,
 ) -> GuardInput:
-    """Return what the guards need to know about a host; some parameters are those of :class:`GuardInput`.
+    """Return the inputs of the guards for a host; most parameters are those of :class:`GuardInput`.
 
-    ``lease_end`` is when a lease on it would end; None: only what is planned for now stands against one.
+    ``has_claim`` is whether the caller holds the claim on the host. ``lease_end`` is when a lease on the host would
+    end; None: only what is planned for now refuses it.
     """
-    claimed = not claim_is_mine and bool(ctx.store.claims.claimed_hosts([host.id]))
+    claimed = not has_claim and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
         undeclared="it is no longer declared" if host.undeclared else None,
         cordon=None if host.cordon is None else f"it {describe_cordon(host.cordon)}",
@@ -92,14 +93,14 @@ def _booked(host: Host, now: datetime, lease_end: datetime | None) -> str | None
 
 
 def describe_planned(planned: Planned) -> str:
-    """Return what a time is set aside for: ``booked by alice from … to … (b-7k3m9q2x)``."""
+    """Return in words what a time is set aside for: ``booked by alice from … to … (b-7k3m9q2x)``."""
     what = "booked by" if planned.is_booking else "planned for a maintenance by"
     times = f"from {local_time(planned.starts_at)} to {local_time(planned.ends_at)}"
     return f"{what} {planned.owner} {times} ({planned.id})"
 
 
 def describe_cordon(cordon: Note) -> str:
-    """Return who cordoned a host and why: ``is cordoned by alice: fan``."""
+    """Return in words who cordoned a host and why: ``is cordoned by alice: fan``."""
     if cordon.retires:
         return f"is being retired by {cordon.actor}: {cordon.reason}"
     if cordon.maintains:
@@ -112,7 +113,7 @@ def decide(verb: Verb, host: Host, inputs: GuardInput) -> State:
     answer = ask(verb, host.state, inputs)
     if answer.dest is not None:
         return answer.dest
-    # Of several edges, the last one requires the least: its guard is the reason to report.
+    # If there are several edges, the last one requires the least, so report its guard.
     guard, words = answer.refusals[-1]
     raise _ERRORS.get(guard, StateRefusedError)(
         f"can't {verb}: {words}", host=host.name, hint=f"bmhctl why {host.name}"
@@ -120,7 +121,7 @@ def decide(verb: Verb, host: Host, inputs: GuardInput) -> State:
 
 
 def check_leaves(host: Host, inputs: GuardInput) -> None:
-    """Raise the error of the guard that keeps a host from being retired."""
+    """Raise the error of the guard that keeps a host from being retired, if one does."""
     if ask(Verb.RETIRE, host.state, inputs).refusals:
         decide(Verb.RETIRE, host, inputs)
 
@@ -138,10 +139,11 @@ def move(
     steps: tuple[CheckResult, ...] | None = None,
     recycles: bool = False,
 ) -> Host:
-    """Move a host with a verb, save it with its event, and return it; what each state implies is set here.
+    """Move a host with a verb, save it with its event, and return it; sets all fields that depend on the state.
 
-    ``reservation`` is the new one for ``reserve``, ``steps`` are those that ran before; ``recycle`` goes on with a host
-    that becomes initial with ``recycles``. Raises as :func:`decide` does; then nothing was saved.
+    ``reservation`` is the new reservation for ``reserve``. ``steps`` are the results of the steps that ran before. With
+    ``recycles``, a host that becomes initial is made available later by ``recycle``. Raises the errors of
+    :func:`decide`; then nothing was saved.
     """
     dest = decide(verb, host, inputs)
     held = reservation or host.reservation
@@ -152,7 +154,7 @@ def move(
         reservation=held if dest in (State.RESERVED, State.MAINTENANCE) else None,
         dirty=dest not in (State.INITIAL, State.AVAILABLE) and (host.dirty or dest is State.RESERVED),
         came_from=host.state if dest is State.MAINTENANCE else None,
-        proven_at=now if dest is State.AVAILABLE else None,  # every edge that leads there asks for passed checks
+        proven_at=now if dest is State.AVAILABLE else None,  # every edge to available requires passed checks
         setup=None,
         failed_setups=0 if dest in (State.INITIAL, State.AVAILABLE) else host.failed_setups,
         failed_recycles=0 if recycles and dest is State.INITIAL else None,
@@ -160,7 +162,7 @@ def move(
     if (dest is State.RESERVED and host.state is State.AVAILABLE) or dest is State.TAINTED:
         moved = replace(moved, used_at=now)
     elif dest is State.INITIAL and host.dirty:
-        repaired = host.fault is not None  # reset skips it unless a person names it: then it is repaired
+        repaired = host.fault is not None  # ``reset`` cleans a host with a fault only if a person names it
         tasks = () if repaired else moved.failed_tasks
         moved = replace(moved, fault=None, failed_cleanups=0, failed_tasks=tasks)
     if dest is State.MAINTENANCE and host.planned:
@@ -195,9 +197,9 @@ def record_event(
     steps: tuple[CheckResult, ...] | None = None,
     before: Mapping[str, object] | None = None,
 ) -> Host:
-    """Save a host that changed but keeps its state, with its event; return it as saved.
+    """Save a host that changed but keeps its state, with its event; return the saved host.
 
-    ``host`` has its new values; ``before`` are the declared ones from before the change, for ``undo``.
+    ``host`` has the new values. ``before`` is the former declaration, for ``undo``.
     """
     if host.planned and kind in _BREAKS:
         exchange(ctx, host, now)
@@ -206,7 +208,7 @@ def record_event(
 
 
 def exchange(ctx: Context, host: Host, now: datetime) -> None:
-    """Make the bookings of a host due now: after this commit, other hosts replace it where it is not usable."""
+    """Make the bookings of a host due now, so that after this commit another host replaces it if it is unusable."""
     ids = [each.id for each in host.planned if each.is_booking]
     if ids:
         ctx.store.make_due(ids, now)
@@ -222,7 +224,7 @@ def event_of(
     reservation: str | None = None,
     steps: tuple[CheckResult, ...] | None = None,
 ) -> Event:
-    """Return an event that moves no host: its source is its destination."""
+    """Return an event that moves no host: its source and destination are the same."""
     return Event(
         host=host.name,
         at=now,

@@ -1,4 +1,4 @@
-"""Explain a selector that fits no host: a key or a value that no host has, or a field that has an option of its own."""
+"""Explain why a selector fits no host: a key or value that no host has, or a key that has its own option."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from bmhctl.errors import UsageError, nearest
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
 
-_SAMPLE = 1000  # how many hosts are searched for a similar key, or for values
-_SHOWN = 8  # how many values are named
+_SAMPLE = 1000  # the most hosts that are searched for a similar key or for values
+_SHOWN = 8  # the most values that are named
 
 
 def note_unmatched(ctx: Context, selector: Selector) -> None:
-    """Note why no host of the inventory fits ``selector``; nothing if one does, in another state than was requested.
+    """Report why no host of the inventory fits ``selector``; do nothing if a host in another state fits.
 
-    Each key that no host has is noted with the key or option that was meant, else the values that hosts have.
+    Each unknown key is reported with the key or option that was probably meant. If all keys are known, the existing
+    values are reported.
     """
     notes = [*_unknown_keys(ctx, selector)]
     if not notes and next(ctx.store.hosts.names(HostQuery(selector=selector)), None) is None:
@@ -27,7 +28,7 @@ def note_unmatched(ctx: Context, selector: Selector) -> None:
 
 
 def _values(ctx: Context, term: Term) -> str:
-    """Return the values of the key of a term that asks for others; nothing if the term is not about values."""
+    """Return the values that hosts have for the key of a term, in words; empty if the term names no value."""
     if term.operator not in (Operator.EQUAL, Operator.IN):
         return ""
     sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
@@ -38,7 +39,7 @@ def _values(ctx: Context, term: Term) -> str:
 
 
 def refuse_misspelt_exclusion(ctx: Context, selector: Selector) -> None:
-    """Raise :class:`UsageError` for a term such as ``rak!=r1`` whose key no host has while another key is similar."""
+    """Raise :class:`UsageError` for a term such as ``rak!=r1`` if no host has its key but a similar key exists."""
     for term in selector.terms:
         if term.is_negative and not _is_known(ctx, term.key):
             near = _nearest_key(ctx, term.key)

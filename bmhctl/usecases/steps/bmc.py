@@ -1,4 +1,4 @@
-"""What BMCs do for hosts: power, indicator light, next boot, and which hardware they have."""
+"""What BMCs do for hosts: power, indicator light, next boot, and reading the hardware."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 _T = TypeVar("_T")
 
 PATIENCE = timedelta(seconds=60)
-"""The default time limit for one BMC."""
+"""The default time limit for each BMC."""
 
 
 def power(
@@ -51,10 +51,10 @@ def power(
     reason: str | None = None,
     then_off: bool = False,
 ) -> Outcomes:
-    """Switch the power of hosts and wait until it was seen; or return it (``STATUS``), or switch the indicator light.
+    """Switch the power of hosts and wait until BMCs report it; or read it (``STATUS``), or switch the indicator light.
 
     ``timeout`` is for each BMC. A host that another owner has reserved is switched only with ``force`` and a
-    ``reason``, which is recorded. With ``then_off`` a host that has not shut down (``SOFT_OFF``) after ``timeout`` is
+    ``reason``, which is recorded. With ``then_off``, a host that has not shut down (``SOFT_OFF``) after ``timeout`` is
     switched off. Returns the outcomes; raises :class:`UsageError` for ``then_off`` with another action.
     """
     forced_reason(force, reason)
@@ -96,10 +96,10 @@ def boot_once(
     force: bool = False,
     reason: str | None = None,
 ) -> Outcomes:
-    """Set what hosts boot from at their next start, and return the outcomes once their BMCs show it; restart nothing.
+    """Set what hosts boot from at their next start, and wait until their BMCs report it; restart nothing.
 
     A host that another owner has reserved is changed only with ``force`` and a ``reason``, which is recorded.
-    ``timeout`` is for each BMC.
+    ``timeout`` is for each BMC. Returns the outcomes.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -126,7 +126,7 @@ def boot_once(
 def _planned(
     verb: str, hosts: Iterable[Host], missing: Iterable[BmhctlError], refused: Mapping[str, BmhctlError]
 ) -> Outcomes:
-    """Return the result of a dry run: which BMCs would be asked for what."""
+    """Return the result of a dry run: what each BMC would be asked to do."""
     items = [
         failed(refused[host.name], host)
         if host.name in refused
@@ -165,9 +165,10 @@ def _record(ctx: Context, host: Host, reason: str) -> None:
 def inspect(
     ctx: Context, choice: Choice, *, timeout: timedelta = PATIENCE, jobs: int = JOBS, dry_run: bool = False
 ) -> Outcomes:
-    """Read hardware from BMCs and keep it as hardware properties: see :func:`bmhctl.probes.redfish_hardware.hardware`.
+    """Read hardware from BMCs and save it as hardware properties: see :func:`bmhctl.probes.redfish_hardware.hardware`.
 
-    Properties that a BMC does not report stay as they are. With ``dry_run`` only the difference is reported.
+    Properties that a BMC does not report stay as they are. With ``dry_run``, the differences are only reported. Returns
+    the outcomes.
     """
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
@@ -199,7 +200,7 @@ def _each(
     timeout: timedelta,
     jobs: int,
 ) -> Outcomes:
-    """Ask the BMCs of many hosts at once, in threads; ``outcome`` is called in this thread."""
+    """Put a question to the BMCs of many hosts at once, in threads; call ``outcome`` for each answer in this thread."""
     if ctx.dry_run:
         return _planned(verb, hosts, missing, refused)
     policy = ctx.store.policy()
@@ -241,7 +242,7 @@ def _each(
     except BaseException:
         ended = pool.cancel()
         ctx.store.abandon()
-        with suppress(BmhctlError):  # the first error is reported already
+        with suppress(BmhctlError):  # the first error was reported already
             for host, answer in ended:
                 handle(host, answer)
         report_interrupted(ctx, verb, outcomes.values(), len(hosts))

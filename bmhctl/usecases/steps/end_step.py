@@ -1,4 +1,4 @@
-"""End a step that still runs, and claims its host, although its bmhctl has died."""
+"""End a step that still runs, and holds the claim on its host, after its bmhctl has died."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bmhctl.usecases.shared.transitions import record_event
 
 
 def end_step(ctx: Context, choice: Choice) -> Outcomes:
-    """End the processes that still run a step on the named hosts although their bmhctl is gone; return the outcomes.
+    """End the processes that still run a step on the named hosts after their bmhctl has died; return the outcomes.
 
-    Each end is recorded as an event. The outcome of a host is a :class:`StateRefusedError` if the bmhctl of the step
-    is alive, and if its process can't be seen or ended by this user. Raises :class:`UsageError` without names.
+    Each end is recorded as an event. The outcome of a host is a :class:`StateRefusedError` if the bmhctl of the step is
+    alive, or if this user can't see or end the step's process. Raises :class:`UsageError` without names.
     """
     if not choice.names:
         raise UsageError("--end-step needs the names of hosts", hint="bmhctl recycle --end-step node01")

@@ -1,4 +1,4 @@
-"""Run the steps of a host, under a claim and outside every transaction."""
+"""Run the steps of a host, under a claim on the host and outside every transaction."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _T = TypeVar("_T")
 
 
 class StepsRun(Frozen):
-    """The results of the steps that apply to a host; ``refusal`` is None when all passed, else why not, in words.
+    """The results of the steps that apply to a host; ``refusal`` is None if all passed, else says in words why not.
 
-    ``progress`` is how far its setup is, if that is what ran.
+    ``progress`` is how far the host's setup is, if setup steps ran.
     """
 
     results: tuple[CheckResult, ...]
@@ -39,10 +39,10 @@ class StepsRun(Frozen):
 
 
 class StepPlan(Frozen):
-    """Which steps of a phase to run on one host, and how; needs no inventory, so it runs in any thread.
+    """Which steps of a phase to run on one host, and how; it needs no inventory, so it can run in any thread.
 
-    ``overridden`` names steps that count as passed, each with the reason that was given. A plan that is never run has
-    no ``environment``; ``declared`` is whether the policy has steps for the phase, even if none applies to the host.
+    ``overridden`` names steps that count as passed, each with the reason. ``environment`` is None for a plan that is
+    never run. ``declared`` is whether the policy has steps for the phase, even if none applies to the host.
     """
 
     host: Host
@@ -59,10 +59,10 @@ class StepPlan(Frozen):
         report: Callable[[CheckResult], None] | None = None,
         active: dict[str, float] | None = None,
     ) -> StepsRun:
-        """Run the steps in their order, up to the first failure in some phases; return their results.
+        """Run the steps in their order, in some phases only up to the first failure; return their results.
 
-        ``report`` is called with each result, in the thread that runs the steps. ``active`` has the names of the steps
-        that run now, each with its start time.
+        ``report`` is called with each result, in the thread that runs the steps. ``active`` receives the names of the
+        running steps, each with its start time.
         """
         active = {} if active is None else active
         environment = self.environment
@@ -82,7 +82,7 @@ class StepPlan(Frozen):
                 result = probe.run(step, self.host.spec, environment)
             finally:
                 active.pop(step.name, None)
-            if report is not None and not environment.cancelled.is_set():  # else it may have failed because of that
+            if report is not None and not environment.cancelled.is_set():  # a cancel may make a step fail
                 report(result)
             results.append(result)
             return result
@@ -134,7 +134,7 @@ def _order(declared: tuple[Step, ...], spec: HostSpec) -> Before | None:
 
 
 class Claimed:
-    """A host under the caller's claim, which is ``hold``: its steps may run, and no other command's."""
+    """A host that the caller has claimed with ``hold``, so that only the caller's steps may run on it."""
 
     def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold | None) -> None:
         self.host = host
@@ -144,11 +144,11 @@ class Claimed:
         self._promised: tuple[int, Outcome] | None = None
 
     def run_checks(self) -> StepsRun:
-        """Run the readiness checks that apply, in this thread."""
+        """Run the readiness checks that apply, in this thread; return their results."""
         return self.plan(Phase.CHECKS).run()
 
     def plan(self, phase: Phase, overridden: Mapping[str, str] | None = None) -> StepPlan:
-        """Return the steps of a phase that apply to the host, ready to run."""
+        """Return a plan with the steps of a phase that apply to the host."""
         declared = self.policy.steps.get(phase, ())
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         if not mine:
@@ -173,26 +173,26 @@ class Claimed:
         )
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
-        """Act on the results of the steps in one transaction, which is repeated after a conflict."""
+        """Call ``act`` in one transaction, to save the results of steps; repeat it after a conflict."""
         return _settle(self._ctx, act)
 
     def check(self) -> None:
-        """Raise :class:`UnreachableError` when the claim was lost; does not read the inventory."""
+        """Raise :class:`UnreachableError` if the claim was lost; the inventory is not read."""
         if self._hold is not None and self._hold.lost is not None and self._hold.lost.is_set():
             raise UnreachableError(
-                "its claim was lost, because the inventory could not be reached: its steps were ended",
+                "the claim on it was lost, because the inventory could not be reached: its steps were ended",
                 host=self.host.name,
                 hint="try again",
             )
 
     def refresh(self) -> None:
-        """Read the host again, after a move by this command."""
+        """Read the host again after this command has moved it."""
         self.host = self._ctx.store.hosts.with_id(self.host.id) or self.host
 
     def current(self) -> Host:
         """Return the host as it is now, locked in the caller's transaction.
 
-        Raises :class:`StateRefusedError` if it was removed since the claim.
+        Raises :class:`StateRefusedError` if the host was removed after the claim.
         """
         self.check()
         now = self._ctx.store.hosts.with_id(self.host.id, lock=True)
@@ -201,7 +201,7 @@ class Claimed:
         return now
 
     def unchanged(self) -> Host:
-        """Return the host as :meth:`current` does; raise :class:`StateRefusedError` if it changed since the claim."""
+        """Return the host as :meth:`current` does; raise :class:`StateRefusedError` if it changed after the claim."""
         now = self.current()
         if now.last_event != self.host.last_event:
             raise StateRefusedError(
@@ -212,7 +212,7 @@ class Claimed:
         return now
 
     def save_observed(self, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
-        """Save the properties that steps reported; return the host, in the caller's transaction."""
+        """Save the properties that steps reported, in the caller's transaction; return the host."""
         results = [result for result in results if result.observed]
         if not results:
             return host
@@ -221,12 +221,12 @@ class Claimed:
         return save_observed(self._ctx, host, results, now)
 
     def promise(self, after: Host, outcome: Outcome) -> Outcome:
-        """Record the outcome before the commit: a signal may come between the commit and its report."""
+        """Record the outcome before the commit, because a signal may come between the commit and the report."""
         self._promised = after.last_event, outcome
         return outcome
 
     def kept(self) -> Outcome | None:
-        """Return the outcome that an interrupted finish has committed, None if there is none."""
+        """Return the recorded outcome if it was committed before an interruption; else None."""
         if self._promised is None:
             return None
         event, outcome = self._promised
@@ -235,26 +235,26 @@ class Claimed:
 
 
 class Unclaimed(Claimed):
-    """A host on which no step is run here, in the caller's transaction, without another command's claim."""
+    """A host on which no step needs to run, so that the caller needs no claim, only a transaction."""
 
     def __init__(self, ctx: Context, host: Host, policy: Policy, now: datetime) -> None:
         super().__init__(ctx, host, policy, None)
         self._now = now
 
     def refresh(self) -> None:
-        """Do nothing: the host is as the last settlement left it."""
+        """Do nothing: the last :meth:`promise` has set the host."""
 
     def current(self) -> Host:
         """Return the host as it is in the caller's transaction."""
         return self.host
 
     def promise(self, after: Host, outcome: Outcome) -> Outcome:
-        """Continue with the host as it is after the move."""
+        """Replace the host by the moved one."""
         self.host = after
         return outcome
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
-        """Act in the caller's transaction."""
+        """Call ``act`` in the caller's transaction."""
         return act(self._now)
 
 
@@ -275,14 +275,14 @@ def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
 def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
     """Claim a host for the block, and read it again.
 
-    Raises :class:`ClaimedError` when a step runs on it, and :class:`StateRefusedError` when it was removed.
+    Raises :class:`ClaimedError` when a step runs on the host, and :class:`StateRefusedError` when it was removed.
     """
     from bmhctl.stores.claims import host_claim
 
     with ctx.store.claims.claim(host_claim(host.id)) as hold:
         if hold is None:
             raise ClaimedError(host)
-        # Under the write lock: commands that read the claims before this one was made have committed by then.
+        # Read under the write lock: commands that read the claims before this claim existed have committed then.
         with ctx.store.transaction(shared=True):
             fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:

@@ -1,4 +1,4 @@
-"""Save the hardware properties that steps reported; what is declared about a host wins over what is observed."""
+"""Save the hardware properties that steps reported; declared values win over observed ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from bmhctl.usecases.shared.transitions import event_of, exchange
 
 
 def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
-    """Save what differs from what was observed before, with an event; return the host, in the caller's transaction."""
+    """Save the properties that differ from those observed before, with an event, in the caller's transaction.
+
+    Returns the host.
+    """
     results = [result for result in results if result.observed]
     before, after = host.spec.observed, _merged(host.spec, results)
     changed = [
@@ -32,7 +35,7 @@ def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now:
 
 
 def kept_words(spec: HostSpec, results: Iterable[CheckResult]) -> str:
-    """Return which declared properties differ from what these results observed; empty if none does."""
+    """Return in words which declared properties differ from the observed ones; empty if none does."""
     kept = [
         f"{key} {shown(spec.hardware[key])} (observed: {shown(value)})"
         for result in results

@@ -1,6 +1,6 @@
-"""Run a verb's steps on many hosts at once, each under its own claim.
+"""Run a verb's steps on many hosts at once, each host under its own claim.
 
-Hosts on which no step has to run need no claim and no thread: they are moved together, many in one commit.
+Hosts on which no step has to run need no claim and no thread; many of them are moved in one commit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bmhctl.support.worker_pool import WorkerPool
 
 NO_STEPS = StepsRun((), None, "maintenance complete")
-"""The result of a job without steps."""
+"""The results of a job without steps."""
 
 _IN_ONE_COMMIT = 10_000
 
@@ -34,8 +34,9 @@ _IN_ONE_COMMIT = 10_000
 class Job(Frozen):
     """A claimed host, the steps to run on it (None: none), and what to do with their results.
 
-    ``so_far`` is the outcome if it ends here; ``later`` are the steps of the jobs that follow. ``note`` saves the
-    result of a step as soon as it ends; without it, ``finish`` saves them all.
+    ``finish`` returns the outcome or the next job. ``so_far`` is the outcome if an interruption ends the work here.
+    ``later`` are the plans of the jobs that follow. ``note`` saves the result of a step as soon as the step ends;
+    without it, ``finish`` saves all results.
     """
 
     held: Claimed
@@ -47,11 +48,11 @@ class Job(Frozen):
 
     @property
     def takes_time(self) -> bool:
-        """Whether it has any step to run."""
+        """Whether the job has a step to run."""
         return self.program is not None and bool(self.program.steps)
 
     def steps_to_run(self) -> list[str]:
-        """Return the names of the steps that run if all pass, those of the jobs that follow included."""
+        """Return the names of the steps that run if all pass, including those of the jobs that follow."""
         plans = (*((self.program,) if self.program else ()), *self.later)
         return [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
 
@@ -61,7 +62,10 @@ class Job(Frozen):
         report: Callable[[CheckResult], None] | None = None,
         active: dict[str, float] | None = None,
     ) -> StepsRun:
-        """Run the steps, and report each result; in any thread. ``active`` has those that run, with their begin."""
+        """Run the steps, in any thread, and call ``report`` with each result; return the results.
+
+        ``active`` receives the running steps, each with its start time.
+        """
         return NO_STEPS if self.program is None else self.program.run(cancelled, report, active)
 
     def proceed(self, run: StepsRun) -> Outcome | Job:
@@ -70,17 +74,17 @@ class Job(Frozen):
         return self.finish(run)
 
     def settle(self, run: StepsRun) -> Outcome | Job:
-        """Return what an interrupted finish has committed, if anything; else finish as :meth:`proceed` does."""
+        """Return the outcome that was committed before an interruption; if there is none, do as :meth:`proceed`."""
         return self.held.kept() or self.proceed(run)
 
 
 class BulkOperation(Frozen):
-    """What a verb does with a host.
+    """What a verb does with each host.
 
-    ``early`` says what there is to say without steps, None if they have to run; ``prepare`` makes the job of a host
-    that is held. ``steps`` are those of the policy that may have to run; None: ``early`` commits by itself, so that
-    each host is processed alone. ``dest`` is the state of a host whose steps passed, None if none moves it. ``tick`` is
-    called now and then while steps run.
+    ``early`` returns the outcome of a host on which no step has to run; None if steps have to run. ``prepare`` makes
+    the job of a claimed host. ``steps`` are the steps of the policy that may have to run; None means that ``early``
+    commits by itself, so that hosts can't share a commit. ``dest`` is the state of a host whose steps passed; None if
+    it is not moved. ``tick`` is called now and then while steps run.
     """
 
     verb: str
@@ -91,22 +95,22 @@ class BulkOperation(Frozen):
     tick: Callable[[], None] | None = None
 
     def has_steps(self, host: Host) -> bool:
-        """Return whether any of the steps may apply to this host."""
+        """Return whether any of the steps may have to run on this host."""
         return self.steps is None or any(step.applies_to(host.spec) for step in self.steps)
 
 
 def _without_pause(found: Outcome | Job) -> Outcome | Job:
-    """Finish a job and those that follow until one of them takes time; return that, or the outcome."""
+    """Finish a job and those that follow, up to one with steps to run; return that job, or the outcome."""
     while isinstance(found, Job) and not found.takes_time:
         found = found.finish(found.run(None))
     return found
 
 
 class Runner:
-    """Processes hosts, each under its own claim: their steps run in threads, everything else in the caller's thread.
+    """Processes hosts, each under its own claim: steps run in threads, everything else in the caller's thread.
 
-    ``ended`` gets each host with its outcome, twice if a signal interrupts it; ``tick`` is called now and then while
-    steps run.
+    ``ended`` is called with each host and its outcome, and again with the same outcome if a signal interrupts it.
+    ``tick`` is called now and then while steps run.
     """
 
     def __init__(
@@ -114,7 +118,7 @@ class Runner:
     ) -> None:
         self.running: dict[int, Job] = {}
         self.active: dict[int, dict[str, float]] = {}
-        """For each host whose steps run, the names of those that run now, and when each began (monotonic)."""
+        """By host id, the names of the steps that run now, each with its start time (monotonic)."""
         self._ctx = ctx
         self._ended = ended
         self._claims: dict[int, ExitStack] = {}
@@ -124,12 +128,12 @@ class Runner:
 
     @cached_property
     def _pool(self) -> WorkerPool[Job, StepsRun]:
-        from bmhctl.support.worker_pool import WorkerPool  # hosts on which no step has to run need no threads
+        from bmhctl.support.worker_pool import WorkerPool  # imported here, since hosts without steps need no threads
 
         return WorkerPool(self._work, self._jobs, self._tick)
 
     def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
-        """Process the hosts, several at once; the progress counts them from ``first`` to ``total``."""
+        """Process the hosts, several at once; the progress counts them from ``first`` up to ``total``."""
 
         def begin(item: tuple[int, Host]) -> None:
             position, host = item
@@ -139,25 +143,25 @@ class Runner:
         self._pool.run_all(enumerate(hosts, first), begin, self._handle)
 
     def run_for_ever(self, more: Callable[[], None]) -> None:
-        """Run until ``more`` or a signal raises: it is called again and again, and may :meth:`begin` with hosts."""
+        """Process hosts until ``more`` or a signal raises; ``more`` is called regularly and may :meth:`begin` hosts."""
         self._pool.run_for_ever(more, self._handle)
 
     def begin(self, operation: BulkOperation, host: Host) -> None:
-        """Start with a host."""
+        """Begin to process a host."""
         self._advance(host, partial(self._start, operation, host))
 
     def cancel(self) -> None:
-        """End all steps; those that have ended by themselves keep their effect."""
+        """End all steps; steps that ended by themselves before keep their effect."""
         ended = self._pool.cancel()
         self._end_last()
         self._ctx.store.abandon()
-        with suppress(BmhctlError):  # the first error is reported already
+        with suppress(BmhctlError):  # the first error was reported already
             for job, run in ended:
                 if self.running.get(job.held.host.id) is job:
                     self._advance(job.held.host, partial(job.settle, run))
 
     def close(self) -> None:
-        """Give up all claims."""
+        """Release all claims."""
         for stack in self._claims.values():
             stack.close()
 
@@ -172,13 +176,13 @@ class Runner:
         if outcome is not None:
             return outcome
         held = self._claims[host.id].enter_context(claimed(self._ctx, host))
-        return operation.early(held.host) or operation.prepare(held)  # it may have changed since it was chosen
+        return operation.early(held.host) or operation.prepare(held)  # the host may have changed since it was chosen
 
     def _handle(self, job: Job, run: StepsRun) -> None:
         self._advance(job.held.host, partial(job.proceed, run))
 
     def _advance(self, host: Host, act: Callable[[], Outcome | Job]) -> None:
-        """Go on with a host until it has to wait for its steps, or its outcome is known."""
+        """Go on with a host until it waits for steps, or its outcome is known."""
 
         def one(_: Host) -> Outcome | None:
             found = act()
@@ -192,12 +196,12 @@ class Runner:
 
         outcome = attempt(host, one)
         if outcome is not None:
-            self._last = host, outcome  # a signal may come before it is reported
+            self._last = host, outcome  # a signal may come before the outcome is reported
             self._claims.pop(host.id).close()
             self._end_last()
 
     def _end_last(self) -> None:
-        """Report the outcome that was found last, unless that is done."""
+        """Report the last outcome unless it was reported already."""
         if self._last is not None:
             host, outcome = self._last
             self.running.pop(host.id, None)
@@ -213,9 +217,9 @@ class _HasStepsError(Exception):
 def each(
     ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
 ) -> Outcomes:
-    """Process each host on its own, ``jobs`` at once, and return the outcomes.
+    """Process each host independently, ``jobs`` at once, and return the outcomes.
 
-    If it is interrupted, steps that have ended keep their effect and are reported.
+    After an interruption, the steps that have ended keep their effect and are reported.
     """
     if ctx.dry_run:
         return _planned(ctx, operation, hosts, missing)
@@ -242,7 +246,7 @@ def each(
 
 
 def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError]) -> Outcomes:
-    """Return what the operation would do with each host: which steps run on it, and where it goes if they pass."""
+    """Return what the operation would do with each host: the steps that would run, and the state if they passed."""
     with ctx.transaction():
         now, policy = ctx.clock(), ctx.store.policy()
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
@@ -262,12 +266,12 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
 
 
 def _note(note: Callable[[CheckResult], None], result: CheckResult) -> None:
-    with suppress(BmhctlError):  # the same error ends the job, which reports it
+    with suppress(BmhctlError):  # the job ends with the same error, and reports it
         note(result)
 
 
 def _without_steps(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
-    """Process the hosts on which no step has to run, and add their outcomes; the other hosts are skipped."""
+    """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
         ctx.progress(f"{operation.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
@@ -290,12 +294,12 @@ def _in_one_commit(ctx: Context, operation: BulkOperation, hosts: Sequence[Host]
                 if found is None and host.id in busy:
                     raise ClaimedError(host)
                 found = found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
-                if isinstance(found, Job):  # the policy has changed since
+                if isinstance(found, Job):  # the policy has changed meanwhile
                     raise _HasStepsError
                 return found
 
         for host in hosts:
-            if host.id in fresh:  # else it was removed in the meantime
+            if host.id in fresh:  # a missing host was removed meanwhile
                 with suppress(_HasStepsError):
                     outcomes[host.id] = attempt(host, one)
     return outcomes

@@ -1,4 +1,4 @@
-"""Repeat the checks of free hosts when they are too old; bring back hosts that failed and pass again."""
+"""Repeat the checks of free hosts when their last pass is too old; bring back hosts that failed and pass again."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from bmhctl.usecases.steps.parallel import BulkOperation, Job
 from bmhctl.usecases.steps.step_outcomes import failure_of, finish, note_failure
 
 _FRESH = timedelta(seconds=15)
-"""The age up to which a ticket counts: its process refreshes it every five seconds."""
+"""How recently a ticket must have been refreshed; its process does so every five seconds."""
 
 _STEPS_ASIDE = "a request waits for it"
 
 
 class Rechecks:
-    """The checks of free hosts: which are due, which run, and what ends their steps early; ``jobs`` at once at most.
+    """The checks of free hosts: which are due, which are running, and which must end early; at most ``jobs`` at once.
 
-    At most the policy's share of the free hosts is checked at a time, and none that a waiting request would take: its
-    checks are ended then. A host that fails goes to maintenance; with ``recover_after`` it is tried again after that
-    time, and is available when its checks pass twice. Without ``recheck_after`` nothing is due.
+    At most the policy's share of the free hosts is checked at the same time. A host that a waiting request could take
+    is not checked, and its running checks are ended. A host that fails goes to maintenance. With ``recover_after`` it
+    is tried again after this time, and becomes available when its checks pass twice. Without ``recheck_after`` nothing
+    is due.
     """
 
     def __init__(self, ctx: Context, jobs: int) -> None:
@@ -41,7 +42,7 @@ class Rechecks:
         self._wanted: list[Requirement] = []
 
     def due(self) -> list[Host]:
-        """Return the hosts to start with now, in the order of their age: as many as the policy allows at a time."""
+        """Return the hosts to check now, those with the oldest pass first; no more than the policy allows at a time."""
         policy = self.policy = self._ctx.store.policy()
         if policy.recheck_after is None:
             return []
@@ -58,7 +59,7 @@ class Rechecks:
         return max(1, min(self._jobs, int(free * self.policy.recheck_share)))
 
     def operation(self) -> BulkOperation:
-        """Return what is done with a host that is free, or that failed a recheck."""
+        """Return the operation for a host that is free or failed a recheck."""
         return BulkOperation(
             "recheck", self._early, self._prepare, self.policy.of(Phase.CHECKS), State.AVAILABLE, self.step_aside
         )
@@ -112,7 +113,7 @@ class Rechecks:
         return finish(self._ctx, held, Verb.RESUME, checks=replace(run, summary=f"passed twice: {run.summary}"))
 
     def step_aside(self) -> None:
-        """End the checks of hosts that a waiting request would take."""
+        """End the checks of hosts that a waiting request could take."""
         self._wanted = [*_waiting_requirements(self._ctx)] if self._running else []
         for host, ends in self._running.values():
             if self._is_wanted(host):
@@ -136,7 +137,7 @@ def _waiting_requirements(ctx: Context) -> Iterable[Requirement]:
 
 
 def _may_recover(host: Host) -> bool:
-    """Return whether it was free and clean, and only bmhctl itself set it aside."""
+    """Return whether a host in maintenance was available and clean before, and only bmhctl itself moved it there."""
     return (
         host.state is State.MAINTENANCE
         and host.came_from is State.AVAILABLE
@@ -148,7 +149,7 @@ def _may_recover(host: Host) -> bool:
 
 
 def _recovering(ctx: Context, policy: Policy, now: datetime) -> list[Host]:
-    """Return the hosts in maintenance that may come back by themselves, and whose last checks are long enough ago."""
+    """Return the hosts in maintenance that may come back by themselves, if their last checks are long enough ago."""
     if policy.recover_after is None:
         return []
     results = ctx.store.step_results.of_hosts_in(State.MAINTENANCE, Phase.CHECKS)

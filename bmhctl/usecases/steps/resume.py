@@ -1,4 +1,4 @@
-"""Resume: close reasons for maintenance, and move the hosts that have none left."""
+"""Close reasons for maintenance, and move the hosts that have no other reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
-from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
+from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed
@@ -20,16 +20,17 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
-    """Close the actor's reasons (``everyones``: all), and move each host that has none left; return the outcomes.
+    """Close the actor's reasons (``everyones``: all), and move each host without other reasons; return the outcomes.
 
-    It goes back to its valid reservation; or to available, if it came from there and its checks pass; else to initial,
-    after a cleanup if it is dirty. If the cleanup fails, it stays in maintenance.
+    The host goes back to its valid reservation; or to available, if it came from there and its checks pass; or to
+    initial, after a cleanup if it is dirty. If the cleanup fails, the host stays in maintenance. ``jobs`` is how many
+    hosts are processed at once.
     """
 
     def early(host: Host) -> Outcome | None:
         if host.state is not State.MAINTENANCE:
             return already(host, f"is not in maintenance: already {host.state}")
-        return _close_reasons(ctx, host, everyones) if rest_of_reasons(ctx, host, everyones) else None
+        return _close_reasons(ctx, host, everyones) if remaining_reasons(ctx, host, everyones) else None
 
     def prepare(held: Claimed) -> Job:
         host = held.host
@@ -45,7 +46,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
 
 
 def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
-    """Return where ``resume`` would move each host and why; nothing runs and nothing changes."""
+    """Return to which state ``resume`` would move each host and why; nothing runs and nothing changes."""
     now = refresh(ctx)
     hosts, missing = choose(ctx, choice)
     items = [_resume_words(ctx, host, everyones, now) for host in hosts]
@@ -54,13 +55,13 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
 
 @retried
 def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-    """Close the actor's reasons if others stay; else return None: the caller has to move the host."""
+    """Close the actor's reasons if others stay, and return the outcome; else return None: the host has to move."""
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
         fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None or fresh.state is not State.MAINTENANCE:
             raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
-        rest = rest_of_reasons(ctx, fresh, everyones)
+        rest = remaining_reasons(ctx, fresh, everyones)
         if not rest:
             return None
         whose = in_words(rest)
@@ -79,7 +80,7 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
 def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> Outcome:
     if host.state is not State.MAINTENANCE:
         return already(host, f"is not in maintenance: already {host.state}")
-    rest = rest_of_reasons(ctx, host, everyones)
+    rest = remaining_reasons(ctx, host, everyones)
     if rest:
         whose = in_words(rest)
         return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)

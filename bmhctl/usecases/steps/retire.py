@@ -1,4 +1,4 @@
-"""Retire hosts: stop reserving them; once they are free, clean them, run their retire steps, and remove them."""
+"""Retire hosts: keep them from being reserved; once they are free, clean them, run their retire steps, remove them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 
 
 def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
-    """Retire hosts: they are no longer reserved, and each free one leaves when its steps passed; return the outcomes.
+    """Retire hosts: each free host leaves the inventory when its steps have passed; return the outcomes.
 
-    A dirty host is cleaned before its retire steps run. A host on which a step fails goes to maintenance, and can be
-    retired again. The outcome of a held host is a :class:`StateRefusedError`; with ``when_free`` it leaves after it was
-    given back, by ``recycle`` or another ``retire``. ``jobs`` is how many hosts are processed at once. Raises
-    :class:`UsageError` for an empty reason.
+    The hosts can't be reserved any more from now on. A dirty host is cleaned before its retire steps run. A host on
+    which a step fails goes to maintenance, and can be retired again. The outcome of a held host is a
+    :class:`StateRefusedError`; with ``when_free``, ``recycle`` or another ``retire`` retires it after it was given
+    back. ``jobs`` is how many hosts are processed at once. Raises :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")
@@ -61,7 +61,7 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
 
 
 def undo_retire(ctx: Context, choice: Choice) -> Outcomes:
-    """Allow hosts that were to be retired to be reserved again; one in maintenance stays there."""
+    """Cancel the retirement of hosts, so that they can be reserved again; a host in maintenance stays there."""
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is None or not host.cordon.retires:
@@ -75,7 +75,7 @@ def undo_retire(ctx: Context, choice: Choice) -> Outcomes:
 
 
 def retirement(ctx: Context, held: Claimed) -> Job:
-    """Return the job that cleans a host that is to be retired, runs its retire steps and lets it leave."""
+    """Return the job that cleans a host, runs its retire steps and removes it."""
     if not held.host.dirty:
         return _last_job(ctx, held, None)
 
@@ -97,13 +97,13 @@ def _last_job(ctx: Context, held: Claimed, cleanup: StepsRun | None) -> Job:
 
 
 def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun) -> Outcome:
-    """Let a host leave the inventory, with an event that names what was done."""
+    """Remove a host from the inventory, with an event that names the steps that ran."""
     host = held.host
     cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
-    check_leaves(host, guard_input(ctx, host, ctx.clock(), cleanup=cleaned, retirement=run.refusal, claim_is_mine=True))
+    check_leaves(host, guard_input(ctx, host, ctx.clock(), cleanup=cleaned, retirement=run.refusal, has_claim=True))
     reason = host.cordon.reason if host.cordon else "retired"
     words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
-    if ctx.dry_run:  # in a transaction, which is undone
+    if ctx.dry_run:  # the transaction of a dry run is undone
         return Outcome(host.name, True, f"retired: {words}", host.state, None)
     (outcome,) = change(ctx, Changes(removals=(Removal(host.name, words, True, True, host.last_event),)))
     steps = (*(cleanup.results if cleanup else ()), *run.results)
@@ -111,7 +111,7 @@ def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun)
 
 
 def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
-    """Record that a step failed, and move the host to maintenance; return what to raise."""
+    """Record that a step failed, and move the host to maintenance; return the error to raise."""
 
     def note(now: datetime) -> StepFailedError:
         host = held.unchanged()
@@ -125,7 +125,7 @@ def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
         if host.state is State.MAINTENANCE:
             host = record_event(ctx, marked, EventKind.REASON_ADDED, now, reason=reason, actor=SELF)
         else:
-            inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
             host = move(ctx, marked, Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
         error = StepFailedError(
             f"{words}; it is in maintenance now",
@@ -146,9 +146,9 @@ def _is_marked(host: Host, reason: str) -> bool:
 
 @retried
 def _mark(ctx: Context, host: Host, reason: str) -> None:
-    """Keep a host from being reserved until it has left."""
+    """Keep a host from being reserved until it has left the inventory."""
     with ctx.store.transaction(shared=True):
-        ctx.store.declared.check_removable()  # now: a role that may not remove hosts must not run the retire steps
+        ctx.store.declared.check_removable()  # before any retire step runs
         now = ctx.clock()
         fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:

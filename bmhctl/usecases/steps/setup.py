@@ -1,4 +1,4 @@
-"""The setup of one host under a claim: run what is not done, and remember each step as soon as it passed."""
+"""The setup of one host under a claim: run the steps that are not done, and record each one as soon as it passed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
 
 
 class Setup:
-    """The setup steps of a host, with what is done of them since it became initial."""
+    """The setup steps of a host, and which of them are done since the host became initial."""
 
     def __init__(self, ctx: Context, held: Claimed, overridden: Mapping[str, str]) -> None:
         self._ctx = ctx
@@ -28,11 +28,11 @@ class Setup:
         return bool(self._state.steps)
 
     def start_over(self) -> None:
-        """Forget what is done, so that all steps run again, also those that this process does not get to."""
+        """Discard what is done, so that all steps run again, even if this process does not get to them."""
         self._held.settle(lambda _: self._ctx.store.step_results.forget(self._held.host, Phase.SETUP))
 
     def plan(self) -> StepPlan:
-        """Return the steps that are not done."""
+        """Return a plan with the steps that are not done."""
         results = self._ctx.store.step_results.of(self._held.host)
         self._state = setup_state(self._held.policy, self._held.host, results)
         plan = self._held.plan(Phase.SETUP, self._overridden)
@@ -41,11 +41,11 @@ class Setup:
         return replace(plan, steps=tuple(step for step in plan.steps if step.name in left))
 
     def note(self, result: CheckResult) -> None:
-        """Save the result of a step at once, so that it is not repeated if this process is killed later."""
+        """Save the result of a step at once, so that the step is not repeated if this process is killed later."""
         self.save((result,))
 
     def save(self, results: Iterable[CheckResult]) -> None:
-        """Save results, and how far the setup is, unless the host changed since the claim."""
+        """Save results, and how far the setup is, unless the host changed after the claim."""
         results = tuple(self._state.marked(results))
         if not results:
             return
@@ -61,7 +61,7 @@ class Setup:
         self._held.host = self._held.settle(act)
 
     def judged(self, run: StepsRun) -> StepsRun:
-        """Return what a run of the remaining steps means for the whole setup."""
+        """Return the result of the whole setup after a run of the remaining steps."""
         if self._was_complete:
             return StepsRun((), None, "its setup was complete")
         results = tuple(self._state.marked(run.results))

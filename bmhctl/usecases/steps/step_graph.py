@@ -1,4 +1,4 @@
-"""Run the steps of one host in the order of what they need, independent ones at the same time."""
+"""Run the steps of one host in the order of their needs; independent steps run at the same time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bmhctl.domain.model import CheckResult, HostSpec, Verdict
 from bmhctl.domain.policy import Step, predecessors
 
 Before = Mapping[str, frozenset[str]]
-"""For each step, those that have to end before it starts."""
+"""By step, the steps that have to end before it starts."""
 
 _Ended = tuple[Step, CheckResult | None, BaseException | None]
 
 
 def order(declared: Sequence[Step], spec: HostSpec) -> Before:
-    """Return the steps that apply to a host, each with the steps that it waits for.
+    """Return, by name, the steps that apply to a host, each with the steps for which it waits.
 
     A needed step that does not apply is replaced by the steps that it needs itself.
     """
@@ -35,10 +35,11 @@ def order(declared: Sequence[Step], spec: HostSpec) -> Before:
 def run_in_order(
     steps: Sequence[Step], before: Before, run: Callable[[Step], CheckResult], goes_on: Callable[[], bool]
 ) -> list[CheckResult]:
-    """Run steps in threads, each after those ``before`` it; return their results in the order of ``steps``.
+    """Run steps in threads, each after the steps ``before`` it; return their results in the order of ``steps``.
 
-    A step of ``before`` that is not among ``steps`` counts as passed. A step that needs one that did not pass is not
-    run: its verdict is unknown. Once ``goes_on`` is false no further step starts; those that run are waited for.
+    A step in ``before`` that is not in ``steps`` counts as passed. A step that needs one that did not pass is not run,
+    and its verdict is unknown. Once ``goes_on`` returns false, no further step starts, and the running ones are waited
+    for.
     """
     names = {step.name for step in steps}
     results: dict[str, CheckResult] = {}
@@ -63,7 +64,7 @@ def run_in_order(
 
 
 def _missing(step: Step, results: Mapping[str, CheckResult]) -> list[str]:
-    """Return the steps that a step declares to need, and that did not pass."""
+    """Return the steps that a step needs and that did not pass."""
     return [name for name in step.needs or () if name in results and results[name].verdict is not Verdict.PASS]
 
 

@@ -1,4 +1,4 @@
-"""What the results of steps do to a host: move it on, record what was found, count failures and quarantine it."""
+"""What the results of steps do to a host: move it, record the results, count failures, and quarantine it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def to_available(
     so_far: Outcome | None = None,
     recycles: bool = False,
 ) -> Job:
-    """Return the job that makes an initial host available: the rest of its setup, then its readiness checks.
+    """Return the job that makes an initial host available: the remaining setup steps, then its readiness checks.
 
-    With ``recycles``, its failures are counted, and too many in a row lead to maintenance.
+    ``again`` repeats setup steps that are done. ``so_far`` is the outcome of the verb before this job, if any. With
+    ``recycles``, failures are counted, and too many in a row lead to maintenance.
     """
 
     def check(setup: StepsRun | None = None) -> Job:
@@ -71,16 +72,17 @@ def _checked(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None,
 
 
 def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET, *, recycles: bool = False) -> Outcome:
-    """Move a host on after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
+    """Move a host after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
     if run.refusal is not None:
         raise note_failure(ctx, held, run, Phase.CLEANUP)
     return finish(ctx, held, verb, cleanup=run, recycles=recycles)
 
 
 def record_checks(ctx: Context, held: Claimed, run: StepsRun, are_all: bool) -> Outcome:
-    """Record what checks found, also if the host changed meanwhile.
+    """Record the results of checks, even if the host changed meanwhile; return the outcome.
 
-    ``are_all``: no check that applies was left out, so that the checks of a free host count as recent if all passed.
+    ``are_all`` is whether no check that applies was left out. Then, if all passed, the checks of a free host count as
+    passed now. Raises :class:`StepFailedError` if a check failed.
     """
 
     def note(now: datetime) -> Host:
@@ -107,7 +109,7 @@ def finish(
     cleanup: StepsRun | None = None,
     recycles: bool = False,
 ) -> Outcome:
-    """Drive a claimed host by ``verb``, with the results of its steps; raise what the lifecycle refuses."""
+    """Move a claimed host with ``verb`` and the results of its steps; raise the error if the lifecycle refuses."""
     run = checks or cleanup or NO_STEPS
 
     def go(now: datetime) -> Outcome:
@@ -118,8 +120,8 @@ def finish(
             now,
             checks=checks.refusal if checks else NOT_CHECKED,
             cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
-            setup=None,  # its steps passed now or before, else the checks would not have run
-            claim_is_mine=True,
+            setup=None,  # the checks run only after the setup, so its steps passed
+            has_claim=True,
         )
         words = run.refusal or run.summary
         ran = None if run is NO_STEPS else run.results
@@ -135,7 +137,7 @@ _COUNTERS = {
     Phase.CLEANUP: ("failed_cleanups", State.TAINTED, "failed cleanups"),
     Phase.SETUP: ("failed_setups", State.INITIAL, "failed setups"),
 }
-"""What counts the failures of a phase in a row, the state from which too many lead to maintenance, and their name."""
+"""By phase: the field that counts failures in a row, the state in which too many are a quarantine, and a noun."""
 
 _RECYCLES = ("failed_recycles", State.INITIAL, "failed tries to make it available")
 
@@ -143,9 +145,9 @@ _RECYCLES = ("failed_recycles", State.INITIAL, "failed tries to make it availabl
 def note_failure(
     ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS, *, recycles: bool = False
 ) -> StepFailedError:
-    """Record a failed step, count the failures, quarantine after too many; return the error.
+    """Record a failed step and count the failure; quarantine the host after too many; return the error to raise.
 
-    Those of readiness checks are counted only where ``recycle`` tries again.
+    Failed readiness checks are counted only with ``recycles``, because then ``recycle`` tries again.
     """
     counters = [row for row in (_COUNTERS.get(phase), _RECYCLES if recycles else None) if row is not None]
 
@@ -169,7 +171,7 @@ def note_failure(
         if failures and failures >= limit:
             reason = f"quarantined after {failures} {noun} in a row"
             mark = Note(SELF, reason, now, quarantine=True)
-            inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
             host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
             words = f"{words}; {reason}"
             hint = f"fix it, then: bmhctl resume {host.name}"

@@ -1,7 +1,7 @@
 """Ready, reset, check and recycle.
 
-A host is claimed, and its steps run in a thread. Their results are saved in one transaction, if the host has not
-changed meanwhile. The threads never use the inventory.
+A host is claimed, and its steps run in a thread. The results are saved in one transaction if the host has not changed
+meanwhile. The threads never use the inventory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, record_checks, to_available
 
 JOBS = 16
-"""How many hosts are processed at once by default."""
+"""The default number of hosts that are processed at once."""
 
 
 def ready(
@@ -38,7 +38,7 @@ def ready(
     """Set up each initial host, run its readiness checks, and make it available if they pass; return the outcomes.
 
     Setup steps that are done are not repeated, except with ``again``. Steps in ``override`` count as passed without
-    running; that needs a ``reason``, which is recorded in the history. ``jobs`` is how many hosts are processed at
+    running; this needs a ``reason``, which is recorded in the history. ``jobs`` is how many hosts are processed at
     once.
     """
     overridden = _overridden(ctx, override, reason)
@@ -60,11 +60,11 @@ def ready(
 
 
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
-    """Run the cleanup of each tainted host, and make those that it cleaned initial; return the outcomes.
+    """Run the cleanup of each tainted host, and make the host initial if it succeeds; return the outcomes.
 
-    A host with a fault is cleaned only when it is named exactly; otherwise its outcome is a :class:`StateRefusedError`.
-    After ``quarantine_after`` failed cleanups in a row, from the policy, the host goes to maintenance by itself.
-    ``jobs`` is how many hosts are processed at once.
+    A host with a fault is cleaned only when its exact name is given; otherwise its outcome is a
+    :class:`StateRefusedError`. After ``quarantine_after`` failed cleanups in a row (see the policy), the host goes to
+    maintenance. ``jobs`` is how many hosts are processed at once.
     """
 
     def early(host: Host) -> Outcome | None:
@@ -89,14 +89,13 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
-    """Reset used hosts and make them ready: all that are tainted, or those that are chosen; return the outcomes.
+    """Reset used hosts and make them ready, all tainted hosts or those that are chosen; return the outcomes.
 
-    Initial hosts are made ready, too, if they were recycled before and could not be made available, or if their planned
-    maintenance ended by itself; of other initial hosts only those that are named. A host with a fault is skipped unless
-    it is named exactly, and a host on which a step of another command runs unless it is named. After
-    ``quarantine_after`` failures in a row, from the policy, a host goes to maintenance by itself. A host that is to be
-    retired is retired instead.
-    ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
+    Initial hosts are made ready, too, if an earlier ``recycle`` failed to make them available, or if their planned
+    maintenance ended by itself; other initial hosts only if they are named. A host with a fault is skipped unless its
+    exact name is given, and a host on which a step of another command runs is skipped unless it is named. After
+    ``quarantine_after`` failures in a row (see the policy), a host goes to maintenance. A host that is being retired is
+    retired instead. ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
     """
     if not ctx.dry_run:
         from bmhctl.usecases.shared.expiry import forget_left_claims
@@ -115,7 +114,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
 
 def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
-    """Return the hosts that ``recycle`` applies to, and the errors of names that it can't use."""
+    """Return the hosts to which ``recycle`` applies, and the errors for names that it can't use."""
     named = set(unfold(choice.names))
     narrow = choice.names or choice.selector
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
@@ -125,7 +124,7 @@ def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlErr
 
 
 def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperation:
-    """Return what ``recycle`` does with each of the hosts."""
+    """Return the operation of ``recycle`` for these hosts."""
     named = set(unfold(choice.names))
 
     def early(host: Host) -> Outcome | None:
@@ -172,7 +171,8 @@ def _retires(host: Host) -> bool:
 def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
     """Run readiness checks without moving a host, and record their results; return the outcomes.
 
-    ``only`` names the checks to run. A host that another owner has reserved is checked only with ``force``.
+    ``only`` names the checks to run; empty for all. A host that another owner has reserved is checked only with
+    ``force``. ``jobs`` is how many hosts are processed at once.
     """
     _known_steps(ctx, only, Phase.CHECKS)
 

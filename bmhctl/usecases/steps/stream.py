@@ -1,4 +1,4 @@
-"""Recycle hosts as soon as they are tainted, and recheck free ones, until a signal or an error ends it."""
+"""Recycle hosts as soon as they are tainted, and recheck free hosts, until a signal or an error ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bmhctl.usecases.steps.recheck import Rechecks
 from bmhctl.usecases.steps.step_verbs import recycling, to_recycle
 
 _LOOK_AROUND = 5.0
-"""Seconds after which the inventory is read again even if nothing was committed: leases expire, steps end."""
+"""Seconds after which the inventory is read again without a commit, because leases expire and steps end."""
 
 _UNLIMITED = 1_000_000
 
@@ -30,9 +30,9 @@ _UNLIMITED = 1_000_000
 class Stream:
     """Recycles the hosts of a choice until a signal or an error ends it.
 
-    ``ended`` gets the verb and the outcome of each host as soon as it is known, ``trouble`` each error of the inventory
-    or of a name once, and ``show`` the backlog from time to time. Hosts that failed are tried again after ``interval``,
-    or when they changed. At most ``jobs`` hosts are recycled at once; checks of free hosts do not count.
+    ``ended`` is called with the verb and the outcome of each host, ``trouble`` once with each error of the inventory or
+    of a name, and ``show`` with the backlog from time to time. Hosts that failed are tried again after ``interval``, or
+    when they have changed. At most ``jobs`` hosts are recycled at once; checks of free hosts do not count.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Stream:
     ) -> None:
         self._ctx = ctx
         self._choice = choice
-        self._choosing = replace(ctx, report=once(ctx.report))  # note a selector that fits no host only once
+        self._choosing = replace(ctx, report=once(ctx.report))  # report only once that the selector fits no host
         self._jobs = jobs
         self._interval = interval.total_seconds()
         self._ended = ended
@@ -60,7 +60,7 @@ class Stream:
         self._runner = Runner(ctx, _UNLIMITED, self._end)
         self._began: dict[int, tuple[BulkOperation, float]] = {}
         self._failed: dict[int, tuple[Host, float]] = {}
-        """For each host that failed, the host as that left it, and when that was."""
+        """By id of each host that failed: the host after the failure, and the time of the failure."""
         self._seen: object = None
         self._finished = 0
         self._looked = self._tidied = float("-inf")
@@ -70,11 +70,11 @@ class Stream:
         self._trouble: set[str] = set()
 
     def run(self) -> None:
-        """Run until a signal or an error ends it: its steps are ended then; those that have ended keep their effect.
+        """Run until a signal or an error ends it; then end all steps. Hosts whose steps have ended keep the result.
 
-        An inventory that is not valid is reported once, and no step starts until it is. Raises :class:`InvalidError`
-        when it is not valid at the beginning, or for too long, and :class:`UnreachableError` when it is away while no
-        step runs.
+        An inventory that becomes invalid is reported once, and no step starts until it is valid again. Raises
+        :class:`InvalidError` when the inventory is invalid at the beginning or for too long, and
+        :class:`UnreachableError` when it can't be reached while no step runs.
         """
         try:
             self._runner.run_for_ever(self._more)
@@ -100,10 +100,10 @@ class Stream:
         except InvalidError as error:
             if not (self._has_looked or self._absence.reason):
                 raise
-            self._seen = None  # look again soon
+            self._seen = None  # so that the inventory is read again soon
             self._absence.goes_on(error, is_busy=bool(self._runner.running))
         except UnreachableError as error:
-            # Steps that run may outlast a short absence; their claims end them in a long one.
+            # Running steps may outlast a short absence; in a long one, they end with their claims.
             if isinstance(error, MovedError | RetiredError) or not self._runner.running:
                 raise
             self._seen = None
@@ -112,7 +112,7 @@ class Stream:
             self._show(self._backlog())
 
     def _is_due(self) -> bool:
-        """Return whether the inventory changed, or was read long ago."""
+        """Return whether the inventory changed, or was last read long ago."""
         seen = self._ctx.store.events.newest(), self._finished
         now = time.monotonic()
         if seen == self._seen and now - self._looked < min(_LOOK_AROUND, self._interval):
@@ -121,14 +121,14 @@ class Stream:
         return True
 
     def _note(self, errors: Sequence[BmhctlError]) -> None:
-        """Report errors that are new, and forget those that are over."""
+        """Report new errors, and forget errors that no longer occur."""
         for error in errors:
             if error.message not in self._trouble:
                 self._report_trouble(error)
         self._trouble = {error.message for error in errors}
 
     def _start(self) -> None:
-        """Start with the hosts that are due."""
+        """Begin with the hosts that need work now."""
         ctx = self._ctx
         if self._looked - self._tidied >= self._interval:
             self._tidied = self._looked
@@ -165,7 +165,7 @@ class Stream:
 
     def _end(self, host: Host, outcome: Outcome) -> None:
         if host.id not in self._began:
-            return  # reported before a signal came
+            return  # the outcome was reported before a signal came
         operation, _ = self._began[host.id]
         self._finished += 1
         self._failed.pop(host.id, None)
@@ -173,7 +173,7 @@ class Stream:
             left = self._ctx.store.hosts.with_id(host.id)
             if left is not None:
                 self._failed[host.id] = left, time.monotonic()
-        if not isinstance(outcome.error, ClaimedError):  # else another recycler was faster
+        if not isinstance(outcome.error, ClaimedError):  # after a ClaimedError, another recycler was faster
             self._ended(operation.verb, outcome)
         del self._began[host.id]
 
