@@ -87,8 +87,8 @@ def _settle(
 ) -> Grant:
     """Grant the hosts and remove the ticket, in the caller's transaction; past the deadline, do neither.
 
-    ``checks`` are the results of checks that just passed, by host id. Without them, this raises :class:`_UnprovenError`
-    when the policy requires checks first.
+    ``checks`` are the results of checks that just passed, by host id. Without them, this raises
+    :class:`_UncheckedError` when the policy requires checks first.
     """
     ctx, request = attempt.ctx, attempt.request
     if ticket is not None:
