@@ -1,4 +1,4 @@
-"""Which inventory a command means, and its store: a TOML file with its state file, SQLite, or PostgreSQL."""
+"""Find the inventory that a command means, and open its store: a TOML file with its state, SQLite, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SERVER = "postgres"
 
 NAMES = ("bmh.toml", "bmh.db")
-"""The file names that discovery looks for in the current folder and its parents."""
+"""The file names that are searched for in the current folder and its parents."""
 
 VARIABLE = "BMHCTL_INVENTORY"
 
@@ -26,9 +26,9 @@ VARIABLE = "BMHCTL_INVENTORY"
 def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, report: Callable[[str], None]) -> str:
     """Return the location of the inventory: ``given``, ``$BMHCTL_INVENTORY``, or the nearest ``bmh.toml``/``bmh.db``.
 
-    An inventory names commands to run, so a discovered file is used only if it belongs to this user or root and not
-    every user may write it; with ``$CI`` set none is discovered. ``report`` is called with a line for each ignored
-    file. Raises :class:`UsageError`.
+    An inventory names commands to run. So a file that was found is used only if it belongs to this user or root, and
+    not every user may write it; and with ``$CI`` set, none is searched for. ``report`` is called with a line for each
+    ignored file. Raises :class:`UsageError` if no inventory is found, or two in the same folder.
     """
     if given or environ.get(VARIABLE):
         return given or environ[VARIABLE]
@@ -53,7 +53,7 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
 
 
 def _is_trusted(path: Path, report: Callable[[str], None]) -> bool:
-    # The folder counts too: a user who may rename files in it can replace the inventory.
+    # Check the folder, too: a user who may rename files in it can replace the inventory.
     for place in (path, path.resolve(), path.resolve().parent):
         try:
             status = place.stat()
@@ -74,7 +74,10 @@ def is_on_server(location: str) -> bool:
 
 
 def resolve(location: str) -> tuple[Path, bool]:
-    """Return an inventory's real path, and whether it is a TOML file; raise :class:`UsageError` for others."""
+    """Return an inventory's path with links resolved, and whether it is a TOML file.
+
+    Raises :class:`UsageError` for a name that no inventory can have.
+    """
     try:
         path = Path(location).expanduser()
     except RuntimeError as error:
@@ -90,10 +93,10 @@ def resolve(location: str) -> tuple[Path, bool]:
 
 
 def open_store(location: str, *, create: bool = True) -> Store:
-    """Open the inventory at a path or URL, and import only what that needs.
+    """Open the inventory at a path or URL, and import only the modules of its backend.
 
-    A TOML file's missing state file is created, unless ``create`` is False. Raises :class:`UsageError` for a name that
-    no inventory can have, :class:`UnreachableError` or :class:`InvalidError` when it can't be opened.
+    A missing state file of a TOML file is created, unless ``create`` is False. Raises :class:`UsageError` for a name
+    that no inventory can have, :class:`UnreachableError` or :class:`InvalidError` when the inventory can't be opened.
     """
     if is_on_server(location):
         from bmhctl.stores.postgres import open
@@ -134,9 +137,9 @@ def _open_files(location: str, *, create: bool) -> Store:
 
 
 def reopen(store: Store) -> None:
-    """Open the inventory that is at the location of a store now, for one that was removed or replaced meanwhile.
+    """Open the inventory that is at a store's location now, after the opened one was removed or replaced.
 
-    Makes no file. Raises what :func:`open_store` raises; then the store is as before.
+    Creates no file. Raises the errors of :func:`open_store`; the store is then unchanged.
     """
     store.become(open_store(store.given, create=False))
 
@@ -148,7 +151,7 @@ def _state_file(declaration: DeclarationFile) -> Path:
         from bmhctl.stores.sqlite.files import create_database
         from bmhctl.stores.toml.declaration import read_declaration
 
-        read_declaration(declaration)  # a missing or broken declaration must not leave a state file behind
+        read_declaration(declaration)  # raises before a state file is created for a missing or broken declaration
         with suppress(FileExistsError):  # another command created it
             create_database(declaration.state_path)
     return declaration.state_path

@@ -1,4 +1,4 @@
-"""Files as the operating system has them: where each is mounted, its names, and descriptors that stay open."""
+"""Files in the operating system: where they are mounted, which other names they have, descriptors that stay open."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from bmhctl.errors import UnreachableError
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2"}
-_NETWORK |= {"vboxsf", "prl_fs"}  # between virtual machines and their host
+_NETWORK |= {"vboxsf", "prl_fs"}  # file systems that virtual machines share with their host
 _NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "vmhgfs-fuse", "rclone", "s3fs")}
 
 
 def mounts() -> dict[str, str]:
-    """Return the kind of file system at each mount point; empty where Linux does not list them."""
+    """Return the kind of file system at each mount point; empty if the system is not Linux."""
     try:
         text = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -25,9 +25,9 @@ def mounts() -> dict[str, str]:
 
 
 def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None:
-    """Raise :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there.
+    """Raise :class:`UnreachableError` for a folder on a network filesystem, where SQLite's locks do not work.
 
-    ``kinds`` is what :func:`mounts` returns, if the caller has it already.
+    ``kinds`` is the result of :func:`mounts`, if the caller has it already.
     """
     kinds = mounts() if kinds is None else kinds
     for place in (folder.resolve(), *folder.resolve().parents):
@@ -42,7 +42,7 @@ def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None
 
 
 def refuse_other_name(path: Path, kinds: Mapping[str, str]) -> None:
-    """Raise :class:`UnreachableError` for a file that also has a name in another place: each would have its own log.
+    """Raise :class:`UnreachableError` for a file with a second name elsewhere: each name would have its own log.
 
     Two processes that use two names of one file damage it, and each grants hosts without knowing of the other. See "How
     To Corrupt An SQLite Database File", section 2.5.
@@ -62,13 +62,13 @@ def refuse_other_name(path: Path, kinds: Mapping[str, str]) -> None:
 
 
 def _is_just_made(path: Path, status: os.stat_result) -> bool:
-    """Return whether the other name of a file is the one under which it was built."""
+    """Return whether the second name of a file is the temporary one under which it was built."""
     inodes = [other.stat().st_ino for other in path.parent.glob(f".{path.name}.*.partial") if other.exists()]
     return status.st_nlink == 1 + inodes.count(status.st_ino) or path.stat().st_nlink == 1
 
 
 def _unescaped(place: str) -> str:
-    """Return a path as it is: the kernel writes blanks, tabs, newlines and backslashes in octal."""
+    """Return a path from the kernel's list, in which blanks, tabs, newlines and backslashes are written in octal."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) if "\\" in place else place
 
 
@@ -78,8 +78,9 @@ _open: dict[tuple[int, int], int] = {}
 def descriptor(path: Path) -> int:
     """Return a descriptor of a file for reading, which stays open as long as the process runs.
 
-    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
-    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    Closing any descriptor of a file releases all locks of this process on the file, including those of an open
+    inventory; another process would then believe that it is alone. See "How To Corrupt An SQLite Database File",
+    section 2.2.
     """
     status = path.stat()
     key = (status.st_dev, status.st_ino)

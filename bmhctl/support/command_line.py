@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def words_of(process: int) -> list[str]:
-    """Return the words of a process's command line; none where it can't be read."""
+    """Return the words of a process's command line; empty where they can't be read."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
@@ -14,6 +14,6 @@ def words_of(process: int) -> list[str]:
 
 
 def command_of(process: int) -> str:
-    """Return the command line of a process as one line of 80 characters at most; empty where it can't be read."""
+    """Return a process's command line as one line of at most 80 characters; empty where it can't be read."""
     text = " ".join(word for word in words_of(process) if word)
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,7 +1,7 @@
-"""Find and end tasks that go on without their ``run`` and its watchdog, because both were killed.
+"""Find and end tasks that still run although their ``run`` and its watchdog were killed.
 
-Such a task is found by the variables that ``run`` set in its environment: :data:`~bmhctl.support.watchdog.MARK` and
-:data:`RESERVATION`. The environment of another user's processes can be read only by root.
+Such a task is recognised by variables that ``run`` set in its environment: :data:`~bmhctl.support.watchdog.MARK` and
+:data:`RESERVATION`. Only root can read the environment of another user's processes.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from bmhctl.support.values import Frozen
 from bmhctl.support.watchdog import MARK, Family, processes
 
 RESERVATION = "BMH_RESERVATION"
-"""The variable that has the id of a task's reservation."""
+"""The environment variable with the id of a task's reservation."""
 
-_PATIENCE = 2.0  # seconds to wait for the end of killed processes: one in the kernel ends when it comes back from there
+_PATIENCE = 2.0  # seconds to wait for killed processes: one in a system call ends when the call returns
 _PAUSE = 0.01
 _MOST_NAMED = 5
 
 
 class Ended(Frozen):
-    """What became of the processes of a task, each in words; ``left`` could not be ended."""
+    """The processes of a task that were ended, and those that could not be (``left``), each in words."""
 
     ended: tuple[str, ...]
     left: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        """Return whether there were any."""
+        """Return whether the task had any process."""
         return bool(self.ended or self.left)
 
     @property
     def outcome(self) -> str:
-        """What became of the task, as the end of a sentence."""
+        """The result for the task, as the end of a sentence."""
         return "could not be ended" if self.left else "was ended"
 
     def __str__(self) -> str:
-        """Which processes were ended, and which were not: ``its task was ended: process 123 (make test)``."""
+        """The processes that were ended, and those that were not: ``its task was ended: process 123 (make test)``."""
         parts = [f"its task was ended: {listed(self.ended)}"] if self.ended else []
         if self.left:
             parts.append(f"could not be ended, and may still use its hosts: {listed(self.left)}; end it as root")
@@ -47,24 +47,24 @@ class Ended(Frozen):
 
 
 class LeftTask:
-    """The processes of a task without ``run`` and watchdog, and all that descends from them."""
+    """The processes of a task without ``run`` and watchdog, including all descendants."""
 
     def __init__(self, marks: Iterable[str]) -> None:
         self._families = [Family(0, 0, mark) for mark in marks]
 
     def members(self) -> dict[int, int]:
-        """Return the processes that are alive, each with its process group."""
+        """Return the living processes, each with its process group."""
         found: dict[int, int] = {}
         for family in self._families:
             found |= family.members()
         return found
 
     def has_this_process(self) -> bool:
-        """Return whether this process is one of them."""
+        """Return whether this process is one of the task's."""
         return os.getpid() in self.members()
 
     def end(self) -> Ended:
-        """Send KILL to all of them until they have ended, for two seconds at most."""
+        """Send KILL to all processes until they have ended, for two seconds at most; return the result."""
         until = time.monotonic() + _PATIENCE
         known: dict[int, str] = {}
         while (members := self.members()) and time.monotonic() < until:
@@ -77,14 +77,14 @@ class LeftTask:
 
 
 def left_tasks() -> dict[str, LeftTask]:
-    """Return the tasks on this machine that no watchdog will end, as far as this user may see them, by reservation."""
+    """Return, by reservation id, the tasks on this machine that no watchdog will end, as far as this user sees them."""
     known = processes() or {}
     marks: dict[str, dict[str, None]] = {}
     for process in known:
         variables = _variables(process)
         if MARK in variables and RESERVATION in variables:
             marks.setdefault(variables[RESERVATION], {})[variables[MARK]] = None
-    # The mark of a task is an argument of its watchdog.
+    # A task whose mark is an argument of a running watchdog is not left.
     words = {word for process in known for word in words_of(process)} if marks else set()
     found = {reservation: [mark for mark in of if mark and mark not in words] for reservation, of in marks.items()}
     return {reservation: LeftTask(left) for reservation, left in found.items() if left}
@@ -97,7 +97,7 @@ def describe(process: int) -> str:
 
 
 def listed(processes: Iterable[str]) -> str:
-    """Return the first of these processes, and how many more there are."""
+    """Return the first of these processes in words, and how many more there are."""
     words = [*processes]
     more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
     return ", ".join(words[:_MOST_NAMED]) + more

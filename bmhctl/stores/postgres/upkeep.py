@@ -1,4 +1,4 @@
-"""Work on the tables of a schema in PostgreSQL that few commands do: check and repair them, and retire an inventory."""
+"""Rare work on the tables of a schema in PostgreSQL: check and repair them, and retire an inventory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PostgresUpkeep(Frozen):
-    """The upkeep of one schema; made by :meth:`PostgresDatabase.upkeep`. It is for the owner of the schema."""
+    """The upkeep of one schema, for its owner; made by :meth:`PostgresDatabase.upkeep`."""
 
     _database: PostgresDatabase
 

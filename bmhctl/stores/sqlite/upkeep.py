@@ -1,4 +1,4 @@
-"""Work on the tables of a SQLite file that few commands do: migrate, check and repair them, and retire an inventory."""
+"""Rare work on the tables of a SQLite file: migrate, check and repair them, and retire an inventory."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ class SqliteUpkeep(Frozen):
             yield error.message, False
 
     def rebuild_indexes(self) -> None:
-        """Run ``REINDEX``."""
+        """Rebuild all indexes with ``REINDEX``."""
         self._database.execute("REINDEX")

@@ -1,4 +1,4 @@
-"""Grant a request: reserve its hosts in one commit. The common case, without competition, is all here."""
+"""Grant a request: reserve its hosts in one commit. This module is enough for the common case, without competition."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
 NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
-"""The checks of hosts that are granted unchecked."""
+"""The check results of hosts that are granted without checks."""
 
 
 class Attempt:
-    """The attempt of one process to get what it requests, until a deadline.
+    """The attempt of one process to get hosts, until a deadline.
 
-    ``token`` is the id of the reservation that was made, or is about to be committed; None before that. ``asked_at``
-    is when the process began to ask. ``request`` is what it tries to get, for ``asked``: it may take a booking.
+    ``asked`` is the request as it was made, and ``request`` the one that is granted, which may take a booking.
+    ``token`` is the id of the reservation that was made or is about to be committed; None before that. ``asked_at`` is
+    when the process first requested the hosts.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Attempt:
         self.token: str | None = None
 
     def is_late(self) -> bool:
-        """Return whether the deadline has passed, or the time to wait is over by a clock that is never set back."""
+        """Return whether the deadline has passed, by the inventory's clock or by one that is never set back."""
         if self._ends is not None and time.monotonic() >= self._ends:
             return True
         return self.deadline is not None and self.ctx.clock() >= self.deadline
@@ -68,10 +69,10 @@ class Attempt:
 def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | None:
     """Grant the request in a shared transaction, so that other grants can run at the same time.
 
-    Returns None when too few hosts are free, and when the grant has to exclude others or wait: a ticket, a booking or a
-    due lease exists, the inventory is retired, the id of the reservation is taken, or the policy requires checks first
-    or limits how many hosts the owner may hold. Raises what :func:`granted_as` raises for a request that was granted
-    before.
+    Returns None when too few hosts are free, and when the grant has to exclude other transactions or to wait. This is
+    so if there is a ticket, a booking or a due lease, if the inventory is retired, if the id of the reservation is
+    taken, or if the policy requires checks first or limits how many hosts the owner may hold. For a request that was
+    granted before, raises the errors of :func:`granted_as`.
     """
     request = attempt.request
     attempt.token = None
@@ -93,12 +94,12 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
 
 
 def needs_checks(policy: Policy, hosts: Sequence[Host], now: datetime) -> bool:
-    """Return whether the policy asks for checks of one of the hosts before they are granted."""
+    """Return whether the policy requires checks of one of the hosts before they are granted."""
     return policy.check_on_reserve is not CheckOnReserve.NEVER and any(policy.must_check(host, now) for host in hosts)
 
 
 def _enough(requirements: Requirements, free: tuple[Host, ...]) -> tuple[Host, ...] | None:
-    """Return the hosts that meet all requirements, of those that fit any of them; None if there are too few."""
+    """Return hosts that meet all requirements, out of hosts that fit any of them; None if there are too few."""
     if len(requirements) == 1:
         count = requirements[0].count
         return free[:count] if len(free) >= count else None
@@ -119,9 +120,9 @@ def settle(
 ) -> Grant:
     """Grant the chosen hosts in the caller's transaction, under the id ``token``.
 
-    ``asked_at`` is when another process began to ask for the same, if one did; ``checks`` are those that just passed,
-    by the id of the host. Raises :class:`WaitTimeoutError` past the attempt's deadline, and :class:`UsageError` for
-    values that its prepare steps don't take: then the caller's transaction has to be undone.
+    ``asked_at`` is when another process first made the same request, if one did. ``checks`` are the results of checks
+    that just passed, by host id. Raises :class:`WaitTimeoutError` past the attempt's deadline, and :class:`UsageError`
+    for parameters that the prepare steps do not accept. After an error, the caller has to undo the transaction.
     """
     attempt.token = token
     params, steps = None, policy.steps.get(Phase.PREPARE, ())
@@ -155,10 +156,11 @@ def grant(
     *,
     params: Mapping[str, str] | None = None,
 ) -> Grant:
-    """Reserve the chosen hosts in the caller's transaction, in which no other process was found to claim them.
+    """Reserve the chosen hosts in the caller's transaction, after it has found no claim on them.
 
-    ``token`` becomes the reservation's id; ``checks`` are the checks of each host that just passed, by its id.
-    ``params`` are the values with which they are prepared, None for not at all.
+    ``token`` becomes the reservation's id. ``asked_at`` is when its owner first requested the hosts. ``checks`` are the
+    results of checks that just passed, by host id. ``params`` are the values with which the hosts are prepared; None:
+    they are not.
     """
     now = ctx.clock()
     reservation = Reservation(
@@ -186,7 +188,7 @@ def grant(
 
 
 def granted_before(ctx: Context, request: ReservationRequest) -> Grant | None:
-    """Return what the request's id was granted before; None if nothing was. Raises as :func:`granted_as`."""
+    """Return the earlier grant under the request's id; None if there is none. Raises as :func:`granted_as`."""
     if request.request_id is None:
         return None
     known = ctx.store.reservations.of_request(ctx.actor, request.request_id)
@@ -196,7 +198,8 @@ def granted_before(ctx: Context, request: ReservationRequest) -> Grant | None:
 def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) -> Grant:
     """Return the grant of a reservation that the same request got before, with its hosts in the order of the request.
 
-    Raises :class:`UsageError` when that was for other requirements, :class:`NotYoursError` when its lease has ended.
+    Raises :class:`UsageError` when that request had other requirements, :class:`NotYoursError` when its lease has
+    ended.
     """
     from bmhctl.domain.matching import match
     from bmhctl.usecases.shared.leases import held_reservation
@@ -211,9 +214,9 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
 
 
 def check_same(request: ReservationRequest, requirements: str | None) -> None:
-    """Raise :class:`UsageError` when the request's id was used for other requirements."""
+    """Raise :class:`UsageError` when the request's id was used with other requirements."""
     if request.booking is not None and not request.requirements:
-        return  # the booking says which hosts, not the request
+        return  # the hosts are those of the booking, whatever the request names
     if requirements is not None and requirements != dump_requirements(request.requirements):
         raise UsageError(
             f"request id {request.request_id!r} was used for {describe_requirements(load_requirements(requirements))}, "

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.context import Context
 
 MOST_TAGS = 100
-"""How many tags a reservation may have."""
+"""The most tags of a reservation."""
 
 FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
-"""The hosts that can be reserved."""
+"""The query for hosts that can be reserved."""
 
 
 EVERY_FIT = 10**6
-"""More hosts than any inventory has: for queries that are to find all that fit."""
+"""More hosts than any inventory has, as the limit of queries for all hosts that fit."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -34,10 +34,11 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class ReservationRequest(Frozen):
     """A request for a reservation.
 
-    ``ttl`` is the length of the lease (None: the policy's); ``endless`` requests a lease without end, where the policy
-    allows it. ``request_id`` makes a retry safe: the same id returns the same reservation. ``token`` is the id that the
-    reservation gets, if the caller needs to know it before. ``params`` are values for its prepare steps, ``tags`` are
-    kept with the reservation. ``booking`` is the id of the booking that it takes; its requirements are that one's then.
+    ``ttl`` is the length of the lease (None: the policy's). ``endless`` requests a lease without end, if the policy
+    allows it. ``request_id`` makes a retry safe: the same id returns the same reservation. ``token`` is the id for the
+    reservation, if the caller needs to know it before. ``params`` are values for the prepare steps. ``tags`` are kept
+    with the reservation. ``booking`` is the id of the booking to take, whose requirements then replace those of the
+    request.
     """
 
     requirements: Requirements
@@ -67,7 +68,7 @@ def reservation_request(
 ) -> ReservationRequest:
     """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
 
-    Raises :class:`UsageError` for a combination or a value that makes no sense.
+    Raises :class:`UsageError` for parameters that can't be combined, and for values that are not valid.
     """
     ways = [bool(names), selector is not None or count is not None, bool(requirements)]
     if sum(ways) > 1:
@@ -108,7 +109,7 @@ def reservation_request(
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Raise :class:`UsageError` unless the tags are written as labels are, and are few enough."""
+    """Raise :class:`UsageError` unless the tags have the syntax of labels, and there are not too many."""
     for key, value in tags.items():
         if not is_label_key(key) or not LABEL_VALUE.fullmatch(value):
             what = "value" if is_label_key(key) else "key"
@@ -121,9 +122,9 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 
 class LeaseTerms(Frozen):
-    """The length of a request's lease under the policy, None without end; ``notes`` report where it was changed.
+    """The length of a request's lease under the policy (None: without end); ``notes`` say where the policy changed it.
 
-    It ends at ``until`` at the latest: what is planned on its hosts begins then.
+    ``until`` is when the lease must end at the latest, because something is planned on its hosts; None: no plan.
     """
 
     ttl: timedelta | None
@@ -131,14 +132,14 @@ class LeaseTerms(Frozen):
     until: datetime | None = None
 
     def end(self, now: datetime) -> datetime | None:
-        """Return when a lease that begins now ends; None for one without an end."""
+        """Return when a lease that begins now ends; None for a lease without end."""
         if self.ttl is None or self.until is None:
             return self.until if self.ttl is None else now + self.ttl
         return min(now + self.ttl, self.until)
 
 
 def lease_of(policy: Policy, request: ReservationRequest) -> LeaseTerms:
-    """Return the terms of the lease; raise :class:`UsageError` for one without end where there is a maximum."""
+    """Return the terms of the lease; raise :class:`UsageError` for a lease without end under a ``max_ttl``."""
     if request.endless:
         if policy.max_ttl is not None:
             raise UsageError(
@@ -156,7 +157,8 @@ def lease_of(policy: Policy, request: ReservationRequest) -> LeaseTerms:
 def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[HostQuery]:
     """Return a query for each of the requirements, for hosts of ``query`` that fit it.
 
-    Each finds no more hosts than all requirements ask for together, and ``more``: no match can need others.
+    Each query finds at most as many hosts as all requirements ask for together, plus ``more``: no match can need
+    others.
     """
     wanted = [requirement for requirements in everyone for requirement in requirements]
     most = sum(requirement.count for requirement in wanted) + more
@@ -164,9 +166,9 @@ def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 
 
 
 def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[Host]:
-    """Return hosts of a query that fit any of the requirements, least recently used first: as many as a match can need.
+    """Return as many hosts of a query that fit any of the requirements as a match can need, least recently used first.
 
-    For hosts of all states the order is arbitrary: no index has them in the order of their use.
+    For a query for all states the order is arbitrary, because no index has it.
     """
     queries = queries_for(everyone, query, more)
     if query.free_until is not None:
@@ -182,7 +184,7 @@ def _nearness(host: Host, query: HostQuery) -> tuple[bool, datetime]:
 
 
 def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:
-    """Return the query for hosts of ``query`` that fit a requirement; with states, the least recently used first."""
-    if requirement.name is not None:  # a named host is meant, declared or not: it is reported why it is refused
+    """Return the query for hosts of ``query`` that fit a requirement; with states, least recently used hosts first."""
+    if requirement.name is not None:  # find a named host even if it is undeclared, so that the refusal can say why
         return replace(query, names=(requirement.name,), declared=False)
     return replace(query, selector=requirement.selector, by_turn=bool(query.states))

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 def reserve_or_wait(
     ctx: Context, request: ReservationRequest, patience: WaitOptions | None = None, *, check: bool = False
 ) -> Grant:
-    """Reserve hosts; with ``patience``, wait in a fair queue for busy ones. Prepares them, if the policy says how.
+    """Reserve hosts and prepare them, if the policy has prepare steps; with ``patience``, wait in the queue if needed.
 
-    With ``check``, the readiness checks of each host run before it is granted; a host that fails goes to maintenance,
-    and the next is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when hosts are missing,
-    :class:`WaitTimeoutError` when the time is over: a later grant is undone; and :class:`StepFailedError` when hosts
-    can't be prepared. The ticket is removed however the wait ends.
+    With ``check``, the readiness checks of each host run before it is granted. A host that fails goes to maintenance,
+    and the next one is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when too few hosts are free or
+    fit, :class:`WaitTimeoutError` when the time to wait is over (a later grant is undone), and :class:`StepFailedError`
+    when hosts can't be prepared. The ticket is removed however the wait ends.
     """
     attempt, granted = _reserve(ctx, request, patience, check, None)
     reservation = granted.held.reservation
@@ -62,7 +62,7 @@ def reserve_or_wait(
 def _reserve(
     ctx: Context, request: ReservationRequest, patience: WaitOptions | None, check: bool, deadline: datetime | None
 ) -> tuple[Attempt, Grant]:
-    """Reserve hosts that are prepared later; ``deadline`` is that of an earlier attempt."""
+    """Reserve hosts that are prepared later; ``deadline`` is the deadline of an earlier attempt, if there was one."""
     if patience is None:
         now = refresh(ctx)
     else:
@@ -98,15 +98,15 @@ def _reserve(
             raise
         from bmhctl.usecases.reservations.waiting import wait
 
-        granted = wait(attempt, patience)  # it waits for the inventory as well
+        granted = wait(attempt, patience)  # the wait lasts until the inventory is back, too
     except BmhctlError:
-        raise  # any other error means that nothing was committed
+        raise  # after any other error, nothing was committed
     except BaseException:
-        # A signal may come between the commit and the return: then the grant would be unknown.
+        # A signal may come after the commit and before the return; then the caller would not know of the grant.
         if request.request_id is None and attempt.token is not None:
             from bmhctl.usecases.reservations.holder import give_up
 
-            with suppress(BmhctlError):  # else their lease expires
+            with suppress(BmhctlError):  # if this fails, the lease expires
                 give_up(ctx, attempt.token, "interrupted before the answer")
         raise
     return attempt, granted
@@ -115,7 +115,7 @@ def _reserve(
 def _await_beginning(
     ctx: Context, booking: str, patience: WaitOptions, deadline: datetime | None, absence: Absence
 ) -> datetime:
-    """Wait until the booking that a request names begins; return the time."""
+    """Wait until the booking that a request names begins; return the time at that moment."""
     from bmhctl.usecases.reservations.booked import await_beginning
     from bmhctl.usecases.shared.absence import PAUSE, outlast
 
@@ -127,7 +127,7 @@ def _await_beginning(
 
 
 def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRequest:
-    """Return a request for hosts that can be prepared with its values; raise :class:`UsageError` for bad ones."""
+    """Return the request for hosts that can be prepared with its values; raise :class:`UsageError` for bad values."""
     from bmhctl.domain.parameters import complete, narrow
 
     steps = ctx.store.policy().of(Phase.PREPARE)
@@ -142,7 +142,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
     ctx, request = attempt.ctx, attempt.request
     if request.endless:
-        lease_of(ctx.store.policy(), request)  # raises where that is not allowed, before any wait
+        lease_of(ctx.store.policy(), request)  # raises before any wait if the lease is not allowed
     ticket = None
     if request.request_id is not None:
         with ctx.store.snapshot():
@@ -155,7 +155,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
             return try_grant(attempt, None)
         except BusyError as error:
             if patience is None:
-                if "from" not in error.details:  # the message already says from when the whole lease is possible
+                if "from" not in error.details:  # a message with "from" already says when the whole lease is possible
                     from bmhctl.usecases.reservations.eta import add_eta
 
                     add_eta(ctx, request, error)
@@ -166,7 +166,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
 
 def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
-    """Return what ``reserve`` would reserve now, and raise what it would raise. Nothing changes."""
+    """Return what ``reserve`` would reserve now, and raise its errors; nothing changes."""
 
     from bmhctl.usecases.reservations.contended import choose, resolved
 

@@ -1,4 +1,4 @@
-"""What every use case works with: the open inventory, the actor, the clock."""
+"""What every use case needs: the open inventory, the actor, the clock, and where to report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def default_actor(environ: Mapping[str, str]) -> str:
 
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # the user of a container may have no name
+    except KeyError:  # a user in a container may have no name
         user = f"uid{os.geteuid()}"
     return f"{user}@{os.uname().nodename}"
 
@@ -45,14 +45,14 @@ def _no_progress(_: str, __: str) -> None:
 
 
 class Context(Frozen):
-    """An open inventory, a clock, and the actor.
+    """An open inventory, a clock, an actor, and how to report.
 
-    ``environ`` is the environment that checks and cleanup steps start from. ``report`` takes one line for the user,
-    such as a warning; ``progress`` takes what is in progress, and its position such as ``3 of 8``. Neither may fail.
-    ``show_part`` takes the result of a command that is being interrupted: what it has done so far (None: each
-    outcome is reported in a line).
-    With ``dry_run`` a use case returns what would become of each host, and changes nothing. ``confirm`` puts a question
-    to a person, and raises :class:`UsageError` unless the answer is yes; None where no person is to be asked.
+    ``environ`` is the environment from which checks and cleanup steps start. ``report`` is called with one line for the
+    user, such as a warning. ``progress`` is called with what is in progress, and a position such as ``3 of 8``. Both
+    must not fail. ``show_part`` is called with the result so far of a command that is interrupted; if it is None, each
+    outcome is reported in a line. With ``dry_run``, a use case changes nothing and returns what would happen to each
+    host. ``confirm`` asks a person a question, and raises :class:`UsageError` unless the answer is yes; None if no
+    person is to be asked.
     """
 
     store: Store
@@ -66,11 +66,11 @@ class Context(Frozen):
     confirm: Callable[[str], None] | None = None
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
-        """Open a writing transaction, as :meth:`Store.transaction`; with ``dry_run`` it is undone at the end."""
+        """Open a writing transaction, as :meth:`Store.transaction` does; with ``dry_run``, it is undone at the end."""
         return _undone(self.store) if self.dry_run else self.store.transaction(shared=shared)
 
     def host(self, name: str) -> Host:
-        """Return the host with this name; raise :class:`NotFoundError`, which suggests one, if there is none."""
+        """Return the host with this name; for an unknown name, raise :class:`NotFoundError`, which suggests another."""
         host = self.store.hosts.named(name)
         if host is None:
             from bmhctl.usecases.shared.named_host import not_found
@@ -80,7 +80,7 @@ class Context(Frozen):
 
 
 def once(report: Callable[[str], None], known: Iterable[str] = ()) -> Callable[[str], None]:
-    """Return a report function that passes on each line once, and skips lines that are known already."""
+    """Return a report function that passes on each line only once, and none of the ``known`` lines."""
     said = set(known)
 
     def report_new(line: str) -> None:
@@ -99,8 +99,8 @@ def _undone(store: Store) -> Iterator[None]:
 
 
 class _UndoneError(Exception):
-    """Ends a transaction of a dry run."""
+    """Ends the transaction of a dry run, so that it is undone."""
 
 
 CLOCK_SLACK = timedelta(minutes=1)
-"""How far a clock may be set back, as time servers do now and then, before leases are corrected for it."""
+"""How far a clock may be set back before leases are corrected; time servers make small corrections."""

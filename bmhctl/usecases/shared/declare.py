@@ -1,4 +1,4 @@
-"""Change what is declared about hosts: in the TOML file and then in its state, or in the database."""
+"""Change the declaration of hosts: in the TOML file and then in its state, or in the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from bmhctl.usecases.shared.refresh import retried
 
 @retried
 def change(ctx: Context, changes: Changes) -> list[Outcome]:
-    """Make changes in the inventory, all or none; return an outcome for each."""
+    """Make changes in the inventory, all or none; return an outcome for each.
+
+    Raises the error of the first change that is refused.
+    """
     if ctx.store.declaration is not None:
         from bmhctl.usecases.shared.declaration_sync import change_declaration
 

@@ -1,4 +1,4 @@
-"""End what has expired: leases, and the claims that killed processes have left."""
+"""End what has expired: leases, and the claims that killed processes left behind."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
 
 def reap(ctx: Context) -> list[Reservation]:
-    """End every reservation whose lease has expired, in one commit; return them. Do what is due for bookings, too.
+    """End every reservation whose lease has expired, in one commit, and return them; do what is due for bookings.
 
-    The caller tries again when a conflict undid that.
-
-    Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
-    clock that has been set back since gets a new end. A task that goes on because its ``run`` and watchdog were killed
-    is ended first. If this process belongs to that task, the lease is left to another command.
+    The caller has to retry after a conflict. The hosts of these reservations are tainted; hosts in maintenance stay
+    there without the reservation. A lease that was granted before the clock was set back gets a new end. A task that
+    still runs although its ``run`` and watchdog were killed is ended first. If this process belongs to such a task,
+    another command has to end the lease.
     """
     ctx.store.retirement.check()
     reports = []
@@ -61,7 +60,7 @@ def reap(ctx: Context) -> list[Reservation]:
 
 
 def left_task(ctx: Context, reservation_id: str) -> LeftTask | None:
-    """Return the task under a reservation if its ``run`` and watchdog were killed and it goes on on this machine."""
+    """Return the task under a reservation if it runs on this machine although its ``run`` and watchdog were killed."""
     if not ctx.store.claims.is_left(run_claim(reservation_id)):
         return None
     from bmhctl.support.left_tasks import left_tasks
@@ -70,25 +69,25 @@ def left_task(ctx: Context, reservation_id: str) -> LeftTask | None:
 
 
 def forget_left_claims(ctx: Context) -> None:
-    """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do.
+    """Remove the claims that killed processes left behind, as ``reap`` and ``recycle`` do.
 
-    Those of runs under open reservations stay: by them, :func:`reap` knows that a task may be left.
+    Claims of ``run`` under open reservations stay, because they tell :func:`reap` to look for a task that still runs.
     """
-    with suppress(AwayError):  # the next command may be able to remove them
+    with suppress(AwayError):  # a later command may be able to remove the claims
         for claim in ctx.store.claims.left_behind():
             if open_reservation_of(ctx, claim.name) is None:
                 ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
 
 
 def open_reservation_of(ctx: Context, claim: str) -> str | None:
-    """Return the id of the open reservation whose ``run`` has or had a claim; None for any other claim."""
+    """Return the id of the open reservation to which a claim of ``run`` belongs; None for any other claim."""
     token = claim.removeprefix(run_claim(""))
     known = ctx.store.reservations.get(token) if token != claim else None
     return token if known is not None and known.is_open() else None
 
 
 def _shorten(ctx: Context, reservation: Reservation, now: datetime) -> None:
-    """Move a lease's end back by as much as the clock was set back, so that it lasts no longer than it was granted."""
+    """Move a lease's end back by as much as the clock was set back, so that the lease does not become longer."""
     if reservation.expires_at is None:
         return
     back = reservation.counted_from - now

@@ -1,4 +1,4 @@
-"""How every use case begins: sync a changed declaration, reap expired leases; and how it is retried."""
+"""How every use case begins: sync a changed declaration, and reap expired leases; and how it is retried."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from bmhctl.stores.toml.file import DeclarationFile
 
 TRIES = 6
-"""How often a use case is tried in all."""
+"""The most attempts of a use case."""
 
-_PAUSE = 0.02  # the longest pause before the second try, in seconds; the longest doubles with each further try
+_PAUSE = 0.02  # seconds; the longest pause before the second attempt, doubled for each further one
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -26,9 +26,9 @@ _Result = TypeVar("_Result")
 def retried(
     act: Callable[Concatenate[Context, _Arguments], _Result],
 ) -> Callable[Concatenate[Context, _Arguments], _Result]:
-    """Retry a use case that a :class:`ConflictError` undid: a deadlock, a failed serialisation, the same request twice.
+    """Retry a use case that ended with a :class:`ConflictError`, such as a deadlock or a failed serialisation.
 
-    For use cases that commit once, at their end, so that a failed try leaves nothing.
+    For use cases that commit only once, at their end, so that a failed attempt has changed nothing.
     """
 
     @wraps(act)
@@ -51,9 +51,9 @@ def retried(
 
 
 def refresh(ctx: Context) -> datetime:
-    """Sync a changed declaration, as every reading use case does first; return the time by which leases are judged.
+    """Sync a changed TOML file, as every use case does first; return the time by which leases are judged.
 
-    Raises :class:`MovedError` when the inventory is not the one that was opened.
+    Raises :class:`MovedError` when another inventory has replaced the opened one.
     """
     ctx.store.check_in_place()
     ctx.store.settle = partial(_settle, ctx, set())
@@ -66,7 +66,7 @@ def refresh(ctx: Context) -> datetime:
 
 
 def _is_current(ctx: Context, file: DeclarationFile) -> bool:
-    """Return whether the state is synced with the TOML file as it is now: then no parser is loaded."""
+    """Return whether the state is synced with the present TOML file; then no parser needs to be loaded."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
     from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 
@@ -76,9 +76,9 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 
 
 def refresh_and_reap(ctx: Context) -> datetime:
-    """Do what every writing use case does first: what :func:`refresh` does; then reap every lease that is over.
+    """Do what every use case that writes does first: call :func:`refresh`, then reap the leases that have expired.
 
-    A dry run reaps none.
+    A dry run reaps no lease. Returns the time by which leases are judged.
     """
     now = refresh(ctx)
     if not ctx.dry_run:
@@ -87,12 +87,12 @@ def refresh_and_reap(ctx: Context) -> datetime:
 
 
 def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None:
-    """Do what has become due for bookings, and report which of them lack hosts then, each of those lines once."""
+    """Do what has become due for bookings, and report in a line each which of them lack hosts; no line twice."""
     from bmhctl.usecases.shared.due_bookings import report_short
 
     now = ctx.clock()
     try:
-        due = [booking.id for booking in ctx.store.bookings.due(now) if booking.id in bookings]  # not if it was undone
+        due = [booking.id for booking in ctx.store.bookings.due(now) if booking.id in bookings]  # none after an undo
         reap_due(ctx, now)
         report_short(ctx, due, reported)
     except BmhctlError as error:
@@ -102,7 +102,7 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
 
 
 def reap_due(ctx: Context, now: datetime) -> None:
-    """Reap what there is to reap: one query, which usually finds nothing."""
+    """Reap expired leases, if there are any; usually this is one query that finds none."""
     if ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
         from bmhctl.usecases.shared.expiry import reap
 
