@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from bmhctl.domain.model import State
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError
 from bmhctl.stores import migrations, open_store
 from bmhctl.stores.host_query import HostQuery
@@ -73,9 +74,10 @@ def test_a_change_that_is_rolled_back_is_not_counted(lab: Lab) -> None:
     assert store.hosts.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
 
 
-@pytest.mark.parametrize("count", [24, 25, 60])
+@pytest.mark.parametrize("count", [24, 25, 50, 60])
 def test_many_hosts_added_at_once_are_all_stored_and_counted(lab: Lab, count: int, tmp_path: Path) -> None:
-    hosts.add(lab.context(), (f"n[01-{count}]",), hosts.AttributeChanges())
+    labels = {f"key{number}": f"{number}" for number in range(40)}
+    hosts.add(lab.context(), (f"n[01-{count}]",), hosts.AttributeChanges(labels=labels))
     names = [f"n{number:02}" for number in range(1, count + 1)]
     with pytest.raises(BmhctlError, match="is in the inventory already"):
         hosts.add(lab.context(), (f"m[01-{count}]", "n03"), hosts.AttributeChanges())
@@ -84,6 +86,8 @@ def test_many_hosts_added_at_once_are_all_stored_and_counted(lab: Lab, count: in
     for store in (lab.context().store, other.context().store):
         assert list(store.hosts.names()) == names
         assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 0) | {State.INITIAL: count}
+        for key, value in labels.items():
+            assert store.hosts.count(HostQuery(selector=parse_selector(f"{key}={value}"))) == count
     other.remove()
 
 

@@ -37,8 +37,12 @@ _HEADER = b"SQLite format 3\x00"
 _WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead log
 
 _AT_ONCE = 100  # the most rows of a stream in memory
-_TOGETHER = 25
-"""How many hosts one statement inserts: the trigger that counts hosts makes SQLite keep a journal a statement."""
+_TOGETHER = {"INSERT INTO hosts ": 25, "INSERT INTO facts ": 2000}
+"""How many rows one statement inserts, where there are so many.
+
+The trigger that counts hosts makes SQLite keep a journal a statement. A statement for one fact costs half as much as
+its row, and one for some hundreds as much again for its journal.
+"""
 
 
 _left_open: list[sqlite3.Connection] = []
@@ -334,18 +338,19 @@ class SqliteDatabase(WriteBuffer):
 
     def _run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         try:
-            if statement.startswith("INSERT INTO hosts "):
-                rows = self._insert_together(statement, iter(rows))
+            for beginning, most in _TOGETHER.items():
+                if statement.startswith(beginning):
+                    rows = self._insert_together(statement, iter(rows), most)
             self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def _insert_together(self, statement: str, rows: Iterator[Sequence[Value]]) -> list[Sequence[Value]]:
+    def _insert_together(self, statement: str, rows: Iterator[Sequence[Value]], most: int) -> list[Sequence[Value]]:
         """Insert rows, several with each statement; return the remaining rows, which are too few for that."""
         before, _, row = statement.rpartition(" VALUES ")
-        together = f"{before} VALUES {', '.join([row] * _TOGETHER)}"
-        while len(some := [*islice(rows, _TOGETHER)]) == _TOGETHER:
-            self._connection.execute(together, [*chain(*some)])
+        number = min(most, self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // row.count("?"))
+        while len(some := [*islice(rows, number)]) == number:
+            self._connection.execute(f"{before} VALUES {', '.join([row] * number)}", [*chain(*some)])
         return some
 
     def _run(self, statement: str) -> None:
