@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _KEY = "'imported/' || hosts.id"
-_SAVE = (
-    f"INSERT INTO meta (key, value) SELECT {_KEY}, CAST(? AS TEXT) FROM hosts WHERE hosts.name = ? "
-    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-)
+_SAVE = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _FORGET = f"DELETE FROM meta WHERE key = (SELECT {_KEY} FROM hosts WHERE hosts.name = ?)"
 
 
@@ -41,6 +38,11 @@ class Imported(Frozen):
 
     def save(self, values: Mapping[str, Mapping[str, PropertyValue] | None]) -> None:
         """Save the values that an import declared, by host name, in place of the earlier ones; None removes them."""
-        self._database.enqueue(_SAVE, *((to_json(said), name) for name, said in values.items() if said is not None))
+        for some in in_parts(list(values)):
+            keys = self._database.execute(
+                f"SELECT {_KEY}, hosts.name FROM hosts WHERE hosts.name IN ({', '.join('?' * len(some))})", some
+            )
+            kept = [(key, said) for key, name in keys if (said := values[str(name)]) is not None]
+            self._database.enqueue(_SAVE, *((key, to_json(said)) for key, said in kept))
         for name in self.of(name for name, said in values.items() if said is None):
             self._database.execute(_FORGET, [name])
