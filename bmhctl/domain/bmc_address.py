@@ -79,12 +79,8 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     ):  # IPMI, the meaning of an address without scheme, has no paths
         raise ValueError("it has a path and no scheme, such as redfish+https://")
     parts = urlsplit(address)
-    kind, _, transport = parts.scheme.partition("+")
-    if kind in ("http", "https"):
-        transport = kind
-    elif kind in _REDFISH:
-        transport = transport or "https"
-    if transport not in ("http", "https"):
+    transport = _transport(parts.scheme)
+    if transport is None:
         return None
     url = f"{transport}://{parts.netloc}"
     match = _PATH.fullmatch(parts.path)
@@ -99,6 +95,16 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     if system is not None and not same_path(path, system):
         raise ValueError(f"it names the system {named}, but system_id is {system_id}")
     return Endpoint(url, root, system or path)
+
+
+def _transport(scheme: str) -> str | None:
+    """Return how Redfish is spoken to an address of this scheme; None for a scheme of another protocol."""
+    kind, _, transport = scheme.partition("+")
+    if kind in _PORTS:
+        return kind
+    if kind in _REDFISH:
+        transport = transport or "https"
+    return transport if transport in _PORTS else None
 
 
 def origin(url: str) -> tuple[str, str | None, int]:
@@ -142,6 +148,9 @@ def system_key(address: str, system_id: str | None = None) -> tuple[str, int | N
 
     None for an IPMI address, which may lead to several machines, and for an address that can't be read.
     """
+    written, with_scheme, _ = address.partition("://")
+    if with_scheme and _transport(written.lower()) is None:
+        return None  # without parsing the rest: a fleet may have thousands of them
     try:
         endpoint = redfish_endpoint(address, system_id)
         if endpoint is None:

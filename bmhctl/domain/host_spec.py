@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, count
@@ -119,16 +120,16 @@ def _unused(name: str, taken: Container[str]) -> str:
 
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:
     """Return a warning, with the hosts' names, for each MAC, address and BMC system that several of the hosts have."""
+    specs = tuple(specs)
     bearers: dict[tuple[str, str], list[str]] = {}
-    bmcs: list[tuple[str, Bmc]] = []
-    for spec in specs:
-        for kind, value in (("MAC", spec.mac), ("address", spec.address)):
-            if value is not None:
+    for kind, values in (("MAC", [spec.mac for spec in specs]), ("address", [spec.address for spec in specs])):
+        several = {value for value, number in Counter(values).items() if number > 1}
+        for spec, value in zip(specs, values, strict=True) if several - {None} else ():
+            if value is not None and value in several:
                 bearers.setdefault((kind, value), []).append(spec.name)
-        if spec.bmc is not None:
-            bmcs.append((spec.name, spec.bmc))
-    systems = {("system of a BMC,", system): names for system, names in shared_systems(bmcs)}
-    return [same(kind, value, names) for (kind, value), names in (bearers | systems).items() if len(names) > 1]
+    systems = shared_systems((spec.name, spec.bmc) for spec in specs if spec.bmc is not None)
+    bearers |= {("system of a BMC,", system): names for system, names in systems}
+    return [same(kind, value, names) for (kind, value), names in bearers.items()]
 
 
 def shared_systems(bmcs: Iterable[tuple[str, Bmc]]) -> Iterator[tuple[str, list[str]]]:
@@ -136,12 +137,16 @@ def shared_systems(bmcs: Iterable[tuple[str, Bmc]]) -> Iterator[tuple[str, list[
 
     Different spellings of an address count as the same. IPMI addresses are left out: one may lead to several machines.
     """
+    bmcs = tuple(bmcs)
+    words = [server_word(bmc.address) for _, bmc in bmcs]
+    several = {word for word, number in Counter(words).items() if number > 1}
     servers: dict[str, list[tuple[str, Bmc]]] = {}
-    for name, bmc in bmcs:
-        servers.setdefault(server_word(bmc.address), []).append((name, bmc))
+    for named, word in zip(bmcs, words, strict=True) if several else ():
+        if word in several:
+            servers.setdefault(word, []).append(named)
     for neighbours in servers.values():
         systems: dict[object, list[tuple[str, Bmc]]] = {}
-        for name, bmc in neighbours if len(neighbours) > 1 else ():
+        for name, bmc in neighbours:
             systems.setdefault(system_key(bmc.address, bmc.system_id), []).append((name, bmc))
         for key, sharing in systems.items():
             if key is not None and len(sharing) > 1:

@@ -48,18 +48,23 @@ class DeclaredHosts(Frozen):
 
     def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
         """Yield the ids of hosts whose BMC leads to the same system as one of these."""
-        from bmhctl.domain.bmc_address import server_word, system_key
+        from bmhctl.domain.bmc_address import server_word
 
-        wanted = {system_key(bmc.address, bmc.system_id): server_word(bmc.address) for bmc in bmcs}
-        wanted.pop(None, None)
-        servers = {*wanted.values()}
-        rows = self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL") if wanted else ()
-        for host_id, text in rows:
-            if server_word(str(text)) in servers:
-                with suppress(*UNREADABLE):  # ``doctor`` reports a row that can't be read
-                    bmc = Bmc(*from_json(str(text)))
-                    if system_key(bmc.address, bmc.system_id) in wanted:
-                        yield host_id
+        servers: dict[str, list[Bmc]] = {}
+        for bmc in bmcs:
+            servers.setdefault(server_word(bmc.address), []).append(bmc)
+        if all(_key(bmc) is None for of_server in servers.values() for bmc in of_server):
+            return
+        keys: dict[str, set[object]] = {}  # of the few servers that stored hosts have, too
+        for host_id, text in self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL"):
+            word = server_word(str(text))
+            if word not in servers:
+                continue
+            if word not in keys:
+                keys[word] = {_key(bmc) for bmc in servers[word]} - {None}
+            with suppress(*UNREADABLE):  # ``doctor`` reports a row that can't be read
+                if _key(Bmc(*from_json(str(text)))) in keys[word]:
+                    yield host_id
 
     def add(self, host: Host, event: Event) -> None:
         """Save a new host with the event of its entry; both get new ids."""
@@ -106,6 +111,12 @@ class DeclaredHosts(Frozen):
         number = self._database.next_id("events")
         self._database.enqueue(ADD_EVENT, [number, *event_row(event), host_id])
         return number
+
+
+def _key(bmc: Bmc) -> object:
+    from bmhctl.domain.bmc_address import system_key
+
+    return system_key(bmc.address, bmc.system_id)
 
 
 def spec_row(spec: HostSpec) -> list[Value]:
