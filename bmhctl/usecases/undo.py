@@ -88,7 +88,12 @@ def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -
     _check_undoable(ctx, last)
     names = [event.host for _, event in last.events]
     confirm_names(ctx, f"undo of the {last.words}", names, most=MANY if last.actor == ctx.actor else 0)
-    items = _unmark(ctx, last) if _is_mark(last) else tuple(change(ctx, _inverse(ctx, last)))
+    if not names and last.actor != ctx.actor and ctx.confirm is not None and not ctx.dry_run:
+        ctx.confirm(f"undo of the {last.words} changes the policy")
+    if _is_mark(last):
+        items = _unmark(ctx, last)
+    else:  # what happened while the question was on the screen counts, too
+        items = tuple(change(ctx, _inverse(ctx, last), partial(_check_undoable, ctx, last)))
     age = ctx.clock() - last.at
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")
     if ctx.dry_run:
@@ -149,17 +154,24 @@ def _check_undoable(ctx: Context, last: _Change) -> None:
         )
     later = _in_the_way(ctx, last)
     since = sorted(later.values(), key=lambda each: each.id)
-    if since:
-        now = ctx.clock()
-        words = [f"{each.verb} of {each.host} by {each.actor} {format_age(now - each.at)} ago" for each in since]
+    words = [_since(ctx, f"{each.verb} of {each.host}", each.at, each.actor) for each in since]
+    kept = ctx.store.meta.kept_policy() if last.policy is not None else None
+    if kept is not None and kept[:2] != (last.at, last.actor):
+        words.append(_since(ctx, "policy", kept[0], kept[1]))
+    if words:
         more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
         rest = folded(event.host for host, event in last.events if host not in later)
         which = f"bmhctl undo {' '.join(rest)} takes back the rest" if rest else "change it with bmhctl set or remove"
+        look = f"bmhctl history {since[0].host}; {which}" if since else "bmhctl policy show"
         raise StateRefusedError(
             f"the {last.words} can't be undone, because of what happened since: {', '.join(words[:_SHOWN])}{more}",
-            hint=f"see bmhctl history {since[0].host}; {which}",
+            hint=f"see {look}",
             details={"since": [each.id for each in since]},
         )
+
+
+def _since(ctx: Context, what: str, at: datetime, actor: str) -> str:
+    return f"{what} by {actor} {format_age(ctx.clock() - at)} ago"
 
 
 def _in_the_way(ctx: Context, last: _Change) -> dict[int, Event]:

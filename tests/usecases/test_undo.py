@@ -347,6 +347,70 @@ def test_undo_of_another_actors_change_asks_first(lab: Lab) -> None:
     assert asked == ["undo of the add of node01 by bob changes 1 host: node01"]
 
 
+NOTED = AttributeChanges(note="meanwhile")
+
+MEANWHILE: dict[str, tuple[Callable[[Lab, Context], object], str]] = {
+    "add": (lambda _, ctx: hosts.set_attributes(ctx, Choice(("node5",)), NOTED), "since: set of node5 by carol"),
+    "set": (lambda _, ctx: hosts.set_attributes(ctx, Choice(("node2",)), NOTED), "since: set of node2 by carol"),
+    "set another bmc": (lambda _, ctx: hosts.rename(ctx, "node1", "node9"), "since: rename of node9 by carol"),
+    "rename": (lambda _, ctx: hosts.rename(ctx, "node7", "node8"), "since: rename of node8 by carol"),
+    "remove": (lambda _, ctx: hosts.add(ctx, ["node1"], NOTED), "is in the inventory already"),
+    "import": (lambda _, ctx: hosts.remove(ctx, Choice(("node1",))), "since: remove of node1 by carol"),
+    "cordon": (
+        lambda _, ctx: lifecycle_verbs.uncordon(ctx, Choice(("node1",))),
+        "since: uncordon of node1 by carol",
+    ),
+    "policy apply": (
+        lambda lab, ctx: (
+            hosts.set_attributes(ctx, Choice(("node1",)), NOTED)
+            if lab.is_toml
+            else policy.apply_policy(ctx, '[defaults]\nttl = "5h"\n', "policy.toml")
+        ),
+        r"since: (set of node1|policy) by carol",
+    ),
+}
+"""For a change, another one that is made while the question whether to undo it is on the screen, and its words."""
+
+
+@pytest.mark.parametrize("name", MEANWHILE)
+def test_a_change_that_is_made_while_an_undo_asks_is_not_taken_back(name: str, small: Lab) -> None:
+    CHANGES[name](small, small.context("bob"))
+    small.clock.move(seconds=1)
+    meanwhile, words = MEANWHILE[name]
+    left: list[list[str]] = []
+
+    def answer(_: str) -> None:
+        beside = Lab(small.path, small.clock)
+        meanwhile(beside, beside.context("carol"))
+        left.append(content(beside))
+
+    with small.visit("alice") as ctx, pytest.raises(StateRefusedError, match=words):
+        undo.undo(replace(ctx, confirm=answer))
+    assert [content(small)] == left
+
+
+def test_an_edit_by_hand_that_is_made_while_an_undo_asks_is_not_taken_back(toml_lab: Lab) -> None:
+    hosts.add(toml_lab.context(), ["node1"], AttributeChanges())
+    hosts.set_attributes(toml_lab.context("bob"), Choice(("node1",)), AttributeChanges(note="by bob"))
+
+    def answer(_: str) -> None:
+        text = toml_lab.path.read_text()
+        toml_lab.path.write_text(text.replace("by bob", "by hand"))
+
+    with pytest.raises(StateRefusedError, match="since: set of node1 by"):
+        undo.undo(replace(toml_lab.context(), confirm=answer))
+    assert "by hand" in toml_lab.path.read_text()
+
+
+def test_undo_of_the_policy_of_another_actor_asks_first(lab: Lab) -> None:
+    if lab.is_toml:  # its policy is in its file
+        return
+    policy.apply_policy(lab.context("bob"), '[defaults]\nttl = "3h"\n', "policy.toml")
+    asked: list[str] = []
+    undo.undo(replace(lab.context(), confirm=asked.append))
+    assert asked == ["undo of the policy by bob changes the policy"]
+
+
 def test_the_history_keeps_what_was_declared_before(small: Lab) -> None:
     hosts.remove(small.context("bob"), Choice(("node1",)))
     [event] = [each for each in queries.history(small.context(), "node1").events if each.verb == "remove"]

@@ -129,11 +129,11 @@ def drop_intent(ctx: Context) -> None:
     ctx.store.meta.put(INTENT, None)
 
 
-def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
+def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]) -> list[Outcome]:
     """Make changes in the TOML file, then in the state; return an outcome for each.
 
-    If a change is refused, its error is raised before the file is touched. Raises :class:`UnreachableError` if the file
-    was changed but the state can't be written; then the next command syncs it.
+    If a change is refused, or ``check`` raises an error, that error is raised before the file is touched. Raises
+    :class:`UnreachableError` if the file was changed but the state can't be written; then the next command syncs it.
     """
     from bmhctl.stores.toml.atomic_replace import edit_file
     from bmhctl.stores.toml.editor import Add, Change, Remove, Rename, Replace, edited
@@ -145,6 +145,7 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
 
     def make(old: bytes) -> bytes:
         sync_declaration(ctx)  # under the lock on edits, so that earlier edits are synced first
+        check()
         _check_taken(ctx, changes)
         specs = [Replace(replace(each.edit(ctx, ctx.host(each.name).spec), observed={})) for each in changes.specs]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
