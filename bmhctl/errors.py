@@ -106,7 +106,7 @@ class UnsatisfiableError(BmhctlError):
 
 
 class WaitTimeoutError(BmhctlError):
-    """The wait for hosts ended before they were free."""
+    """The wait for hosts timed out before they were free."""
 
     status = ExitStatus.TIMED_OUT
     code = "timed-out"

@@ -1,4 +1,4 @@
-"""Where a BMC's Redfish service is, read from the address that a host declares."""
+"""Read from the address that a host declares where its BMC's Redfish service is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Endpoint(Frozen):
 
     @property
     def server(self) -> tuple[str, str | None, int]:
-        """The scheme, host and port, the same for every spelling of ``url``."""
+        """The scheme, host and port; the same for every spelling of ``url``."""
         return origin(self.url)
 
     @property
@@ -46,7 +46,7 @@ class Endpoint(Frozen):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is reached without TLS."""
+        """Whether ``url`` is plain HTTP, without TLS."""
         return self.url.startswith("http:")
 
     def path_of(self, link: object) -> str | None:
@@ -108,7 +108,7 @@ def _transport(scheme: str) -> str | None:
 
 
 def origin(url: str) -> tuple[str, str | None, int]:
-    """Return the scheme, host and port of a URL; raises :class:`ValueError` for one that has none."""
+    """Return the scheme, host and port of a URL; raise :class:`ValueError` for a URL without a host."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
@@ -188,7 +188,7 @@ def _system_path(root: str, system_id: str) -> str:
 
 
 def has_odd_segment(path: str) -> bool:
-    """Return whether a path has a segment that a server may resolve to another path, such as ``..``."""
+    """Return whether a path has a segment, such as ``..``, that a server may resolve to another path."""
     if "%" in path:
         from urllib.parse import unquote
 

@@ -6,7 +6,7 @@ from bmhctl.support.values import Words
 
 
 class Power(Words):
-    """What can be done with a host's power, and with its indicator light."""
+    """The commands for a host's power and its indicator light."""
 
     ON = "on"
     OFF = "off"

@@ -1,4 +1,4 @@
-"""What may be declared about a host: parse, validate and write it, from and to plain mappings."""
+"""The declaration of a host: parse, validate and write it, from and to plain mappings."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def keyed_variables(prefix: str, values: Mapping[str, PropertyValue]) -> dict[st
 
 
 def _unused(name: str, taken: Container[str]) -> str:
-    """Return the name, or the first of ``NAME_2``, ``NAME_3``, … that is not taken."""
+    """Return the name, or the first of ``NAME_2``, ``NAME_3``, … that is not in ``taken``."""
     numbered = (f"{name}_{number}" for number in count(2))
     return next(each for each in chain((name,), numbered) if each not in taken)
 
@@ -234,7 +234,7 @@ def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
 
 
 def parse_properties(table: object, where: str) -> dict[str, PropertyValue]:
-    """Return the hardware properties in a table; raise :class:`InvalidError` for one that is not valid."""
+    """Return the hardware properties in a table; raise :class:`InvalidError` for an invalid key or value."""
     hardware: dict[str, PropertyValue] = {}
     for key, value in require_table(table, where).items():
         if not is_label_key(key):

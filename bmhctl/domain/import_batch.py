@@ -9,9 +9,9 @@ from bmhctl.support.values import Frozen
 class ImportedHost(Frozen):
     """A host in a file to import, with the state that the file gives.
 
-    A ``host.reservation`` with an empty id says that another system has given the host away; its owner is the consumer
-    there. ``source_state`` is the state in the words of the file. ``origin`` is where the host is in the import: the
-    file and the document.
+    A ``host.reservation`` with an empty id says that the other system has given the host to the reservation's owner.
+    ``source_state`` is the state in the words of the file. ``origin`` is where the host is in the import: the file and
+    the document.
     """
 
     host: Host

@@ -1,4 +1,4 @@
-"""Host, reservation, event, step result and other nouns, as frozen values without rules."""
+"""Host, reservation, event, step result and other terms of bmhctl, as frozen values without rules."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StateName(StrEnum):
 
 
 class Verb(Words):
-    """What changes the state of a host, or adds it to the inventory or removes it."""
+    """The verbs that change the state of a host, add a host to the inventory, or remove it."""
 
     ENTER = "enter"
     READY = "ready"

@@ -1,4 +1,4 @@
-"""The hosts that a reservation asks for: names, or a count and a selector; parse, write, compare."""
+"""The hosts that a reservation asks for, by names or by a count and a selector: parse, write and compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COUNT = pattern(r"[0-9]{1,9}")
 
 
 class Requirement(Frozen):
-    """``count`` hosts that fit the selector; with a ``name``, that one host."""
+    """A requirement for ``count`` hosts that fit the selector; with a ``name``, for this one host."""
 
     selector: Selector = EVERY_HOST
     count: int = 1
@@ -56,7 +56,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def total(requirements: Sequence[Requirement]) -> int:
-    """Return how many hosts are required in all."""
+    """Return how many hosts the requirements ask for in all."""
     return sum(requirement.count for requirement in requirements)
 
 

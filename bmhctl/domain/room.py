@@ -24,7 +24,7 @@ MOST_STEPS = 200_000
 """How often the search may check whether a place can take a host, before it gives up."""
 
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
-_DEEPEST = 200  # the most places that one search moves
+_DEEPEST = 200  # the most places that one search may move
 
 
 class Demand(Frozen):
@@ -125,7 +125,7 @@ def make_room(
 
 
 def _fit(hosts: Sequence[Host], wanted: Sequence[Requirement]) -> bool:
-    """Return whether each of the hosts fits its requirement."""
+    """Return whether there is a host for each requirement, and each host fits its requirement."""
     return len(hosts) == len(wanted) and all(map(_fits, wanted, hosts))
 
 

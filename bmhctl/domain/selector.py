@@ -23,7 +23,7 @@ LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
 
 MOST_TERMS = 100
-"""How many terms a selector may have."""
+"""The most terms of a selector."""
 
 MOST_VALUES = 1000
 """The most values of all terms of a selector: databases limit the parameters of a statement."""
@@ -66,7 +66,7 @@ NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
 
 
 class Term(Frozen):
-    """One comparison of a selector."""
+    """One term of a selector: a key, an operator, and values."""
 
     key: str
     operator: Operator

@@ -30,14 +30,14 @@ def anything(value: object, where: str) -> object:
 
 
 def text(value: object, where: str) -> str:
-    """Return ``value`` if it is a text."""
+    """Return ``value`` if it is a text; else raise :class:`InvalidError`."""
     if not isinstance(value, str):
         raise type_error(where, "a text", value)
     return value
 
 
 def flag(value: object, where: str) -> bool:
-    """Return ``value`` if it is true or false."""
+    """Return ``value`` if it is true or false; else raise :class:`InvalidError`."""
     if not isinstance(value, bool):
         raise type_error(where, "true or false", value)
     return value
@@ -82,7 +82,7 @@ def duration(value: object, where: str) -> timedelta:
 
 
 def duration_or_none(value: object, where: str) -> timedelta | None:
-    """Return the duration in a text, None for ``none``."""
+    """Return the duration in a text; None for the word ``none``."""
     return None if value == "none" else duration(value, where)
 
 
@@ -105,7 +105,7 @@ def require_table(value: object, where: str) -> Mapping[str, object]:
 
 
 def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | None:
-    """Return the text under ``key``, None if there is none; raise :class:`InvalidError` for another type."""
+    """Return the text under ``key``; None if there is none. Raise :class:`InvalidError` for a value of another type."""
     value = entry.get(key)
     return None if value is None else text(value, f"{where}.{key}")
 

@@ -1,4 +1,4 @@
-"""Points in time as people write them, in the local zone (``$TZ``, else that of the machine)."""
+"""Read points in time as people write them, in the local zone (``$TZ``, else the zone of the machine)."""
 
 from __future__ import annotations
 

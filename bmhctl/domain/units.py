@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``1h30m``, ``256GiB``."""
+"""Read and write durations and sizes as people write them: ``1h30m``, ``256GiB``."""
 
 from __future__ import annotations
 

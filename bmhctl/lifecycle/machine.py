@@ -96,11 +96,11 @@ class Passage:
         return self._refuse(Guard.NOT_CLAIMED, self.inputs.claim)
 
     def its_turn(self, _: EventData) -> bool:
-        """Guards ``reserve``."""
+        """Guards ``reserve``: no earlier ticket has a right to the host."""
         return self._refuse(Guard.ITS_TURN, self.inputs.earlier_ticket)
 
     def not_booked(self, _: EventData) -> bool:
-        """Guards ``reserve``."""
+        """Guards ``reserve``: the lease ends before anything that is planned on the host."""
         return self._refuse(Guard.NOT_BOOKED, self.inputs.booked)
 
     def may_be_tainted(self, _: EventData) -> bool:

@@ -140,7 +140,7 @@ EDGES: tuple[Edge, ...] = (
 
 
 POSSIBLE: dict[tuple[Verb, State | None], tuple[Edge, ...]] = {}
-"""The edges of each verb from each state from which it is possible, in their order."""
+"""The edges of each verb from each state in which it is possible, in the order of the table."""
 
 for _edge in EDGES:
     POSSIBLE[_edge.verb, _edge.source] = (*POSSIBLE.get((_edge.verb, _edge.source), ()), _edge)

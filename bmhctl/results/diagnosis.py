@@ -1,4 +1,4 @@
-"""What is wrong with an inventory: results of ``doctor``."""
+"""The problems of an inventory: results of ``doctor``."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Queue(Frozen):
 
 
 class TicketChange(Frozen):
-    """An event of the queue, with what the ticket asked for in words."""
+    """An event of the queue; ``requirements`` is what its ticket asked for, in words."""
 
     event: QueueEvent
     requirements: str

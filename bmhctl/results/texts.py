@@ -1,4 +1,4 @@
-"""Texts that are printed as they are, and pages of the manual."""
+"""Texts that are printed unchanged, and pages of the manual."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class DeclaredHosts(Frozen):
         return list({host.id: host for host in found}.values())
 
     def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
-        """Yield the ids of hosts whose BMC leads to the same system as one of these."""
+        """Yield the ids of the hosts whose BMC leads to the same system as one of ``bmcs``."""
         from bmhctl.domain.bmc_address import server_word
 
         servers: dict[str, list[Bmc]] = {}

@@ -91,7 +91,7 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
 def ids_with(term: Term) -> tuple[str, list[Value]]:
     """Return a query for the ids of hosts that have the term's key with one of its values, and the query's parameters.
 
-    For a negated operator too: the hosts that the query finds are then those that do not fit the term.
+    For a negated term, these are the hosts that do not fit it.
     """
     parameters: list[Value] = [term.key]
     if term.operator in (Operator.PRESENT, Operator.ABSENT):

@@ -87,7 +87,7 @@ class Integrity:
         return list(self._database.upkeep().damage())
 
     def rebuild_indexes(self) -> None:
-        """Build all indexes again from the rows."""
+        """Rebuild all indexes from the rows."""
         self._database.upkeep().rebuild_indexes()
 
     def copy_to(self, path: Path) -> None:

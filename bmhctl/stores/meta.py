@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 VALUE_OF = "SELECT value FROM meta WHERE key = ?"
 PARSED_POLICY = "policy_parsed"
-"""The key of the policy as JSON, kept beside its text because every grant reads it."""
+"""The key in ``meta`` of the policy as JSON; it is stored beside the policy's text because every grant reads it."""
 
 _POLICY = "policy"
 _POLICY_BEFORE = "policy_before"

@@ -198,7 +198,7 @@ _COUNTS = Migration(
             END IF;
             RETURN NULL;
         END $$""",
-        # The function runs with its owner's rights: other roles must not run it on their own tables.
+        # The function runs with its owner's rights, so other roles must not be able to run it on tables of their own.
         "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
         """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
             FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
@@ -320,8 +320,8 @@ _QUEUE_HISTORY = Migration(
 )
 
 _SHARED = Migration("shared", ("ALTER TABLE reservations ADD COLUMN shared_with TEXT",))
-# Bookings and planned maintenances. The row of a host also has the times that are set aside on it, and when the next
-# one begins, so that a lock on the host covers them. ``due_at`` is when something has to be done for a booking.
+# Bookings and planned maintenances. A host's row also has the times that are set aside on the host, and when the next
+# one begins, so that a lock on the row covers them. ``due_at`` is when the next action for a booking is due.
 _BOOKINGS = Migration(
     "bookings",
     (

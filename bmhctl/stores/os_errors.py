@@ -1,4 +1,4 @@
-"""Turn errors of the operating system about the files of an inventory into errors for an operator."""
+"""Turn the operating system's errors about an inventory's files into errors for an operator."""
 
 from __future__ import annotations
 

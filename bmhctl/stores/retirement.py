@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _GUARDED = ("hosts", "reservations", "tickets", "events")
-"""The tables that refuse inserts and updates: every important command makes one in them. Tickets can still be removed,
+"""The tables that refuse inserts and updates, so that every command that matters fails. Tickets can still be removed,
 and ``meta`` can still be changed."""
 
 

@@ -17,7 +17,7 @@ from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, to_json, to_text
 from bmhctl.stores.store import Store
 
 HOUR = 3_600_000
-"""Milliseconds."""
+"""The milliseconds of an hour."""
 
 
 class Window(NamedTuple):

@@ -220,7 +220,7 @@ class Store:
         return self.database.is_connected
 
     def last_disruption(self) -> datetime:
-        """Return when connections to the server were lost last: see :class:`bmhctl.stores.database.Database`."""
+        """Return when connections to the server were last lost: see :class:`bmhctl.stores.database.Database`."""
         return self.database.last_disruption()
 
     # transactions

@@ -1,4 +1,4 @@
-"""Write a file so that its readers find the old or the new content, never a part."""
+"""Write a file so that readers find either the old or the new content, never a part of it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 _MOST = 1000  # of more names than this, only the first that fit are shown, unfolded
 
 _LAST_NUMBER = re.compile(r"([^.]*?)([0-9]{1,9})([^0-9.]*(?:\..*)?)|(.*?)([0-9]{1,9})([^0-9]*)", re.S)
-"""The last number of a name before its domain, else of the whole name."""
+"""Matches the last number of a name, before its domain if that part has a number."""
 
 
 def folded(names: Iterable[str], most: int | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The order of names as people count: r2 before r10."""
+"""Sort names by the value of the numbers in them: r2 before r10."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = ["Frozen", "Words", "field", "replace"]
 
 _T = TypeVar("_T")
 
-_FEW = 20  # after this many values, a compiled __init__ pays off
+_FEW = 20  # after this many values, compiling __init__ saves time
 
 
 class _Factory:
@@ -99,7 +99,7 @@ def _bound(kind: Any, args: tuple[object, ...], given: dict[str, object]) -> dic
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class _FrozenType(type):
-    """Makes a slot of every annotated name, and removes its default from the class."""
+    """Makes a slot of every annotated name of a class, and keeps the name's default outside the class."""
 
     __match_args__: tuple[str, ...]
     _names: frozenset[str]
@@ -191,7 +191,7 @@ if not TYPE_CHECKING:
 
 
 def _init_of(kind: _FrozenType) -> Callable[..., None]:
-    """Compile ``__init__`` for a class: a parameter for each field, assigned to its slot."""
+    """Compile ``__init__`` for a class, with a parameter for each field."""
     known: dict[str, Any] = {}
     parameters, lines = ["self"], []
     for name in kind.__match_args__:
@@ -213,7 +213,7 @@ def _init_of(kind: _FrozenType) -> Callable[..., None]:
 if not TYPE_CHECKING:
 
     class _WordsType(type):
-        """Makes a word of every string that the body of a class assigns to a public name."""
+        """Makes a word of every text that the body of a class assigns to a public name."""
 
         def __new__(mcs, name, bases, body):
             members = {key: text for key, text in body.items() if type(text) is str and key[0] != "_"}

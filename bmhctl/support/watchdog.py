@@ -42,7 +42,7 @@ def steady() -> float:
     return time.monotonic() if number is None else time.clock_gettime(number)
 
 
-class Deadline:  # a NamedTuple or a dataclass would double what the start of a watchdog costs
+class Deadline:  # a NamedTuple or a dataclass would double the start-up time of a watchdog
     """When a lease ends, by :func:`steady`, and when the task is ended before that.
 
     TERM is sent ``grace`` + ``margin`` seconds before the end of the lease, KILL ``margin`` seconds before it.
@@ -84,7 +84,7 @@ class Deadline:  # a NamedTuple or a dataclass would double what the start of a 
 
     @classmethod
     def from_words(cls, words: list[bytes]) -> Deadline:
-        """Read the words of such a line."""
+        """Return the deadline in the words of a line that :meth:`to_line` wrote."""
         return cls(*map(float, words[1:4]))
 
 

@@ -44,7 +44,7 @@ class WorkerPool(Generic[_Task, _Result]):
         self._next_tick = 0.0
         self._size = max(1, size)
         self._done: SimpleQueue[_Ended[_Task, _Result] | Callable[[], None]] = SimpleQueue()
-        self._working: dict[int, threading.Event] = {}  # set at the end: a join that is interrupted forgets its thread
+        self._working: dict[int, threading.Event] = {}  # set when a thread ends
         self._unhandled: list[tuple[_Task, _Result]] = []
 
     def run_all(

@@ -132,4 +132,4 @@ def _mentioned(policy: Policy) -> Iterator[Phase]:
 
 
 def _noun(phase: Phase) -> str:
-    return PHASES[phase].noun.removeprefix("readiness ")  # in a policy there are no other checks
+    return PHASES[phase].noun.removeprefix("readiness ")  # a policy has only readiness checks

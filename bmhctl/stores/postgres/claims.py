@@ -42,7 +42,7 @@ _CLAIM = (
     " holder = excluded.holder, backend = excluded.backend, guarded = excluded.guarded, until = excluded.until"
     f" WHERE {_OVER} RETURNING token"
 )
-_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # even if late
+_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also past the deadline
 _ANY: Question = "SELECT name FROM claims", ()  # cheap: the table has little more than a row for each running step
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (
@@ -246,7 +246,7 @@ class _Keeper:
                     if list(database.execute(_RENEWAL, [_MICROSECONDS, name, token])):
                         loss.put_off(before)
                     elif name in self._kept:
-                        loss.set()  # another process has it
+                        loss.set()  # another process has the claim
                 pause = _RENEW
             except BmhctlError:
                 pause = _RETRY

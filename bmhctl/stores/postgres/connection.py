@@ -46,7 +46,7 @@ RETIRED = "BM001"
 
 
 def _clock() -> Callable[[], float]:
-    # Unlike the monotonic clock, it does not stop while the machine sleeps.
+    # Unlike the monotonic clock, this clock does not stop while the machine sleeps.
     number = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic if number is None else lambda: time.clock_gettime(number)
 

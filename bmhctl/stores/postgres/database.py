@@ -284,7 +284,7 @@ class PostgresDatabase(Session):
     # notifications
 
     def _check_which(self, found: Sequence[Row]) -> None:
-        """Raise :class:`MovedError` when the tables are not those of the inventory that was opened."""
+        """Raise :class:`MovedError` when the tables are not those of the opened inventory."""
         if self._which is not None and [*found] != [self._which]:
             raise MovedError(
                 f"the inventory in {self.location} was restored or replaced while it was in use",

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Question
 
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
-"""The server's time in SQL, as columns hold it."""
+"""The SQL for the server's time, as a value for a column of times."""
 
 STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
-"""When the server was started, in SQL, as columns hold it."""
+"""The SQL for the start of the server, as a value for a column of times."""
 
 _SERVER_ENDS = ("08", "57P", "25P03", "25P04")
-"""How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down or ends idle ones."""
+"""The first letters of SQLSTATEs that end a connection: it failed, was idle for too long, or the server shuts down."""
 
 
 _RELATIONS = """
@@ -118,7 +118,7 @@ class Session(WriteBuffer):
         return self._at(steady())
 
     def _at(self, moment: float) -> datetime:
-        """Return the server's time at a moment of the local steady clock."""
+        """Return the server's time for a time of the local steady clock."""
         if not self._ahead:
             self._set_clock(self.execute(f"SELECT {NOW}")[0][0])
         return to_moment(int((moment + self._ahead) * 1_000_000))

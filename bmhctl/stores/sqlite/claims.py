@@ -141,8 +141,8 @@ class FileClaims:
         ]
 
     def is_left(self, name: str) -> bool:
-        """Return whether the claim's file is there, locked by no process; False where this user may not know."""
-        with suppress(UnreachableError):  # it is of another user, whose processes this one can't end either
+        """Return whether the claim's file exists and no process has locked it; False if this user may not open it."""
+        with suppress(UnreachableError):  # a file of another user, whose processes this user can't end either
             return self._ask(name, lambda handle: _take(handle, sharers=False, tries=_TRIES))
         return False
 

@@ -345,7 +345,7 @@ def _processes(ctx: Context, seen: Examination) -> None:
     """Record the tickets and claims of processes that no longer run."""
     dead: set[str] = set()
     for ticket in ctx.store.tickets.all():
-        # A process removes its ticket before it releases the claim. A ticket without a claim means a kill.
+        # A process removes its ticket before it releases the claim. Otherwise it was killed.
         if is_gone(ctx, ticket.id) and ctx.store.tickets.get(ticket.id) is not None:
             message = f"ticket {ticket.id} of {ticket.owner}: the process that waited with it was killed"
             seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", remove_dead)
@@ -361,11 +361,11 @@ def _processes(ctx: Context, seen: Examination) -> None:
 
 
 def _tasks(ctx: Context, seen: Examination) -> None:
-    """Record the tasks on this machine that go on without ``run`` and watchdog."""
+    """Record the tasks on this machine that still run although ``run`` and its watchdog were killed."""
     for token, task in left_tasks().items():
         reservation = ctx.store.reservations.get(token)
         if reservation is None:
-            continue  # it is of another inventory
+            continue  # the task belongs to another inventory
         ids = sorted(task.members())
         message = f"the task of reservation {token} runs without bmhctl run: {listed(map(describe, ids))}"
         remedy = f"end it: kill -KILL {' '.join(map(str, ids))}"

@@ -250,7 +250,7 @@ QUESTIONS: tuple[Question, ...] = (
         severity=WARNING,
         remedy="bmhctl history --queue can't be read: update bmhctl, or restore a backup",
     ),
-    # notes of a maintenance
+    # reasons for maintenance
     Question(
         "mark",
         "is {state}, but has reasons for maintenance",

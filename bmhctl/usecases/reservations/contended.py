@@ -118,7 +118,7 @@ def check_ticket(ctx: Context, ticket: Ticket) -> None:
 
 
 def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
-    """Check each host before it is granted; each failed round removes a host from the choice, so it ends."""
+    """Check each host before the grant; a round in which a host fails removes it from the choice, so the rounds end."""
     from bmhctl.usecases.steps.execution import claimed
 
     ctx, request = attempt.ctx, attempt.request

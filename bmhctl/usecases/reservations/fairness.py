@@ -32,7 +32,7 @@ REFRESH = timedelta(seconds=5)
 LAPSE = timedelta(seconds=15)
 """A ticket lapses after this time without a refresh, even if its process exists, because the process may be stopped.
 
-After a loss of connections, processes have the same time to reconnect. It is longer than a connection's timeout.
+After a loss of connections, processes have the same time to reconnect. This time is longer than a connection's timeout.
 """
 
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)

@@ -25,7 +25,7 @@ Limits = Sequence[Limit]
 
 
 class Allowance(Frozen):
-    """A limit, and the hosts that an owner holds now that the limit counts (``held``)."""
+    """A limit, and those hosts of an owner that it counts (``held``)."""
 
     limit: Limit
     owner: str

@@ -279,7 +279,7 @@ def _deadline(reservation: Reservation, now: datetime) -> Deadline | None:
 def _finish(
     ctx: Context, reservation: Reservation, ended: Sequence[tuple[Claimed, StepsRun]], is_new: bool
 ) -> Reservation:
-    """Record that hosts are prepared, and return the reservation; the lease of a new one counts from now.
+    """Record that hosts are prepared, and return the reservation; a new reservation's lease counts from now.
 
     Raises :class:`bmhctl.errors.NotYoursError` when the lease was lost meanwhile.
     """

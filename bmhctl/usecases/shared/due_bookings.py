@@ -60,7 +60,7 @@ def _is_waited_for(ctx: Context, booking: Booking) -> bool:
 
 
 def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due: datetime) -> None:
-    """Exchange the hosts of a booking that will be unusable; ``due`` is when its next action is due."""
+    """Exchange the hosts of a booking that will be unusable; ``due`` is when its next action is due otherwise."""
     mine = hosts_of(ctx, booking)
     kept = {host.id for host in mine} - {host.id for host in unusable(booking, mine)}
     without = [replace(host, planned=without_planned(host, booking.id)) for host in mine if host.id in kept]

@@ -36,9 +36,9 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
 
 
 def explain_together(ctx: Context, errors: Sequence[NotFoundError]) -> None:
-    """Give the errors of many names one hint: the hosts of the same numbers with other leading zeros, if there are any.
+    """Give the errors of many unknown names one hint, if hosts have the same numbers with other leading zeros.
 
-    Errors that have an explanation of their own keep it.
+    Errors with a more specific explanation keep it.
     """
     unknown = {str(error.host): error for error in errors if error.message == _NOT_THERE}
     if not unknown:

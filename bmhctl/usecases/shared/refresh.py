@@ -92,7 +92,7 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
 
     now = ctx.clock()
     try:
-        due = [booking.id for booking in ctx.store.bookings.due(now) if booking.id in bookings]  # none after an undo
+        due = [booking.id for booking in ctx.store.bookings.due(now) if booking.id in bookings]
         reap_due(ctx, now)
         report_short(ctx, due, reported)
     except BmhctlError as error:
