@@ -25,7 +25,7 @@ class Cancelled(Protocol):
 
 
 class AnyOf(Frozen):
-    """Cancelled as soon as one of the others is."""
+    """Cancelled as soon as one of several others is cancelled."""
 
     others: tuple[Cancelled, ...]
 
@@ -42,7 +42,7 @@ class AnyOf(Frozen):
 
 
 class Due(Frozen):
-    """Cancelled from a moment on, by :func:`bmhctl.support.watchdog.steady`."""
+    """Cancelled from a moment on, measured with :func:`bmhctl.support.watchdog.steady`."""
 
     at: float
 
@@ -63,9 +63,9 @@ class InterruptedStepError(Exception):
 def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:
     """Return what ``work`` returns, or raise what it raises; raise :class:`TimeoutError` after ``seconds``.
 
-    Raises :class:`InterruptedStepError` when it is cancelled. Work that can't be ended from outside (a name that is
-    resolved, a server that sends a byte now and then) goes on in its thread: it must not change anything after the time
-    limit.
+    Raises :class:`InterruptedStepError` if the work is cancelled. Work that can't be ended from outside (the resolution
+    of a name, a server that sends a byte now and then) goes on in its thread, so it must not change anything after the
+    time limit.
     """
     answer = _Answer(work)
     Thread(target=answer.find, daemon=True).start()

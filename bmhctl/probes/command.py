@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
 
-_TICK = 0.05  # seconds between two checks whether a silent program has ended, or must be ended
+_TICK = 0.05  # seconds between two checks whether a program without output has ended, or must be ended
 _PATIENCE = 5.0  # seconds to wait for the end of a guard
 _CHUNK = 1 << 16
 _MOST_IN_PIPE = 1 << 20
@@ -40,10 +40,9 @@ _DETAIL_LINES = 3
 def run_command(
     step: Step, spec: HostSpec, environment: StepEnvironment, outputs: Outputs | None = None
 ) -> tuple[Verdict, str]:
-    """Return a pass for exit status 0, else a failure, or unknown if it can't be started.
+    """Return a pass if the program exits with 0, unknown if it can't be started, else a failure.
 
-    The detail is the last lines of its output.
-    ``outputs`` reads the properties that it reports.
+    The detail is the last lines of its output. ``outputs`` reads the properties that the program reports.
     """
     arguments = [fill(part, spec, environment.params) for part in step.command]
     seconds = step.timeout.total_seconds()
@@ -55,7 +54,7 @@ def run_command(
             arguments, replace(environment, environ=environ), seconds, read=None if outputs is None else outputs.feed
         )
     except (OSError, ValueError) as error:
-        # It says nothing of the host: perhaps the program is not on this machine.
+        # This says nothing about the host: perhaps the program is not installed on this machine.
         why = why_missing(arguments[0], environment.folder) if isinstance(error, FileNotFoundError) else ""
         return Verdict.UNKNOWN, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}{why}"
     said = _last_lines(ended.output, b"BMH_PROPERTY " if outputs else None)
@@ -68,7 +67,7 @@ def run_command(
 
 
 class Ended(Frozen):
-    """How a program ended (``status`` as :mod:`subprocess` has it; None: its time was up), and what it printed last."""
+    """How a program ended: its ``status`` as in :mod:`subprocess` (None: it timed out), and its last lines."""
 
     status: int | None
     output: bytes
@@ -94,8 +93,8 @@ def call(
 ) -> Ended:
     """Run a program; raise :class:`OSError` or :class:`ValueError` when it can't be started.
 
-    ``read`` gets all that it prints. Its process group is ended at the time limit, when it is cancelled, and when the
-    program itself ends: no process of it stays.
+    ``read`` gets its whole output. Its process group is ended at the time limit, when it is cancelled, and when the
+    program itself ends, so that no process of it stays.
     """
     readable, writable = os.pipe()
     with (
@@ -128,10 +127,10 @@ def call(
 
 @contextmanager
 def _guard(output: IO[bytes], deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]]:
-    """Start a process that ends the group of a step if this process is killed; yield what sends it the group.
+    """Start a guard: a process that ends the process group of a step if this process is killed.
 
-    It also ends the group before the deadline if this process is stopped. Until it has the group, it knows the step by
-    the pipe that its ``output`` goes to.
+    Yield a function that sends the group to the guard. The guard also ends the group before the deadline if this
+    process is stopped. Until it has the group, it recognises the step's processes by the pipe of their ``output``.
     """
     with STARTING:
         guard = subprocess.Popen(
@@ -145,7 +144,7 @@ def _guard(output: IO[bytes], deadline: watchdog.Deadline | None) -> Iterator[Ca
     pipe = cast(IO[bytes], guard.stdin)
 
     def tell(line: bytes) -> None:
-        with suppress(BrokenPipeError):  # it may have been killed
+        with suppress(BrokenPipeError):  # the guard may have been killed
             pipe.write(line)
 
     try:
@@ -156,7 +155,7 @@ def _guard(output: IO[bytes], deadline: watchdog.Deadline | None) -> Iterator[Ca
         pipe.close()
         with suppress(subprocess.TimeoutExpired):
             guard.wait(_PATIENCE)
-        guard.kill()  # it may have been stopped
+        guard.kill()  # the guard may have been stopped
         guard.wait()
 
 
@@ -171,7 +170,7 @@ def _watch(
     cancelled: Cancelled,
     read: Callable[[bytes], None],
 ) -> tuple[bytes, bool]:
-    """Return the end of the output of a process, and whether it ended in time; its children may keep the pipe open."""
+    """Return the end of a process's output, and whether it ended in time, even if its children keep the pipe open."""
     deadline = time.monotonic() + seconds
     kept, is_open = b"", True
     with selectors.DefaultSelector() as selector:
@@ -190,7 +189,7 @@ def _watch(
 
 
 def _rest(pipe: IO[bytes], read: Callable[[bytes], None]) -> bytes:
-    """Return what is still in the pipe, at most its capacity: another process may go on writing."""
+    """Return what is still in the pipe, up to its capacity, because another process may go on writing."""
     kept = b""
     for _ in range(_MOST_IN_PIPE // _CHUNK):
         chunk = pipe.read(_CHUNK)
@@ -213,9 +212,9 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _last_lines(output: bytes, without: bytes | None) -> str:
-    """Return the last lines; those that begin with ``without`` do not count."""
+    """Return the last lines, except lines that begin with ``without``."""
     if without is not None:
         output = b"\n".join(line for line in output.split(b"\n") if not line.startswith(without))
-    text = output.decode("utf-8", "replace").replace("\0", "\ufffd")  # no database keeps a NUL in a text
+    text = output.decode("utf-8", "replace").replace("\0", "\ufffd")  # no database can store a NUL in a text
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " / ".join(lines[-_DETAIL_LINES:])[-400:]

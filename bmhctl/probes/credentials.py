@@ -19,7 +19,7 @@ class BmcError(BmhctlError):
     code = "bmc"
 
     def name_host(self, name: str) -> None:
-        """Put the host's name into the hint, where its command says ``HOST``."""
+        """Replace ``HOST`` in the command of the hint by the host's name."""
         if self.hint is not None:
             self.hint = self.hint.replace(" HOST ", f" {name} ")
 
@@ -27,8 +27,8 @@ class BmcError(BmhctlError):
 def credentials(reference: str | None, environment: StepEnvironment, seconds: float) -> tuple[str, str] | None:
     """Return user and password from a reference (``env:``, ``file:``, ``command:``): one line, ``user:password``.
 
-    Files and commands are relative to the environment's folder. Raises :class:`BmcError` if there are none; neither the
-    user nor the password is ever shown.
+    Files and commands are relative to the environment's folder. Raises :class:`BmcError` if there are no credentials;
+    the error never shows the user or the password.
     """
     if reference is None:
         return None
@@ -39,7 +39,7 @@ def credentials(reference: str | None, environment: StepEnvironment, seconds: fl
         said = getattr(error, "strerror", None) or type(error).__name__
         raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_HINT) from None
     user, _, password = line.removeprefix("\ufeff").split("\n", 1)[0].strip().partition(":")
-    if not user or not password:  # such as an empty variable: a login with it would only count as a failed one
+    if not user or not password:  # for example an empty variable: a login with it would count as a failed login
         raise BmcError(f"its credentials {kind}:{what} hold no user:password", hint=_HINT)
     return user, password
 

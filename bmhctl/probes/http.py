@@ -24,7 +24,7 @@ def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Ver
     """
     page = step.page or HttpStep("")
     if spec.address is not None and ":" in spec.address:
-        spec = replace(spec, address=f"[{spec.address}]")  # so a URL writes an IPv6 address
+        spec = replace(spec, address=f"[{spec.address}]")  # a URL has IPv6 addresses in brackets
     url, seconds = fill(page.url, spec, environment.params), step.timeout.total_seconds()
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

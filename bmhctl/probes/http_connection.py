@@ -1,7 +1,7 @@
 """One HTTP connection to one server: for the ``http`` step and for BMCs, with the same rules.
 
-The environment is not read: a proxy is used only if the policy names one or asks for that of the environment, and
-``.netrc`` never. TLS trusts the certificates that this machine trusts.
+A proxy is used only if the policy names one, or names the proxy of the environment; ``.netrc`` is never read. TLS
+accepts the certificates that this machine trusts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reply(Frozen):
 
 
 class HttpError(Exception):
-    """The request got no answer.
+    """The request got no answer, or one that can't be used.
 
     ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
     ``refused``, ``no route``, ``network``, ``name``, ``certificate``, ``client certificate``, ``tls``, ``no tls``,
@@ -59,9 +59,9 @@ class HttpError(Exception):
 class HttpConnection:
     """A connection to the server of ``url`` (scheme, host and port), opened when it is needed.
 
-    A request that is not safe to repeat is sent over a new connection: on an idle one that the server has closed it
-    would fail, and nothing would show whether it had been received. :meth:`close` may be called from another thread
-    and ends a request.
+    A request that is not safe to repeat is sent over a new connection: on an idle connection that the server has
+    closed, it would fail, and nothing would show whether the server had received it. Another thread may call
+    :meth:`close`, which ends a request.
     """
 
     def __init__(self, url: str, rules: ConnectionRules) -> None:
@@ -126,7 +126,7 @@ class HttpConnection:
             connection.request(method, self._target(target), body=body, headers=self._headers(headers))
             response = connection.getresponse()
             content = response.read(most + 1)
-            if response.length and len(content) <= most:  # http.client does not mind when it is told how much to read
+            if response.length and len(content) <= most:  # http.client does not report that the body ended early
                 raise http.client.IncompleteRead(content, response.length)
             keep = response.isclosed() and not response.will_close
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -150,7 +150,7 @@ class HttpConnection:
         proxy = urlsplit(self._rules.proxy) if self._rules.proxy else None
         near, gate = (host, port) if proxy is None else (proxy.hostname or "", proxy.port or 3128)
         made = (_OverTls if is_over_tls else http.client.HTTPConnection)(near, gate, timeout=seconds)
-        made.auto_open = 0  # what was closed in another thread stays closed
+        made.auto_open = 0  # another thread has called close
         if is_over_tls and proxy is not None:
             made.set_tunnel(host, port, headers=_proxy_login(proxy))
         self._connection = made
@@ -170,7 +170,7 @@ class HttpConnection:
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         found = dict(headers)
-        if "%" in self._url.netloc:  # the zone of an IPv6 address means something on this machine only
+        if "%" in self._url.netloc:  # the zone of an IPv6 address has a meaning only on this machine
             name, _, rest = self._url.netloc.partition("%")
             found["Host"] = f"{name}]{rest.partition(']')[2]}"
         if self._rules.proxy is not None and self._url.scheme == "http":
@@ -186,7 +186,7 @@ def proxy_for(setting: str | None, environ: Mapping[str, str], url: str) -> str 
     if setting != "environment":
         return setting
     given = {name: value for name, value in sorted(environ.items()) if name.lower().endswith("_proxy") and value}
-    known = {name.lower(): value for name, value in given.items()}  # of both spellings, the lower case counts
+    known = {name.lower(): value for name, value in given.items()}  # if both spellings are set, the lower case counts
     parts = urlsplit(url)
     if _is_bypassed(parts.hostname or "", known.get("no_proxy", "")):
         return None
@@ -214,7 +214,7 @@ def _proxy_login(proxy: SplitResult) -> dict[str, str]:
 
 
 def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> bytes:
-    """Return a body without its ``Content-Encoding``, which some servers use unasked; at most ``most`` + 1 bytes."""
+    """Return a decoded body, at most ``most`` + 1 bytes; some servers use an encoding without being asked."""
     for encoding in reversed([each.strip().lower() for each in encodings.split(",")]):
         if encoding in ("", "identity") or not content:
             continue
@@ -223,7 +223,7 @@ def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> by
             raise HttpError("answer", f"sends an answer encoded as {shown}, which was not asked for", sent=True)
         has_header = content[0] & 0x0F == 8 and int.from_bytes(content[:2], "big") % 31 == 0
         if encoding != "deflate" and not content.startswith(b"\x1f\x8b"):
-            continue  # the header is wrong: the body is as it is
+            continue  # the header is wrong: the body is not encoded
         import zlib
 
         is_bare = encoding == "deflate" and not has_header
@@ -253,7 +253,7 @@ def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
     if oldest is not None:
         version = {"1.0": "TLSv1", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}[oldest]
         with _changing_filters, warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the inventory asks for what is old
+            warnings.simplefilter("ignore", DeprecationWarning)  # the inventory asks for an old TLS version
             context.minimum_version = ssl.TLSVersion[version]
     if oldest in _OLD_TLS:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")  # above level 0, OpenSSL 3 accepts no TLS older than 1.2
@@ -263,13 +263,13 @@ def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
 
 
 class _OverTls(http.client.HTTPConnection):
-    """A connection to wrap in TLS once it is open: by its own means it would send the zone of an IPv6 address, too."""
+    """A connection that is wrapped in TLS after it was opened: http.client would send the zone of an IPv6 address."""
 
     default_port = 443
 
 
 class _Socket(ssl.SSLSocket):
-    """A TLS connection that tells why the server ends a handshake: what it answers to both is the same alert."""
+    """A TLS connection that recognises a missing client certificate by the moment of the server's general alert."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -291,7 +291,7 @@ def _trouble(error: Exception, sent: bool, host: str) -> HttpError:
         return HttpError("network", f"can't be reached: {zone}", sent=False)
     for kind, name, words in _TROUBLES:
         if isinstance(error, kind):
-            why = getattr(error, "verify_message", "").rstrip(".")  # OpenSSL's, of its own words and the URL's
+            why = getattr(error, "verify_message", "").rstrip(".")  # it has only OpenSSL's words and the URL's
             return HttpError(name, f"{words}: {why}" if why else words, sent=sent)
     if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
         return HttpError("proxy", "can't be reached through the proxy, which refuses", sent=False)
@@ -307,7 +307,7 @@ _NO_CLIENT_CERTIFICATE = (
     "TLSV1_ALERT_UNKNOWN_CA",
 )
 _TLS_TROUBLES = (
-    # An answer that has not the form of TLS.
+    # The answer does not have the form of TLS.
     (("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"), "no tls", "does not speak TLS"),
     (_NO_CLIENT_CERTIFICATE, "client certificate", "requires a client certificate, and bmhctl sends none"),
     (("UNSAFE_LEGACY_RENEGOTIATION_DISABLED",), "tls", "speaks TLS without secure renegotiation"),

@@ -16,9 +16,10 @@ _MOST_WORDS = 3
 
 
 class Outputs:
-    """What a command reported so far: the last value of each key that its step declares.
+    """The properties that a command has reported so far: the last value of each key that its step declares.
 
-    Fed with all of the output, it keeps little of it, whatever that is. What it does not take is in :attr:`ignored`.
+    It gets the whole output in parts, and needs little memory for any output. :attr:`ignored` has the lines that it
+    does not accept.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -30,7 +31,7 @@ class Outputs:
 
     @property
     def ignored(self) -> str:
-        """Which lines were ignored and why; empty if none was."""
+        """Which lines were ignored, and why; empty if no line was ignored."""
         words = self._refused[:_MOST_WORDS]
         more = len(self._refused) - len(words) + max(0, self._lines - _MOST_LINES)
         return "; ".join([*words, f"{more} more lines"] if more else words)
@@ -38,7 +39,7 @@ class Outputs:
     def feed(self, chunk: bytes) -> None:
         """Read the next part of the output."""
         text, _, rest = (self._rest + chunk).rpartition(b"\n")
-        # The head of a longer line is enough to refuse the line when it ends.
+        # A line that is too long is refused when it ends; its beginning is enough for that.
         self._rest = rest[: _LONGEST + 1]
         for match in _LINE.finditer(text):
             self._lines += 1

@@ -19,8 +19,9 @@ from bmhctl.support.values import replace
 def consult(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:
     """Return the verdict and the detail of one try.
 
-    A check passes when health and power are as demanded; what is not reported is unknown, never a pass. A cleanup
-    step passes when each of its actions was seen done: ``eject``, ``insert``, ``boot_once``, ``reset``, then ``power``.
+    A check passes if health and power have the demanded values; a value that the BMC does not report is unknown, never
+    a pass. A cleanup step passes if the BMC shows the effect of each of its actions, in this order: ``eject``,
+    ``insert``, ``boot_once``, ``reset``, ``power``.
     """
     demand = step.demand or RedfishStep()
     answer = _act if demand.acts else _look

@@ -28,7 +28,7 @@ _MODE, _UEFI = "BootSourceOverrideMode", "UEFI"
 
 
 def boot_once(system: System, target: BootTarget) -> str:
-    """Have the next start, and only that, boot from ``target``; return it once the BMC shows it."""
+    """Set that only the next start boots from ``target``; return the target once the BMC shows it."""
     properties: Json = {"BootSourceOverrideEnabled": "Disabled"}
     boot = table(system.report.get("Boot"))
     words = f"booting once from {target}"
@@ -37,14 +37,14 @@ def boot_once(system: System, target: BootTarget) -> str:
     found = _apply(system, _Change(system.path, properties, words, "Boot"), system.report)
     was, mode = boot.get(_MODE), table(found.get("Boot")).get(_MODE)
     if was == _UEFI and isinstance(mode, str) and mode != _UEFI and target is not BootTarget.NONE:
-        # Some set another mode where none is sent.
+        # Some BMCs change the boot mode if the request does not have it.
         properties[_MODE] = _UEFI
         _apply(system, _Change(system.path, properties, f"{words} in UEFI mode", "Boot"), found)
     return target.value
 
 
 def _source(system: System, boot: Json, target: BootTarget) -> str:
-    """Return what the BMC calls a target; raise :class:`BmcError` if it does not allow it, or not for once."""
+    """Return the BMC's name for a target; raise :class:`BmcError` if it does not allow it, or not for one boot only."""
     sources = texts(boot.get("BootSourceOverrideTarget@Redfish.AllowableValues"))
     known = [name for name in _BOOT[target] if sources is None or name in sources]
     if not known:
@@ -73,7 +73,7 @@ def identify(system: System, lit: bool) -> str:
 
 
 def _lights(system: System) -> Iterator[tuple[str, Json]]:
-    """Yield the path and the report of each resource that has an indicator light of this system alone."""
+    """Yield the path and the report of each resource whose indicator light belongs only to this system."""
     if _has_light(system.report):
         yield system.path, system.report
     for path, chassis in system.linked("Chassis"):
@@ -82,14 +82,15 @@ def _lights(system: System) -> Iterator[tuple[str, Json]]:
 
 
 def _light(read: Json, lit: bool) -> Iterator[tuple[Json, Json | None]]:
-    """Yield the ways to switch a light: the properties to change, and how else a BMC may show that they are."""
+    """Yield the ways to switch a light: the properties to change, and other values by which BMCs show the change."""
     if isinstance(read.get("LocationIndicatorActive"), bool):
         yield {"LocationIndicatorActive": lit}, None
     state = read.get("IndicatorLED")
     if not isinstance(state, str):
         return
     allowed = texts(read.get("IndicatorLED@Redfish.AllowableValues"))
-    # Where a light that is not off means that all is well, it blinks to identify, and is steady again after that.
+    # Some systems have a steady light when all is well: it blinks to identify the system, and is steady again after
+    # that.
     names = ("Blinking", "Lit") if lit else ("Off", "Lit") if state == "Blinking" else ("Off",)
     for name in names:
         if allowed is None or name in allowed:
@@ -97,9 +98,9 @@ def _light(read: Json, lit: bool) -> Iterator[tuple[Json, Json | None]]:
 
 
 class _Change(Frozen):
-    """Properties to change (``body``) at ``path``, in words; ``part`` is where they are in the resource.
+    """A change of the properties ``body`` at ``path``, with ``words`` for messages.
 
-    ``shown_as`` is what shows the change, too.
+    ``part`` is the place of the properties in the resource. ``shown_as`` are other values that show the change.
     """
 
     path: str
@@ -119,7 +120,10 @@ class _Change(Frozen):
 
 
 def _apply(system: System, change: _Change, found: Json) -> Json:
-    """Send a change, and read the resource (or its settings, if they took it) until it is shown; return that."""
+    """Send a change, and read the resource (or its settings, if these took the change) until it shows the change.
+
+    Return the properties that it shows.
+    """
     client = system.client
     if change.shown(found) == change.properties:
         return found
@@ -150,9 +154,9 @@ def _read(system: System, path: str) -> Json:
 
 
 def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: bool) -> tuple[float, str] | None:
-    """Send a change, to the settings of the resource if it takes none itself, or took it without an effect.
+    """Send a change to the resource, or to its settings if the resource refuses the change or ignored it.
 
-    Returns when it may be sent again, and where it was sent; None if the BMC did nothing.
+    Return when the change may be sent again, and where it was sent; None if the BMC did nothing.
     """
     path, read, pause = change.path, found, _AGAIN
     try:
@@ -179,9 +183,9 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
 
 
 def _settings(client: Client, path: str, resource: Json) -> tuple[str, Json] | None:
-    """Return the path of the settings of a resource, and what they show; None if it has none of its own."""
+    """Return the path of the settings of a resource, and what they show; None if the resource has no settings."""
     link = table(table(resource.get("@Redfish.Settings")).get("SettingsObject"))
-    settings = client.link(link) if link else f"{path.rstrip('/')}/SD"  # AMI's, which it does not link
+    settings = client.link(link) if link else f"{path.rstrip('/')}/SD"  # BMCs of AMI have no link to their settings
     if settings is None or not belongs_to(settings, path):
         return None
     found = client.find(settings)

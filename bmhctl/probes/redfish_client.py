@@ -1,7 +1,7 @@
 """The Redfish service of one BMC: read resources, follow links and lists, send actions and changes.
 
-The requests are made here, with :mod:`http.client`: a Redfish library hides whether a request was sent, whether it may
-be repeated, and which system it is for, and takes 300 ms to import.
+The requests are made with :mod:`http.client`. A Redfish library would hide whether a request was sent, whether it may
+be repeated, and which system it is for, and it takes 300 ms to import.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bmhctl.probes.redfish_task import Task
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
 _EXTRA_READ = 10.0  # the most seconds for a read that is optional
-_MOST_CHANGES = 2  # of an ETag, for one change of properties
+_MOST_CHANGES = 2  # reads of an ETag, for one change of properties
 _OTHER_TAG = (412, 428)  # refusals of an ETag, and of a change without one
 _MOST_PAGES = 50
 _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
@@ -28,14 +28,14 @@ _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
 class Client:
     """The service at one endpoint, with a login and a time limit.
 
-    Methods raise :class:`BmcError` for permanent failures, and :class:`PassingError` for those that may pass.
+    Methods raise :class:`BmcError` for permanent failures, and :class:`PassingError` for temporary ones.
     """
 
     def __init__(self, where: Endpoint, login: Login, limit: TimeLimit) -> None:
         self.where = where
         self.limit = limit
         self.remark = ""
-        """What the BMC warned of when it accepted the last change."""
+        """The warnings with which the BMC accepted the last change."""
         self._login = login
         self._task: Task | None = None
 
@@ -52,7 +52,7 @@ class Client:
         if not any(isinstance(root.get(key), kind) for key, kind in _ROOT_KEYS):
             raise BmcError(f"{self.name} is not a Redfish service")
         sessions = self.link(table(root.get("Links")).get("Sessions"))
-        if sessions is not None and sessions.rstrip("/").endswith("/Sessions"):  # a login goes nowhere else
+        if sessions is not None and sessions.rstrip("/").endswith("/Sessions"):  # send a login nowhere else
             self._login.sessions = sessions.rstrip("/")
         return root
 
@@ -73,7 +73,7 @@ class Client:
                 return found
 
     def find(self, path: str) -> Json | None:
-        """Return the object at a path, None if it can't be read: for optional properties."""
+        """Return the object at a path that has only optional properties; None if it can't be read."""
         if self.limit.left < 1:
             return None
         try:
@@ -82,9 +82,9 @@ class Client:
             return None
 
     def members(self, path: str, *, needed: bool = True) -> list[str] | None:
-        """Return the paths of all of a collection's members; None if they can't be had and are not ``needed``.
+        """Return the paths of all members of a collection; None if they can't be read and are not ``needed``.
 
-        An incomplete list counts as none: a missing member may be another system.
+        An incomplete list counts as unreadable, because a missing member may be another system.
         """
         try:
             return self._members(path, needed=needed)
@@ -117,7 +117,7 @@ class Client:
         raise BmcError(f"{self.name} lists systems without end")
 
     def link(self, value: object) -> str | None:
-        """Return the path that a reference (``{"@odata.id": …}``) leads to; None if it is not one."""
+        """Return the path to which a reference (``{"@odata.id": …}``) leads; None for any other value."""
         return self.where.path_of(table(value).get("@odata.id"))
 
     # acting
@@ -125,23 +125,23 @@ class Client:
     def post(self, path: str, body: Json) -> None:
         """Send an action once. Raises :class:`PassingError`, which says whether it was sent, if no answer came.
 
-        What the BMC does with it may fail later: see :meth:`check_task`.
+        The action may still fail after the answer: see :meth:`check_task`.
         """
         self._act("POST", path, body, {})
 
     def answer_to(self, what: str) -> str:
-        """Return how the BMC answered the last change that was sent, for a message that goes on with what it shows."""
+        """Return how the BMC answered the last change, for a message that continues with what it shows."""
         if self.limit.unconfirmed is None:
             return f"{self.name} accepted {what}, but"
         return f"{self.name} did not confirm {what}, and"
 
     def why(self, otherwise: str = "") -> str:
-        """Return the BMC's own words about the last change that was sent: its warning, or what came as an answer."""
+        """Return the BMC's own words about the last change: its warning, or the answer that came instead."""
         unconfirmed = self.limit.unconfirmed
         return self.remark or (otherwise if unconfirmed is None else unconfirmed.message)
 
     def check_task(self) -> None:
-        """Raise :class:`RefusedError` if the BMC made a task of the last change that it took, and the task failed."""
+        """Raise :class:`RefusedError` if the BMC accepted the last change as a task, and that task failed."""
         if self._task is None or self.limit.left < 1:
             return
         reason = self._task.failure()
@@ -150,9 +150,9 @@ class Client:
             raise RefusedError(f"{self.name} accepted it and failed: {self._login.shown(reason)}")
 
     def patch(self, path: str, body: Json, tag: object) -> None:
-        """Change properties; ``tag`` is the ETag of what was read, if the BMC gave one.
+        """Change properties; ``tag`` is the ETag of the resource when it was read, if the BMC gave one.
 
-        A tag that does not hold any more is read again: a BMC may change it by itself.
+        If the ETag is not valid any more, it is read again, because BMCs may change it without a change of properties.
         """
         for _ in range(_MOST_CHANGES):
             try:
@@ -193,7 +193,7 @@ class Client:
             self._task = Task(paths, self._fetch) if paths else None
 
     def _fetch(self, path: str) -> Reply | None:
-        """Return the reply to one read that is not needed, whatever its status; None if there is none."""
+        """Return the reply to one optional read, whatever its status; None if no reply came."""
         try:
             return self._login.send("GET", path, None, {}, min(self.limit.left / 2, _EXTRA_READ))
         except (BmcError, PassingError):
@@ -215,7 +215,7 @@ class Client:
 
     def _parse(self, reply: Reply) -> Json:
         found = json_object(reply.body)
-        if found is None:  # a web server that is just starting may do so, too
+        if found is None:  # a web server that is still starting may answer in this way, too
             words = "is not a Redfish service: it answers something else than JSON objects"
             raise PassingError(BmcError(f"{self.name} {words}"), sent=True)
         return found
@@ -230,5 +230,5 @@ _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dic
 
 
 def belongs_to(path: str, system: str) -> bool:
-    """Return whether a path is that of a system, or one below it."""
+    """Return whether a path is that of a system, or below it."""
     return same_path(path, system) or path.rstrip("/").casefold().startswith(system.rstrip("/").casefold() + "/")

@@ -1,4 +1,4 @@
-"""Hold a conversation with a BMC: of limited length, with its credentials, and only so many at the same time."""
+"""Hold a conversation with a BMC: all requests about one host, with a time limit, and few at the same time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _GRACE = 0.3  # seconds past the deadline in which the conversation may still en
 
 
 def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:
-    """Return what ``question`` finds out, or does, in a conversation of at most ``timeout``.
+    """Return the result of ``question`` in a conversation with a BMC that takes at most ``timeout``.
 
-    The time begins when the conversation does: at most ``environment.bmc_parallel`` of them are held with one BMC at a
-    time. Raises :class:`BmcError`. A session that was made is ended, whatever happens.
+    At most ``environment.bmc_parallel`` conversations with one BMC are held at a time; the time limit begins when the
+    conversation begins. Raises :class:`BmcError`. If a session was opened, it is ended in any case.
     """
     if bmc is None:
         raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
@@ -81,14 +81,14 @@ def endpoint(bmc: Bmc) -> Endpoint:
 _Server = tuple[str, str | None, int]
 
 _rejected: dict[tuple[_Server, tuple[str, str] | None], tuple[float, RejectedError]] = {}
-"""When a BMC rejected which credentials, and the error."""
+"""The credentials that each BMC has rejected, with the time and the error."""
 
 
 def _check_not_rejected(server: _Server, login: tuple[str, str] | None) -> None:
-    """Raise the error of the last time if a BMC has just rejected these credentials.
+    """Raise the previous error again if a BMC has just rejected these credentials.
 
-    BMCs lock an account, or this machine, after a few failures. Several hosts of one BMC, and the retries of a step,
-    count as one.
+    BMCs lock an account, or this machine, after a few failed logins. Therefore several hosts of one BMC, and the
+    retries of a step, cause only one login.
     """
     at, error = _rejected.get((server, login), (0.0, None))
     if error is not None and time.monotonic() - at < _REMEMBERED:

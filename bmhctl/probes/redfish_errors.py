@@ -1,4 +1,4 @@
-"""The failures of a Redfish service: which may pass, which are refusals, and what to do about them."""
+"""The failures of a Redfish service: temporary ones, refusals, and what to do about them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TLS_HINTS = {
 }
 _TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
 LATE_HINT = "bmhctl power HOST status shows what became of it"
-"""What to do when an action was sent, and its effect is not known."""
+"""The hint after an action whose effect is not known."""
 
-_PAGES = (  # of status 400, of nginx, Apache and Go
+_PAGES = (  # texts of nginx, Apache and Go with status 400
     (b"HTTPS port", _TRY_TLS),
     (b"SSL-enabled server port", _TRY_TLS),
     (b"HTTP request to an HTTPS server", _TRY_TLS),
@@ -28,10 +28,10 @@ _PAGES = (  # of status 400, of nginx, Apache and Go
 
 
 class PassingError(Exception):
-    """A failure that may pass; ``error`` is what to report if it does not, ``after`` the seconds to wait if known.
+    """A failure that may be temporary; ``error`` is the error to report if it lasts.
 
-    ``sent`` is whether the BMC may have acted on the request; ``busy`` whether it asks to try again, or answers as one
-    that restarts.
+    ``after`` are the seconds to wait, if the BMC gives them. ``sent`` is true if the BMC may have acted on the request,
+    ``busy`` if it asks to try again, or answers like a BMC that restarts.
     """
 
     def __init__(self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None) -> None:
@@ -53,7 +53,10 @@ class RefusedError(BmcError):
 
 
 def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError:
-    """Return the error for a request without an answer; ``lacks_tls``: the BMC may want TLS, and none is declared."""
+    """Return the error for a request without an answer.
+
+    ``lacks_tls`` is true if the address declares no TLS; the BMC may require it.
+    """
     hint = _TLS_HINTS.get(error.kind)
     if error.kind in ("cut", "protocol") and error.sent and lacks_tls:
         hint = _TRY_TLS
@@ -61,10 +64,10 @@ def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError
 
 
 def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool) -> BmcError | PassingError:
-    """Return the error for an answer of 300 and above, by whether it may pass.
+    """Return the error for an answer with a status of 300 or above: a temporary or a permanent one.
 
-    ``words`` say what was refused and why, ``may_pass`` whether the BMC itself asks to try again later. ``acting``
-    requests change something.
+    ``words`` say what was refused and why. ``may_pass`` is true if the BMC itself asks to try again later, ``acting``
+    if the request changes something.
     """
     if may_pass or (acting and reply.status == 409):
         return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))

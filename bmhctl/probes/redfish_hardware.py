@@ -1,4 +1,4 @@
-"""What a BMC knows of a system's hardware, as properties that selectors see."""
+"""Read the hardware of a system from its BMC, as properties that selectors match."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _LONGEST = 200  # characters
 
 
 def hardware(client: Client) -> dict[str, PropertyValue]:
-    """Return the hardware that the BMC reports, each property only when it is known.
+    """Return the hardware properties that the BMC reports; unknown ones are left out.
 
-    ``sockets`` counts processors; ``cpus`` their threads, or their cores where no threads are reported. ``storage``
-    and ``macs`` are left out when one drive or interface can't be read: a part is not the whole.
+    ``sockets`` is the number of processors, ``cpus`` that of their threads, or of their cores if threads are not
+    reported. If one drive or interface can't be read, ``storage`` or ``macs`` is left out, because a part of it would
+    be misleading.
     """
     system = System(client)
     report = system.report
@@ -114,14 +115,14 @@ def _is_there(part: Json) -> bool:
 
 
 def _sum(parts: list[Json], name: str, most: int = 2**31) -> int | None:
-    """Return the sum of a number over all parts; None if one of them does not have it, or there are none."""
+    """Return the sum of a number over all parts; None if a part does not have the number, or if there are no parts."""
     numbers = [_whole(part.get(name), most) for part in parts]
     known = [number for number in numbers if number is not None]
     return sum(known) if known and len(known) == len(numbers) else None
 
 
 def _whole(value: object, most: int = 2**31) -> int | None:
-    """Return a number as a whole number, if it can be a count."""
+    """Return a number as a whole number from 0 to ``most``; None for any other value."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
     return int(number) if 1 <= number < most else None
 

@@ -1,4 +1,4 @@
-"""The login at one BMC: Basic authentication, a session where the BMC refuses that, and rejected credentials."""
+"""The login at one BMC: Basic authentication, or a session if the BMC refuses that; and rejected credentials."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bmhctl.probes.redfish_requests import Requests
 
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected, are tried again
-_MOST_REJECTIONS = 3  # BMCs lock accounts after a few
-_MOST_LOST = 3  # logins without an answer: each may have opened a session, and BMCs have few
+_MOST_REJECTIONS = 3  # few, because BMCs lock accounts after some rejected logins
+_MOST_LOST = 3  # logins without an answer: each may have opened a session, and BMCs allow only a few sessions
 _CHECK_LOGIN = "check the user and the password that the reference names"
 _TOO_MANY = "sessions of other clients, or of a killed command, end at the BMC's session timeout; or end them there"
 _REASON = 400  # characters
 
 
 class Login:
-    """The user and the password for one BMC, None for a BMC without; and the session that was opened, if any."""
+    """The user and the password for one BMC (None if it needs none), and the session that was opened, if any."""
 
     def __init__(self, requests: Requests, login: tuple[str, str] | None) -> None:
         self.sessions = f"{requests.where.root}/SessionService/Sessions"
@@ -48,12 +48,12 @@ class Login:
             reply = self._send(method, path, body, headers, seconds)
         if reply.status == 401:
             raise self._unauthorized(reply)
-        if reply.status < 300 and path.rstrip("/") != self._requests.where.root:  # which needs no credentials
+        if reply.status < 300 and path.rstrip("/") != self._requests.where.root:  # the root needs no credentials
             self._is_accepted = True
         return reply
 
     def shown(self, text: str) -> str:
-        """Return a text of the BMC for a message: cut, and without the credentials, which it may repeat."""
+        """Return a text of the BMC for a message, shortened, and without the credentials that the text may repeat."""
         secrets = [self._login[1]] if self._login else []
         secrets += [value.removeprefix("Basic ") for value in self._authorization.values()]
         for secret in filter(None, secrets):
@@ -61,9 +61,9 @@ class Login:
         return text if len(text) <= _REASON else text[:_REASON] + "…"
 
     def end(self) -> None:
-        """Close the connection and end the session if one was made; takes some seconds at most, and never fails."""
+        """Close the connection, and end the session if one was opened; take some seconds at most, and never fail."""
         self._requests.end()
-        is_mine = self._opening.acquire(timeout=_GOODBYE)  # a session that is just being made is ended, too
+        is_mine = self._opening.acquire(timeout=_GOODBYE)  # this also ends a session that is just being opened
         try:
             self._requests.close()
             if is_mine and self._session is not None:
@@ -88,7 +88,7 @@ class Login:
             return False
         with self._opening:
             self._requests.check()
-            if self._session is not None:  # it has ended early
+            if self._session is not None:  # the BMC has ended the session early
                 self._session = None
             elif "X-Auth-Token" in self._authorization:
                 return False
@@ -109,7 +109,7 @@ class Login:
             return True
 
     def _log_in(self, body: Json) -> Reply:
-        """Return the reply to a login; an error is that of the login, so the request that needs it was not sent."""
+        """Return the reply to a login; its errors are the login's: the request that needs it was not sent."""
         try:
             return self._requests.send("POST", self.sessions, body, {}, self._requests.limit.part)
         except PassingError as passing:
@@ -119,7 +119,7 @@ class Login:
             raise PassingError(passing.error, sent=False, busy=passing.busy) from None
 
     def _session_in(self, reply: Reply) -> str | None:
-        """Return the path of a new session, to delete it later; only a member of a collection of sessions."""
+        """Return the path of a new session; None unless the path is that of a member of a collection of sessions."""
         where = self._requests.where
         own = table(json_object(reply.body)).get("@odata.id")
         for path in (where.path_of(reply.headers.get("location")), where.path_of(own)):
@@ -128,7 +128,7 @@ class Login:
         return None
 
     def _unauthorized(self, reply: Reply) -> BmcError | PassingError:
-        """Return the error for rejected credentials; it may pass if they were accepted before."""
+        """Return the error for rejected credentials; a temporary one if the BMC accepted them before."""
         name = self._requests.name
         if self._login is None:
             return BmcError(
@@ -140,6 +140,6 @@ class Login:
         if not self._is_accepted:
             self._rejection = RejectedError(said, hint=_CHECK_LOGIN)
             return self._rejection
-        self._rejections += 1  # what checks them may be starting anew
+        self._rejections += 1  # the part of the BMC that checks credentials may be restarting
         error = BmcError(said, hint=LATE_HINT if self._requests.limit.has_sent else _CHECK_LOGIN)
         return PassingError(error, sent=False, after=_PAUSE) if self._rejections <= _MOST_REJECTIONS else error

@@ -15,9 +15,9 @@ _DISCS = ("CD", "DVD")
 
 
 def insert(system: System, image: str) -> str:
-    """Have the system's virtual drive hold the image at this URL, and return the URL once the BMC shows it.
+    """Insert the image at this URL into the system's virtual drive, and return the URL once the BMC shows it.
 
-    Another image is ejected first. Raises :class:`BmcError` when there is no virtual drive for this system alone.
+    Another image is ejected first. Raises :class:`BmcError` if no virtual drive belongs only to this system.
     """
     drive = _drive(system)
     if _holds(drive[1], image):
@@ -26,13 +26,13 @@ def insert(system: System, image: str) -> str:
         _eject(system, drive)
     whole: Json = {"Image": image, "Inserted": True, "WriteProtected": True}
     how: Json = {"TransferMethod": "Stream", "TransferProtocolType": image.partition(":")[0].upper()}
-    bare: Json = {"Image": image}  # some take nothing else, and some want to know how to get it
+    bare: Json = {"Image": image}  # some BMCs accept only the image, others also require the protocol of its URL
     _change(system, drive, "InsertMedia", (whole, bare, bare | how), whole, lambda shown: _holds(shown, image))
     return image
 
 
 def eject(system: System) -> str:
-    """Eject what the system's virtual drive holds; return what was done once the BMC shows it."""
+    """Eject the image in the system's virtual drive; return what was done once the BMC shows it."""
     drive = _drive(system)
     if not _is_loaded(drive[1]):
         return "nothing to eject"
@@ -65,7 +65,7 @@ def _devices(system: System) -> Iterator[str]:
         yield from client.members(collection, needed=False) or ()
     for _, manager in system.linked("ManagedBy"):
         collection = client.link(manager.get("VirtualMedia"))
-        # No other system may get the image: the drives of its manager have to be this one's alone.
+        # No other system may get the image, so the manager of the drives must manage only this system.
         if collection is not None and system.is_alone_in(manager, "ManagerForServers"):
             yield from client.members(collection, needed=False) or ()
 
@@ -78,7 +78,7 @@ def _change(
     properties: Json,
     is_done: Callable[[Json], bool],
 ) -> None:
-    """Send an action, or change the properties where there is none, and read until it is done."""
+    """Send an action, or change the properties if the drive has no such action, and read until ``is_done``."""
     client, (path, found) = system.client, drive
     target = client.where.path_of(table(table(found.get("Actions")).get(f"#VirtualMedia.{action}")).get("target"))
     if target is not None and not belongs_to(target, path):
@@ -95,7 +95,7 @@ def _change(
                     client.limit.retry_later(passing)
                 else:
                     client.limit.note_sent(action, passing.error)
-                    is_sent = True  # whether it was received is seen below
+                    is_sent = True  # the reads below show whether the BMC received it
         if client.limit.left <= POLL:
             raise BmcError(
                 f"{client.answer_to(action)} does not show it after {client.limit.seconds:g} s",
@@ -118,7 +118,7 @@ def _send(
     for body in bodies[:-1]:
         try:
             client.post(target, body)
-        except RefusedError:  # some take the image and nothing else
+        except RefusedError:  # some BMCs accept only the image
             continue
         return
     client.post(target, bodies[-1])
@@ -129,6 +129,6 @@ def _is_loaded(drive: Json) -> bool:
 
 
 def _holds(drive: Json, image: str) -> bool:
-    """Return whether a drive shows the image; some BMCs show only the last part of its URL, some as its name."""
+    """Return whether a drive shows the image; some BMCs show only the last part of its URL, as image or as its name."""
     shown = drive.get("Image") or drive.get("ImageName")
     return _is_loaded(drive) and shown in (image, image.rsplit("/", 1)[-1])

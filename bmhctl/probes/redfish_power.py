@@ -1,7 +1,7 @@
 """Switch the power of a system, and wait until the change was seen.
 
-An answer of the BMC does not prove a change. The state is read until it is the requested one; a BMC in a transition has
-to settle before anything is sent to it, and a command is sent again if it settles in another state.
+An answer of the BMC does not prove a change, so the state is read until it is the requested one. Nothing is sent during
+a transition. If the transition ends in another state, the command is sent again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, texts
 from bmhctl.probes.redfish_time_limit import POLL
 
 RESEND = 15.0
-"""Seconds after which a power state that has not moved is asked for again; a state lags its command by several."""
+"""Seconds after which a command is repeated if the power state did not change; states change seconds later."""
 
 _CYCLE_POLL = 0.2  # seconds between two reads when a short time without power must be seen
 FORCE_TIME = 60.0
-"""Seconds that a host has to go off by force, after the time for its shutdown."""
+"""Seconds for switching off a host by force, after the time for its shutdown."""
 
 _TOGGLES = ("PushPowerButton",)
-_ONCE = (*_TOGGLES, "GracefulShutdown")  # what an operating system may take as another request
+_ONCE = (*_TOGGLES, "GracefulShutdown")  # resets that an operating system would understand as a second request
 
 _WAYS: Mapping[str, tuple[str, ...]] = {
     "on": ("On", "ForceOn", "PushPowerButton"),
@@ -47,7 +47,7 @@ class PowerSwitch:
         self._infos: dict[str, tuple[str, ...] | None] = {}
 
     def set_power(self, wanted: Power, *, force_after: float | None = None) -> str:
-        """Switch the power; return the state once it was seen. ``CYCLE`` switches on a host that is off.
+        """Switch the power; return the new state once the BMC shows it. ``CYCLE`` switches on a host that is off.
 
         ``SOFT_OFF`` asks the operating system; ``force_after`` seconds later a host that is still on is switched off.
         """
@@ -58,7 +58,7 @@ class PowerSwitch:
         return self._reach("on" if wanted is Power.ON else "off")
 
     def reset(self, kind: str) -> None:
-        """Send a reset by Redfish's own name, such as ``ForceRestart``, and see its effect; ``Nmi`` shows none."""
+        """Send a reset by Redfish's own name, such as ``ForceRestart``, and wait for its effect, except for ``Nmi``."""
         allowed = self._allowed()
         if allowed is not None and kind not in allowed:
             raise BmcError(f"{self._system.client.name} allows no {kind}: it allows {listed(allowed)}")
@@ -72,7 +72,7 @@ class PowerSwitch:
             self._restart(kind)
 
     def _reach(self, goal: str, *, ways: Sequence[str] | None = None, until: float | None = None) -> str:
-        """Bring the power to a state and wait until it is seen; send again when it settles in another state."""
+        """Bring the power to a state, and wait until the BMC shows it; send again if another state results."""
         client, refused = self._system.client, list[str]()
         sent: _Sent | None = None
         while (state := self._system.power()) != goal:
@@ -80,7 +80,7 @@ class PowerSwitch:
                 raise BmcError(f"is still {state}, not {goal}")
             if state in MOVING:
                 if sent is not None:
-                    sent.is_over = True  # if it settled in another state, what was sent has had its effect
+                    sent.is_over = True  # if another state resulted, the last reset has had its effect
             elif sent is not None and self._has_failed(sent, refused):
                 continue
             elif sent is None or sent.may_repeat(time.monotonic()):
@@ -99,7 +99,7 @@ class PowerSwitch:
         try:
             return self._reach("off", ways=_WAYS["soft-off"], until=until)
         except BmcError:
-            if time.monotonic() < until:  # it refuses or can't: wait, and force it when the time is up
+            if time.monotonic() < until:  # the BMC refuses or can't shut down: use force when the time is over
                 raise
         return self._reach("off", ways=("ForceOff",)) + " by force"
 
@@ -123,7 +123,7 @@ class PowerSwitch:
         raise self._refusal or self._cannot("cycle", f"it allows {listed(known)}")
 
     def _restart(self, kind: str) -> str:
-        """Send a restart, see the host leave the state it was in, and then see it on."""
+        """Send a restart; wait until the host left its state, and then until it is on."""
         client = self._system.client
         self._system.settled_power()
         before = self._system.report
@@ -140,7 +140,7 @@ class PowerSwitch:
             if not _has_left(before, self._system.report):
                 self._check_restart()
             if power_of(before) == "unknown":
-                before = self._system.report  # what it was before is not known: only a change from here on counts
+                before = self._system.report  # the earlier state is not known: only a change from now on counts
         left_at = time.monotonic()
         while self._system.power() != "on":
             if self._system.power() == "off" and time.monotonic() - left_at > RESEND:
@@ -150,7 +150,7 @@ class PowerSwitch:
         return "on"
 
     def _check_restart(self) -> None:
-        """Raise :class:`RefusedError` if the BMC reports that the restart, of which nothing is seen, has failed."""
+        """Raise :class:`RefusedError` if the BMC reports that the restart has failed."""
         try:
             self._system.client.check_task()
         except RefusedError:
@@ -160,7 +160,7 @@ class PowerSwitch:
     # sending
 
     def _send(self, kind: str, refused: list[str]) -> _Sent:
-        """Send a reset; its effect is read from the state later."""
+        """Send a reset; the caller reads its effect from the state."""
         client = self._system.client
         sent = _Sent(kind, time.monotonic())
         try:
@@ -187,7 +187,7 @@ class PowerSwitch:
         return sent
 
     def _has_failed(self, sent: _Sent, refused: list[str]) -> bool:
-        """Return whether the BMC reports that the reset it was sent has failed, which counts as a refusal."""
+        """Return whether the BMC reports that the last reset has failed; if so, count it as refused."""
         try:
             self._system.client.check_task()
         except RefusedError as error:
@@ -199,7 +199,7 @@ class PowerSwitch:
         return False
 
     def _send_once(self, kind: str) -> None:
-        """Send a reset that must not be repeated once it may have arrived, whether the BMC confirms it or not."""
+        """Send a reset that must not be repeated once the BMC may have received it, even without an answer."""
         client = self._system.client
         while True:
             try:
@@ -231,7 +231,7 @@ class PowerSwitch:
         return BmcError(f"{self._system.client.name} can't {_WORDS[goal]}: {why}")
 
     def _target(self) -> str:
-        """Return where resets are sent; never another system's."""
+        """Return the path to which resets are sent; raise an error if it belongs to another system."""
         actions = table(self._system.report.get("Actions"))
         target = self._system.client.where.path_of(table(actions.get("#ComputerSystem.Reset")).get("target"))
         if target is None:
@@ -265,7 +265,7 @@ class PowerSwitch:
 
 
 class _Sent:
-    """A reset that was sent: when it may be sent again."""
+    """A reset that was sent, and when it may be sent again."""
 
     def __init__(self, kind: str, at: float) -> None:
         self.kind = kind
@@ -276,18 +276,18 @@ class _Sent:
         self.remark = ""
 
     def may_repeat(self, now: float) -> bool:
-        """Return whether it surely had no effect, had its effect, or has long had none and may be repeated."""
+        """Return whether the reset may be sent again: it had no effect, or had it, or shows none for a long time."""
         return self.is_over or (self.kind not in _ONCE and now - self._at > self.pause)
 
     def hint(self, bmc: str) -> str:
-        """Return what the BMC answered."""
+        """Return a hint with the answer of the BMC."""
         if self.trouble is not None:
             return self.trouble
         return f"{bmc} accepted {self.kind}: {self.remark or 'check the BMC itself'}"
 
 
 def _has_left(before: Json, now: Json) -> bool:
-    """Return whether a system shows that it restarted since ``before``: by its power, reset time, or boot."""
+    """Return whether a system has restarted since the report ``before``: by its power, reset time or boot progress."""
     if power_of(now) != power_of(before) and power_of(now) != "unknown":
         return True
     old, new = before.get("LastResetTime"), now.get("LastResetTime")

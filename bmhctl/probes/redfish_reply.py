@@ -1,4 +1,4 @@
-"""What the answers of a Redfish service say: their JSON object, messages, reasons and how long to wait."""
+"""Read the answers of a Redfish service: their JSON object, messages, reasons and how long to wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = dict[str, object]
 
 
 def json_object(body: bytes) -> Json | None:
-    """Return the JSON object in a body, None if it is anything else; what is not Unicode is read as Latin-1."""
+    """Return the JSON object in a body, None for any other body; bytes that are not Unicode are read as Latin-1."""
     try:
         try:
             found = json.loads(body)
@@ -46,7 +46,7 @@ def items(value: object) -> list[object]:
 
 
 def reason_of(reply: Reply) -> tuple[str, bool]:
-    """Return why a request was refused, in the BMC's words if it gives any, and whether that may pass by itself."""
+    """Return why a request was refused, if possible in the BMC's words, and whether the reason is temporary."""
     body = json_object(reply.body)
     is_passing = any(sign in name for _, name in _messages(body) for sign in _PASSING_MESSAGES)
     return message_of(reply) or one_line(_general_message(body) or _phrase(reply.status)), is_passing
@@ -67,13 +67,13 @@ def remark_of(reply: Reply) -> str:
 
 
 def _messages(body: object) -> list[tuple[str, str]]:
-    """Return the text and the id of each message in an answer, without general ones if it can."""
+    """Return the text and the id of each message in an answer; general messages only if there are no others."""
     found = [(text, name) for text, name, _ in _all_messages(body)]
     return [message for message in found if not message[1].endswith(("GeneralError", ".Success"))] or found
 
 
 def _all_messages(body: object) -> list[tuple[str, str, object]]:
-    """Return text, id and severity of each message about an answer, its properties, and theirs."""
+    """Return text, id and severity of each message about an answer, its properties, and the properties of these."""
     if not isinstance(body, dict):
         return []
     found = []
@@ -108,7 +108,7 @@ def _phrase(status: int) -> str:
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Return the seconds that the BMC asks to wait, None if it gives none; a date counts from its own clock."""
+    """Return the seconds that the BMC asks to wait, or None; a date is compared with the BMC's own clock."""
     text = reply.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 6:
         return float(text)
@@ -117,7 +117,7 @@ def retry_after(reply: Reply) -> float | None:
 
 
 def _date(text: str) -> float | None:
-    """Return the seconds since the epoch of an HTTP date, None if it is none."""
+    """Return the seconds since the epoch of an HTTP date, None for any other text."""
     from email.utils import parsedate_to_datetime
 
     with suppress(ValueError, OverflowError):

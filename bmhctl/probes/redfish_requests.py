@@ -21,7 +21,7 @@ _CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
 
 
 class Requests:
-    """What sends requests over one connection, as they are: :class:`bmhctl.probes.redfish_login.Login` adds the login.
+    """Sends requests over one connection, without a login: :class:`bmhctl.probes.redfish_login.Login` adds that.
 
     Nothing is sent after the time limit, nor after :meth:`end`.
     """
@@ -30,7 +30,7 @@ class Requests:
         self.where = where
         self.limit = limit
         self._connection = connection
-        self._has_talked = False  # whether it ever answered in HTTP
+        self._has_talked = False  # whether the BMC has ever answered in HTTP
         self._ended = False
 
     @property
@@ -41,9 +41,9 @@ class Requests:
     def send(
         self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None
     ) -> Reply:
-        """Return the reply to one request, from where the BMC redirects it to.
+        """Send a request, follow its redirects, and return the reply.
 
-        Raises :class:`PassingError` when there is none, and :class:`BmcError` for a redirect to elsewhere.
+        Raises :class:`PassingError` if there is no reply, and :class:`BmcError` for a redirect to another server.
         """
         for _ in range(_MOST_REDIRECTS):
             reply = self._exchange(method, path, body, headers, seconds)
@@ -53,12 +53,12 @@ class Requests:
         raise BmcError(f"{self.name} redirects requests in a circle", hint=_CHECK_ADDRESS)
 
     def check(self) -> None:
-        """Raise :class:`InterruptedStepError` once it was ended."""
+        """Raise :class:`InterruptedStepError` after :meth:`end`."""
         if self._ended:
             raise InterruptedStepError
 
     def end(self) -> None:
-        """Send no more requests; one that waits for its answer in another thread fails at :meth:`close`."""
+        """Send no more requests; :meth:`close` ends a request that waits for its answer in another thread."""
         self._ended = True
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Requests:
         self._connection.close()
 
     def delete(self, path: str, headers: Mapping[str, str], seconds: float) -> None:
-        """Delete a resource if that is possible in time, also beyond the limit and the end; never fails."""
+        """Delete a resource within ``seconds``, even after the time limit and :meth:`end`; ignore all failures."""
         with suppress(HttpError, BmcError):
             reply = self._connection.request("DELETE", path, seconds=seconds, headers=headers)
             if reply.status in _REDIRECTS:
@@ -74,14 +74,14 @@ class Requests:
                 self._connection.request("DELETE", path, seconds=seconds, headers=headers)
 
     def _redirected(self, method: str, path: str, reply: Reply) -> str:
-        """Return where a redirect leads; raise :class:`BmcError` for another server, where no credentials may go.
+        """Return where a redirect leads; raise :class:`BmcError` for another server: it must not get the credentials.
 
         A request that changes something is sent only to another spelling of its path: another path may belong to
         another system.
         """
         location = reply.headers.get("location", "")
         found = None
-        with suppress(ValueError):  # a host that can't be one
+        with suppress(ValueError):  # a host name that is not valid
             whole = urljoin(self.where.url + path, location)
             if location and origin(whole) == self.where.server:
                 found = self.where.path_of(whole)

@@ -1,4 +1,4 @@
-"""One system of a BMC: which one is meant, and what it shows."""
+"""One system of a BMC: find it, and read its state."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MISSING = "has lost its system"
 class System:
     """The system that a host's BMC address means; methods raise :class:`BmcError`.
 
-    Without a system in the address it is the only one of the service; with several, :class:`BmcError` lists them.
-    ``path`` is where it is, ``report`` what was read of it last.
+    If the address names no system, it is the only one of the service; if the service has several, :class:`BmcError`
+    lists them. ``path`` is its path, ``report`` the resource as it was last read.
     """
 
     def __init__(self, client: Client) -> None:
@@ -42,7 +42,7 @@ class System:
         return power_of(self.report)
 
     def settled_power(self) -> str:
-        """Return the power state once it is not in a transition, at the deadline the transition."""
+        """Return the power state after any transition, or the transition itself if the deadline comes first."""
         while self.power() in MOVING and self.client.limit.left > 2 * POLL:
             self.client.limit.pause(POLL)
             self.look()
@@ -110,7 +110,7 @@ def _health(status: object) -> str:
 
 
 def texts(value: object) -> tuple[str, ...] | None:
-    """Return a list of texts with at least one in it, else None."""
+    """Return a list of texts that is not empty; None for any other value."""
     return tuple(each for each in items(value) if isinstance(each, str)) or None
 
 

@@ -1,7 +1,7 @@
-"""Work that a BMC goes on with after its answer to an action (202): whether it failed, and why.
+"""A task with which a BMC carries out an action after its answer (202): whether it failed, and why.
 
-A task is read only until the effect of the action is seen. Its success does not show that the effect has happened, so
-it is not waited for.
+A task is read only until the effect of the action is seen. The end of the task is not awaited, because its success does
+not show that the action has had its effect.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from bmhctl.probes.http_connection import Reply
 from bmhctl.probes.redfish_reply import Json, items, json_object, message_of, one_line
 
 _FAILED = ("Exception", "Killed", "Cancelled", "Failed", "CompletedWithErrors", "UserIntervention")
-"""States of a task, or of a job (``JobState``), in which it does not go on."""
+"""States of a task, or of a job (``JobState``), in which it has ended."""
 
 _MOST_MESSAGES = 3
 
 
 class Task:
-    """What a BMC does in reply to an action, read by ``fetch`` at ``paths``: the monitor of the task, and the task.
+    """A task of a BMC. ``fetch`` reads it at ``paths``: the monitor of the task, and the task itself.
 
     ``fetch`` returns None when the BMC can't be read.
     """
@@ -28,7 +28,7 @@ class Task:
         self._fetch = fetch
 
     def failure(self) -> str | None:
-        """Return why it failed, in the words of the BMC; None if it has not, or does not say."""
+        """Return why the task failed, in the words of the BMC; None if it has not failed, or the BMC does not say."""
         for path in self._paths:
             reply = self._fetch(path)
             if reply is None:
@@ -44,11 +44,11 @@ class Task:
 
 
 _GONE_OR_BUSY = frozenset({401, 403, 404, 405, 408, 410, 425, 429, 500, 502, 503, 504})
-"""Statuses that say nothing about a task: its monitor is removed at its end, and a restarting BMC is busy."""
+"""Statuses that say nothing about a task: a BMC removes its monitor when it ends, or restarts and is busy."""
 
 
 def _failure(task: Json) -> str | None:
-    """Return why a task or job failed, None if it goes on, succeeded, or is something else."""
+    """Return why a task or job failed; None if it is running or succeeded, or if this is not a task."""
     state = task.get("TaskState", task.get("JobState"))
     is_critical = state == "Completed" and task.get("TaskStatus", task.get("JobStatus")) == "Critical"
     if not isinstance(state, str) or not (state in _FAILED or is_critical):
@@ -58,7 +58,7 @@ def _failure(task: Json) -> str | None:
 
 
 def _reasons(messages: object) -> list[str]:
-    """Return the texts of the messages that report trouble; of all, the last, if none is marked as that."""
+    """Return the texts of the messages with a severity above OK, or the last message if there are none."""
     known = [each for each in items(messages) if isinstance(each, dict)]
     bad = [each for each in known if _severity(each) in ("Critical", "Warning")]
     texts = [text for text in map(_text, bad or known[-1:]) if text]

@@ -9,7 +9,7 @@ from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_errors import LATE_HINT, PassingError
 
 POLL = 0.5
-"""Seconds between two reads of a state that is to change."""
+"""Seconds between two reads while a change is awaited."""
 
 _MORE_TIME = "a longer timeout waits for a BMC that is restarting or busy"
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
@@ -24,7 +24,7 @@ class TimeLimit:
         self._deadline = started + seconds
         self._cancelled = cancelled
         self.unconfirmed: BmcError | None = None
-        """Why it is not known whether the BMC took the action that was sent; None if it accepted the action."""
+        """Why bmhctl does not know whether the BMC accepted the last action; None if it did."""
         self._sent: str | None = None
         self._trouble: BmcError | None = None
         self._has_answered = False
@@ -36,7 +36,7 @@ class TimeLimit:
 
     @property
     def part(self) -> float:
-        """Seconds for one request among many, so that a lost answer does not take all the time."""
+        """Seconds for one of several requests, so that a lost answer does not take all the time."""
         return max(1.0, self.seconds / 3)
 
     @property
@@ -52,14 +52,14 @@ class TimeLimit:
             raise self.late()
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the deadline, where it raises what :meth:`late` returns."""
+        """Wait, but not beyond the deadline; at the deadline raise what :meth:`late` returns."""
         if self._cancelled.wait(min(seconds, max(0.0, self.left))):
             raise InterruptedStepError
         if self.left <= 0:
             raise self.late()
 
     def retry_later(self, passing: PassingError) -> None:
-        """Wait before repeating a request that the BMC did not act on; at the deadline raise what prevented it."""
+        """Wait before a request that the BMC did not act on is repeated; at the deadline raise its error."""
         self._trouble = passing.error
         self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
 
@@ -70,7 +70,7 @@ class TimeLimit:
     def note_sent(self, what: str | None, unconfirmed: BmcError | None = None) -> None:
         """Record the action that was sent, for the message at the deadline; None once its effect was seen.
 
-        ``unconfirmed`` is what came instead of an answer that accepts it.
+        ``unconfirmed`` is the error that came instead of a confirmation.
         """
         self._sent, self.unconfirmed, self._has_answered = what, unconfirmed, False
 

@@ -13,9 +13,9 @@ from bmhctl.support.watchdog import Deadline
 class StepEnvironment(Frozen):
     """Where a step runs: its environment, its working folder, and the descriptors that its process inherits.
 
-    When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process
-    is killed, and in time for the ``deadline`` when it is stopped. ``params`` are the values of the step's parameters,
-    ``variables`` are set in its environment. ``proxy`` and ``bmc_parallel`` are the policy's, see
+    When ``cancelled`` is set, a running step ends as soon as possible. A step that ``is_guarded`` also ends when this
+    process is killed, and before the ``deadline`` when this process is stopped. ``params`` are the values of the step's
+    parameters, ``variables`` are set in its environment. ``proxy`` and ``bmc_parallel`` are settings of the policy, see
     :class:`bmhctl.domain.policy.Policy`.
     """
 

@@ -16,13 +16,13 @@ from bmhctl.support import watchdog
 from bmhctl.support.watchdog import Deadline
 
 TIMED_OUT = 124
-"""The exit status of a task that ran into its timeout, as of ``timeout``."""
+"""The exit status of a task that timed out, as coreutils' ``timeout`` has it."""
 
 GRACE = 10.0
 """Seconds between TERM and KILL for a task that has to end."""
 
 LOST_GRACE = 2.0
-"""Seconds between TERM and KILL for a task whose lease is lost already: another job may have the host."""
+"""Seconds between TERM and KILL for a task whose lease is already lost, because another job may have the host."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _LEFTOVER_GRACE = 2.0  # seconds between TERM and KILL for processes that a task left behind
@@ -32,13 +32,14 @@ _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 class Child:
     """A running task.
 
-    In the foreground of a terminal it shares this process's group, to read from the terminal; else it has its own
-    group. It inherits what this process inherited: descriptors, working directory, umask, ignored signals. Descriptors
-    that this process opened are closed. Its environment is ``environ`` and :data:`watchdog.MARK`. The watchdog gets the
-    ``deadline`` before the task starts, and ``claim``, the descriptors of a claim that is to last until it has ended
-    the task of a process that was killed. ``was_asked_to_end`` is whether a signal that was passed on asked for its
-    end, ``timed_out`` the time after which :meth:`time_out` ended it. Raises :class:`OSError` when the task can't be
-    started, :class:`TimeoutError` when its lease is about to end; then nothing of it is left.
+    In the foreground of a terminal the task shares this process's group, so that it can read from the terminal;
+    otherwise it has its own group. It inherits what this process inherited: descriptors, working directory, umask,
+    ignored signals. Descriptors that this process opened are closed. Its environment is ``environ`` and
+    :data:`watchdog.MARK`. The watchdog gets the ``deadline`` before the task starts. It also gets ``claim``, the
+    descriptors of a claim: if this process is killed, the claim lasts until the watchdog has ended the task.
+    ``was_asked_to_end`` is true if a signal that was passed on asked the task to end; ``timed_out`` is the time after
+    which :meth:`time_out` ended it. Raises :class:`OSError` if the task can't be started, and :class:`TimeoutError` if
+    its lease is about to end; no process of the task is left then.
     """
 
     def __init__(
@@ -66,16 +67,17 @@ class Child:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
         def introduce() -> None:
-            # In the new process: the watchdog is told first, and the signal handlers of this process are reset.
+            # This runs in the new process: reset the signal handlers, and tell the watchdog the process id.
             for number in PASSED_ON:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            # SIGPIPE would end the task if the watchdog was killed before; its default is for the task.
+            # If the watchdog was killed, the write would cause SIGPIPE: ignore it here, and reset it for the task
+            # below.
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             self._write(b"%d\n" % os.getpid())
             if deadline is not None and watchdog.steady() >= deadline.term:
-                raise TimeoutError  # this process was stopped since it looked at the lease
+                raise TimeoutError  # this process was stopped after it had looked at the lease
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         try:
@@ -88,7 +90,7 @@ class Child:
             )
         except BaseException as error:
             self._dismiss()
-            if isinstance(error, subprocess.SubprocessError):  # what `introduce` raises
+            if isinstance(error, subprocess.SubprocessError):  # the error that `introduce` raises
                 raise TimeoutError from None
             raise
         finally:
@@ -101,7 +103,7 @@ class Child:
 
     @property
     def status(self) -> int:
-        """Its exit status as in a shell: 128+n for signal n; :data:`TIMED_OUT` if it timed out."""
+        """The exit status of the task as in a shell: 128+n for signal n; :data:`TIMED_OUT` if it timed out."""
         if self.timed_out is not None:
             return TIMED_OUT
         code = self._process.returncode
@@ -109,7 +111,7 @@ class Child:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words: ``exit 3``, ``SIGKILL``, ``timed out after 2h``."""
+        """How the task ended, in words: ``exit 3``, ``SIGKILL``, ``timed out after 2h``."""
         if self.timed_out is not None:
             return f"timed out after {format_duration(self.timed_out)}"
         code = self._process.returncode
@@ -153,7 +155,7 @@ class Child:
         self.end(grace)
 
     def was_ended_by_watchdog(self) -> bool:
-        """Return whether the watchdog ended the task with its lease, because this process was stopped or late."""
+        """Return whether the watchdog ended the task before its lease, because this process was stopped or late."""
         return self._watchdog.poll() == watchdog.LEASE_OVER
 
     def is_watched(self) -> bool:
@@ -161,7 +163,7 @@ class Child:
         return self._watchdog.poll() in (None, 0)
 
     def close(self, deadline: Deadline | None = None) -> None:
-        """End the watchdog and what is left of the task where it has its own group, in time for the deadline."""
+        """End the watchdog, and in time for the deadline the processes that are left of a task with its own group."""
         if self._group:
             left = _LEFTOVER_GRACE if deadline is None else min(_LEFTOVER_GRACE, deadline.kill - watchdog.steady())
             watchdog.end_task(self._group, self._group, left, self._mark)

@@ -17,21 +17,21 @@ VARIABLES: dict[str, str] = {
     "BMH_ADDRESS": "its address",
     "BMH_MAC": "its MAC address",
     "BMH_BMC_ADDRESS": "its BMC's address; also BMH_BMC_TYPE and BMH_BMC_SYSTEM_ID",
-    "BMH_LABEL_<KEY>": "each of its labels; upper case, all but letters and digits as _; equal ones get _2, _3",
+    "BMH_LABEL_<KEY>": "each of its labels; KEY is in upper case, with _ for other characters; equal keys get _2, _3",
     "BMH_HARDWARE_<KEY>": "each of its hardware properties, likewise",
-    "BMH_PREPARED": "with what the hosts were prepared, such as image=noble; not set where no prepare step ran",
+    "BMH_PREPARED": "the parameters of the preparation, such as image=noble; not set if no prepare step ran",
     "BMH_PARAM_<NAME>": "the value of each parameter of the prepare steps",
     "BMH_TAG_<KEY>": "each tag of the reservation, likewise",
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
-    "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task means the same one",
-    "BMHCTL_ACTOR": "who acts, likewise",
-    "BMHCTL_RUN": "a word by which run finds what the task has started, to end it",
+    "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task uses the same one",
+    "BMHCTL_ACTOR": "the actor, for the same reason",
+    "BMHCTL_RUN": "a word by which run finds the processes that the task has started, to end them",
 }
-"""Every variable that ``run`` sets; an attribute that is not declared has none."""
+"""Every variable that ``run`` sets. Attributes that are not declared have no variable."""
 
-_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS", "BMH_PREPARED")  # what --shell sets
+_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS", "BMH_PREPARED")  # the variables that --shell sets
 
-_TAG = re.compile(r"BMH_TAG_[A-Z0-9_]+")  # set by --shell of an earlier reservation
+_TAG = re.compile(r"BMH_TAG_[A-Z0-9_]+")  # tags that --shell of an earlier reservation has set
 
 _OURS = re.compile(
     r"BMH_(RESERVATION|HOSTS|COUNT|PREPARED|PARAM_.*|TAG_.*"
@@ -69,7 +69,7 @@ def _variables_of(held: Held) -> dict[str, str]:
 
 
 def export_line(held: Held, outer: Mapping[str, str]) -> str:
-    """Return the line that sets the variables when ``eval`` runs it, in any POSIX shell; it unsets stale ones."""
+    """Return the line for ``eval`` in any POSIX shell that sets the variables, and unsets those of an earlier call."""
     values = {"BMH_RESERVATION": held.reservation.id, "BMH_HOSTS": " ".join(host.name for host in held.hosts)}
     values["BMH_PREPARED"] = _variables_of(held).get("BMH_PREPARED", "")
     for host in held.hosts[:1]:
@@ -82,7 +82,7 @@ def export_line(held: Held, outer: Mapping[str, str]) -> str:
 
 
 def unset_line(status: int, outer: Mapping[str, str]) -> str:
-    """Return the line that unsets all variables, also those of ``outer``, and fails with this status."""
+    """Return the line for ``eval`` that unsets all variables, also tags in ``outer``, and fails with a status."""
     return f"unset {' '.join((*_SHELL, *_stale_tags(outer)))}; (exit {status})"
 
 

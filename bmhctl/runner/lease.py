@@ -24,8 +24,8 @@ _LOOK = 1.0  # seconds between two checks whether the reservation still exists
 _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals once the lease is as long as the policy allows
 _BACK = 2.0  # seconds in which a missing inventory file may come back
-_STEP = 0.05  # seconds: a clock that is off by more, in either direction, makes the deadline earlier
-_WARNINGS = (timedelta(hours=1), timedelta(minutes=10))  # how long before a planned end of the lease it is reported
+_STEP = 0.05  # seconds; if the clock is off by more, in either direction, the deadline is moved to an earlier time
+_WARNINGS = (timedelta(hours=1), timedelta(minutes=10))  # before the lease ends: when its planned end is reported
 
 
 def check_length(ttl: timedelta | None) -> None:
@@ -39,7 +39,7 @@ def check_length(ttl: timedelta | None) -> None:
 
 
 class Loss(Frozen):
-    """Why a task has to end; ``is_free``: another job may have its hosts already, before the lease ends."""
+    """Why a task has to end. ``is_free`` is true if another job may already have its hosts, before the lease ends."""
 
     reason: str
     is_free: bool
@@ -48,12 +48,12 @@ class Loss(Frozen):
 class Lease:
     """A lease that is renewed after a third of its remaining time, again and again, as long as that is possible.
 
-    :meth:`keep` may be delayed, as when another command writes for long: another thread can still ask :meth:`lost`
-    whether the task has to end. ``wake`` is called when that may have changed, ``tell_deadline``, which may be set,
-    when the deadline has changed.
+    :meth:`keep` may be delayed, for example while another command writes for long. Another thread can still ask
+    :meth:`lost` whether the task has to end. ``wake`` is called when the answer may have changed, and
+    ``tell_deadline``, if it is set, when the deadline has changed.
 
-    A lease is not renewed beyond what is planned on its hosts; that is reported, and again an hour and ten minutes
-    before the lease ends for it.
+    A lease is not renewed beyond a booking or planned maintenance of its hosts. That is reported when it is first seen,
+    and again one hour and ten minutes before the lease ends.
     """
 
     def __init__(self, ctx: Context, held: Held, wake: Callable[[], None]) -> None:
@@ -82,9 +82,10 @@ class Lease:
     def lost(self) -> Loss | None:
         """Return why the task has to end now: the lease is lost, or ends too soon; None while it is valid.
 
-        None also when its holder gave it back. Reads no database, so a locked one does not delay it.
+        Return None also after the holder gave the reservation back. This reads no database, so a locked one does not
+        delay it.
         """
-        # The thread of `keep` may find a loss at any moment: never replace that loss by None.
+        # The thread of `keep` may set a loss at any moment: never overwrite it with None.
         if self._loss is None and (why := self._why_moved()) is not None:
             self._loss = Loss(why, is_free=True)
         if self._loss is None and (why := self._why_over()) is not None:
@@ -122,7 +123,7 @@ class Lease:
         except MovedError as error:
             return self._is_lost_by(error)
         except BmhctlError:
-            return None  # not known for now; the lease can't be renewed either
+            return None  # unknown while the inventory is away; the lease can't be renewed then either
         self._gone_since = None
         return None
 
@@ -165,7 +166,7 @@ class Lease:
         return steady(), self._ctx.clock()
 
     def _ends_with(self, held: Reservation, before: tuple[float, datetime]) -> None:
-        """Note the end of a reservation that was read after the moment ``before``, and plan its renewal."""
+        """Store the end of a reservation that was read after the moment ``before``, and plan the next renewal."""
         with self._setting:
             self._ends, self._deadline = held.expires_at, None
             if held.expires_at is not None:
@@ -174,14 +175,14 @@ class Lease:
                 left = min(held.expires_at - clock, granted).total_seconds()
                 elapsed = now - before[0]
                 back = elapsed - (clock - before[1]).total_seconds()
-                if back > _STEP:  # the clock was set back, perhaps after the lease was renewed by it
+                if back > _STEP:  # the clock was set back, perhaps after a renewal that used the wrong time
                     left = min(left, max(left - back, granted.total_seconds() - elapsed))
                 self._deadline = Deadline.of(left, child.GRACE, now)
             self._next_renewal = self._plan()
         self.tell_deadline(self._deadline)
 
     def _look(self) -> bool:
-        """Do what is due; return whether the reservation is still open."""
+        """Look at the reservation, and renew it if that is due; return whether it is still open."""
         self._ctx.store.claims.restore()
         before = self._now()
         if time.monotonic() >= self._next_renewal:
@@ -189,7 +190,7 @@ class Lease:
             self._ends_with(held.reservation, before)
             self._regard(held.hosts)
             return True
-        with self._ctx.store.snapshot():  # reservation and hosts as of one moment
+        with self._ctx.store.snapshot():  # one transaction, so that reservation and hosts agree
             known = self._ctx.store.reservations.get(self._id)
             hosts = [] if known is None else self._ctx.store.hosts.held_by(known.id)
         if known is not None and known.ended_at is not None and not known.was_lost():
@@ -205,7 +206,7 @@ class Lease:
         return True
 
     def _regard(self, hosts: Sequence[Host]) -> None:
-        """Report what has changed about the hosts of the lease, and what is planned on them."""
+        """Report hosts that have left the lease, and bookings and maintenances that are planned on the others."""
         self._warn(host.name for host in hosts)
         line, words = None, ""
         if any(host.planned for host in hosts):
@@ -219,7 +220,7 @@ class Lease:
             return
         if self._is_at_line():
             self._next_renewal = float("inf")
-        ends = max(line, self._ends)  # a lease that was there before a maintenance was planned may last longer
+        ends = max(line, self._ends)  # a lease may last into a maintenance that was planned after it was granted
         left = ends - self._ctx.clock()
         due = {each for each in _WARNINGS if left <= each} | ({timedelta()} if self._is_at_line() else set())
         if due - self._reported:

@@ -16,10 +16,10 @@ FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 
 class Signals:
-    """Handle the process's signals for a block; ignored ones stay ignored, for the task as well.
+    """Handle the signals to this process in a ``with`` block; ignored signals stay ignored, for the task as well.
 
-    A signal raises :class:`SystemExit` with 128+n, once, so that cleaning up is not interrupted. After :meth:`hold`
-    none does: they are collected until :meth:`wait` returns them.
+    The first signal raises :class:`SystemExit` with 128+n; later ones don't interrupt the cleanup that follows. After
+    :meth:`hold` no signal raises: signals are collected until :meth:`wait` returns them.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Signals:
         self.held = False
 
     def wait(self, seconds: float) -> list[int]:
-        """Return the signals that came, the oldest first; wait so long for one, or until :meth:`wake`."""
+        """Return the collected signals, the oldest first; without any, wait for one, ``seconds`` or :meth:`wake`."""
         select.select([self._reader], [], [], max(0.0, seconds))
         return [number for number in self._drain() if number in PASSED_ON]
 
@@ -73,7 +73,7 @@ class Signals:
         return b""
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        """Raise for the first signal, unless signals are on hold: then its number is in the pipe."""
+        """Raise for the first signal, unless signals are held: their numbers are in the pipe."""
         if not self.held and number != signal.SIGCHLD:
             self.held = True
             raise SystemExit(128 + number)

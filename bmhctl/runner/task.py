@@ -1,8 +1,9 @@
 """Run a task under a lease: pass on its signals and status, renew the lease, give the hosts back.
 
-The task is ended before its lease expires: TERM, a grace, and KILL in time for ``expires_at``. If ``run`` itself is
-stopped, the watchdog does that. Ctrl-Z on a terminal stops the task and ``run``, and so the renewal: if it is continued
-in time (``fg``), all goes on; else the task is ended, and the host is tainted when the lease expires.
+The task is ended before its lease expires: with TERM, and with KILL in time for ``expires_at``. If ``run`` itself is
+stopped, the watchdog does that. Ctrl-Z on a terminal stops the task and ``run``, so the lease is not renewed. If ``fg``
+continues them before the lease ends, the task and the renewal continue; otherwise the task is ended, and the hosts are
+tainted when the lease expires.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 
 FAILED, NOT_RUNNABLE, NOT_FOUND = 125, 126, 127
-"""Exit statuses of ``run`` itself, as of ``env``; another is that of a :class:`Child` that timed out."""
+"""Exit statuses of ``run`` itself, the same as those of ``env``. A task that timed out has :data:`TIMED_OUT`."""
 
-_LOOK = 0.1  # seconds between two checks of the clock and of the inventory's file; each takes microseconds
+_LOOK = 0.1  # seconds between two checks of the clock and of the inventory's file; a check takes microseconds
 _RETRY = 1.0  # seconds between two tries to reach an inventory
-_LAST_TRIES = 30.0  # seconds of tries to give the hosts back
+_LAST_TRIES = 30.0  # seconds for which giving the hosts back is retried
 
 
 _T = TypeVar("_T")
@@ -62,9 +63,9 @@ class OnExit(Words):
 class Task(Frozen):
     """A command to run under a lease.
 
-    ``keep_on_fail`` is how long the hosts stay reserved after the command has failed, for debugging. ``on_exit`` says
-    what to do with them otherwise. ``infra_statuses`` are the exit statuses by which the command reports that a host is
-    broken: it gets a fault. ``timeout`` is how long the command may run; it is ended then.
+    ``keep_on_fail`` is how long the hosts stay reserved for debugging after the command has failed. ``on_exit`` says
+    what to do with them otherwise. With an exit status in ``infra_statuses`` the command reports that its hosts are
+    broken, and they get a fault. After ``timeout`` the command is ended.
     """
 
     command: tuple[str, ...]
@@ -95,7 +96,7 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
         if os.sep in name and Path(name).exists():
             raise NotRunnableError(f"{name}: not executable", NOT_RUNNABLE)
         raise NotRunnableError(f"{name}: command not found", NOT_FOUND)
-    with suppress(OSError):  # a file that can be run but not read is not a script
+    with suppress(OSError):  # a file that may be executed but not read can't be a script
         with open(found, "rb") as file:
             start = file.read(256)
         if start.startswith(b"#!"):
@@ -109,12 +110,12 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
 def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequence[int] = ()) -> int:
     """Run the command until it ends or the lease is lost; give the hosts back; return the status to exit with.
 
-    That is the command's own: 128+n when signal n ended it. 124 when it ran into its timeout, 125 when the lease was
-    lost, or when the hosts of a command that succeeded could not be given back; 126 or 127 when it could not be
-    started. ``signals`` must be on hold. ``claim`` are the descriptors of the claim of this run, which lasts until the
-    task of a killed run has ended.
+    The status is that of the command, or 128+n if signal n ended it. It is 124 if the command timed out; 125 if the
+    lease was lost, or if the hosts of a command that succeeded could not be given back; 126 or 127 if the command could
+    not be started. ``signals`` must be on hold. ``claim`` has the descriptors of the claim of this run: if ``run`` is
+    killed, the claim lasts until the task has ended.
     """
-    # The task needs no declaration: a user may edit or break that file meanwhile.
+    # Do not read the declaration again while the task runs: a user may be editing the file, and it may be invalid.
     undeclared = replace(ctx, store=ctx.store.undeclared())
     returning = _Returning(undeclared, held.reservation.id, signals)
     lease = Lease(undeclared, held, signals.wake)
@@ -158,7 +159,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         status = returning.give_back(reason, child.status, fault=f"reported by a task: {child.outcome}")
     else:
         result: TaskResult | None = TaskResult.FAILED if child.status else TaskResult.COMPLETED
-        if child.was_asked_to_end:  # then its end says nothing about the hosts
+        if child.was_asked_to_end:  # a task that was interrupted says nothing about its hosts
             result = None
         status = returning.give_back(reason, child.status, task=result)
     if task.on_exit is OnExit.RECYCLE:
@@ -217,10 +218,10 @@ def _recycle(ctx: Context, names: Sequence[str]) -> None:
 
 
 class _Returning:
-    """Gives the hosts of a reservation back after the task; ``tainted`` are those that were given back.
+    """Gives back the hosts of a reservation after the task; ``tainted`` are the hosts that were given back.
 
-    ``ended_at`` is when the end of the task was noticed. ``is_in_time``: it ended before the lease did, even if that
-    was noticed late, because otherwise the watchdog would have ended it.
+    ``ended_at`` is when the end of the task was noticed. ``is_in_time`` is true if the task ended before the lease,
+    even if its end was noticed later: otherwise the watchdog would have ended it.
     """
 
     def __init__(self, ctx: Context, token: str, signals: Signals) -> None:
@@ -233,7 +234,7 @@ class _Returning:
         self._deadline: float | None = None
 
     def keep(self, length: timedelta, reason: str) -> bool:
-        """Leave the hosts reserved for debugging; return False when the lease, and with it the hosts, is lost."""
+        """Leave the hosts reserved for debugging; return False if the lease is lost, and with it the hosts."""
         try:
             kept = self._insist(lambda: extend(self._ctx, self._token, length)).held
         except BmhctlError as error:
@@ -247,11 +248,11 @@ class _Returning:
         return True
 
     def give_back(self, reason: str, status: int, *, task: TaskResult | None = None, fault: str | None = None) -> int:
-        """Give the hosts back; return the status to exit with: ``status``, or 125 when the lease was lost before.
+        """Give the hosts back; return the status to exit with: ``status``, or 125 if the lease was lost before.
 
-        ``task`` is how the task ended on them, None if that says nothing about them; ``fault`` is what is broken.
-        A success becomes 125 as well when the hosts can't be given back. A lease that expired only after the end of the
-        task changes no status; a note reports it.
+        ``task`` is how the task ended on the hosts, or None if its end says nothing about them; ``fault`` is what is
+        broken. A success also becomes 125 if the hosts can't be given back. A lease that expired only after the end of
+        the task does not change the status; a note reports it.
         """
         release = lifecycle_verbs.release
         try:
@@ -285,7 +286,7 @@ class _Returning:
 
     def give_back_quietly(self) -> None:
         """Try once to give back hosts that a late renewal may have kept."""
-        with suppress(BmhctlError):  # usually there is nothing to give back
+        with suppress(BmhctlError):  # usually no host is left to give back
             lifecycle_verbs.release(self._ctx, Choice(), reservation=self._token, reason="task ended: lease lost")
 
     def _ended_before_lease(self) -> bool:
@@ -301,7 +302,7 @@ class _Returning:
         return known.ended_at is not None and self.ended_at < known.ended_at
 
     def _insist(self, act: Callable[[], _T]) -> _T:
-        """Retry for a while when the inventory can't be reached; a signal ends the tries."""
+        """Call ``act``, and retry for a while if the inventory can't be reached; a signal ends the tries."""
         while True:
             try:
                 return act()
