@@ -101,5 +101,7 @@ def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Itera
         yield from (f"  {line}\n" for line in rest)
     for hint in _hints([(str(one.get("host") or ""), str(one["hint"])) for one in each if one.get("hint")]):
         first, *rest = clean_lines(hint)
+        first, *more = folded_text(first, width, len("hint: "))
         yield f"{paint('hint:', '1;36')} {first}\n"
+        yield from (f"{line}\n" for line in more)
         yield from (f"  {line}\n" for line in rest)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bmhctl.errors import UsageError
 from bmhctl.output.sanitize import clean
+from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, Words, replace
 
 if TYPE_CHECKING:
@@ -336,18 +337,28 @@ def note(text: str, display: Display) -> None:
         display.stderr.flush()
 
 
+_JOINED = "\0"  # stands for a space at which a line is not broken; no cleaned text has it
+_COMMAND = pattern(
+    r"bmhctl(?: -i \S+)?(?: [a-z][a-z-]*)?(?: (?:-[^\s;,?]+|[A-Z]+|'[^']*'|[^\s;,?]*[0-9@=*/\[][^\s;,?]*))*"
+)
+"""A command line in a message: its options, its placeholders, and words that can't be of a sentence."""
+
+
 def folded_text(text: str, width: int | None, used: int = 0) -> list[str]:
-    """Return a text in lines for a terminal, the later ones indented; no word is broken; ``used`` cells are taken."""
+    """Return a text in lines for a terminal, the later ones indented; ``used`` cells of the first are taken.
+
+    No word is broken and no command line, so that it can be copied.
+    """
     if width is None or used + len(text) <= width:
         return [text]
     from textwrap import wrap
 
     lines = wrap(
-        text,
+        _COMMAND.sub(lambda command: command[0].replace(" ", _JOINED), text),
         max(width, 20),
         initial_indent=" " * used,
         subsequent_indent="  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return [lines[0][used:], *lines[1:]]
+    return [line.replace(_JOINED, " ") for line in (lines[0][used:], *lines[1:])]

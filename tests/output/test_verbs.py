@@ -1,6 +1,8 @@
 import json
 
-from bmhctl.errors import NotYoursError, StateRefusedError, combine
+import pytest
+
+from bmhctl.errors import NotYoursError, StateRefusedError, UsageError, combine
 from bmhctl.output import Format, note, render, report
 from bmhctl.results import Outcome, Outcomes
 
@@ -51,14 +53,15 @@ def test_the_later_lines_of_an_error_are_indented() -> None:
     assert told(error) == "bmhctl: two lines\n  bmhctl: forged\nhint: edit these:\n    a = 1\n"
 
 
-def test_a_terminal_wraps_a_long_message_but_not_the_command_in_its_hint() -> None:
+def test_a_terminal_wraps_a_long_message_and_its_hint() -> None:
     hint = "its holder gives -R r-7k3m; --force --reason WHY overrides and is recorded in the history"
     message = "is held by alice (r-7k3m, nightly tests of the release branch) until 2026-11-23 08:35 UTC, not by bob"
     error = NotYoursError(message, host="node01", hint=hint)
     assert told(error, tty=True) == (
         "bmhctl: node01: is held by alice (r-7k3m, nightly tests of the release branch)\n"
         "  until 2026-11-23 08:35 UTC, not by bob\n"
-        f"hint: {hint}\n"
+        "hint: its holder gives -R r-7k3m; --force --reason WHY overrides and is recorded\n"
+        "  in the history\n"
     )
     assert told(error) == f"bmhctl: node01: {message}\nhint: {hint}\n"
     where = display(tty=True)
@@ -87,6 +90,38 @@ def test_in_json_mode_an_error_is_one_object() -> None:
     document = json.loads(told(OUTCOMES.error, format=Format.JSON))
     assert [each["code"] for each in document["error"]["details"]["errors"]] == ["not-yours", "state-refused"]
     assert document["error"]["code"] == "mixed"
+
+
+@pytest.mark.parametrize(
+    ("hint", "lines"),
+    [
+        (
+            "create one: bmhctl -i bmh.toml init, or name one with -i FILE or with the variable $BMHCTL_INVENTORY",
+            [
+                "create one: bmhctl -i bmh.toml init, or name one with -i FILE or with the",
+                "  variable $BMHCTL_INVENTORY",
+            ],
+        ),
+        (
+            "give it back and clean it before it is removed, or take the risk: "
+            "bmhctl remove node01 --force --reason 'it burnt'",
+            [
+                "give it back and clean it before it is removed, or take the risk:",
+                "  bmhctl remove node01 --force --reason 'it burnt'",
+            ],
+        ),
+        (
+            "look at it: bmhctl -i 'postgresql://postgres@/postgres?host=/dev/shm/a-folder-with-a-long-name' status",
+            [
+                "look at it:",
+                "  bmhctl -i 'postgresql://postgres@/postgres?host=/dev/shm/a-folder-with-a-long-name' status",
+            ],
+        ),
+    ],
+)
+def test_a_terminal_breaks_no_line_within_a_command(hint: str, lines: list[str]) -> None:
+    said = told(UsageError("no", hint=hint), tty=True)
+    assert said == "bmhctl: no\nhint: " + "\n".join(lines) + "\n"
 
 
 def test_a_hint_shared_by_several_errors_is_printed_once() -> None:
