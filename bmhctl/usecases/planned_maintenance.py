@@ -8,6 +8,7 @@ from bmhctl.domain.booking import Booking, in_the_way, is_leased_until
 from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import Requirement, dump_requirements, load_requirements
 from bmhctl.domain.times import check_not_too_far
+from bmhctl.domain.units import local_time
 from bmhctl.errors import BusyError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
@@ -61,7 +62,12 @@ def plan_maintenance(
         held = f"; it is held by {describe_reservation(host.reservation)}" if lasts and host.reservation else ""
         return Outcome(host.name, True, f"planned: {reason}{held}", host.state, left.state)
 
-    return each_in_one_commit(ctx, "maintain", choice, one)
+    outcomes = each_in_one_commit(ctx, "maintain", choice, one)
+    if not saved or ctx.dry_run:
+        return outcomes
+    times = f"from {local_time(starts)} to {local_time(ends)}"
+    note = f"{saved[0].id} {times}: bmhctl bookings cancel {saved[0].id} cancels it"
+    return replace(outcomes, notes=(*outcomes.notes, note))
 
 
 def _with_host(

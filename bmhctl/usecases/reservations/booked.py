@@ -206,7 +206,7 @@ def _too_long(
     begins = None
     if length is not None:
         begins = earliest_start(ctx, Demand(request.requirements, now, now + length, policy.turnaround))
-    whole = f"; the whole lease is possible from {local_time(by_minute(begins))}: --from" if begins is not None else ""
+    whole = f"; the whole lease is possible --from '{by_minute(begins):%Y-%m-%dT%H:%MZ}'" if begins is not None else ""
     return BusyError(
         f"{describe_requirements(request.requirements)}: free only until {local_time(latest)}, nothing was "
         f"reserved: {first.name} is {describe_planned(first.planned[0])}",

@@ -149,7 +149,7 @@ def test_a_lease_with_a_length_is_granted_or_refused_with_the_longest_possible_o
     with pytest.raises(BusyError) as refused:
         reserve(fleet, selector="rack=r1", count=1, ttl=timedelta(hours=3))
     assert refused.value.hint is not None
-    assert refused.value.hint.startswith("--ttl 1h59m is the longest now; the whole lease is possible from")
+    assert refused.value.hint.startswith("--ttl 1h59m is the longest now; the whole lease is possible --from '")
     assert refused.value.details["from"] == at(5).isoformat()
     assert names_of(reserve(fleet, selector="rack=r1", count=1, ttl=timedelta(hours=1))) == ["node1"]
 
@@ -424,6 +424,10 @@ def test_leases_end_before_a_planned_maintenance_which_the_next_command_begins(f
         ("node1", "planned: power work"), ("node2", "planned: power work"),
     ]  # fmt: skip
     [planned] = bookings.bookings(fleet.context()).items
+    m = planned.booking.id
+    assert done.notes == (
+        f"{m} from 2026-01-01 15:00 UTC to 2026-01-01 17:00 UTC: bmhctl bookings cancel {m} cancels it",
+    )
     assert (planned.booking.is_maintenance, planned.hosts) == (True, ("node1", "node2"))
     assert planned.requirements == "node1, node2"
     with pytest.raises(StateRefusedError, match="can't be moved"):
