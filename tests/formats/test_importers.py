@@ -440,6 +440,17 @@ def test_groups_of_an_ansible_inventory_become_labels_and_variables_as_asked_for
     chosen = read(samples.ANSIBLE_YAML, label_from=["rack,site,version"])
     assert entry(chosen, "web02.lab")["labels"] == {"rack": "r1", "site": "dc1"}
     assert entry(chosen, "db-1")["labels"] == {"rack": "r2", "site": "dc1", "version": "1.10"}
+    assert [line for line in chosen.skipped if "groups" in line] == [
+        "standard input: groups not imported: db, lab, web: --label-from groups makes labels of all"
+    ]
+
+
+def test_groups_may_be_named_as_labels_one_by_one() -> None:
+    found = read(samples.ANSIBLE_YAML, label_from=["web", "rack"])
+    assert entry(found, "web02.lab")["labels"] == {"rack": "r1", "web": "true"}
+    assert entry(found, "db-1")["labels"] == {"rack": "r2"}
+    with pytest.raises(UsageError, match="standard input has no 'wbe': did you mean web"):
+        read(samples.ANSIBLE_YAML, label_from=["wbe"])
 
 
 def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:

@@ -161,8 +161,7 @@ def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]
 def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
     labels = {key: value for key, value in record.labels.items() if value}
     chosen = options.label_from
-    if chosen is None or GROUPS in chosen:
-        labels |= dict.fromkeys(record.groups, _MEMBER)
+    labels |= dict.fromkeys((each for each in record.groups if takes_group(options, each)), _MEMBER)
     for pattern in chosen or ():
         for key, value in record.attributes.items():
             if fnmatchcase(key, pattern) and not is_secret(key) and (text := text_of(value)) is not None:
@@ -170,6 +169,12 @@ def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -
     labels |= {key.removeprefix("labels."): value for key, value in mapped.items() if key.startswith("labels.")}
     made = {label_key(key): label_value(value) for key, value in labels.items()}
     return {key: value for key, value in made.items() if key and value}
+
+
+def takes_group(options: ImportOptions, group: str) -> bool:
+    """Return whether a group or tag becomes a label: all do unless ``--label-from`` names others."""
+    chosen = options.label_from
+    return chosen is None or GROUPS in chosen or any(fnmatchcase(group, pattern) for pattern in chosen)
 
 
 def _fact(value: str) -> PropertyValue:

@@ -20,6 +20,7 @@ from bmhctl.formats.importers.record import (
     found_host,
     is_secret,
     secrets_in,
+    takes_group,
 )
 
 _GLOB = re.compile(r"[*?\[]")
@@ -35,6 +36,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     secrets: dict[str, int] = {}
     again: dict[object, int] = {}
     seen: dict[str, None] = {}
+    groups: dict[str, None] = {}
     used: set[str] = set()
     nameless = 0
     for number, item in enumerate(items):
@@ -43,6 +45,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         warnings += found.warnings
         if record is not None:
             seen |= dict.fromkeys(record.attributes)
+            groups |= dict.fromkeys(record.groups)
             used.update(record.used)
         nameless += found.nameless
         if found.skipped is not None:
@@ -60,7 +63,9 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         f"{hosts[key].arrival.host.name}: {count} records of one id: the last one is used"
         for key, count in again.items()
     ]
-    _refuse_unknown(options, seen, origin)
+    _refuse_unknown(options, seen, groups, origin)
+    if left := _in_short([each for each in groups if not takes_group(options, each)]):
+        skipped.append(f"{origin}: groups not imported: {left}: --label-from groups makes labels of all")
     if kind.word == "csv":
         if nameless == len(items):
             raise InvalidError(
@@ -71,17 +76,19 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         skipped += _left_out(options, seen, used, origin)
     if secrets:
         count = sum(secrets.values())
-        keys = ", ".join(sorted(secrets)[:8]) + (", …" if len(secrets) > 8 else "")
+        keys = _in_short(sorted(secrets))
         skipped.append(f"{origin}: {count} secret{'s' * (count > 1)} skipped, which are never stored: {keys}")
     return Part(tuple(hosts.values()), skipped=tuple(skipped), warnings=tuple(warnings))
 
 
-def _refuse_unknown(options: ImportOptions, seen: Iterable[str], origin: str) -> None:
+def _refuse_unknown(options: ImportOptions, seen: Iterable[str], groups: Iterable[str], origin: str) -> None:
     """Raise `UsageError` for what ``--map`` or ``--label-from`` names and no record has."""
-    seen = list(seen)
-    named = [("--map", source) for source, _ in options.mapping]
-    named += [("--label-from", each) for each in options.label_from or () if each != GROUPS and not _GLOB.search(each)]
-    for option, source in named:
+    attributes, labels = [*seen], [*dict.fromkeys((*seen, *groups))]
+    named = [("--map", source, attributes) for source, _ in options.mapping]
+    named += [("--label-from", each, labels) for each in options.label_from or () if not _GLOB.search(each)]
+    for option, source, seen in named:
+        if option == "--label-from" and source == GROUPS:
+            continue
         if source not in seen:
             near = {each.lower(): each for each in seen}.get(
                 nearest(source.lower(), [each.lower() for each in seen]) or ""
@@ -91,6 +98,10 @@ def _refuse_unknown(options: ImportOptions, seen: Iterable[str], origin: str) ->
                 f"{option}: {origin} has no {source!r:.80}{f': did you mean {near}?' if near else ''}",
                 hint=f"it has {known:.400}",
             )
+
+
+def _in_short(keys: list[str]) -> str:
+    return ", ".join(keys[:8]) + (", …" if len(keys) > 8 else "")
 
 
 def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origin: str) -> list[str]:
@@ -103,7 +114,7 @@ def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origi
     ]
     if not left:
         return []
-    keys = ", ".join(left[:8]) + (", …" if len(left) > 8 else "")
+    keys = _in_short(left)
     return [f"{origin}: columns not imported: {keys}: --label-from COLUMN makes a label of one, --map any field"]
 
 
