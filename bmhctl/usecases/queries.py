@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN_EVENTS = 5
 """The most events of a host that ``show`` returns."""
+
+_MOST_NAMES = 8  # of owners in a note
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """The keys by which hosts can be sorted."""
@@ -194,13 +196,22 @@ def reservations(
         if selector is not None:
             known = (each for each in known if selector.holds(each.tags))
         if owner is not None:
+            known = [*known]
             fits = name_pattern(owner)
-            known = (each for each in known if fits(each.owner))
+            fitting = [each for each in known if fits(each.owner)]
+            if known and not fitting:
+                ctx.report(f"no reservation of {owner}; owners are {_some({each.owner for each in known})}")
+            known = fitting
         held = with_hosts(ctx, known)
         if ended:
             names = ctx.store.events.hosts_by_reservation()
             held = [replace(each, had=names.get(each.reservation.id, ())) for each in held]
         return Reservations(tuple(held), now)
+
+
+def _some(names: Collection[str]) -> str:
+    shown = sorted(names)[:_MOST_NAMES]
+    return ", ".join(shown) + (", …" if len(names) > len(shown) else "")
 
 
 def name_pattern(text: str) -> Callable[[str], bool]:

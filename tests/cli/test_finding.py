@@ -15,6 +15,13 @@ HOW = "hint: create one: bmhctl -i bmh.toml init, or name one with -i or $BMHCTL
 NAMES = Run(0, "node01\nnode02\nnode03\n", "")
 
 
+def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_the_others(cli: Cli, lab: Path) -> None:
+    assert cli("ready", "node01").status == 0
+    assert cli("reserve", "node01", "--as", "dave@lab").status == 0
+    assert cli("reservations", "--owner", "dave").stderr == "no reservation of dave; owners are dave@lab\n"
+    assert cli("reservations", "--owner", "dave*").stderr == ""
+
+
 def test_a_missing_inventory_is_reported_with_the_command_that_makes_one(cli: Cli) -> None:
     assert cli("list") == Run(2, "", NONE + HOW)
 

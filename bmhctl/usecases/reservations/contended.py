@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
     from bmhctl.usecases.reservations.request import ReservationRequest
 
+_NEWEST = 100  # events of the queue among which a cancelling is found
 _FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again
 RECONNECT_PAUSE = 0.3
 """Seconds between two attempts to reach a server after its connection was lost."""
@@ -114,7 +115,11 @@ def _settle(
 def check_ticket(ctx: Context, ticket: Ticket) -> None:
     """Raise :class:`StateRefusedError` if the ticket was cancelled."""
     if ctx.store.tickets.get(ticket.id) is None:
-        raise StateRefusedError("the ticket was cancelled", details={"ticket": ticket.id})
+        events = reversed(ctx.store.queue_events.read(_NEWEST))
+        event = next((each for each in events if (each.ticket, each.verb) == (ticket.id, QueueVerb.CANCELLED)), None)
+        by = f" by {event.actor}" if event and event.actor != ticket.owner else ""
+        why = f": {event.reason}" if event and event.reason else ""
+        raise StateRefusedError(f"the ticket was cancelled{by}{why}", details={"ticket": ticket.id})
 
 
 def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:

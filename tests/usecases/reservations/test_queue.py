@@ -678,7 +678,7 @@ def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
 
     with pytest.raises(StateRefusedError) as refused:
         wait(fleet, cancel)
-    assert refused.value.message == "the ticket was cancelled"
+    assert refused.value.message == "the ticket was cancelled by bob: shutdown"
     assert said == ["cancelled ticket 1 of alice, 0s old, for 1 host"]
 
 
