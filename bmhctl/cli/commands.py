@@ -109,6 +109,6 @@ bmhctl: share bare-metal hosts. Three commands to try first:
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
   bmhctl status                               show the fleet on one screen
 
-All commands: bmhctl --help. One of them: bmhctl reserve --help. The manual:
-bmhctl help.
+All commands: bmhctl --help. About one: bmhctl reserve --help.
+The manual: bmhctl help.
 """
