@@ -7,15 +7,15 @@ a rename, and a removal a removal. A change by hand has no intent: a missing nam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from bmhctl.domain.model import Host, HostSpec, State
-from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.results import Outcome
+from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
+from bmhctl.results import Outcome, failed
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.toml.declaration import Declaration, parse_declaration, read_declaration
 from bmhctl.stores.toml.file import DeclarationFile
@@ -30,6 +30,7 @@ from bmhctl.usecases.shared.host_changes import (
     HostAddition,
     SpecChange,
     apply,
+    check_removal,
     refuse_taken,
     replace_policy,
     undeclare,
@@ -64,7 +65,7 @@ def sync_declaration(ctx: Context) -> None:
             is_new = ctx.store.meta.get(OWNER) is None and not any(ctx.store.hosts.counts().values())
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
-                intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
+                intent = _intent(ctx, declaration)
                 if intent is None:
                     _check_torn(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
@@ -91,8 +92,8 @@ def rehearse(ctx: Context) -> None:
     declaration = read_declaration(file)
     with suppress(_RehearsedError), ctx.store.savepoint():
         _check_kinship(ctx, file, declaration)
-        intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
-        _reconcile(replace(ctx, report=_ignore), declaration, intent, ctx.clock())
+        silent = replace(ctx, report=_ignore)
+        _reconcile(silent, declaration, _intent(silent, declaration), ctx.clock())
         raise _RehearsedError
 
 
@@ -179,7 +180,7 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
             f"{file.path.name} is changed, but the state is not synced with it yet: {error.message}",
             hint="the next command syncs it, once the state file can be written",
         ) from error
-    return outcomes
+    return _made(ctx, changes, outcomes)
 
 
 def _planned(ctx: Context, changes: Changes, make: Callable[[bytes], bytes]) -> list[Outcome]:
@@ -256,6 +257,44 @@ def _reconcile(
         if not was_undeclared:
             undeclare(ctx, ctx.host(left), now, f"no longer in {name}")
     return outcomes
+
+
+def _intent(ctx: Context, declaration: Declaration) -> tuple[str, Changes] | None:
+    """Return the actor and the changes of the edit that made the TOML file what it is; None for an edit by hand.
+
+    A host may have been reserved since the edit was rehearsed. The file is changed, so the removal of such a host can't
+    be refused any more; it is left out instead, and the host becomes undeclared.
+    """
+    intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
+    if intent is None or not intent[1].removals:
+        return intent
+    actor, changes = intent
+    there = ctx.store.hosts.with_names(removal.name for removal in changes.removals)
+    possible = []
+    for removal in changes.removals:
+        try:
+            check_removal(there[removal.name], removal)
+            possible.append(removal)
+        except StateRefusedError as error:
+            ctx.report(f"{removal.name}: {error.message}; it is no longer declared")
+    return actor, replace(changes, removals=tuple(possible))
+
+
+def _made(ctx: Context, changes: Changes, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes after the sync: an error for a host that could not be removed any more."""
+    there = ctx.store.hosts.with_names(removal.name for removal in changes.removals) if changes.removals else {}
+    made = []
+    for outcome in outcomes:
+        host = there.get(outcome.host) if outcome.state is None else None
+        if host is not None and host.undeclared:
+            error = StateRefusedError(
+                f"was not removed, because it became {host.state} meanwhile: it is no longer declared",
+                host=host.name,
+                hint=f"remove it when it is given back and reset: bmhctl remove {host.name}",
+            )
+            outcome = failed(error, host)
+        made.append(outcome)
+    return made
 
 
 def _as_declared(spec: HostSpec, _: Context, __: HostSpec) -> HostSpec:

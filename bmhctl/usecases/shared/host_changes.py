@@ -229,14 +229,8 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
     ``force``, and for a host that has an event after ``removal.last_event``.
     """
     host = ctx.host(removal.name)
-    check_removable(host, removal.force)
+    check_removal(host, removal)
     source = host.state
-    if removal.last_event is not None and host.last_event != removal.last_event:
-        raise StateRefusedError(
-            f"changed while its steps ran: it is {host.state} now",
-            host=host.name,
-            hint=f"see bmhctl history {host.name}, then try again",
-        )
     if host.reservation is not None:
         host = give_back(
             ctx, host, now, reason=f"{host.name} was removed by {ctx.actor}: {removal.reason}", end=End.REMOVED
@@ -299,6 +293,17 @@ def check_removable(host: Host, force: bool) -> None:
             host=host.name,
             hint=f"bmhctl {before} {host.name} first, or use --force --reason WHY",
             details={"state": host.state.value},
+        )
+
+
+def check_removal(host: Host, removal: Removal) -> None:
+    """Raise :class:`StateRefusedError` as :func:`remove` does."""
+    check_removable(host, removal.force)
+    if removal.last_event is not None and host.last_event != removal.last_event:
+        raise StateRefusedError(
+            f"changed while its steps ran: it is {host.state} now",
+            host=host.name,
+            hint=f"see bmhctl history {host.name}, then try again",
         )
 
 

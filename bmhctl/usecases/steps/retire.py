@@ -106,6 +106,8 @@ def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun)
     if ctx.dry_run:  # the transaction of a dry run is undone
         return Outcome(host.name, True, f"retired: {words}", host.state, None)
     (outcome,) = change(ctx, Changes(removals=(Removal(host.name, words, True, True, host.last_event),)))
+    if outcome.error is not None:
+        raise outcome.error
     steps = (*(cleanup.results if cleanup else ()), *run.results)
     return replace(outcome, message=f"retired: {words}", steps=steps)
 

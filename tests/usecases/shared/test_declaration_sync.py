@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from bmhctl.domain.model import Phase, State
 from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.results import Outcomes
 from bmhctl.stores.toml import atomic_replace
 from bmhctl.stores.toml import file as toml_file
-from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
+from bmhctl.support.values import replace
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries, undo
 from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
@@ -301,3 +307,51 @@ def test_two_edits_of_one_host_keep_each_others_changes(cellar: Lab, monkeypatch
     host = cellar.context().store.hosts.named("node1")
     assert host is not None
     assert (host.spec.note, host.spec.labels) == ("hello", {"rack": "r9"})
+
+
+REMOVALS: dict[str, tuple[Callable[[Context], Outcomes], Callable[[Context], object], str]] = {
+    "remove": (
+        lambda ctx: hosts.remove(ctx, Choice(("node2",))),
+        lambda ctx: reserve.reserve_or_wait(ctx, request.reservation_request(("node2",))),
+        "reserved",
+    ),
+    "undo": (undo.undo, lambda ctx: lifecycle_verbs.maintain(ctx, Choice(("node3",)), reason="fan"), "maintenance"),
+}
+"""How a host is removed; a command of bob's that keeps it from being removed; and the state that the host has then."""
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+def test_a_host_that_is_used_between_the_edit_and_its_sync_stays_undeclared(
+    how: str, cellar: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The removal could neither be made nor refused any more: from then on, every command failed."""
+    remove, use, state = REMOVALS[how]
+    hosts.add(cellar.context(), ["node3"], hosts.AttributeChanges())
+    has_looked, is_replaced = threading.Event(), threading.Event()
+
+    def late() -> datetime:
+        """The clock of a command that has looked at the file before it was replaced."""
+        has_looked.set()
+        assert is_replaced.wait(20)
+        return cellar.clock()
+
+    def bobs_command() -> None:
+        with cellar.visit("bob") as bob:
+            use(replace(bob, clock=late))
+
+    edit_file = atomic_replace.edit_file
+    command = threading.Thread(target=bobs_command)
+
+    def overtaken(*args: object) -> bytes:
+        command.start()
+        assert has_looked.wait(20)
+        done = edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
+        is_replaced.set()
+        command.join()
+        return done
+
+    monkeypatch.setattr(atomic_replace, "edit_file", overtaken)
+    (outcome,) = remove(cellar.context()).items
+    assert outcome.error is not None
+    assert f"was not removed, because it became {state} meanwhile: it is no longer declared" in outcome.message
+    assert seen(cellar)[outcome.host] == f"{state} undeclared"
