@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from bmhctl.domain.model import HostSpec, Verdict
 from bmhctl.domain.policy import HttpStep, Step
@@ -16,6 +16,10 @@ MOST = 1 << 20
 """How many bytes of an answer are read."""
 
 
+_SAFE = "%/?:@!$&'()*+,;=[]~"
+"""What may stand in a path and a query as it is; parameters may bring other letters."""
+
+
 def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:
     """Return a pass if the URL answers in time with the status, and with the text in the first MiB.
 
@@ -26,10 +30,10 @@ def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Ver
     if spec.address is not None and ":" in spec.address:
         spec = replace(spec, address=f"[{spec.address}]")  # a URL has IPv6 addresses in brackets
     url, seconds = fill(page.url, spec, environment.params), step.timeout.total_seconds()
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    origin = f"{parts.scheme}://{parts.netloc}"
     try:
+        parts = urlsplit(url)
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_SAFE)
+        origin = f"{parts.scheme}://{parts.netloc}"
         rules = ConnectionRules(proxy=proxy_for(environment.proxy, environment.environ, origin))
         connection = HttpConnection(origin, rules)
         answer = within(

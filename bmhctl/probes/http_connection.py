@@ -45,8 +45,8 @@ class HttpError(Exception):
 
     ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
     ``refused``, ``no route``, ``network``, ``name``, ``certificate``, ``client certificate``, ``tls``, ``no tls``,
-    ``proxy``, ``cut``, ``protocol``, and for an answer that can't be used ``half`` and ``answer``; ``sent`` is whether
-    the server may have received the request.
+    ``only tls``, ``proxy``, ``cut``, ``protocol``, and for an answer that can't be used ``half`` and ``answer``;
+    ``sent`` is whether the server may have received the request.
     """
 
     def __init__(self, kind: str, words: str, *, sent: bool) -> None:
@@ -61,11 +61,14 @@ class HttpConnection:
 
     A request that is not safe to repeat is sent over a new connection: on an idle connection that the server has
     closed, it would fail, and nothing would show whether the server had received it. Another thread may call
-    :meth:`close`, which ends a request.
+    :meth:`close`, which ends a request. Raises :class:`ValueError` for a URL that is not valid.
     """
 
     def __init__(self, url: str, rules: ConnectionRules) -> None:
         self._url = urlsplit(url)
+        self._host = (self._url.hostname or "").replace("%25", "%")
+        # Always with a port: http.client takes the last part of an IPv6 address for one.
+        self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
         self._rules = rules
         self._connection: http.client.HTTPConnection | None = None
         self._context: ssl.SSLContext | None = None  # kept: reading the trusted certificates takes some 20 ms
@@ -145,24 +148,26 @@ class HttpConnection:
     def _open(self, seconds: float) -> http.client.HTTPConnection:
         url = self._url
         is_over_tls = url.scheme == "https"
-        # Always with a port: http.client takes the last part of an IPv6 address for one.
-        host, port = self._host, url.port or (443 if is_over_tls else 80)
-        proxy = urlsplit(self._rules.proxy) if self._rules.proxy else None
+        host, port = self._host, self._port
+        proxy = _proxy(self._rules.proxy) if self._rules.proxy else None
         near, gate = (host, port) if proxy is None else (proxy.hostname or "", proxy.port or 3128)
         made = (_OverTls if is_over_tls else http.client.HTTPConnection)(near, gate, timeout=seconds)
         made.auto_open = 0  # another thread has called close
         if is_over_tls and proxy is not None:
             made.set_tunnel(host, port, headers=_proxy_login(proxy))
         self._connection = made
-        made.connect()
+        try:
+            made.connect()
+        except (OSError, http.client.HTTPException) as error:
+            if proxy is None:
+                raise
+            self.close()
+            words = _trouble(error, sent=False, host=near).words
+            raise HttpError("proxy", f"can't be reached: the proxy {near}:{gate} {words}", sent=False) from None
         if is_over_tls:
             context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
             made.sock = context.wrap_socket(made.sock, server_hostname=host.partition("%")[0])
         return made
-
-    @property
-    def _host(self) -> str:
-        return (self._url.hostname or "").replace("%25", "%")
 
     def _target(self, target: str) -> str:
         is_proxied = self._rules.proxy is not None and self._url.scheme == "http"
@@ -195,9 +200,21 @@ def proxy_for(setting: str | None, environ: Mapping[str, str], url: str) -> str 
 
 
 def _is_bypassed(host: str, no_proxy: str) -> bool:
-    """Return whether ``no_proxy`` names a host, one of the domains above it, or ``*``."""
+    """Return whether ``no_proxy`` names a host, a domain above it, a network around it such as 10.0.0.0/8, or ``*``."""
     names = [name.strip().lower().lstrip(".") for name in no_proxy.split(",")]
-    return "*" in names or any(name and (host == name or host.endswith("." + name)) for name in names)
+    return any(
+        name == "*" or (name and (host == name or host.endswith("." + name))) or ("/" in name and _is_in(host, name))
+        for name in names
+    )
+
+
+def _is_in(host: str, network: str) -> bool:
+    from ipaddress import ip_address, ip_network
+
+    try:
+        return ip_address(host) in ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def basic(user: str, password: str) -> str:
@@ -205,6 +222,18 @@ def basic(user: str, password: str) -> str:
     from base64 import b64encode
 
     return "Basic " + b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
+
+
+def _proxy(url: str) -> SplitResult:
+    """Return the parts of a proxy's URL; raise :class:`HttpError` for one that can't be used."""
+    try:
+        found = urlsplit(url)
+        if found.scheme == "http" and found.hostname and found.port != 0:
+            return found
+    except ValueError:
+        pass
+    shown = "".join(filter(str.isprintable, url.rpartition("@")[2]))[:80]
+    raise HttpError("proxy", f"can't be reached: the proxy {shown} is not http://HOST:PORT", sent=False)
 
 
 def _proxy_login(proxy: SplitResult) -> dict[str, str]:
@@ -286,6 +315,8 @@ def _trouble(error: Exception, sent: bool, host: str) -> HttpError:
         for reasons, name, words in _TLS_TROUBLES:
             if error.reason in reasons:
                 return HttpError(name, words, sent=sent)
+    if isinstance(error, http.client.BadStatusLine) and str(error).startswith("\x15\x03"):
+        return HttpError("only tls", "answers in TLS to a request without TLS", sent=False)
     zone = zone_trouble(host, error)
     if zone is not None:
         return HttpError("network", f"can't be reached: {zone}", sent=False)
@@ -293,8 +324,8 @@ def _trouble(error: Exception, sent: bool, host: str) -> HttpError:
         if isinstance(error, kind):
             why = getattr(error, "verify_message", "").rstrip(".")  # it has only OpenSSL's words and the URL's
             return HttpError(name, f"{words}: {why}" if why else words, sent=sent)
-    if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
-        return HttpError("proxy", "can't be reached through the proxy, which refuses", sent=False)
+    if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed: "):
+        return HttpError("proxy", f"refuses ({str(error).split()[3]})", sent=False)
     reason = getattr(error, "strerror", None) or type(error).__name__
     name = "no route" if getattr(error, "errno", None) == errno.EHOSTUNREACH else "network"
     return HttpError(name, f"can't be reached: {reason}", sent=sent)

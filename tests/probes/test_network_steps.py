@@ -127,6 +127,25 @@ def test_an_https_page_needs_a_trusted_certificate(
         assert probe({"http": url}) == ("pass", f"{url}: status 200")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://::1:80/", "http://{hardware.where}/"])
+def test_a_url_that_can_not_be_is_reported_as_that(url: str, probe: Probe) -> None:
+    spec = HostSpec("node01", hardware={"where": "[bad"})
+    assert probe({"http": url}, spec) == ("fail", f"{url.replace('{hardware.where}', '[bad')}: not a valid URL")
+
+
+def test_letters_that_a_url_can_not_have_are_sent_encoded(probe: Probe) -> None:
+    asked: list[str] = []
+
+    def page(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        saying("")(request)
+
+    with serving(page) as port:
+        step = {"http": f"http://127.0.0.1:{port}/a%20b/{{hardware.image}}?q=1&r=[2]"}
+        assert probe(step, HostSpec("node01", hardware={"image": "ü x"}))[0] == "pass"
+        assert asked == ["/a%20b/%C3%BC%20x?q=1&r=[2]"]
+
+
 def drip(request: BaseHTTPRequestHandler) -> None:
     """Sends a byte now and then, for ever: each read is answered in time, the page never."""
     request.send_response(200)
