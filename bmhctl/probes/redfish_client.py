@@ -13,8 +13,8 @@ from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import Reply
 from bmhctl.probes.redfish_errors import PassingError, RefusedError, refusal
 from bmhctl.probes.redfish_login import Login
-from bmhctl.probes.redfish_reply import Json, json_object, reason_of, remark_of, table
-from bmhctl.probes.redfish_requests import bmc_name
+from bmhctl.probes.redfish_reply import Json, json_object, reason_of, remark_of, resolution_of, table
+from bmhctl.probes.redfish_requests import CHECK_ADDRESS, bmc_name
 from bmhctl.probes.redfish_task import Task
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
@@ -50,7 +50,7 @@ class Client:
         """Return the service root; remembers where sessions are made."""
         root = self.get(f"{self.where.root}/", missing="is not a Redfish service")
         if not any(isinstance(root.get(key), kind) for key, kind in _ROOT_KEYS):
-            raise BmcError(f"{self.name} is not a Redfish service")
+            raise BmcError(f"{self.name} is not a Redfish service", hint=CHECK_ADDRESS)
         sessions = self.link(table(root.get("Links")).get("Sessions"))
         if sessions is not None and sessions.rstrip("/").endswith("/Sessions"):  # send a login nowhere else
             self._login.sessions = sessions.rstrip("/")
@@ -95,8 +95,10 @@ class Client:
 
     def _members(self, path: str, *, needed: bool) -> list[str]:
         found: list[str] = []
+        pages: list[str] = []
         page = path
-        for _ in range(_MOST_PAGES):
+        while page not in pages and len(pages) < _MOST_PAGES:
+            pages.append(page)
             read = self.get(page, missing="lists no systems") if needed else self.find(page)
             members = (read or {}).get("Members")
             if read is None or not isinstance(members, list):
@@ -138,7 +140,8 @@ class Client:
     def why(self, otherwise: str = "") -> str:
         """Return the BMC's own words about the last change: its warning, or the answer that came instead."""
         unconfirmed = self.limit.unconfirmed
-        return self.remark or (otherwise if unconfirmed is None else unconfirmed.message)
+        task = f"its task is {self._task.state}" if self._task is not None and self._task.state else ""
+        return self.remark or (unconfirmed.message if unconfirmed is not None else task or otherwise)
 
     def check_task(self) -> None:
         """Raise :class:`RefusedError` if the BMC accepted the last change as a task, and that task failed."""
@@ -217,13 +220,14 @@ class Client:
         found = json_object(reply.body)
         if found is None:  # a web server that is still starting may answer in this way, too
             words = "is not a Redfish service: it answers something else than JSON objects"
-            raise PassingError(BmcError(f"{self.name} {words}"), sent=True)
+            raise PassingError(BmcError(f"{self.name} {words}", hint=CHECK_ADDRESS), sent=True)
         return found
 
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
         reason, is_passing = reason_of(reply)
         words = f"{self.name} refuses: {self._login.shown(reason)} ({reply.status})"
-        return refusal(words, reply, may_pass=is_passing, acting=acting)
+        resolution = self._login.shown(resolution_of(reply))
+        return refusal(words, reply, may_pass=is_passing, acting=acting, resolution=resolution)
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))

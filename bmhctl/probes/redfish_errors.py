@@ -9,13 +9,14 @@ from bmhctl.probes.redfish_reply import retry_after
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
 _BUSY = frozenset({429, 502, 503, 504})
 _RESTARTING = frozenset({"refused", "cut", "half", "timeout", "no route"})  # kinds of HttpError
+_TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
 _TLS_HINTS = {
     "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
     "client certificate": "let the BMC accept clients without a certificate",
     "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
+    "only tls": _TRY_TLS,
     "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
 }
-_TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
 LATE_HINT = "bmhctl power HOST status shows what became of it"
 """The hint after an action whose effect is not known."""
 
@@ -58,16 +59,16 @@ def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError
     ``lacks_tls`` is true if the address declares no TLS; the BMC may require it.
     """
     hint = _TLS_HINTS.get(error.kind)
-    if error.kind in ("cut", "protocol") and error.sent and lacks_tls:
+    if error.kind == "cut" and error.sent and lacks_tls:
         hint = _TRY_TLS
     return PassingError(BmcError(f"{name} {error.words}", hint=hint), sent=error.sent, busy=error.kind in _RESTARTING)
 
 
-def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool) -> BmcError | PassingError:
+def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool, resolution: str) -> BmcError | PassingError:
     """Return the error for an answer with a status of 300 or above: a temporary or a permanent one.
 
     ``words`` say what was refused and why. ``may_pass`` is true if the BMC itself asks to try again later, ``acting``
-    if the request changes something.
+    if the request changes something. ``resolution`` is what the BMC recommends, "" if nothing.
     """
     if may_pass or (acting and reply.status == 409):
         return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
@@ -77,6 +78,6 @@ def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool) -> BmcErr
     if acting and reply.status >= 500 and reply.status != 501:
         return PassingError(BmcError(words), sent=True)
     hints = [hint for sign, hint in _PAGES if reply.status == 400 and sign in reply.body]
-    error = RefusedError(words, hint=hints[0] if hints else None)
+    error = RefusedError(words, hint=hints[0] if hints else resolution or None)
     error.answer = reply.status
     return error

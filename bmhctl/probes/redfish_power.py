@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import belongs_to
+from bmhctl.probes.redfish_client import Client, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json, items, table
 from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, texts
@@ -166,7 +166,6 @@ class PowerSwitch:
         try:
             client.post(self._target(), {"ResetType": kind})
             client.limit.note_sent(kind)
-            sent.remark = client.remark
         except PassingError as passing:
             if passing.sent:
                 client.limit.note_sent(kind, passing.error)
@@ -258,7 +257,7 @@ class PowerSwitch:
         client = self._system.client
         if client.limit.left <= POLL:
             raise BmcError(
-                f"{words}, after {client.limit.seconds:g} s", hint=None if sent is None else sent.hint(client.name)
+                f"{words}, after {client.limit.seconds:g} s", hint=None if sent is None else sent.hint(client)
             )
         client.limit.pause(POLL)
         self._system.look()
@@ -273,17 +272,16 @@ class _Sent:
         self.pause = RESEND
         self.is_over = False
         self.trouble: str | None = None
-        self.remark = ""
 
     def may_repeat(self, now: float) -> bool:
         """Return whether the reset may be sent again: it had no effect, or had it, or shows none for a long time."""
         return self.is_over or (self.kind not in _ONCE and now - self._at > self.pause)
 
-    def hint(self, bmc: str) -> str:
+    def hint(self, client: Client) -> str:
         """Return a hint with the answer of the BMC."""
         if self.trouble is not None:
             return self.trouble
-        return f"{bmc} accepted {self.kind}: {self.remark or 'check the BMC itself'}"
+        return f"{client.name} accepted {self.kind}: {client.why('check the BMC itself')}"
 
 
 def _has_left(before: Json, now: Json) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 
 from bmhctl.probes.http_connection import Reply
@@ -24,12 +26,18 @@ Json = dict[str, object]
 
 
 def json_object(body: bytes) -> Json | None:
-    """Return the JSON object in a body, None for any other body; bytes that are not Unicode are read as Latin-1."""
+    """Return the JSON object in a body, None for any other body; bytes that are not Unicode are read as Latin-1.
+
+    NULs at its end are ignored. A whole number with more digits than Python reads becomes a float.
+    """
     try:
-        try:
-            found = json.loads(body)
-        except UnicodeDecodeError:
-            found = json.loads(body.decode("latin-1"))
+        text = body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError:
+        text = body.decode("latin-1")
+    try:
+        found = json.loads(
+            text.rstrip("\0 \t\r\n"), parse_int=lambda digits: (int if len(digits) < 1000 else float)(digits)
+        )
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -58,35 +66,53 @@ def message_of(reply: Reply) -> str:
     return one_line("; ".join(dict.fromkeys(texts)))
 
 
+def resolution_of(reply: Reply) -> str:
+    """Return what an answer recommends to do, "" if nothing."""
+    found = (_text(info.get("Resolution")) for info in _infos(json_object(reply.body)) if not _is_general(info))
+    return one_line(next((text for text in found if text and not text.startswith("None")), ""))
+
+
 def remark_of(reply: Reply) -> str:
     """Return the texts of the warnings in the answer to a request that was accepted, "" if it has none."""
-    found = _all_messages(json_object(reply.body))
-    return one_line(
-        "; ".join(dict.fromkeys(text for text, _, severity in found if severity in ("Warning", "Critical")))
-    )
+    bad = (info for info in _infos(json_object(reply.body)) if severity_of(info) in ("Warning", "Critical"))
+    return one_line("; ".join(dict.fromkeys(filter(None, map(text_of, bad)))))
+
+
+def text_of(info: Json) -> str:
+    """Return the text of a message with its arguments filled in, or else its id with them; "" if it has neither."""
+    text, name = _text(info.get("Message")), _text(info.get("MessageId"))
+    arguments = [str(each) for each in items(info.get("MessageArgs")) if isinstance(each, str | int | float)]
+    if text.strip():
+        return re.sub("%([1-9])", lambda match: "".join(arguments[int(match[1]) - 1 :][:1]) or match[0], text)
+    if _is_general(info):
+        return ""
+    return name + (f" ({', '.join(arguments)})" if name and arguments else "")
+
+
+def severity_of(info: Json) -> object:
+    """Return the severity of a message, such as ``Critical``."""
+    return info.get("MessageSeverity", info.get("Severity"))
+
+
+def _is_general(info: Json) -> bool:
+    return _text(info.get("MessageId")).endswith(("GeneralError", ".Success"))
 
 
 def _messages(body: object) -> list[tuple[str, str]]:
     """Return the text and the id of each message in an answer; general messages only if there are no others."""
-    found = [(text, name) for text, name, _ in _all_messages(body)]
-    return [message for message in found if not message[1].endswith(("GeneralError", ".Success"))] or found
+    found = list(_infos(body))
+    specific = [info for info in found if not _is_general(info)] or found
+    return [(text_of(info), _text(info.get("MessageId"))) for info in specific]
 
 
-def _all_messages(body: object) -> list[tuple[str, str, object]]:
-    """Return text, id and severity of each message about an answer, its properties, and the properties of these."""
+def _infos(body: object) -> Iterator[Json]:
+    """Yield each message about an answer, its properties, and the properties of these."""
     if not isinstance(body, dict):
-        return []
-    found = []
+        return
     for part in (body.get("error"), body, *body.values()):
         for key, infos in part.items() if isinstance(part, dict) else ():
-            if not key.endswith("@Message.ExtendedInfo"):
-                continue
-            for info in infos if isinstance(infos, list) else [infos]:
-                if isinstance(info, dict):
-                    text, name = info.get("Message"), info.get("MessageId")
-                    severity = info.get("MessageSeverity", info.get("Severity"))
-                    found.append((_text(text), _text(name), severity))
-    return found
+            if key.endswith("@Message.ExtendedInfo"):
+                yield from map(table, infos if isinstance(infos, list) else [infos])
 
 
 def _text(value: object) -> str:

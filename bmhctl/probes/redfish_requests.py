@@ -17,7 +17,8 @@ from bmhctl.probes.redfish_time_limit import TimeLimit
 
 _MOST_REDIRECTS = 3  # requests in all
 _REDIRECTS = (301, 302, 303, 307, 308)
-_CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
+CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
+"""What to do when the address does not lead to a Redfish service."""
 
 
 class Requests:
@@ -50,7 +51,7 @@ class Requests:
             if reply.status not in _REDIRECTS:
                 return reply
             path = self._redirected(method, path, reply)
-        raise BmcError(f"{self.name} redirects requests in a circle", hint=_CHECK_ADDRESS)
+        raise BmcError(f"{self.name} redirects requests in a circle", hint=CHECK_ADDRESS)
 
     def check(self) -> None:
         """Raise :class:`InterruptedStepError` after :meth:`end`."""
@@ -87,7 +88,7 @@ class Requests:
                 found = self.where.path_of(whole)
         if found is None or not (method == "GET" or same_path(found, path)):
             shown = one_line(location)[:200] or "it does not say where"
-            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=_CHECK_ADDRESS)
+            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=CHECK_ADDRESS)
         return found
 
     def _exchange(

@@ -72,6 +72,7 @@ class System:
     def _read(self, *, patient: bool = False) -> Json:
         found = self.client.get(self.path, missing=_MISSING, patient=patient)
         own = self.client.where.path_of(found.get("@odata.id"))
+        own = own and own.partition("?")[0]
         if own is not None and not belongs_to(own, self.path):
             raise BmcError(f"{self.client.name} answers for another system, {own}, when asked for {self.path}")
         return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bmhctl.probes.http_connection import Reply
-from bmhctl.probes.redfish_reply import Json, items, json_object, message_of, one_line
+from bmhctl.probes.redfish_reply import Json, items, json_object, message_of, one_line, severity_of, text_of
 
 _FAILED = ("Exception", "Killed", "Cancelled", "Failed", "CompletedWithErrors", "UserIntervention")
 """States of a task, or of a job (``JobState``), in which it has ended."""
 
 _MOST_MESSAGES = 3
+_LONGEST = 40  # characters of a state
 
 
 class Task:
@@ -24,6 +25,8 @@ class Task:
     """
 
     def __init__(self, paths: tuple[str, ...], fetch: Callable[[str], Reply | None]) -> None:
+        self.state = ""
+        """The state that was read last, in the words of the BMC; "" if none was."""
         self._paths = paths
         self._fetch = fetch
 
@@ -37,7 +40,10 @@ class Task:
                 if reply.status in _GONE_OR_BUSY:
                     continue
                 return message_of(reply) or f"its task failed ({reply.status})"
-            found = _failure(json_object(reply.body) or {})
+            task = json_object(reply.body) or {}
+            state = _state(task)
+            self.state = one_line(state)[:_LONGEST] if isinstance(state, str) else self.state
+            found = _failure(task)
             if found is not None:
                 return found
         return None
@@ -47,9 +53,13 @@ _GONE_OR_BUSY = frozenset({401, 403, 404, 405, 408, 410, 425, 429, 500, 502, 503
 """Statuses that say nothing about a task: a BMC removes its monitor when it ends, or restarts and is busy."""
 
 
+def _state(task: Json) -> object:
+    return task.get("TaskState", task.get("JobState"))
+
+
 def _failure(task: Json) -> str | None:
     """Return why a task or job failed; None if it is running or succeeded, or if this is not a task."""
-    state = task.get("TaskState", task.get("JobState"))
+    state = _state(task)
     is_critical = state == "Completed" and task.get("TaskStatus", task.get("JobStatus")) == "Critical"
     if not isinstance(state, str) or not (state in _FAILED or is_critical):
         return None
@@ -60,21 +70,6 @@ def _failure(task: Json) -> str | None:
 def _reasons(messages: object) -> list[str]:
     """Return the texts of the messages with a severity above OK, or the last message if there are none."""
     known = [each for each in items(messages) if isinstance(each, dict)]
-    bad = [each for each in known if _severity(each) in ("Critical", "Warning")]
-    texts = [text for text in map(_text, bad or known[-1:]) if text]
+    bad = [each for each in known if severity_of(each) in ("Critical", "Warning")]
+    texts = [one_line(text) for text in map(text_of, bad or known[-1:]) if text]
     return list(dict.fromkeys(texts))[-_MOST_MESSAGES:]
-
-
-def _severity(message: Json) -> object:
-    return message.get("MessageSeverity", message.get("Severity"))
-
-
-def _text(message: Json) -> str:
-    """Return the text of a message, or else its id with its arguments."""
-    text, name, args = message.get("Message"), message.get("MessageId"), message.get("MessageArgs")
-    if isinstance(text, str) and text.strip():
-        return one_line(text)
-    if not isinstance(name, str):
-        return ""
-    given = [each for each in items(args) if isinstance(each, str)]
-    return one_line(name + (f" ({', '.join(given)})" if given else ""))

@@ -84,4 +84,6 @@ class TimeLimit:
             return BmcError(f"{self._sent} was sent; {self._name} has not answered since{since}", hint=LATE_HINT)
         if trouble is not None:
             return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint or _MORE_TIME)
+        if self._has_answered:
+            return BmcError(f"{self._name} did not answer all requests in {self.seconds:g} s", hint=_MORE_TIME)
         return BmcError(f"{self._name} did not answer in {self.seconds:g} s", hint=_MORE_TIME)

@@ -135,9 +135,9 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
     bmc.trouble = trouble
 
 
-def cut_off(sent: str, seconds: int) -> str:
+def cut_off(sent: str, seconds: float) -> str:
     """What is said instead where the deadline comes during the last look, as on a busy machine."""
-    return f"{sent} was sent; its BMC at BMC does not show it after {seconds} s"
+    return f"{sent} was sent; its BMC at BMC does not show it after {seconds:g} s"
 
 
 def test_the_answer_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
@@ -357,8 +357,9 @@ def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_reported(monkey
         assert bmc.resets == ["ForceRestart", "On"]
     shorten_pauses(monkeypatch, poll=0.1, resend=10.0, busy=0.2)
     with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
-        assert (
-            talk(bmc, switch(Power.CYCLE), seconds=2.5) == "went off with ForceRestart and is not on again, after 2.5 s"
+        assert talk(bmc, switch(Power.CYCLE), seconds=2.5) in (
+            "went off with ForceRestart and is not on again, after 2.5 s",
+            cut_off("ForceRestart", 2.5),
         )
 
 
@@ -734,6 +735,31 @@ def test_the_reason_of_a_vendor_is_printed_first_and_uncut() -> None:
         assert talk(bmc, switch(Power.OFF)) == f"its BMC at BMC refuses: {reason} (403)"
 
 
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ({"Message": "%2 can't be %1.", "MessageArgs": ["Pxe", "Boot"]}, "Boot can't be Pxe. (400)"),
+        ({"Message": "Is %1 or %3.", "MessageArgs": [7, None]}, "Is 7 or %3. (400)"),
+        ({"MessageId": "Base.1.8.InsufficientPrivilege"}, "Base.1.8.InsufficientPrivilege (400)"),
+        ({"MessageId": "Base.1.8.PropertyUnknown", "MessageArgs": ["Boot"]}, "Base.1.8.PropertyUnknown (Boot) (400)"),
+        ({"MessageId": "Base.1.8.GeneralError"}, "See ExtendedInfo. (400)"),
+        ({"Message": "No.", "Resolution": "Close the lid."}, "No. (400) (Close the lid.)"),
+        ({"Message": "No.", "Resolution": "None."}, "No. (400)"),
+    ],
+)
+def test_a_message_is_shown_with_its_arguments_its_id_or_its_recommendation(info: dict[str, Any], said: str) -> None:
+    error = {"code": "Base.1.8.GeneralError", "message": "See ExtendedInfo.", "@Message.ExtendedInfo": [info]}
+    with fake_bmc(allowed=("ForceOff",)) as bmc:
+
+        def refuse(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "POST":
+                saying(json.dumps({"error": error}), 400, "application/json")(request)
+            return request.command == "POST"
+
+        bmc.trouble = refuse
+        assert talk(bmc, switch(Power.OFF)) == f"its BMC at BMC refuses: {said}"
+
+
 MONITOR = "/redfish/v1/TaskService/TaskMonitors/7"
 TASK = "/redfish/v1/TaskService/Tasks/7"
 LID = {"MessageId": "Vendor.1.0.LidOpen", "Message": "The chassis lid is open.", "MessageSeverity": "Critical"}
@@ -808,6 +834,16 @@ def test_a_task_without_a_failure_does_not_end_the_wait_for_the_power_state(task
             accepting(bmc, (404, {}), task, location=location)
             said = talk(bmc, switch(Power.OFF), seconds=3)
             assert said.startswith(("is still on, not off, after 3 s", cut_off("ForceOff", 3))), said
+
+
+def test_a_task_that_goes_on_at_the_deadline_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_pauses(monkeypatch, poll=0.1, resend=10.0, busy=0.2)
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})], allowed=("ForceOff",)) as bmc:
+        accepting(bmc, (202, {}), {"TaskState": "Running"})
+        assert talk(bmc, switch(Power.OFF), seconds=3) in (
+            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: its task is Running)",
+            cut_off("ForceOff", 3),
+        )
 
 
 def test_a_refused_restart_is_reported_with_the_reason_of_the_vendor() -> None:
@@ -1245,7 +1281,10 @@ def test_systems_on_several_pages_are_all_counted() -> None:
         bmc.resources["/redfish/v1/Systems?$skip=1"] = {"Members": [{"@odata.id": "/redfish/v1/Systems/2"}]}
         assert talk(bmc, switch(Power.OFF)).startswith("its BMC at BMC has 2 systems")
         bmc.resources["/redfish/v1/Systems?$skip=1"] = first
+        started = time.monotonic()
         assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC lists systems without end"
+        assert len([path for path in bmc.reads if "skip" in path]) == 2, "a page that comes again ends it"
+        assert time.monotonic() - started < 5
         assert bmc.received == []
 
 

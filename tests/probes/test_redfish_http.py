@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import http.server
 import json
 import socket
 import ssl
@@ -20,6 +21,7 @@ from bmhctl.probes import redfish_conversation
 from bmhctl.probes.redfish_boot import identify
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
+from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import LATER, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
 from tests.probes.servers import Answer, closed_port, saying, serving
@@ -136,6 +138,46 @@ def test_json_is_read_in_every_unicode_encoding(encoding: str) -> None:
 
         bmc.trouble = encode
         assert talk(bmc, lambda system: system.report["AssetTag"]) == "Gerät"
+
+
+def replacing(bmc: FakeBmc, old: str, new: str) -> None:
+    """Replace a text in all bodies."""
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        code, said, headers = bmc.accept(request, body)
+        text = "" if code == 204 else json.dumps(said).replace(old, new)
+        saying(text, code, "application/json", headers)(request)
+        return True
+
+    bmc.trouble = trouble
+
+
+@pytest.mark.parametrize(
+    "memory", ["9" * 5000, "-" + "9" * 5000, "1e999", "NaN", "[" * 200 + "]" * 200], ids=lambda memory: memory[:5]
+)
+def test_a_number_that_can_t_be_is_left_out(memory: str) -> None:
+    system = FakeSystem(extra={"MemorySummary": {"TotalSystemMemoryGiB": "MEMORY"}, "Model": "M"})
+    with fake_bmc(systems=[system]) as bmc:
+        replacing(bmc, '"MEMORY"', memory)
+        assert talk(bmc, lambda system: hardware(system.client)) == {"model": "M", "health": "OK"}
+        assert talk(bmc, switch(Power.OFF)) == "off"
+
+
+def test_json_with_the_end_of_a_c_string_is_read() -> None:
+    with fake_bmc() as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            code, said, headers = bmc.accept(request, body)
+            saying(b"" if code == 204 else json.dumps(said).encode() + b"\0\r\n\0", code, headers=headers)(request)
+            return True
+
+        bmc.trouble = trouble
+        assert talk(bmc, switch(Power.OFF)) == "off"
+
+
+def test_a_system_that_names_itself_with_a_query_is_the_declared_one() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"@odata.id": f"{SYSTEM}?$expand=*"})]) as bmc:
+        assert talk(bmc, status, path=SYSTEM) == "on"
 
 
 @pytest.mark.parametrize(
@@ -296,6 +338,59 @@ def test_a_date_in_retry_after_counts_from_the_clock_of_the_bmc() -> None:
         assert asked[1] - asked[0] >= 1
 
 
+# proxies
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("http://127.0.0.1:CLOSED", "the proxy 127.0.0.1:CLOSED refuses connections"),
+        ("http://u:s3cret@127.0.0.1:CLOSED", "the proxy 127.0.0.1:CLOSED refuses connections"),
+        (
+            "http://no-such-proxy.invalid:1",
+            "the proxy no-such-proxy.invalid:1 can't be found: its name does not resolve",
+        ),
+        ("socks5://u:s3cret@127.0.0.1:1", "the proxy 127.0.0.1:1 is not http://HOST:PORT"),
+        ("http://127.0.0.1:x", "the proxy http://127.0.0.1:x is not http://HOST:PORT"),
+        ("::bad", "the proxy http://::bad is not http://HOST:PORT"),
+    ],
+)
+def test_a_proxy_that_fails_is_named_and_not_the_bmc(proxy: str, words: str, probe: Probe) -> None:
+    closed = str(closed_port())
+    environ = {"http_proxy": proxy.replace("CLOSED", closed)}
+    words = f"can't be reached: {words.replace('CLOSED', closed)}"
+    with fake_bmc() as bmc:
+        setting = StepEnvironment(environ, "/", proxy="environment")
+        started = time.monotonic()
+        assert talk(bmc, status, setting=setting) == f"its BMC at BMC {words}"
+        assert time.monotonic() - started < 5, "the BMC does not restart"
+
+
+def test_the_refusal_of_a_proxy_to_reach_a_bmc_is_reported_with_its_status() -> None:
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        proxy = f"127.0.0.1:{server.server_address[1]}"
+        said = talk(
+            FakeBmc(), status, where="https://bmc.lab", setting=StepEnvironment({}, "/", proxy=f"http://{proxy}")
+        )
+        assert said == f"its BMC at https://bmc.lab can't be reached: the proxy {proxy} refuses (403)"
+
+
+def test_a_network_in_no_proxy_is_reached_without_the_proxy() -> None:
+    for network, is_direct in (("10.0.0.0/8,127.0.0.0/8", True), ("10.0.0.0/8,not/one", False)):
+        with fake_bmc() as bmc:
+            environ = {"http_proxy": f"http://127.0.0.1:{closed_port()}", "no_proxy": network}
+            said = talk(bmc, status, setting=StepEnvironment(environ, "/", proxy="environment"))
+            assert (said == "on") is is_direct
+
+
 # where to
 
 
@@ -393,6 +488,14 @@ def test_a_bmc_without_secure_renegotiation_is_reported_with_the_setting_that_ac
         )
         said = talk(FakeBmc(), status, where=where, tls_min_version="1.0", seconds=1)
         assert "renegotiation" not in said, "it goes on to the certificate, which never comes"
+
+
+def test_a_bmc_that_answers_in_tls_without_a_tls_url_is_reported_with_the_setting() -> None:
+    with serving(lambda request: request.wfile.write(b"\x15\x03\x01\x00\x02\x02\x46")) as port:
+        said = talk(FakeBmc(port=port), status)
+        assert said.startswith("its BMC at BMC answers in TLS to a request without TLS (bmhctl set HOST --bmc redfish+")
+    with serving(lambda request: request.wfile.write(b"SSH-2.0-x\r\n")) as port:
+        assert talk(FakeBmc(port=port), status) == "its BMC at BMC does not speak HTTP as it should"
 
 
 def test_the_zone_of_an_ipv6_address_is_not_sent_to_the_bmc(monkeypatch: pytest.MonkeyPatch) -> None:
