@@ -32,12 +32,12 @@ from bmhctl.formats.recognize import document_looks_like
 _METAL3 = "metal3.io/v1alpha1"
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))
 _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64"}
-"""Redfish's words for what Metal3 and Linux call otherwise."""
+"""Redfish's words for processor architectures, each with the word of Metal3 and Linux."""
 
 _LISTS = ("List", "BareMetalHostList", "HardwareDataList")
 
 OTHER_GROUPS = ("metal.ironcore.dev/", "tinkerbell.org/", "bmc.tinkerbell.org/")
-"""How the apiVersion of manifests begins that other readers take."""
+"""The beginnings of the apiVersion of manifests that other readers collect."""
 
 _KIND = re.compile(r"[A-Za-z0-9]{1,63}")
 
@@ -69,16 +69,16 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 
 
 class OtherKinds(Protocol):
-    """What takes the documents and manifests of other systems out of a text that may hold both."""
+    """Collects the documents and manifests of other systems in a text that may also have BareMetalHosts."""
 
     def check_records(self, origin: str) -> None:
-        """Raise an error that begins with ``origin`` if the text must not be one that bmhctl wrote."""
+        """Raise an error that begins with ``origin`` if a text that bmhctl wrote is not of the wanted kind."""
 
     def takes_document(self, place: str, document: object) -> bool:
-        """Take a document of another system, and return whether it was one."""
+        """Collect a document of another system; return False if it is not one."""
 
     def takes_manifest(self, place: str, manifest: object) -> bool:
-        """Take a manifest of another system, and return whether it was one."""
+        """Collect a manifest of another system; return False if it is not one."""
 
 
 def unpack_manifests(
@@ -88,14 +88,14 @@ def unpack_manifests(
     names: NameTemplate | None = None,
     others: OtherKinds | None = None,
 ) -> Part:
-    """Return the hosts of a YAML or JSON text: one or many documents, lists of them, of both dialects.
+    """Return the hosts of a YAML or JSON text: one or more documents or lists, of both API groups.
 
-    ``origin`` is what messages call the text, ``names`` makes the hosts' names. Secrets and other kinds are skipped,
-    each with a line that never shows its content. What spans several texts is not checked here. Raises
+    ``origin`` names the text in messages, ``names`` makes the hosts' names. Secrets and other kinds are skipped, each
+    with a line that never shows its content. Conflicts with other texts are not checked here. Raises
     :class:`InvalidError` that begins with "ORIGIN, document N: field.path:" and has ``file``, ``document`` and
     ``field`` in its details.
 
-    What ``others`` takes is not in the part that is returned.
+    The returned part does not contain the records that ``others`` collects.
     """
     hosts: list[FoundHost] = []
     hardware: list[FoundHardware] = []
@@ -146,7 +146,7 @@ def _look_of(manifest: object) -> str | None:
 
 
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
-    """Yield the manifests of a document, those of a list one by one; a value that is not a manifest unchanged."""
+    """Yield the manifests of a document, and those of a list one by one; yield any other value unchanged."""
     items, inherited = document, {}
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str) and _is_list(document, kind):
         items = document.get("items") or []
@@ -161,7 +161,7 @@ def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
 
 
 def _is_list(document: Mapping[str, object], kind: str) -> bool:
-    """Return whether a manifest is a list, of which the items inherit their kind; a list of Secrets stays whole."""
+    """Return whether a manifest is a list whose items get their kind from it; false for a list of Secrets."""
     of_others = kind.endswith("List") and isinstance(document.get("items"), list)
     return kind in _LISTS or (of_others and str(document.get("apiVersion")).startswith(OTHER_GROUPS))
 
@@ -169,7 +169,7 @@ def _is_list(document: Mapping[str, object], kind: str) -> bool:
 def _read(
     manifest: object, place: str, now: datetime, names: NameTemplate | None, warnings: list[str]
 ) -> FoundHost | FoundHardware | str:
-    """Return the host that a manifest declares, or why there is none to import; add its warnings to ``warnings``."""
+    """Return the host that a manifest declares, or a text why it has none; append warnings to ``warnings``."""
     if not isinstance(manifest, dict):
         error = wrong_kind("", "a manifest", manifest)
         error.hint = "kubectl get bmh -A -o yaml writes manifests" if isinstance(manifest, str) else error.hint
@@ -204,8 +204,8 @@ def _metal3(
     metadata, spec, status = top.fields("metadata"), top.fields("spec"), top.fields("status")
     annotations = metadata.fields("annotations")
     if not (status.fields("provisioning").line("state") or status.line("errorType")):
-        # A pivot or a restore leaves the status empty, with this copy to fill it from: without it, a host in use
-        # would look new.
+        # After a pivot or a restore the status is empty, and Metal3 fills it from this annotation. Without reading it,
+        # a host in use would look new.
         status = annotations.json("baremetalhost.metal3.io/status") or status
     word, state = _state(status.fields("provisioning"), _METAL3_STATES)
     if state is None:
@@ -299,7 +299,7 @@ def _nics(hardware: Fields) -> tuple[Nic, ...]:
 
 
 def _set(properties: Mapping[str, PropertyValue | None]) -> dict[str, PropertyValue]:
-    """Return the values that are not unset, zero or empty: Go writes all of these for "unknown"."""
+    """Return the values that are set: Go programs write zero and empty values for "unknown"."""
     return {key: value for key, value in properties.items() if value}
 
 
@@ -372,7 +372,7 @@ def _declared(
     hardware: Mapping[str, PropertyValue],
     **entry: str | None,
 ) -> HostSpec:
-    """Return the spec that a manifest declares; its mistakes are named by the manifest's own fields."""
+    """Return the spec that a manifest declares; errors name the fields of the manifest."""
     given = metadata.line("name")
     if given is None:
         raise bad_field("metadata.name", "is missing")

@@ -1,1 +1,1 @@
-"""Hosts of other systems: one module a kind, which turns its records into hosts to import."""
+"""Hosts of other systems: one module for each kind of file, which makes hosts to import of its records."""

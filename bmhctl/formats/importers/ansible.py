@@ -48,7 +48,7 @@ class _Parsed(Frozen):
     hosts: dict[str, dict[str, object]]
 
     def group(self, name: str) -> _Group:
-        """Return a group, made when it is first named."""
+        """Return the group of this name, and create it if it is new."""
         return self.groups.setdefault(name, _Group())
 
 
@@ -78,7 +78,7 @@ def _is_inventory(document: object) -> bool:
 
 
 def _is_group(body: object) -> bool:
-    if isinstance(body, list):  # as scripts write a group without variables
+    if isinstance(body, list):  # inventory scripts may write a group without variables as a list
         return all(isinstance(host, str) for host in body)
     return body is None or (isinstance(body, dict) and set(body) <= _GROUP_KEYS)
 
@@ -92,7 +92,7 @@ def _mapping(value: object, path: str) -> Mapping[str, object]:
 
 
 def _take_group(parsed: _Parsed, name: str, body: object) -> None:
-    """Take a group and, without recursion, the groups that stand in it."""
+    """Add a group and, without recursion, the groups inside it."""
     pending: list[tuple[str, object]] = [(name, body)]
     while pending:
         name, body = pending.pop()
@@ -158,7 +158,7 @@ def _take_line(group: _Group, line: str) -> None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            # The word may be a part of a password with a space in it: it is not shown.
+            # The message does not show the word, which may be a part of a password with a space.
             raise bad_field("", "a variable must be KEY=VALUE", hint="a value with spaces needs quotes")
         variables[key] = value
     for host in _expanded(pattern, "host"):
@@ -166,7 +166,7 @@ def _take_line(group: _Group, line: str) -> None:
 
 
 def _literal(text: str) -> object:
-    """Return the value of a variable in a section of variables: quotes are taken off, as Ansible does."""
+    """Return the value of a variable in a section of variables, without its quotes, as Ansible reads it."""
     if text[:1] in "'\"" and text[:1]:
         try:
             value = ast.literal_eval(text)
@@ -177,7 +177,7 @@ def _literal(text: str) -> object:
 
 
 def _expanded(pattern: str, where: str) -> list[str]:
-    """Return the hosts of a pattern such as ``web[01:10].lab`` or ``db-[a:c]``, without the port behind one."""
+    """Return the hosts of a pattern such as ``web[01:10].lab`` or ``db-[a:c]``, without a port at its end."""
     if (match := _PORT.fullmatch(pattern)) and (":" not in match[1] or match[1].endswith("]")):
         pattern = match[1]
     if pattern.startswith("[") and pattern.endswith("]") and not _RANGE.search(pattern):
@@ -213,7 +213,7 @@ def _range(first: str, last: str, step: int, where: str) -> list[str]:
 
 
 def _items(parsed: _Parsed, place: str) -> list[Item]:
-    """Return one item a host, with its variables as Ansible would see them, and its groups."""
+    """Return one item for each host, with its groups, and with the values that its variables have in Ansible."""
     ancestors = _ancestors(parsed.groups)
     direct: dict[str, list[str]] = {}
     own: dict[str, dict[str, object]] = {}
@@ -237,7 +237,10 @@ def _items(parsed: _Parsed, place: str) -> list[Item]:
 
 
 def _ancestors(groups: Mapping[str, _Group]) -> dict[str, dict[str, int]]:
-    """Return the groups around each group, itself included, each with its distance; raise for a circle."""
+    """Return for each group the groups that contain it, with their distances; 0 is the group itself.
+
+    Raise an error if groups contain each other in a circle.
+    """
     parents: dict[str, list[str]] = {}
     for name, group in groups.items():
         for child in group.children:
@@ -304,7 +307,7 @@ def reader(item: Item) -> Record | str:
 
 
 def _first(variables: Mapping[str, object], keys: Iterable[str], warnings: list[str]) -> str | None:
-    """Return the first of some variables that is set; a template is not evaluated."""
+    """Return the first of some variables that is set. A value that is a template is skipped, with a warning."""
     for key in keys:
         text = None if is_secret(key) else text_of(variables.get(key))
         if text is not None and "{{" in text:

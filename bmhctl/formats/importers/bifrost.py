@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield the records of the CSV: its columns are known by their places."""
+    """Yield the records of the CSV, whose columns have fixed positions."""
     lines = csv.reader(text.splitlines(keepends=True))
     try:
         for row in lines:

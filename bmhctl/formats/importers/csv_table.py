@@ -1,4 +1,4 @@
-"""CSV with a heading: columns of well-known names, and any other by `--map` or `--label-from`."""
+"""CSV with a heading: columns with well-known names, and others with `--map` or `--label-from`."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ COLUMNS = {
     "note": ("note", "description", "comment", "comments"),
     "id": ("id", "uuid"),
 }
-"""What is read of a host, and which columns it is read from: in any case, with any marks between the words."""
+"""The fields of a host, with the names of the columns that have them, in any case and with any separators."""
 
 _FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns}
 _DELIMITERS = ",;\t|"
 _NO_HEADING = re.compile(r"#[^,;\t|]*\Z|sep=.{1,2}\Z", re.I)
-"""What may stand above the heading: a comment, and the line that tells Excel the separator."""
+"""Lines that may precede the heading: comments, and the line that names the separator for Excel."""
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 _UNIT = re.compile(r"(?<=[KMGT])B?\Z")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield a record for each line; raise `InvalidError` for a heading or a line that makes no sense."""
+    """Yield a record for each line; raise `InvalidError` for a heading or a line that can't be read."""
     first = next((line for line in text.splitlines() if line.strip() and not _NO_HEADING.match(line)), "")
     delimiter = max(_DELIMITERS, key=first.count)
     lines = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
@@ -75,13 +75,13 @@ def _heading(row: list[str], origin: str) -> list[str]:
 
 
 def plain(heading: str) -> str:
-    """Return a heading as the names of columns are written: ``RAM (GB)`` is ``ram_gb``."""
+    """Return the title of a column in the form of the well-known names: ``RAM (GB)`` becomes ``ram_gb``."""
     return _BETWEEN.sub("_", heading.lower()).strip("_")
 
 
 @lru_cache(maxsize=1000)
 def _place(heading: str) -> tuple[str, str]:
-    """Return where a column goes: the group, empty for nowhere, and the name in it."""
+    """Return the part of a record that a column fills (empty: none), and the name in that part."""
     field = _FIELDS.get(plain(heading))
     if field is not None and not is_secret(heading):
         return "field", field
@@ -111,7 +111,7 @@ def reader(item: Item) -> Record:
     if memory := fields.line("memory"):
         if memory.isdigit():
             raise bad_field("memory", "needs a unit, such as 64GiB", hint="or name the column memory_gb or memory_mb")
-        named["memory"] = _UNIT.sub("iB", memory)  # memory comes in powers of two, whatever a sheet calls them
+        named["memory"] = _UNIT.sub("iB", memory)  # the unit of memory is a power of two, even if the sheet calls it GB
     ipmi = fields.line("ipmi")
     return Record(
         fields.line("name"),

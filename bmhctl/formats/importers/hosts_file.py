@@ -11,7 +11,7 @@ _OWN = ("localhost", "broadcasthost", "ip6-")
 
 
 def read_text(text: str, origin: str) -> Iterable[Item]:
-    """Return the hosts; the first address of a name is used, IPv4 before IPv6. Raise `InvalidError` for a bad line."""
+    """Return the hosts, each with its first IPv4 address, else its first IPv6 one; raise an error for a bad line."""
     found: dict[str, Item] = {}
     versions: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):

@@ -52,7 +52,7 @@ _FALSE = ("false", "no", "off", "0")
 
 
 def reader(items: list[Item]) -> Reader:
-    """Return the reader of nodes; the MACs of their ports are found in all items, the boot interface's first."""
+    """Return the reader of nodes. It finds the MACs of their ports in ``items``, the boot interface's first."""
     data = {item.place: _by_field(item.data) for item in items}
     nodes = {str(each.get("uuid")) for each in data.values() if "provision_state" in each}
     macs: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
@@ -74,7 +74,7 @@ def reader(items: list[Item]) -> Reader:
 
 
 def _by_field(data: Mapping[str, object]) -> Mapping[str, object]:
-    """Return a record by the API's names: the headings of the command line are these in other words."""
+    """Return a record with the names of the API, also for the command line, which has other headings."""
     if "UUID" not in data and "Provisioning State" not in data:
         return data
     named = {key.lower().replace(" ", "_"): value for key, value in data.items()}
@@ -134,7 +134,7 @@ def _capabilities(properties: Fields) -> dict[str, object]:
 
 
 def mapping(fields: Fields, key: str) -> Fields:
-    """Return the mapping under a key; the command line may have written it as a text."""
+    """Return the mapping under a key, also if the command line has written it as a text."""
     value = fields.data.get(key)
     if not isinstance(value, str):
         return fields.fields(key)
@@ -156,7 +156,7 @@ def mapping(fields: Fields, key: str) -> Fields:
 
 def driver_bmc(info: Fields, driver: str | None) -> dict[str, object]:
     """Return the BMC that a node's ``driver_info`` names, without its credentials."""
-    if "power" in info.data and isinstance(info.data["power"], dict):  # as bifrost wrote it in its first versions
+    if "power" in info.data and isinstance(info.data["power"], dict):  # the key in the first versions of bifrost
         info = Fields({**info.data, **info.data["power"]})
     for key, scheme in _BMC:
         address = info.line(key)

@@ -1,4 +1,4 @@
-"""What the ISC DHCP server leased: `dhcpd.leases`, where a later lease of an address replaces the earlier one."""
+"""Leases of the ISC DHCP server: `dhcpd.leases`, in which a later lease of an address replaces the earlier one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS = (
 
 
 def read_text(text: str, origin: str) -> Iterable[Item]:
-    """Return the leases that hold; raise `InvalidError` for a lease without its end, and for a text without leases."""
+    """Return the last lease of each address; raise `InvalidError` for a lease that is cut off, and for no leases."""
     leases: dict[str, Item] = {}
     address, found, opened = "", None, 0
     for number, line in enumerate(text.splitlines(), 1):

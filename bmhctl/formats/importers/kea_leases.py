@@ -1,4 +1,4 @@
-"""What Kea leased: `kea-leases4.csv`, where a later line of an address replaces the earlier one."""
+"""Leases of Kea: `kea-leases4.csv`, in which a later line of an address replaces the earlier one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS = {"address", "hwaddr", "hostname", "state", "valid_lifetime"}
 
 
 def read_text(text: str, origin: str) -> Iterable[Item]:
-    """Return the leases that hold; raise `InvalidError` for another heading, and for a line that is not whole."""
+    """Return the last lease of each address; raise `InvalidError` for another heading or a line that is cut off."""
     lines = csv.DictReader(text.splitlines())
     leases: dict[str, Item] = {}
     try:

@@ -1,4 +1,4 @@
-"""The table of kinds: what `--from` calls each, how its files are recognised, and which module reads them."""
+"""The table of kinds of files: the word for `--from`, how a file is recognised, and which module reads it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _DOCUMENT = re.compile(r"\s*+(?:#[^\n]*+\n\s*+)*+(?:\{|\[\s*+[\[{\"\]]|---|[\w.-
 class Kind(Frozen):
     """One kind of file.
 
-    ``module`` has ``reader(items)``; beside it ``read_text(text, origin)`` for a kind of texts, and
-    ``read_document(document, place)`` for one whose records are not a list. ``records`` are sets of keys of which each
-    shows a record of this kind; ``api`` is how the apiVersion of its manifests begins, ``text`` how its texts do.
+    ``module`` has ``reader(items)``. For texts it also has ``read_text(text, origin)``, and for documents whose records
+    are not a list ``read_document(document, place)``. ``records`` are sets of keys: a record with all keys of one set
+    is of this kind. ``api`` is the beginning of the apiVersion of its manifests, ``text`` recognises its texts.
     """
 
     word: str
@@ -40,10 +40,10 @@ class Kind(Frozen):
 
 
 class Module(Protocol):
-    """What a kind's module has."""
+    """The functions of a kind's module."""
 
     def reader(self, items: list[Item]) -> Reader:
-        """Return the reader of its items, which may look something up in all of them."""
+        """Return the reader of the items; while it reads one item, it may use the others."""
 
     def read_text(self, text: str, origin: str) -> Iterable[Item]:
         """Return the records of a text."""
@@ -61,18 +61,18 @@ _IP = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})"
 _SECTION = re.compile(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
 _HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)(?:[ \t]++\w++=.*)?")
 _NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
-_SEPARATOR = re.compile(r"\Asep=.[ \t]*\r?\n", re.I)  # what tells Excel how cells are separated
+_SEPARATOR = re.compile(r"\Asep=.[ \t]*\r?\n", re.I)  # the line that names the separator for Excel
 _LINES = 1000  # how many lines of a text are read to recognise it
 
 
 def _begins(pattern: str) -> Callable[[str], bool]:
-    """Return a test whether the first line of a text, except empty lines and comments, begins with a pattern."""
+    """Return a function that tests whether a text begins with a pattern, after empty lines and comments."""
     compiled = re.compile(rf"(?:[ \t]*+(?:#[^\n]*+)?+\r?\n)*+{pattern}")
     return lambda text: compiled.match(text) is not None
 
 
 def _is_ansible(text: str) -> bool:
-    """Return whether a text is an Ansible inventory in INI: it has what neither TOML nor YAML has."""
+    """Return whether a text is an Ansible inventory in INI, by lines that neither TOML nor YAML can have."""
     lines = [line.strip() for line in text.split("\n", _LINES)[:_LINES]]
     lines = [line for line in lines if line and line[0] not in "#;"]
     if not lines or lines[0][0] in "{\"'-" or lines[0].endswith(":"):
@@ -98,7 +98,7 @@ _DHCP_HOST = re.compile(r"^dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
 
 
 def _is_dnsmasq(text: str) -> bool:
-    """Return whether a text is what dnsmasq leased, or a configuration that declares hosts."""
+    """Return whether a text is a file of dnsmasq: leases, or a configuration that declares hosts."""
     return _is_leases(text) or _DHCP_HOST.search(text) is not None
 
 
@@ -155,10 +155,10 @@ KINDS = (
     Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+{_IP}[ \t]++[A-Za-z0-9]")),
     Kind("csv", "CSV with a heading", "csv_table", text=_is_csv),
 )
-"""Every kind, in the order in which a text is compared with them."""
+"""Every kind. A text is of the first kind that recognises it."""
 
 WORDS = tuple(kind.word for kind in KINDS)
-"""What ``--from`` may be."""
+"""The words for ``--from``."""
 
 
 def kind_named(word: str) -> Kind:
@@ -180,7 +180,7 @@ def kind_of_text(text: str) -> Kind | None:
 
 
 def reads_text(kind: Kind, text: str) -> bool:
-    """Return whether a text, said to be of this kind, is read as lines, and not as YAML or JSON."""
+    """Return whether a text of this kind is read as lines, and not as YAML or JSON."""
     if kind.text is None:
         return False
     head = text[:_HEAD]
@@ -188,7 +188,7 @@ def reads_text(kind: Kind, text: str) -> bool:
 
 
 def look_of_text(text: str, wanted: Kind) -> str | None:
-    """Return what a text of another kind than the wanted one looks like; None if its beginning does not show it."""
+    """Return what a text looks like if it is not of the wanted kind; None if its beginning does not show that."""
     if wanted.text is not None and wanted.text(text[:_HEAD]):
         return None
     kind = kind_of_text(text)

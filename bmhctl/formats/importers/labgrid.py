@@ -9,7 +9,7 @@ from bmhctl.formats.manifest_fields import Fields
 
 @alone
 def reader(item: Item) -> Record:
-    """Return a place: acquired, it is reserved by who acquired it; a free one is initial, as labgrid cleans nothing."""
+    """Return the host of a place: reserved for the user who acquired it, else initial, as labgrid does not clean."""
     fields = item.fields
     acquired, reservation = fields.line("acquired"), fields.line("reservation")
     word = "acquired" if acquired else "reserved" if reservation else "free"

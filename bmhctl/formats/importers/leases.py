@@ -1,4 +1,4 @@
-"""What dnsmasq leased, and the `dhcp-host` lines of its configuration: names, addresses and MACs."""
+"""Leases of dnsmasq, and the `dhcp-host` lines of its configuration: names, addresses and MACs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield the leases, or the hosts of a configuration; raise `InvalidError` for a line that belongs to neither."""
+    """Yield the leases, or the hosts of a configuration; raise `InvalidError` for any other line."""
     names: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         place = f"{origin}, line {number}"
@@ -31,7 +31,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
         if len(words) < 4 or not (words[0].isdigit() or words[0] == "infinite"):
             raise bad_line(origin, number, "not a lease: expiry, MAC, address, name")
         _, mac, ip, name = words[:4]
-        if ":" in ip and name in names:  # the same host by IPv6
+        if ":" in ip and name in names:  # a lease of an IPv6 address of the same host
             continue
         names.add(name)
         yield Item(place, {"mac": mac, "address": ip.strip("[]"), "name": name})

@@ -108,7 +108,7 @@ def _address(fields: Fields) -> str | None:
 
 
 def _bmc(fields: Fields) -> dict[str, object]:
-    """Return the BMC of a machine whose power parameters were written beside it."""
+    """Return the BMC of a machine, if the file has its power parameters."""
     parameters = fields.fields("power_parameters")
     kind, address = fields.line("power_type"), parameters.line("power_address")
     if address is None:

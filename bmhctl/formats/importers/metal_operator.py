@@ -35,7 +35,7 @@ _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64", "amd64": "x86_64", "
 
 
 class _Cluster:
-    """The objects of a cluster by kind and name, and those that refer to a server by its name."""
+    """The objects of a cluster by kind and name, and the claims and maintenances by the name of their server."""
 
     def __init__(self, items: list[Item]) -> None:
         self.objects: dict[tuple[str, str], Fields] = {}
@@ -54,7 +54,7 @@ class _Cluster:
                 self.of_server[kind, to].append(item.fields)
 
     def get(self, kind: str, name: str | None) -> Fields:
-        """Return an object; one without fields if there is none."""
+        """Return an object, or one without fields if the cluster has no such object."""
         return self.objects.get((kind, name or ""), Fields({}))
 
 
@@ -155,7 +155,7 @@ def _sum(drives: list[Fields]) -> str | None:
 
 
 def _bmc(spec: Fields, cluster: _Cluster) -> tuple[dict[str, object], Source | None]:
-    """Return the BMC that a Server has inline or refers to, and the place of its credentials."""
+    """Return the BMC that a Server contains or refers to, and the Secret of its credentials."""
     inline = spec.fields("bmc")
     object_ = cluster.get("BMC", spec.fields("bmcRef").line("name"))
     access = inline or object_.fields("spec")

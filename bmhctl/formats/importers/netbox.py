@@ -13,7 +13,7 @@ STATES: dict[str, State | None] = {
     "offline": State.MAINTENANCE,
     "decommissioning": None,
 }
-"""The values of a device's status, and what a device of each is here."""
+"""The values of a device's status, each with the state of a host with this status."""
 
 _LABELS = ("site", "location", "rack", "role", "platform", "tenant", "cluster")
 
@@ -23,7 +23,7 @@ def reader(item: Item) -> Record:
     """Return the host of a device."""
     fields = item.fields
     status = fields if isinstance(fields.data.get("status"), str) else fields.fields("status")
-    numbered = isinstance(status.data.get("value"), int)  # as NetBox wrote before 2.7
+    numbered = isinstance(status.data.get("value"), int)  # the form of NetBox before 2.7
     word, state = state_of(status, "status" if status is fields else "label" if numbered else "value", STATES)
     kind = fields.fields("device_type")
     role = "role" if fields.data.get("role") else "device_role"
@@ -58,7 +58,7 @@ def reader(item: Item) -> Record:
 
 
 def _name(fields: Fields, key: str) -> str | None:
-    """Return the slug of what a device refers to, else its name; some listings have the name alone."""
+    """Return the slug of the object to which a field refers, or else its name; some listings have only the name."""
     value = fields.data.get(key)
     if not isinstance(value, dict):
         return text_of(value)
@@ -77,13 +77,13 @@ def _address(fields: Fields, key: str) -> str | None:
 
 def _tags(fields: Fields) -> list[Fields]:
     value = fields.data.get("tags")
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):  # as NetBox wrote before 2.9
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):  # the key in NetBox before 2.9
         return [Fields({"name": each}) for each in value]
     return fields.rows("tags")
 
 
 def _choice(value: object) -> object:
-    """Return the value of a custom field: a choice or an object is a mapping with its name in it."""
+    """Return the value of a custom field; for a choice or an object, which is a mapping, return its name."""
     if not isinstance(value, dict):
         return value
     return next((value[key] for key in ("value", "slug", "name", "display") if value.get(key)), None)

@@ -1,4 +1,4 @@
-"""A host as another system has it, and how it becomes a host to import: the frame of all importers."""
+"""A host in the words of another system, and how it becomes a host to import: the common part of all importers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bmhctl.formats.naming import NameTemplate, host_name
 from bmhctl.support.values import Frozen, field
 
 TARGETS = ("name", "address", "mac", "note", "owner", "state", "id", "bmc.address", "bmc.type", "bmc.system_id")
-"""What ``--map COLUMN=TARGET`` can fill, beside ``labels.KEY`` and ``hardware.KEY``."""
+"""The targets of ``--map COLUMN=TARGET``, besides ``labels.KEY`` and ``hardware.KEY``."""
 
 GROUPS = "groups"
-"""What ``--label-from`` calls the groups or tags that a host is in."""
+"""The word of ``--label-from`` for the groups or tags of a host."""
 
 _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
@@ -49,17 +49,18 @@ class Item(Frozen):
 
     @property
     def fields(self) -> Fields:
-        """The record as fields with a path."""
+        """The record, as fields that know their path."""
         return Fields(self.data)
 
 
 class Record(Frozen):
-    """What another system knows of one host, in the words of this inventory; what is unknown is None or empty.
+    """What another system knows about one host, in the words of bmhctl; unknown values are None or empty.
 
-    ``word`` is its word for the host's state and ``state`` what that is here; None: the host is not imported, and
-    ``gone`` says why. ``macs`` begin with that of the boot interface. ``groups`` become labels where ``--label-from``
-    says so or the kind has it so, ``attributes`` (host variables, columns, custom fields) only where it says so;
-    ``used`` are those of them that stand in another field.
+    ``word`` is the other system's word for the host's state, ``state`` the state in bmhctl. If ``state`` is None, the
+    host is not imported, and ``gone`` says why. ``macs`` begins with the MAC of the boot interface. ``groups`` become
+    labels if ``--label-from`` names them, for some kinds also without the option. ``attributes`` (host variables,
+    columns, custom fields) become labels only if ``--label-from`` names them; ``used`` are the attributes that already
+    fill another field.
     """
 
     name: str | None
@@ -94,7 +95,7 @@ def alone(read: Reader) -> Callable[[list[Item]], Reader]:
 
 
 class ImportOptions(Frozen):
-    """How the hosts of an import are chosen, named and labelled; ``kind`` is the files' (None: recognise it)."""
+    """How the hosts of an import are chosen, named and labelled; ``kind`` is that of the files (None: recognise it)."""
 
     kind: str | None = None
     names: NameTemplate | None = None
@@ -104,7 +105,7 @@ class ImportOptions(Frozen):
 
 
 class Found(Frozen):
-    """What became of one record: a host, or a line that says why there is none; and warnings."""
+    """The result of one record: a host, or a line that says why there is none; and warnings."""
 
     host: FoundHost | None = None
     skipped: str | None = None
@@ -113,7 +114,7 @@ class Found(Frozen):
 
 
 def found_host(record: Record, item: Item, now: datetime, options: ImportOptions) -> Found:
-    """Return the host that a record stands for; raise `InvalidError` that names its field for what is wrong in it."""
+    """Return the host of a record; raise `InvalidError` that names the field of a mistake."""
     mapped = dict(_mapped(record, options))
     labels = _labels(record, mapped, options)
     hardware = {key: value for key, value in record.hardware.items() if value not in (None, "", 0)}
@@ -122,7 +123,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         hardware["nics"] = len({mac.lower() for mac in record.macs})
     if options.only is not None and not options.only.fits(HostSpec("x", labels=labels, hardware=hardware)):
         return Found()
-    name = (mapped.get("name") or record.name or "").removesuffix(".") or None  # a DNS server ends a whole name with it
+    name = (mapped.get("name") or record.name or "").removesuffix(".") or None  # absolute DNS names end with a dot
     identity = mapped.get("id") or record.id
     title = f"{name or identity or 'a host':.100}"
     word, state = record.word, record.state
@@ -215,7 +216,7 @@ def _spec(
         raise bad_field(path, error.message.removeprefix(where).lstrip(": "), hint=error.hint) from error
 
 
-# what readers share
+# functions for all readers
 
 
 def text_of(value: object) -> str | None:
@@ -233,12 +234,12 @@ def text_of(value: object) -> str | None:
 
 
 def label_key(text: str) -> str | None:
-    """Return a text as the key of a label, with ``-`` for characters that no key has; None if nothing is left."""
+    """Return a text as the key of a label, with ``-`` for characters that a key can't have; None if nothing is left."""
     return text if is_label_key(text) else _NOT_IN_KEY.sub("-", text)[:63].strip("-_.") or None
 
 
 def label_value(text: str) -> str:
-    """Return a text as the value of a label, with ``-`` for characters that no value has, cut to 63 characters."""
+    """Return a text as the value of a label, with ``-`` for characters that it can't have, cut to 63 characters."""
     return text if LABEL_VALUE.fullmatch(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.")
 
 
@@ -249,7 +250,7 @@ def without_prefix(address: str | None) -> str | None:
 
 
 def flag(fields: Fields, key: str) -> bool:
-    """Return whether the boolean under a key is true, which may be written as a text: ``False``."""
+    """Return whether the boolean under a key is true, also if it is written as a text such as ``False``."""
     value = fields.data.get(key)
     if isinstance(value, str) and value.lower() in ("true", "false", ""):
         return value.lower() == "true"
@@ -265,7 +266,7 @@ def nic(fields: Fields, key: str, ip: str, mac: str | None = None, *, pxe: bool 
 
 
 def whole(fields: Fields, key: str) -> int | None:
-    """Return the whole number under a key, which may be written as a text; None for an empty one."""
+    """Return the whole number under a key, also if it is written as a text; None for an empty text."""
     value = fields.data.get(key)
     if isinstance(value, str):
         value = value.strip()
@@ -280,7 +281,7 @@ def whole(fields: Fields, key: str) -> int | None:
 
 
 def size(fields: Fields, key: str, unit: int) -> str | None:
-    """Return the size under a key, a number of ``unit`` bytes or a text such as ``64Gi``; None for 0 or none."""
+    """Return the size under a key, a number of ``unit`` bytes or a text such as ``64Gi``; None if it is 0 or absent."""
     value = fields.data.get(key)
     if isinstance(value, str) and not value.strip().isdigit() and (number := quantity(value.strip())) is not None:
         return format_size(int(number)) if number else None
@@ -289,7 +290,7 @@ def size(fields: Fields, key: str, unit: int) -> str | None:
 
 
 def texts(fields: Fields, key: str) -> list[str]:
-    """Return the texts of the list under a key; a single text is a list of one."""
+    """Return the texts of the list under a key; a single text counts as a list of one."""
     value = fields.data.get(key)
     if isinstance(value, str):
         return [value] if value.strip() else []
@@ -301,7 +302,7 @@ def texts(fields: Fields, key: str) -> list[str]:
 
 
 def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tuple[str, State | None]:
-    """Return a system's word for a state and what it is here; raise an error for a word that is not known."""
+    """Return another system's word for a state, and the state here; raise an error for an unknown word."""
     word = text_of(fields.data.get(key)) or ""
     found = states.get(word.lower(), ...)
     if found is ...:
@@ -311,7 +312,7 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
 
 
 def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
-    """Return the address of a BMC with its protocol; an address that has one is unchanged."""
+    """Return the address of a BMC with a protocol; an address that already has one is unchanged."""
     if address and "://" in address:
         return address
     bare = without_prefix(address)
@@ -322,7 +323,7 @@ def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None
 
 
 def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> InvalidError:
-    """Return the error for a line of a text, by its number from 1."""
+    """Return the error for a line of a text; ``number`` counts from 1."""
     place = f"{origin}, line {number}"
     return InvalidError(f"{place}: {said}", hint=hint, details={"file": origin, "record": place})
 
@@ -338,7 +339,7 @@ def is_secret(key: str) -> bool:
 
 
 class _Secrets(dict[str, bool]):
-    """Whether a key is a secret, computed once for each key: the records of a file share a few keys."""
+    """Caches for each key whether it names a secret, because the records of a file have the same few keys."""
 
     def __missing__(self, key: str) -> bool:
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
@@ -350,9 +351,9 @@ _SECRETS = _Secrets()
 
 
 def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool) -> None:
-    """Count the secrets of a record by their keys: what a key names as one, and passwords in URLs.
+    """Count the secrets of a record, by their keys: values of keys that name a secret, and passwords in URLs.
 
-    With ``vaults``, Ansible's vaults are secrets, too.
+    With ``vaults``, values that Ansible Vault has encrypted count as secrets, too.
     """
     pending: list[object] = [data]
     for value in pending:

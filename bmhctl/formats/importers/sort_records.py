@@ -1,4 +1,4 @@
-"""Take the records of other systems out of texts and documents, and sort them by kind."""
+"""Find the records of other systems in texts and documents, and sort them by kind."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bmhctl.formats.importers.record import Item
 from bmhctl.formats.manifest_fields import bad_field, wrong_kind
 from bmhctl.formats.recognize import document_looks_like, samples
 
-_DEPTH = 4  # how many lists and mappings may stand around the records of a document
+_DEPTH = 4  # how many levels of lists and mappings may surround the records of a document
 _SAMPLE = 20  # how many records of a list are read to recognise it
 
 
 class ForeignRecords:
-    """Takes the records of other systems out of texts and documents, by their kind; ``wanted`` is the only kind."""
+    """Collects the records of other systems from texts and documents, by kind; only of ``wanted`` if that is set."""
 
     def __init__(self, wanted: Kind | None = None) -> None:
         self.wanted = wanted
@@ -24,21 +24,24 @@ class ForeignRecords:
         self._pages: defaultdict[str, list[tuple[str, bool]]] = defaultdict(list)
 
     def take_text(self, text: str, origin: str, kind: Kind) -> int:
-        """Take the records of a text and return how many; raise `InvalidError` that begins with ``origin``."""
+        """Collect the records of a text, and return their number; raise `InvalidError` that begins with ``origin``."""
         found = list(module_of(kind).read_text(text, origin))
-        if found and self.wanted is None:  # other systems write their records as CSV, too
+        if found and self.wanted is None:  # other kinds may also be written as CSV
             kind = next((each for each in KINDS if _fits(each, found[0].data)), kind)
         self.items[kind.word] += found
         return len(found)
 
     def check_records(self, origin: str) -> None:
-        """Raise an error that begins with ``origin`` if the wanted kind is not that of bmhctl's own files."""
+        """Raise an error that begins with ``origin`` if a kind other than that of bmhctl's own files is wanted."""
         if self.wanted is not None and self.wanted.word != "bmhctl":
             error = not_as_wanted(self.wanted, "what bmhctl wrote")
             raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
 
     def takes_document(self, place: str, document: object) -> bool:
-        """Return whether a document is another system's, and is taken; raise an error if it is not as wanted."""
+        """Collect the records of a document of another system; return False if it is not one.
+
+        Raise an error if it is not of the wanted kind.
+        """
         if self.wanted is None:
             if not isinstance(document, dict | list) or _is_manifest(document):
                 return False
@@ -58,7 +61,7 @@ class ForeignRecords:
         raise not_as_wanted(self.wanted, document_looks_like(document))
 
     def warnings(self) -> tuple[str, ...]:
-        """Return a line for each kind of which the last page is missing."""
+        """Return a line for each kind whose last page is missing."""
         return tuple(
             f"{pages[-1][0]}: the pages after this one are missing: import them together with it"
             for pages in self._pages.values()
@@ -66,7 +69,10 @@ class ForeignRecords:
         )
 
     def takes_manifest(self, place: str, manifest: object) -> bool:
-        """Return whether a manifest is another system's, and is taken; raise an error if it is not as wanted."""
+        """Collect a manifest of another system; return False if it is not one.
+
+        Raise an error if it is not of the wanted kind.
+        """
         version = manifest.get("apiVersion") if isinstance(manifest, dict) else None
         kind = next((each for each in KINDS if each.api and str(version).startswith(each.api)), None)
         if kind is not None and isinstance(manifest, dict) and not kind.own and self.wanted in (None, kind):
@@ -78,7 +84,7 @@ class ForeignRecords:
 
 
 def not_as_wanted(wanted: Kind, looks_like: str | None) -> InvalidError:
-    """Return the error for a file of another kind than ``--from`` says, without its place."""
+    """Return the error for a file whose kind differs from ``--from``; the message lacks the name of the file."""
     said = f"not {wanted.title}" + (f": it looks like {looks_like}" if looks_like else "")
     return bad_field("", said, hint="leave out --from where the kind is to be found by itself")
 
@@ -92,7 +98,7 @@ def _is_secret(manifest: object) -> bool:
 
 
 def _recognised(document: object) -> Kind:
-    """Return the kind of the first records of a document; for one without records, the kind of the document itself."""
+    """Return the kind of the first records of a document, or of the document itself if it has no records."""
     for record in samples(document):
         for kind in KINDS:
             if kind.records and _fits(kind, record):
@@ -112,7 +118,7 @@ def _fits(kind: Kind, value: object) -> bool:
 
 
 def _rows(kind: Kind, value: object, place: str, name: str | None, depth: int) -> Iterator[Item]:
-    """Yield the records of a document: one alone, in a list, in a page of one, or each under its name."""
+    """Yield the records of a document: a single one, a list, a page of an API, or a mapping of names to records."""
     if isinstance(value, dict) and _fits(kind, value):
         yield Item(place, value, name)
     elif depth > _DEPTH:

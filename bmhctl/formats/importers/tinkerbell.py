@@ -1,4 +1,4 @@
-"""Tinkerbell Hardware, with the Machines that say how its BMCs are reached."""
+"""Tinkerbell Hardware, with the Machines, which have the addresses of its BMCs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OWNER_SPACE = "v1alpha1.tinkerbell.org/ownerNamespace"
 
 
 def reader(items: list[Item]) -> Reader:
-    """Return the reader of Hardware, which finds its Machines in all items."""
+    """Return the reader of Hardware; it finds the Machine of a Hardware in ``items``."""
     machines: dict[Source, Fields] = {}
     hardware: set[Source] = set()
     for item in items:

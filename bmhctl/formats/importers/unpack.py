@@ -1,4 +1,4 @@
-"""Make hosts of the records of one kind, and report what of them is skipped."""
+"""Make hosts of the records of one kind, and report records, secrets and columns that are skipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOptions) -> Part:
-    """Return the hosts that the items of a kind stand for; raise `InvalidError` that begins with an item's place."""
+    """Return the hosts of the items of a kind; raise `InvalidError` that begins with the place of an item."""
     kind = kind_named(word)
     read = module_of(kind).reader(items)
     hosts: dict[object, FoundHost] = {}
@@ -52,7 +52,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
             skipped.append(found.skipped)
         if found.host is None:
             continue
-        # Pages that overlap, or were written one after the other, have a record twice: the later one is newer.
+        # Pages of an API may contain a record twice: the later one is newer.
         key = (found.host.id, found.host.arrival.host.name) if found.host.id else number
         if key in hosts:
             again[key] = again.get(key, 1) + 1
@@ -82,7 +82,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
 
 
 def _refuse_unknown(options: ImportOptions, seen: Iterable[str], groups: Iterable[str], origin: str) -> None:
-    """Raise `UsageError` for what ``--map`` or ``--label-from`` names and no record has."""
+    """Raise `UsageError` for a name in ``--map`` or ``--label-from`` that no record has."""
     attributes, labels = [*seen], [*dict.fromkeys((*seen, *groups))]
     named = [("--map", source, attributes) for source, _ in options.mapping]
     named += [("--label-from", each, labels) for each in options.label_from or () if not _GLOB.search(each)]
