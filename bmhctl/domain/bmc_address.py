@@ -98,7 +98,7 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
 
 
 def _transport(scheme: str) -> str | None:
-    """Return how Redfish is spoken to an address of this scheme; None for a scheme of another protocol."""
+    """Return the transport of Redfish, ``http`` or ``https``, for an address's scheme; None for another protocol."""
     kind, _, transport = scheme.partition("+")
     if kind in _PORTS:
         return kind
@@ -150,7 +150,7 @@ def system_key(address: str, system_id: str | None = None) -> tuple[str, int | N
     """
     written, with_scheme, _ = address.partition("://")
     if with_scheme and _transport(written.lower()) is None:
-        return None  # without parsing the rest: a fleet may have thousands of them
+        return None  # the rest is not parsed, because a fleet may have thousands of IPMI addresses
     try:
         endpoint = redfish_endpoint(address, system_id)
         if endpoint is None:

@@ -55,7 +55,7 @@ class DeclaredHosts(Frozen):
             servers.setdefault(server_word(bmc.address), []).append(bmc)
         if all(_key(bmc) is None for of_server in servers.values() for bmc in of_server):
             return
-        keys: dict[str, set[object]] = {}  # of the few servers that stored hosts have, too
+        keys: dict[str, set[object]] = {}  # by server, for servers of stored hosts
         for host_id, text in self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL"):
             word = server_word(str(text))
             if word not in servers:

@@ -1,4 +1,4 @@
-"""Undo a change of what is declared, if nothing was built on it since."""
+"""Undo a change of the inventory's declaration, if no later change depends on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bmhctl.usecases.shared.transitions import record_event
 _SHOWN = 3
 _LONG = timedelta(minutes=1)
 _UNDONE = "undo"
-_UNDO = f"{_UNDONE} of "  # how the reason of an undo begins
+_UNDO = f"{_UNDONE} of "  # the beginning of the reason in the events of an undo
 _MARKS = (EventKind.CORDON, EventKind.UNCORDON)
 _DECLARES = (EventKind.SET, EventKind.RENAME, EventKind.UNDECLARE, EventKind.DECLARE, Verb.REMOVE, Verb.RETIRE)
 _CORDONS = (
@@ -42,14 +42,16 @@ _IN_THE_WAY: tuple[tuple[tuple[Verb | EventKind, ...], tuple[Verb | EventKind, .
     (_MARKS, _CORDONS),
     (_DECLARES, _DECLARES),
 )
-"""For the events of a change, which later events of a host keep them from being taken back; no verbs: all events.
+"""Pairs of verbs: an event with one of the first can't be undone after an event of the host with one of the second.
 
-What is declared does not depend on what a host is used for; a host that was added since and used is not removed.
+No second verbs means any event: an added host that was used since is not removed. The use of a host does not prevent
+an undo of a change of its declaration.
 """
 
 
 class _Change(Frozen):
-    """The last change: its events, each with the id of its host, and the policy that it replaced (None: none)."""
+    """A change to undo: its events, each with the id of its host, and the text of the former policy if it changed
+    that."""
 
     at: datetime
     actor: str
@@ -58,7 +60,7 @@ class _Change(Frozen):
 
     @property
     def words(self) -> str:
-        """What it was, as "set of node01 by alice", or "undo of node01 by alice"."""
+        """The change in words: "set of node01 by alice", or "undo of node01 by alice"."""
         verbs = dict.fromkeys(_command(event) for _, event in self.events)
         names = folded(event.host for _, event in self.events)
         what = "/".join([*verbs, *(["policy"] if self.policy is not None else [])])
@@ -74,13 +76,13 @@ def _command(event: Event) -> str:
 
 
 def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -> Outcomes:
-    """Take back the last change of what is declared: ``add``, ``set``, ``rename``, ``remove``, ``import``, ``cordon``,
-    ``uncordon`` or ``policy apply``; return the outcome of each host.
+    """Undo the last change of the declaration, of a cordon or of the policy; return the outcome of each host.
 
-    ``names`` are those of its hosts for which it is taken back, also patterns and ranges; without them, all. ``event``
-    is the id of an event of an earlier change. It is a change like any other, so that a second ``undo`` makes the first
-    change again. Raises :class:`StateRefusedError` when there is none, or when another change of its hosts, or for new
-    hosts anything that happened to them, was built on it.
+    These are the changes by ``add``, ``set``, ``rename``, ``remove``, ``import``, ``cordon``, ``uncordon`` and ``policy
+    apply``. ``names`` limits the undo to some hosts of the change, also by patterns and ranges. ``event`` is the id of
+    an event of an earlier change to undo instead. An undo is a change, too, so a second ``undo`` makes the first change
+    again. Raises :class:`StateRefusedError` when there is no change to undo, when a later change of its hosts depends
+    on it, or when it added a host that has later events.
     """
     refresh_and_reap(ctx)
     whole = _change(ctx, event)
@@ -92,7 +94,7 @@ def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -
         ctx.confirm(f"undo of the {last.words} changes the policy")
     if _is_mark(last):
         items = _unmark(ctx, last)
-    else:  # what happened while the question was on the screen counts, too
+    else:  # an event that was recorded while the user was asked may also prevent the undo
         items = tuple(change(ctx, _inverse(ctx, last), partial(_check_undoable, ctx, last)))
     age = ctx.clock() - last.at
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")
@@ -103,19 +105,19 @@ def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -
 
 
 def _next_steps(ctx: Context, last: _Change) -> Iterator[str]:
-    """Yield what another ``undo`` does, and how to go further back than the change that was just taken back."""
+    """Yield what another ``undo`` does, and how to undo the change before this one."""
     yield "bmhctl undo makes the change again"
     if last.events:
         earlier = ctx.store.events.change(min(event.id for _, event in last.events) - 1)
         if earlier and _command(earlier[0][1]) != _UNDONE:
             found = _Change(earlier[0][1].at, earlier[0][1].actor, tuple(earlier))
-            with suppress(StateRefusedError):  # an edit by hand, a retire, or a change on which others are built
+            with suppress(StateRefusedError):  # an edit by hand, a retirement, or a change on which later ones depend
                 _check_undoable(ctx, found)
                 yield f"bmhctl undo --event {earlier[-1][1].id} takes back the {found.words}, too"
 
 
 def _only(last: _Change, names: Sequence[str]) -> _Change:
-    """Return the part of a change that is about some of its hosts."""
+    """Return the part of a change that concerns the hosts with these names."""
     chosen: dict[int, tuple[int, Event]] = {}
     for name in unfold(names):
         found = {event.id: (host, event) for host, event in last.events if fnmatchcase(event.host, name)}
@@ -129,7 +131,7 @@ def _change(ctx: Context, event: int | None) -> _Change:
     found = ctx.store.events.change(event)
     if event is not None and all(each.id != event for _, each in found):
         raise NotFoundError(
-            f"event {event} is no change of what is declared",
+            f"event {event} did not change what is declared",
             hint="bmhctl history --fields id,host,verb,reason shows the ids",
         )
     kept = ctx.store.meta.kept_policy()
@@ -175,7 +177,7 @@ def _since(ctx: Context, what: str, at: datetime, actor: str) -> str:
 
 
 def _in_the_way(ctx: Context, last: _Change) -> dict[int, Event]:
-    """Return for each host, by its id, the first event after the change that keeps it from being taken back."""
+    """Return, by host id, the first event after the change that prevents its undo."""
     found: dict[int, Event] = {}
     for kinds, verbs in _IN_THE_WAY:
         mine = [(host, event) for host, event in last.events if event.verb in kinds]
@@ -185,7 +187,7 @@ def _in_the_way(ctx: Context, last: _Change) -> dict[int, Event]:
 
 
 def _is_as_before(ctx: Context, host_id: int, later: Event) -> bool:
-    """Return whether a host is declared, and cordoned, as it was before a later event: that was taken back since."""
+    """Return whether a host's declaration and cordon are those from before a later event, so that it was undone."""
     host, kept = ctx.store.hosts.with_id(host_id), _kept(later)
     if host is None or kept.get(DECLARED) != Former().of(host)[DECLARED]:
         return False
@@ -202,7 +204,7 @@ def _is_mark(last: _Change) -> bool:
 
 @retried
 def _unmark(ctx: Context, last: _Change) -> tuple[Outcome, ...]:
-    """Give each host the cordon that it had, in one commit."""
+    """Restore the former cordon of each host, in one commit."""
     with ctx.transaction():
         now = ctx.clock()
         _check_undoable(ctx, last)
@@ -214,7 +216,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
     if host is None:
         raise AssertionError("a host that left has a later event")
     cordon = whole_host(_kept(event)).cordon
-    if cordon is not None and cordon.maintains and host.state is not State.RESERVED:  # it ends with the reservation
+    if cordon is not None and cordon.maintains and host.state is not State.RESERVED:  # this cordon needs a holder
         raise StateRefusedError(
             f"{host.name} can't go to maintenance when it is free: it is {host.state}",
             hint=f"bmhctl maintain {host.name} --reason TEXT",
@@ -227,7 +229,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
 
 
 def _inverse(ctx: Context, last: _Change) -> Changes:
-    """Return the changes that take back a change."""
+    """Return the changes that undo a change."""
     inverse = Changes(reason=f"{_UNDO}the {last.words}", policy=last.policy)
     renames, removals, specs, newcomers = [], [], [], []
     imported: dict[str, dict[str, PropertyValue] | None] = {}

@@ -38,10 +38,10 @@ _WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead 
 
 _AT_ONCE = 100  # the most rows of a stream in memory
 _TOGETHER = {"INSERT INTO hosts ": 25, "INSERT INTO facts ": 2000}
-"""How many rows one statement inserts, where there are so many.
+"""How many rows one statement inserts, if there are so many.
 
-The trigger that counts hosts makes SQLite keep a journal a statement. A statement for one fact costs half as much as
-its row, and one for some hundreds as much again for its journal.
+The trigger that counts hosts makes SQLite keep a journal for each statement. A statement itself costs half as much as
+the row of a fact, so few statements are better; but with some hundreds of rows, the journal doubles the cost.
 """
 
 
