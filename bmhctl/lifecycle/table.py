@@ -50,7 +50,7 @@ EDGES: tuple[Edge, ...] = (
         _S.INITIAL,
         (),
         "Host enters",
-        "A new host is known before anything is known about it, so it is never free at once.",
+        "A new host has not been checked, so it is not free at once.",
     ),
     *(
         Edge(_V.ENTER, None, state, (), "Host is imported", _IMPORTED, drawn=False)

@@ -191,7 +191,7 @@ def _details(
         why = f": {host.cordon.reason}" if host.cordon.reason else ""
         yield f"{_set_aside(host.cordon)} by {host.cordon.actor}{why}"
     if host.undeclared:
-        yield "undeclared: no longer in the TOML file, only remove removes it"
+        yield "undeclared: no longer in the TOML file; bmhctl remove removes it here, too"
     if host.fault:
         yield f"fault: {host.fault}"
     if host.failed_cleanups:

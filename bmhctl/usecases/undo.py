@@ -50,8 +50,7 @@ an undo of a change of its declaration.
 
 
 class _Change(Frozen):
-    """A change to undo: its events, each with the id of its host, and the text of the former policy if it changed
-    that."""
+    """A change to undo: its events, each with the id of its host, and the former policy if it replaced that."""
 
     at: datetime
     actor: str

@@ -110,7 +110,7 @@ def sql(schema: str, prefix: str) -> str:
     everything = ", ".join(f"{_quoted(schema)}.{table}" for table in tables())
     lines = [
         f'-- Roles for the inventory in the schema "{schema}". Its owner runs this, and again after each update of',
-        "-- bmhctl: then each role has just these rights. Where a role is missing, making it takes CREATEROLE.",
+        "-- bmhctl, so that each role has exactly these rights. To create a missing role takes CREATEROLE.",
         *(f"--   {names[role.name]}: {role.help}" for role in ROLES),
         f"-- To add a user:  CREATE ROLE ci LOGIN PASSWORD '...' IN ROLE {_quoted(names['runner'])};",
         "BEGIN;",

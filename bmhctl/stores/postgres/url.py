@@ -111,13 +111,13 @@ class _Url(Frozen):
             _refuse("it does not begin with postgresql://")
         hosts, database = found["hosts"], found["database"] or ""
         if "@" in hosts + database:
-            _refuse("there is an '@' too many, or one behind a '/'")
+            _refuse("it has more than one '@', or one after a '/'")
         if not _HOSTS.fullmatch(hosts):
             _refuse("what follows a ':' is not a port")
         if _BAD_PERCENT.search(text):
             _refuse("a '%' must be followed by two hexadecimal digits")
         if any(each.isspace() for each in text):
-            _refuse("it has a space in it")
+            _refuse("it contains a space")
         query = [parameter.split("=") for parameter in (found["query"] or "").split("&") if parameter]
         if any(len(parts) != 2 for parts in query):
             _refuse("each of its parameters must be NAME=VALUE")

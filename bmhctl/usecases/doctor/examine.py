@@ -212,7 +212,7 @@ def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
     if actor is not None:
         message = f"an edit of {path.name} by {actor} did not reach it: its command was killed, or could not write it"
         seen.fixable(
-            "intent", NOTE, message, "forgets it; repeat the edit if it is still wanted", declaration_sync.drop_intent
+            "intent", NOTE, message, "discards it; repeat the edit if it is still wanted", declaration_sync.drop_intent
         )
 
 
@@ -282,10 +282,10 @@ def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> 
             message = f"selectors see other values than declared: {', '.join(stored.wrong_attributes)}"
             seen.fixable("facts", BROKEN, message, "makes them see what is declared", _restore, host.name)
         if stored.is_planned_at_wrong:
-            message = "is recorded to be set aside next at another time than its bookings give"
+            message = "the recorded start of its next booking or maintenance is not the one that its bookings give"
             seen.fixable("booking", BROKEN, message, "records that time", _restore, host.name)
         if stored.is_back_at_wrong:
-            message = "is recorded to return from maintenance at another time than its reasons give"
+            message = "the recorded end of its maintenance is not the one that its reasons give"
             seen.fixable("mark", BROKEN, message, "records that time", _restore, host.name)
         difference = None if declared is None else _difference(host, spec)
         if difference is not None:

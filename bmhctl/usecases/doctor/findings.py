@@ -289,7 +289,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question(
         "dirt",
-        "is {state} and counts as clean, but the machine with its MAC left used ({reason}) and was not cleaned since",
+        "is {state} and counts as clean, but the machine with its MAC was dirty when it left ({reason})",
         f"hosts.dirty = 0 AND hosts.mac IS NOT NULL AND EXISTS (SELECT 1 {_OF_ITS_MAC})",
         {"state": _STATE, "reason": f"(SELECT MIN(departed.reason) {_OF_ITS_MAC})"},
         remedy=SET_ASIDE,
@@ -297,7 +297,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question(
         "dirt",
-        "counts as clean, but a machine with its name left used ({reason})",
+        "counts as clean, but a machine with its name was dirty when it left ({reason})",
         f"hosts.dirty = 0 AND EXISTS (SELECT 1 {_OF_ITS_NAME})",
         {"reason": f"(SELECT MIN(departed.reason) {_OF_ITS_NAME})"},
         severity=WARNING,

@@ -189,7 +189,7 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
         + (f": {'; '.join(in_way[:3])}{more}" if in_way else ""),
         hint=f"free for that long: --from '{by_minute(begins):%Y-%m-%dT%H:%MZ}'"
         if begins
-        else "when they are free is not known: bmhctl why HOST says more, and bmhctl bookings what is planned",
+        else "it is not known when they will be free: see bmhctl why HOST and bmhctl bookings",
         details={"free": free, "from": begins.isoformat() if begins else None},
     )
 

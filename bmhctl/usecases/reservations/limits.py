@@ -151,7 +151,7 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
         )
     return BusyError(
         f"{asked}: nothing was reserved: {exceeded.words}",
-        hint="give hosts back with bmhctl release -R ID, or wait until some are: --wait 30m",
+        hint="give hosts back with bmhctl release -R ID, or wait with --wait 30m",
         details=exceeded.details,
     )
 

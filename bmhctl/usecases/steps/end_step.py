@@ -33,10 +33,12 @@ def end_step(ctx: Context, choice: Choice) -> Outcomes:
                 raise StateRefusedError(
                     f"its step is run by bmhctl: {holder}",
                     host=host.name,
-                    hint=f"end that instead: kill {holder.id}" if holder.id else "end that instead, on its machine",
+                    hint=f"end bmhctl instead: kill {holder.id}" if holder.id else "end bmhctl instead, on its machine",
                 )
             if holder.ends_by_itself:
-                raise StateRefusedError(f"{holder}: {holder.ends_by_itself}", host=host.name, hint="try again then")
+                raise StateRefusedError(
+                    f"{holder}: {holder.ends_by_itself}", host=host.name, hint="try again after that"
+                )
         if not holders:
             raise StateRefusedError(
                 "a step is running on it, in a process that is not seen from here",

@@ -103,7 +103,7 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
         lambda ids: ("UPDATE hosts SET planned_at = planned_at + 1 WHERE name = 'node1'",),
         lambda ids: [
             _found(
-                "node1", "is recorded to be set aside next at another time than its bookings give",
+                "node1", "the recorded start of its next booking or maintenance is not the one that its bookings give",
                 f"{FIX} records that time",
             )
         ],

@@ -261,7 +261,7 @@ def test_the_record_of_an_interrupted_edit_is_removed(toml_fleet: Lab) -> None:
         (
             "intent", "note", None,
             "an edit of lab.toml by bob did not reach it: its command was killed, or could not write it",
-            "bmhctl doctor --fix forgets it; repeat the edit if it is still wanted",
+            "bmhctl doctor --fix discards it; repeat the edit if it is still wanted",
         ),
     ]  # fmt: skip
     assert diagnosis.error is None

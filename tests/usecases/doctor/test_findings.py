@@ -253,8 +253,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "dirt", "broken", "node2",
-                "is available and counts as clean, but the machine with its MAC left used (sold)"
-                " and was not cleaned since",
+                "is available and counts as clean, but the machine with its MAC was dirty when it left (sold)",
                 SET_ASIDE.format("node2"),
             ),
             (
@@ -270,7 +269,8 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         ),
         [
             (
-                "dirt", "warning", "node2", "counts as clean, but a machine with its name left used (sold)",
+                "dirt", "warning", "node2",
+                "counts as clean, but a machine with its name was dirty when it left (sold)",
                 "if it is that machine: bmhctl remove node2; bmhctl add node2: it enters tainted",
             )
         ],
@@ -465,8 +465,7 @@ FIXES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "dirt", "broken", "node5",
-                "is in maintenance and counts as clean, but the machine with its MAC left used (sold)"
-                " and was not cleaned since",
+                "is in maintenance and counts as clean, but the machine with its MAC was dirty when it left (sold)",
                 MARKED_DIRTY,
             )
         ],
