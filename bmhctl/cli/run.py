@@ -81,8 +81,6 @@ def _run(
             raise
         for text in grant.notes:
             lab.context.report(text)
-        if is_older:
-            _end_left_task(lab.context, token)
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
             if mine is None:  # the same request id is in use twice: one task at a time on a host
                 raise BusyError(
@@ -90,6 +88,8 @@ def _run(
                     hint="wait until it ends, or use another request id",
                 )
             mine.guard()
+            if is_older:
+                _end_left_task(lab.context, token)
             held = extend(lab.context, token, silent=True).held if is_older else grant.held
             environ = task_environment(os.environ, held, lab.context.store.address, lab.context.actor)
             task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status), limit)
@@ -99,9 +99,9 @@ def _run(
 
 def _end_left_task(ctx: Context, token: str) -> None:
     """End the task that a killed run of this request has left, if there is one: only one task runs on a host."""
-    from bmhctl.usecases.shared.expiry import left_task
+    from bmhctl.support.left_tasks import left_tasks
 
-    task = left_task(ctx, token)
+    task = left_tasks().get(token)
     if task is not None and not task.has_this_process() and (ended := task.end()):
         ctx.report(f"{token}: its earlier run was killed; {ended}")
 

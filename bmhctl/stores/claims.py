@@ -119,8 +119,8 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Remove the file or row of a claim that no process holds; a killed process may leave one."""
 
-    def is_left(self, name: str) -> bool:
-        """Return whether a process that held a claim alone was killed, and something of the claim is still there."""
+    def is_there(self, name: str) -> bool:
+        """Return whether there is a file or row of a claim: a process holds it, or was killed while it held it."""
 
     def restore(self) -> None:
         """Lock the claims of this process again whose files were removed from outside.

@@ -124,12 +124,32 @@ def test_a_task_whose_run_and_watchdog_were_killed_is_ended_with_its_lease(fleet
         assert all(map(lives, family))
         until_over(fleet, token)
         ended = fleet.bmhctl("cordon", "node2")
-        assert f"{token}: its lease has expired, and its run was killed; its task was ended: " in ended.stderr
+        assert (
+            f"{token}: its lease has expired, and its run was killed or stopped; its task was ended: " in ended.stderr
+        )
         assert all(f"process {each} (" in ended.stderr for each in family)
         left = [lives(each) for each in (*family, hidden)]
         os.kill(hidden, signal.SIGKILL)
     assert left == [False, False, True]
-    assert fleet.history()[1] == ("node1", "taint", "lease expired; its task, left by a killed run, was ended")
+    assert fleet.history()[1] == ("node1", "taint", "lease expired; its task still ran, and was ended")
+
+
+def test_a_task_is_ended_with_its_lease_where_run_is_stopped_and_the_watchdog_was_killed(fleet: Fleet) -> None:
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", "echo $$; exec sleep 1000")
+    task = int(turn.line())
+    (token,) = fleet.open_reservations()
+    watchdog = watchdog_of(turn.pid)
+    os.kill(watchdog, signal.SIGKILL)
+    until(lambda: not lives(watchdog))
+    assert json.loads(fleet.bmhctl("doctor", "-o", "json").stdout)["findings"] == []
+    turn.send(signal.SIGSTOP)
+    until_over(fleet, token)
+    assert reaped(fleet)
+    was_ended = not lives(task)
+    turn.send(signal.SIGCONT)
+    done = turn.end()
+    assert (was_ended, done.status) == (True, 125)
+    assert f"the lease was lost while the task ran: reservation {token} has ended: lease expired" in done.stderr
 
 
 def test_a_command_inside_such_a_task_leaves_its_lease_to_a_command_outside(toml_fleet: Fleet, tmp_path: Path) -> None:

@@ -33,9 +33,11 @@ _RENEW = 8.0  # seconds between two renewals
 _MARGIN = 12.0  # seconds before its deadline at which an unrenewed claim counts as lost, and its step is ended
 _RETRY = 1.0
 
-_ALONE = "NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = claims.backend)"
 # A claim ends at its deadline, or with its holder's connection if no step was started under it.
-_OVER = f"(claims.until <= {NOW} OR claims.guarded = 0 AND {_ALONE})"
+_OVER = (
+    f"(claims.until <= {NOW} OR claims.guarded = 0 AND NOT EXISTS"
+    " (SELECT 1 FROM pg_stat_activity WHERE pid = claims.backend))"
+)
 _CLAIM = (
     "INSERT INTO claims (name, token, holder, backend, guarded, until)"
     f" VALUES (?, ?, ?, pg_backend_pid(), 0, {NOW} + ?) ON CONFLICT (name) DO UPDATE SET token = excluded.token,"
@@ -154,10 +156,9 @@ class LeasedClaims:
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
-    def is_left(self, name: str) -> bool:
-        """Return whether a claim still has a row, although its holder has no connection or did not renew the claim."""
-        asked = f"SELECT 1 FROM claims WHERE name = ? AND (claims.until <= {NOW} OR {_ALONE})"
-        return bool(list(self._database.execute(asked, [name])))
+    def is_there(self, name: str) -> bool:
+        """Return whether there is a row of the claim."""
+        return bool(list(self._database.execute("SELECT 1 FROM claims WHERE name = ?", [name])))
 
     def restore(self) -> None:
         """Do nothing: unlike the files of claims, rows are not removed from outside."""

@@ -140,11 +140,9 @@ class FileClaims:
             if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))
         ]
 
-    def is_left(self, name: str) -> bool:
-        """Return whether the claim's file exists and no process has locked it; False if this user may not open it."""
-        with suppress(UnreachableError):  # a file of another user, whose processes this user can't end either
-            return self._ask(name, lambda handle: _take(handle, sharers=False, tries=_TRIES))
-        return False
+    def is_there(self, name: str) -> bool:
+        """Return whether there is a file of the claim, as far as this user may know."""
+        return self._path(name).exists()
 
     def holders(self, name: str) -> list[Holder]:
         """Return the processes of this machine that have the claim's file open."""

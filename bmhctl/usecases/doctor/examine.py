@@ -16,7 +16,7 @@ from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.tables import check_keys
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.results.diagnosis import Finding, Severity
-from bmhctl.stores.claims import ticket_claim
+from bmhctl.stores.claims import run_claim, ticket_claim
 from bmhctl.stores.integrity import MOST
 from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import Declaration
@@ -366,10 +366,13 @@ def _tasks(ctx: Context, seen: Examination) -> None:
         reservation = ctx.store.reservations.get(token)
         if reservation is None:
             continue  # the task belongs to another inventory
+        is_valid = reservation.is_valid(ctx.clock())
+        if is_valid and ctx.store.claims.claimed([run_claim(token)]):
+            continue  # only its watchdog was killed
         ids = sorted(task.members())
         message = f"the task of reservation {token} runs without bmhctl run: {listed(map(describe, ids))}"
         remedy = f"end it: kill -KILL {' '.join(map(str, ids))}"
-        if reservation.is_valid(ctx.clock()):
+        if is_valid:
             seen.note(Finding("task", NOTE, message, f"it is ended when its lease has expired; or {remedy}"))
         else:
             seen.note(Finding("task", WARNING, f"{message}; its lease is over", remedy))

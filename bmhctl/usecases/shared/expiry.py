@@ -24,8 +24,8 @@ def reap(ctx: Context) -> list[Reservation]:
 
     The caller has to retry after a conflict. The hosts of these reservations are tainted; hosts in maintenance stay
     there without the reservation. A lease that was granted before the clock was set back gets a new end. A task that
-    still runs although its ``run`` and watchdog were killed is ended first. If this process belongs to such a task,
-    another command has to end the lease.
+    still runs, because its watchdog was killed and its ``run`` was killed or stopped, is ended first. If this process
+    belongs to such a task, another command has to end the lease.
     """
     ctx.store.retirement.check()
     reports = []
@@ -41,8 +41,8 @@ def reap(ctx: Context) -> list[Reservation]:
             if task is not None and task.has_this_process():
                 continue
             if task is not None and (ended := task.end()):
-                reason = f"{EXPIRED}; its task, left by a killed run, {ended.outcome}"
-                reports.append(f"{reservation.id}: its lease has expired, and its run was killed; {ended}")
+                reason = f"{EXPIRED}; its task still ran, and {ended.outcome}"
+                reports.append(f"{reservation.id}: its lease has expired, and its run was killed or stopped; {ended}")
             expired.append(reservation)
             hosts = ctx.store.hosts.held_by(reservation.id)
             for host in hosts:
@@ -60,8 +60,8 @@ def reap(ctx: Context) -> list[Reservation]:
 
 
 def left_task(ctx: Context, reservation_id: str) -> LeftTask | None:
-    """Return the task under a reservation if it runs on this machine although its ``run`` and watchdog were killed."""
-    if not ctx.store.claims.is_left(run_claim(reservation_id)):
+    """Return the task under a reservation if it runs on this machine, and no watchdog will end it."""
+    if not ctx.store.claims.is_there(run_claim(reservation_id)):
         return None
     from bmhctl.support.left_tasks import left_tasks
 
