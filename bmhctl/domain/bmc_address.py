@@ -50,10 +50,10 @@ class Endpoint(Frozen):
         return self.url.startswith("http:")
 
     def path_of(self, link: object) -> str | None:
-        """Return a path of this service from a link, which may be a whole URL; None if it is not one.
+        """Return the path that a link of this service names; None for a text that is not a link.
 
-        Of a URL only the path counts: a BMC may know itself by another address. A service behind a prefix may write
-        its links without it.
+        Of a full URL only the path is used, because the BMC may know itself by another address. A service behind a
+        prefix may leave the prefix out of its links; it is added then.
         """
         if not isinstance(link, str) or not link.isascii() or not link.isprintable():
             return None

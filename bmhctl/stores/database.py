@@ -121,14 +121,14 @@ class Database(Protocol):
         """The files on this machine that the database consists of; none for a server."""
 
     def upkeep(self) -> Upkeep:
-        """Return what repairs the tables and retires them."""
+        """Return the object that repairs the tables and retires the inventory."""
 
     def close(self) -> None:
         """Close the connection."""
 
 
 class Upkeep(Protocol):
-    """The repair of the tables, and their retirement, which few commands need."""
+    """Repairs the tables, and retires an inventory; apart from :class:`Database`, because few commands need it."""
 
     def refuse_changes(self, tables: Sequence[str]) -> None:
         """Make every insert and update in the tables fail with :class:`RetiredError`, for every connection.

@@ -106,14 +106,17 @@ def ids_with(term: Term) -> tuple[str, list[Value]]:
 
 
 def _holds(term: Term) -> tuple[str, list[Value]]:
-    """Return the condition that a term holds for a host, and its parameters."""
+    """Return the SQL condition that a host fits a term, and its parameters."""
     find, parameters = ids_with(term)
     exists = f"EXISTS ({find} AND f.host_id = hosts.id)"
     return (f"NOT {exists}" if term.operator in NEGATIVE else exists), parameters
 
 
 def _starts_from(term: Term, most: int | None) -> tuple[str, list[Value]]:
-    """Return the same for a term that few hosts fit: the database starts from it, and expects at most ``most``."""
+    """Return the same condition for a term that few hosts fit, so that the database searches from it.
+
+    ``most`` is the most hosts that the database is told to expect; None: no limit.
+    """
     find, parameters = ids_with(term)
     if most is None:
         return f"hosts.id IN ({find})", parameters

@@ -33,7 +33,7 @@ _NEXT_HEADER = pattern(rb"^[ \t]*\[", re.M)
 
 
 def state_file(declaration: Path) -> Path:
-    """Return the state file of the TOML file ``declaration``, for its path with links resolved.
+    """Return the state file of the TOML file ``declaration``, a path with links resolved.
 
     The first of these applies: the path that the file names under ``[inventory]``; ``lab.state.db`` in the folder of
     :data:`VARIABLE`; the path beside ``lab.toml``. Raises :class:`InvalidError` when the file names a path that can't

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHOWN_EVENTS = 5
 """The most events of a host that ``show`` returns."""
 
-_MOST_NAMES = 8  # of owners in a note
+_MOST_NAMES = 8  # the most owners in a note
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """The keys by which hosts can be sorted."""

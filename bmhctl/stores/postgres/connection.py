@@ -177,7 +177,7 @@ def connect(address: Address) -> Connection:
 
 
 def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:
-    """Return the error for an operator for an error of PostgreSQL, without the password.
+    """Turn an error of PostgreSQL into an error for an operator, without the password.
 
     ``is_lost`` is whether the connection was lost. Raises the error again if it is a defect of bmhctl.
     """

@@ -276,7 +276,7 @@ class PostgresDatabase(Session):
         return ()
 
     def upkeep(self) -> PostgresUpkeep:
-        """Return what repairs the tables and retires them."""
+        """Return the object that repairs the tables and retires the inventory."""
         from bmhctl.stores.postgres.upkeep import PostgresUpkeep
 
         return PostgresUpkeep(self)

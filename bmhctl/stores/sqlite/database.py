@@ -416,7 +416,7 @@ class SqliteDatabase(WriteBuffer):
         return (self._path,)
 
     def upkeep(self) -> SqliteUpkeep:
-        """Return what repairs the tables and retires them."""
+        """Return the object that repairs the tables and retires the inventory."""
         from bmhctl.stores.sqlite.upkeep import SqliteUpkeep
 
         return SqliteUpkeep(self)

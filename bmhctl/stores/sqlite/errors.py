@@ -15,7 +15,7 @@ RETIRED = "retired: "
 
 
 def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
-    """Return the error for an operator for an error of SQLite; raise it again if it is a defect of bmhctl."""
+    """Turn an error of SQLite into an error for an operator; raise it again if it is a defect of bmhctl."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         return AwayError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
     from bmhctl.usecases.reservations.request import ReservationRequest
 
-_NEWEST = 100  # events of the queue among which a cancelling is found
+_NEWEST = 100  # the newest events of the queue, searched for the cancellation
 _FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again
 RECONNECT_PAUSE = 0.3
 """Seconds between two attempts to reach a server after its connection was lost."""

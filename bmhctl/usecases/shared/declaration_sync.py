@@ -260,10 +260,10 @@ def _reconcile(
 
 
 def _intent(ctx: Context, declaration: Declaration) -> tuple[str, Changes] | None:
-    """Return the actor and the changes of the edit that made the TOML file what it is; None for an edit by hand.
+    """Return the actor and the changes of the edit that led to the present TOML file; None for an edit by hand.
 
-    A host may have been reserved since the edit was rehearsed. The file is changed, so the removal of such a host can't
-    be refused any more; it is left out instead, and the host becomes undeclared.
+    A host may have been reserved since the edit was rehearsed. The file has changed already, so the removal of such a
+    host can't be refused any more; it is left out instead, and the host becomes undeclared.
     """
     intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
     if intent is None or not intent[1].removals:
@@ -281,7 +281,7 @@ def _intent(ctx: Context, declaration: Declaration) -> tuple[str, Changes] | Non
 
 
 def _made(ctx: Context, changes: Changes, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the outcomes after the sync: an error for a host that could not be removed any more."""
+    """Return the outcomes after the sync, with an error for each host that could not be removed any more."""
     there = ctx.store.hosts.with_names(removal.name for removal in changes.removals) if changes.removals else {}
     made = []
     for outcome in outcomes:

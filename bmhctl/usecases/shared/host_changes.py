@@ -297,7 +297,7 @@ def check_removable(host: Host, force: bool) -> None:
 
 
 def check_removal(host: Host, removal: Removal) -> None:
-    """Raise :class:`StateRefusedError` as :func:`remove` does."""
+    """Raise the errors of :func:`remove` for a removal that is refused; remove nothing."""
     check_removable(host, removal.force)
     if removal.last_event is not None and host.last_event != removal.last_event:
         raise StateRefusedError(
