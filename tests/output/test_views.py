@@ -557,6 +557,12 @@ def test_the_second_day_of_a_booking_is_shown_only_where_it_differs() -> None:
     ]
 
 
+def test_a_narrow_terminal_shows_what_a_booking_is_for_before_when_it_starts() -> None:
+    item = replace(BOOKINGS.items[0], trouble=())
+    heading = shown(Bookings((item,), NOW), tty=True, width=80).splitlines()[0]
+    assert heading.split() == ["BOOKING", "OWNER", "FROM", "UNTIL", "HOSTS", "PURPOSE", "STATE"]
+
+
 def test_the_queue_shows_owners_whole_on_a_narrow_terminal() -> None:
     owner = "gitlab-runner-arm64/group/project"
     items = tuple(replace(item, ticket=replace(item.ticket, owner=owner)) for item in QUEUE.items)

@@ -18,10 +18,10 @@ _COLUMNS = (
     Column("OWNER", 1, 10),
     Column("FROM"),
     Column("UNTIL", 1),
-    Column("STARTS", 3),
+    Column("STARTS", 4),
     Column("HOSTS", 0, 24, below=True),
-    Column("PURPOSE", 4, 12),
-    Column("STATE", 2),
+    Column("PURPOSE", 2, 12),
+    Column("STATE", 3),
 )
 
 
