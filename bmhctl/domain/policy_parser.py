@@ -79,6 +79,9 @@ _DEFAULTS: dict[str, Kind] = {
 DEFAULTS = tuple(_DEFAULTS)
 """The keys of the table ``defaults``."""
 
+WITHIN: dict[str, tuple[str, ...]] = {"defaults": tuple(_DEFAULTS)}
+"""The keys of tables of a policy that may stand above the line with the table's name by mistake."""
+
 _OF_A_KIND: dict[str, Kind] = {
     StepKind.COMMAND: anything,
     StepKind.TCP: whole_number(1, 65535),

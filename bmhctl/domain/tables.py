@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -110,14 +110,24 @@ def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | No
     return None if value is None else text(value, f"{where}.{key}")
 
 
-def check_keys(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
-    """Raise :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one."""
+def check_keys(
+    entry: Mapping[str, object], keys: tuple[str, ...], where: str, within: Mapping[str, Collection[str]] | None = None
+) -> None:
+    """Raise :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one.
+
+    ``within`` has the keys of tables in the entry: such a key is named with its table.
+    """
     for key in entry:
         if key not in keys:
             near = nearest(key, keys)
+            table = next((table for table, known in (within or {}).items() if key in known), None)
             raise InvalidError(
                 f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}",
-                hint=f"did you mean {str(near)!r}?" if near else f"known here: {', '.join(keys)}",
+                hint=f"it belongs below [{table}]"
+                if table
+                else f"did you mean {str(near)!r}?"
+                if near
+                else f"known here: {', '.join(keys)}",
                 details={"key": f"{where}.{key}" if where else key},
             )
 

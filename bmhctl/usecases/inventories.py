@@ -25,20 +25,22 @@ _AT_ONCE = 1000  # the most hosts whose declaration is in memory
 
 TEMPLATE = """\
 #:schema bmh.schema.json
-# The line above is for editors with taplo or tombi: bmhctl schema >bmh.schema.json writes that file.
+# The line above is for editors with taplo or tombi:
+# bmhctl schema >bmh.schema.json writes that file.
 
-# An inventory of bmhctl: what is declared about hosts. Their states are in the state file beside it.
+# An inventory of bmhctl: what is declared about hosts.
+# Their states are in the state file beside it.
 
 # [defaults]
 # ttl = "4h"                # how long a reservation lasts by default
 # max_ttl = "3d"            # the longest that a lease may last
-# quarantine_after = 3      # failures in a row to clean it or make it ready before a host goes to maintenance by itself
+# quarantine_after = 3      # failed cleanups in a row before maintenance
 
-# [checks.ssh]              # readiness: all that apply must pass before a host is available
+# [checks.ssh]              # all must pass before a host is available
 # tcp = 22
 # timeout = "5s"
 
-# [cleanup.wipe]            # recycling: all that apply must succeed before a used host is clean
+# [cleanup.wipe]            # all must succeed before a used host is clean
 # command = ["./wipe.sh", "{address}"]
 # timeout = "2h"
 

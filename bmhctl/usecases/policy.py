@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bmhctl.domain.model import HostSpec, Phase
 from bmhctl.domain.policy import PHASES, Policy
-from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
+from bmhctl.domain.policy_parser import POLICY_KEYS, WITHIN, parse_policy
 from bmhctl.domain.tables import check_keys
 from bmhctl.domain.units import plural
 from bmhctl.errors import InvalidError, UsageError
@@ -84,7 +84,7 @@ def role_grants(ctx: Context, prefix: str | None) -> Script:
 def _parsed(text: str, name: str) -> Policy:
     document = load(text, name)
     try:
-        check_keys(document, POLICY_KEYS, "")
+        check_keys(document, POLICY_KEYS, "", WITHIN)
         return parse_policy(document)
     except InvalidError as error:
         raise InvalidError(f"{name}: {error.message}", hint=error.hint, details=error.details) from error

@@ -73,6 +73,10 @@ def test_the_schema_refuses_what_the_parser_refuses_as_far_as_a_schema_can() -> 
             assert any(words in said for words in BEYOND), (document, said)
 
 
+def test_a_new_inventory_fits_into_80_columns() -> None:
+    assert max(map(len, TEMPLATE.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("text", [INVENTORY, LAYOUTS, POLICY, (ROOT / "examples" / "lab.toml").read_text(), TEMPLATE])
 def test_the_schema_accepts_every_document_that_the_parser_accepts(text: str) -> None:
     parse_declaration(text.encode(), "lab.toml")

@@ -9,7 +9,7 @@ from bmhctl.domain.host_name import AS_STORED, check_name
 from bmhctl.domain.host_spec import duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
+from bmhctl.domain.policy_parser import POLICY_KEYS, WITHIN, parse_policy
 from bmhctl.domain.tables import check_keys, require_table
 from bmhctl.errors import InvalidError, brief
 from bmhctl.stores.state_files import TABLE, state_of
@@ -90,7 +90,7 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
             hint="take it into an inventory: bmhctl import FILE",
             details={"key": "export"},
         )
-    check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "")
+    check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "", WITHIN)
     state_of(document.get(TABLE), Path())
     policy = parse_policy(document)
     written: dict[str, str] = {}  # by name in lower case, the spelling in the file

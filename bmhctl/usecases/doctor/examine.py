@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bmhctl.domain.model import Host, HostSpec
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
+from bmhctl.domain.policy_parser import POLICY_KEYS, WITHIN, parse_policy
 from bmhctl.domain.tables import check_keys
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.results.diagnosis import Finding, Severity
@@ -245,7 +245,7 @@ def _policy(ctx: Context, seen: Examination) -> Policy | None:
     text = ctx.store.meta.policy_text() or ""
     try:
         document = tomllib.loads(text)
-        check_keys(document, POLICY_KEYS, "")
+        check_keys(document, POLICY_KEYS, "", WITHIN)
         policy = parse_policy(document)
     except (ValueError, InvalidError) as error:
         remedy = "bmhctl policy apply FILE"
