@@ -212,6 +212,13 @@ def _usage(error: Exception, args: list[str]) -> UsageError:
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 
+def _owner_in(args: list[str]) -> str | None:
+    """Return the owner that a selector of hosts names, as if an owner were a label."""
+    following = [*args[1:], ""]
+    terms = (value for arg, value in zip(args, following, strict=True) if arg in ("-l", "--selector"))
+    return next((value.removeprefix("owner=") for value in terms if value.startswith("owner=")), None)
+
+
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
     """Return the error, with a better hint if the unknown name of a host is an option or a command that was meant."""
     name = _command_in(args) or ""
@@ -224,6 +231,8 @@ def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
         from bmhctl.cli.suggestions import meant_label
 
         meant = meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
+    elif isinstance(error, UsageError) and (owner := _owner_in(args)):
+        meant = f"{PROGRAM} reservations --owner {owner}"
     if meant:
         error.hint = f"did you mean {meant}?"
     return error

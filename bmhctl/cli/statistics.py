@@ -118,7 +118,9 @@ def report(
 
     with session(ctx, Document) as lab:
         if to is None and lab.display.stdout_tty:
-            raise UsageError("the report is a page for a browser, not for a terminal", hint="--to lab.html")
+            raise UsageError(
+                "the report is a page for a browser, not for a terminal", hint="bmhctl report --to lab.html"
+            )
         text = page(collect(lab.context, parse_past(since, lab.context.clock())))
         if to is None or to == _STDOUT:
             lab.show(Document(text))

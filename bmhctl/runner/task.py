@@ -9,6 +9,7 @@ tainted when the lease expires.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -83,8 +84,8 @@ class NotRunnableError(BmhctlError):
     status = ExitStatus.USAGE
     run_status = NOT_RUNNABLE
 
-    def __init__(self, message: str, run_status: int) -> None:
-        super().__init__(message, hint="check the command after --; nothing was reserved")
+    def __init__(self, message: str, run_status: int, hint: str = "check the command after --") -> None:
+        super().__init__(message, hint=f"{hint}; nothing was reserved")
         self.run_status = run_status
 
 
@@ -95,6 +96,9 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
     if found is None:
         if os.sep in name and Path(name).exists():
             raise NotRunnableError(f"{name}: not executable", NOT_RUNNABLE)
+        if " " in name:
+            line = f"it runs without a shell; for a line of a shell: -- sh -c {shlex.quote(name)}"
+            raise NotRunnableError(f"{name}: command not found", NOT_FOUND, line)
         raise NotRunnableError(f"{name}: command not found", NOT_FOUND)
     with suppress(OSError):  # a file that may be executed but not read can't be a script
         with open(found, "rb") as file:

@@ -189,7 +189,9 @@ def import_hosts(
     if ctx.confirm is not None and not dry_run:
         from bmhctl.usecases.shared.confirmation import confirm_names
 
-        confirm_names(ctx, "import", [item.host for item in items if item.changed])
+        changed = [item.host for item in items if item.changed]
+        act = "adds" if len(newcomers) == len(changed) else "adds or changes" if newcomers else "changes"
+        confirm_names(ctx, "import", changed, act=act)
     if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), batch.skipped, batch.warnings, dry_run)

@@ -322,6 +322,7 @@ def test_a_range_in_shell_notation_gets_the_right_notation_as_a_hint(cli: Cli, l
     ("selector", "note"),
     [
         ("rak=r1", "no host has the key rak; did you mean rack?\n"),
+        ("owner=bob", "no host has the key owner; bmhctl reservations --owner bob lists what it holds\n"),
         ("state=tainted", "no host has the key state; states are chosen with --state tainted\n"),
         ("rack=r9", "no host fits rack=r9; rack is r1, r2\n"),
         ("rack=r1,rack!=r1", "no host fits rack=r1,rack!=r1\n"),
@@ -332,6 +333,28 @@ def test_a_selector_that_fits_nothing_says_which_key_or_value_no_host_has(
 ) -> None:
     done = cli(command, "-l", selector)
     assert (done.status, done.stderr) == (0, note)
+
+
+def test_an_owner_in_a_selector_of_hosts_gets_the_reservations_as_a_hint(cli: Cli, lab: Any) -> None:
+    done = cli("list", "-l", "owner=bob@lab")
+    assert (done.status, done.stderr.splitlines()[-1]) == (
+        2,
+        "hint: did you mean bmhctl reservations --owner bob@lab?",
+    )
+
+
+def test_a_line_of_a_shell_given_to_run_gets_the_shell_as_a_hint(cli: Cli, lab: Any) -> None:
+    done = cli("run", "-n", "1", "--", "echo $BMH_HOST; true")
+    assert (done.status, done.stderr) == (
+        127,
+        "bmhctl: echo $BMH_HOST; true: command not found\n"
+        "hint: it runs without a shell; for a line of a shell: -- sh -c 'echo $BMH_HOST; true'; nothing was reserved\n",
+    )
+
+
+def test_a_key_above_its_table_gets_the_table_as_a_hint(cli: Cli, lab: Any) -> None:
+    lab.write_text('ttl = "2h"\n' + lab.read_text())
+    assert cli("list").stderr == "bmhctl: bmh.toml:1: unknown key 'ttl'\nhint: it belongs below [defaults]\n"
 
 
 def test_taint_with_a_fault_on_a_free_host_gets_maintain_as_a_hint(cli: Cli, lab: Any) -> None:

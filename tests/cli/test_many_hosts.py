@@ -144,7 +144,7 @@ def test_a_person_is_asked_before_a_large_resume_or_import_and_before_a_reservat
 
     (dozen / "more.toml").write_text("".join(f"[hosts.new{number:02}]\n" for number in range(1, 13)))
     text, status = answered("n\n", "import", "more.toml", cwd=dozen)
-    assert (status, "import changes 12 hosts: new[01-12]\n" in text) == (2, True)
+    assert (status, "import adds 12 hosts: new[01-12]\n" in text) == (2, True)
     assert cli("list", "new*").status == 3
     assert answered("y\n", "import", "more.toml", cwd=dozen)[1] == 0
     assert answered("y\n", "undo", cwd=dozen)[1] == 0

@@ -56,7 +56,7 @@ def creating(address: Address) -> Iterator[PostgresDatabase]:
             if database.schema_version():
                 raise StateRefusedError(
                     f"there is an inventory in {address.shown} already: nothing was changed",
-                    hint=f"look at it: bmhctl -i {address.typed} status",
+                    hint=f"look at it: bmhctl -i {address.typed} status; for one beside it, add schema=NAME to the URL",
                 )
             if not list(database.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", [address.schema])):
                 database.execute(f'CREATE SCHEMA "{address.schema}"')  # an existing schema needs no right to create one

@@ -16,18 +16,18 @@ _UNDOABLE = ("set", "remove", "import", "cordon", "uncordon")
 _SHOWN = 8  # the most folded names, and the most holders, in one question
 
 
-def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY) -> None:
-    """Ask for confirmation if ``what`` is about to change more than ``most`` hosts."""
+def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY, act: str = "changes") -> None:
+    """Ask for confirmation if ``what`` is about to change more than ``most`` hosts; ``act`` says what it does."""
     if ctx.confirm is not None and not ctx.dry_run and len(names) > most:
-        ctx.confirm(_summary(what, names))
+        ctx.confirm(_summary(what, names, act))
 
 
-def _summary(what: str, hosts: Sequence[str]) -> str:
+def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:
     names = folded(hosts)
     more = " …" if len(names) > _SHOWN else ""
     count = f"{len(hosts)} hosts" if len(hosts) > 1 else "1 host"
     back = "\nbmhctl undo takes this back" if what in _UNDOABLE else ""
-    return f"{what} {'deletes' if what == 'remove' else 'changes'} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
+    return f"{what} {'deletes' if what == 'remove' else act} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
 
 
 def question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:

@@ -67,6 +67,10 @@ def _unknown_keys(ctx: Context, selector: Selector) -> Iterator[str]:
         if _is_known(ctx, key):
             continue
         values = [value for value in term.values if value in [*State]]
+        if key == "owner":
+            whom = term.values[0] if term.values else "NAME"
+            yield f"no host has the key owner; bmhctl reservations --owner {whom} lists what it holds"
+            continue
         if key == "state":
             yield f"no host has the key state; states are chosen with --state {values[0] if values else 'STATE'}"
             continue
