@@ -7,13 +7,14 @@ from unittest import mock
 
 from bmhctl.domain.model import CheckResult, HostSpec, Verdict
 from bmhctl.domain.policy import Step
+from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results.diagnosis import Diagnosis
 from bmhctl.stores import open_store
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -44,9 +45,7 @@ def a_host_in_each_state(lab: Lab) -> None:
     with mock.patch.object(probe, "run", _passed):
         step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
     for number in (3, 4, 6):
-        asked = request.ReservationRequest(
-            request.reservation_request((f"node{number}",)).requirements, token=f"r-{number}"
-        )
+        asked = ReservationRequest(reservation_request((f"node{number}",)).requirements, token=f"r-{number}")
         reserve.reserve_or_wait(lab.context("bob"), asked)
     lifecycle_verbs.taint(lab.context("bob"), Choice(("node4",)))
     lifecycle_verbs.maintain(lab.context(), Choice(("node5", "node6")), reason="new disk")

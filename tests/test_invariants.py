@@ -31,7 +31,7 @@ from bmhctl.domain.booking import Booking
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
-from bmhctl.domain.requirements import load_requirements
+from bmhctl.domain.requirements import ReservationRequest, load_requirements, reservation_request
 from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.probes import run as probe
@@ -44,7 +44,7 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.doctor import doctor
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, holder, request, reserve, waiting
+from bmhctl.usecases.reservations import bookings, holder, reserve, waiting
 from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
@@ -89,7 +89,7 @@ actors = st.sampled_from(ACTORS)
 class Waiter:
     """A waiter in a thread of its own, which looks only when it is told to."""
 
-    def __init__(self, lab: Lab, actor: str, asked: request.ReservationRequest, timeout: timedelta | None) -> None:
+    def __init__(self, lab: Lab, actor: str, asked: ReservationRequest, timeout: timedelta | None) -> None:
         self.actor = actor
         self.ended = False
         self.granted: Held | None = None
@@ -100,7 +100,7 @@ class Waiter:
         self._thread.start()
         self._paused.acquire()
 
-    def _wait(self, lab: Lab, asked: request.ReservationRequest, timeout: timedelta | None) -> None:
+    def _wait(self, lab: Lab, asked: ReservationRequest, timeout: timedelta | None) -> None:
         store = open_store(lab.location)
         ctx = Context(store=store, actor=self.actor, clock=lab.clock)
         try:
@@ -220,7 +220,7 @@ class Lives(RuleBasedStateMachine):
         """Where a prepare step fails, the hosts are tainted and others are tried."""
         self.steps_pass = passes
         with self.attempt(actor) as ctx:
-            asked = request.reservation_request(count=count, ttl=timedelta(minutes=minutes))
+            asked = reservation_request(count=count, ttl=timedelta(minutes=minutes))
             self.tokens.append(reserve.reserve_or_wait(ctx, asked).held.reservation.id)
         self.steps_pass = True
 
@@ -246,7 +246,7 @@ class Lives(RuleBasedStateMachine):
     @rule(name=names, actor=actors)
     def reserve_named(self, name: str, actor: str) -> None:
         with self.attempt(actor) as ctx:
-            self.tokens.append(reserve.reserve_or_wait(ctx, request.reservation_request((name,))).held.reservation.id)
+            self.tokens.append(reserve.reserve_or_wait(ctx, reservation_request((name,))).held.reservation.id)
 
     @rule(name=names, actor=actors, fault=st.sampled_from([None, "fan"]), force=st.booleans())
     def taint(self, name: str, actor: str, fault: str | None, force: bool) -> None:
@@ -321,7 +321,7 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, count=st.integers(1, 3), request_id=st.sampled_from(["a", "b"]))
     def reserve_by_request(self, actor: str, count: int, request_id: str) -> None:
         with self.attempt(actor) as ctx:
-            asked = request.reservation_request(count=count, request_id=request_id)
+            asked = reservation_request(count=count, request_id=request_id)
             held = reserve.reserve_or_wait(ctx, asked, None).held
             again = reserve.reserve_or_wait(ctx, asked, None).held
             assert again.reservation == held.reservation
@@ -336,7 +336,7 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, count=st.integers(1, 3), begin=st.integers(1, 300), length=st.integers(1, 200))
     def book(self, actor: str, count: int, begin: int, length: int) -> None:
         with self.attempt(actor) as ctx:
-            made = bookings.book(ctx, request.reservation_request(count=count), *self.span(begin, length))
+            made = bookings.book(ctx, reservation_request(count=count), *self.span(begin, length))
             self.booked += [item.booking.id for item in made.items]
 
     @rule(actor=actors, pick=st.integers(0, 9))
@@ -361,7 +361,7 @@ class Lives(RuleBasedStateMachine):
             expiry.reap(ctx)
             queries.list_hosts(ctx, Choice(everything=True))  # reads what was edited by hand
             promised = self.honoured(ctx, wanted)
-            asked = request.reservation_request(booking=wanted)
+            asked = reservation_request(booking=wanted)
             if promised is not None and not is_named:  # the same request takes it as well
                 asked = replace(asked, requirements=load_requirements(promised.requirements), booking=None)
             if promised is None:
@@ -439,7 +439,7 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, count=st.integers(1, 3), minutes=st.sampled_from([None, 30, 90]))
     def wait(self, actor: str, count: int, minutes: int | None) -> None:
         timeout = None if minutes is None else timedelta(minutes=minutes)
-        self.waiters.append(Waiter(self.lab, actor, request.reservation_request(count=count), timeout))
+        self.waiters.append(Waiter(self.lab, actor, reservation_request(count=count), timeout))
         self.settle()
 
     @precondition(lambda self: self.waiters)

@@ -16,11 +16,11 @@ from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.results import Held, Outcomes
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.host_selection import Choice, unfold
 
 if TYPE_CHECKING:
+    from bmhctl.domain.requirements import ReservationRequest
     from bmhctl.results.bookings import Booked
-    from bmhctl.usecases.reservations.request import ReservationRequest
 
 
 class Reserving(Opened):
@@ -293,11 +293,10 @@ def _request(
     tags: Mapping[str, str] | None = None,
     booking: str | None = None,
 ) -> ReservationRequest:
-    from bmhctl.domain.requirements import parse_requirement
-    from bmhctl.usecases.reservations.request import reservation_request
+    from bmhctl.domain.requirements import parse_requirement, reservation_request
 
     return reservation_request(
-        names,
+        unfold(names),
         None if selector is None else parse_selector(selector),
         count,
         [parse_requirement(text) for text in wants],

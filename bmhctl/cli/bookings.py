@@ -9,12 +9,12 @@ import typer
 
 from bmhctl.cli.options import DryRun, Fields, Reason, lease
 from bmhctl.cli.session import session
+from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
 from bmhctl.results import Done
 from bmhctl.results.bookings import Bookings
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.request import ReservationRequest
 
 BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.")]
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]

@@ -10,13 +10,12 @@ import typer
 
 from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, complete_selector, lease, tags_of
 from bmhctl.cli.session import Session, session
-from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import UnreachableError, UsageError
 from bmhctl.output import silence
 from bmhctl.results import Grant, Plan
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
 
 Count = Annotated[
     int | None,
@@ -161,6 +160,11 @@ def read_request(
         from bmhctl.domain.parameters import parse_parameters
 
         params = parse_parameters(param)
+    names: list[str] = []
+    if hosts:
+        from bmhctl.usecases.shared.host_selection import unfold
+
+        names = unfold(hosts)
     length, endless = (None, False) if ttl is None else lease(ttl)
     if ttl is None and purpose and _LENGTH.fullmatch(purpose):
         raise UsageError(
@@ -168,7 +172,7 @@ def read_request(
             hint=f"--ttl {purpose} sets the length of the lease; as a purpose, write more words",
         )
     return reservation_request(
-        tuple(hosts or ()),
+        names,
         None if selector is None else parse_selector(selector),
         count,
         [parse_requirement(text) for text in want or ()],

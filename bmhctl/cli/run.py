@@ -26,6 +26,7 @@ from bmhctl.cli.reserve import (
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.cli.wait_progress import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
+from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
 from bmhctl.results import Outcomes
@@ -37,7 +38,6 @@ from bmhctl.runner.task import FAILED, NotRunnableError, OnExit, Task, find_comm
 from bmhctl.stores.claims import run_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.holder import extend, give_up
-from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.context import Context
 

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase
-from bmhctl.errors import brief
+from bmhctl.domain.units import format_duration
+from bmhctl.errors import UsageError, brief
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, Words, field
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
+    from bmhctl.domain.requirements import ReservationRequest
     from bmhctl.domain.selector import Selector
 
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
@@ -139,6 +141,23 @@ class Step(Frozen):
         return self.selector.fits(spec)
 
 
+class LeaseTerms(Frozen):
+    """The length of a request's lease under the policy (None: without end); ``notes`` say where the policy changed it.
+
+    ``until`` is when the lease must end at the latest, because something is planned on its hosts; None: no plan.
+    """
+
+    ttl: timedelta | None
+    notes: tuple[str, ...] = ()
+    until: datetime | None = None
+
+    def end(self, now: datetime) -> datetime | None:
+        """Return when a lease that begins now ends; None for a lease without end."""
+        if self.ttl is None or self.until is None:
+            return self.until if self.ttl is None else now + self.ttl
+        return min(now + self.ttl, self.until)
+
+
 class Policy(Frozen):
     """What an inventory requires of its hosts and reservations.
 
@@ -184,6 +203,21 @@ class Policy(Frozen):
         if self.check_on_reserve is CheckOnReserve.STALE:
             return self.is_stale(host, now)
         return self.check_on_reserve is CheckOnReserve.ALWAYS
+
+    def lease_of(self, request: ReservationRequest) -> LeaseTerms:
+        """Return the terms of the lease; raise :class:`UsageError` for a lease without end under a ``max_ttl``."""
+        if request.endless:
+            if self.max_ttl is not None:
+                raise UsageError(
+                    "this inventory allows no lease without end",
+                    hint=f'its max_ttl is {format_duration(self.max_ttl)}; max_ttl = "none" in its policy lifts it',
+                )
+            return LeaseTerms(None)
+        ttl = request.ttl or self.ttl
+        if self.max_ttl is not None and (ttl is None or ttl > self.max_ttl):
+            most = format_duration(self.max_ttl)
+            return LeaseTerms(self.max_ttl, (f"the lease is {most}, the longest that this inventory allows",))
+        return LeaseTerms(ttl)
 
     def of(self, *phases: Phase) -> tuple[Step, ...]:
         """Return the steps of some phases, in the order of their declaration."""

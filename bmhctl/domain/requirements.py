@@ -1,18 +1,23 @@
-"""The hosts that a reservation asks for, by names or by a count and a selector: parse, write and compare."""
+"""A request for hosts: its requirements (names, or a count and a selector), purpose, lease and request id."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
+from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import HostSpec
-from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.selector import EVERY_HOST, LABEL_VALUE, Selector, is_label_key, parse_selector
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, field
 
 MOST_HOSTS = 10_000
 """The most hosts of one reservation."""
+
+MOST_TAGS = 100
+"""The most tags of a reservation."""
 
 _COUNT = pattern(r"[0-9]{1,9}")
 
@@ -58,6 +63,95 @@ def parse_requirement(text: str) -> Requirement:
 def total(requirements: Sequence[Requirement]) -> int:
     """Return how many hosts the requirements ask for in all."""
     return sum(requirement.count for requirement in requirements)
+
+
+class ReservationRequest(Frozen):
+    """A request for a reservation.
+
+    ``ttl`` is the length of the lease (None: the policy's). ``endless`` requests a lease without end, if the policy
+    allows it. ``request_id`` makes a retry safe: the same id returns the same reservation. ``token`` is the id for the
+    reservation, if the caller needs to know it before. ``params`` are values for the prepare steps. ``tags`` are kept
+    with the reservation. ``booking`` is the id of the booking to take, whose requirements then replace those of the
+    request.
+    """
+
+    requirements: Requirements
+    purpose: str | None = None
+    ttl: timedelta | None = None
+    endless: bool = False
+    request_id: str | None = None
+    token: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    booking: str | None = None
+
+
+def reservation_request(
+    names: Sequence[str] = (),
+    selector: Selector | None = None,
+    count: int | None = None,
+    requirements: Sequence[Requirement] = (),
+    *,
+    purpose: str | None = None,
+    ttl: timedelta | None = None,
+    endless: bool = False,
+    request_id: str | None = None,
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    booking: str | None = None,
+) -> ReservationRequest:
+    """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
+
+    ``names`` are exact names, in upper or lower case. Raises :class:`UsageError` for parameters that can't be combined,
+    and for values that are not valid.
+    """
+    ways = [bool(names), selector is not None or count is not None, bool(requirements)]
+    if sum(ways) > 1:
+        raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
+    if any(ways) and booking is not None:
+        raise UsageError(f"booking {booking} says which hosts: name none", hint=f"--booking {booking} alone")
+    if not any(ways) and booking is None:
+        raise UsageError(
+            "no host is requested", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
+        )
+    if count is not None and count < 1:
+        raise UsageError(f"can't reserve {count} hosts", hint="-n takes a number from 1")
+    if ttl is not None and not ttl:
+        raise UsageError("a lease can't have the length 0", hint="such as --ttl 20m")
+    if request_id == "":
+        raise UsageError("the request id is empty", hint='such as --request-id "$CI_JOB_ID"')
+    found: Requirements
+    if names:
+        for name in names:
+            if "*" in name or "?" in name:
+                raise UsageError(f"{name!r} is not a host name", hint="reserve takes exact names, or -l SELECTOR -n N")
+        found = tuple(Requirement(name=name) for name in dict.fromkeys(each.translate(AS_STORED) for each in names))
+    elif requirements:
+        found = tuple(requirements)
+    elif booking is not None:
+        found = ()
+    else:
+        found = (Requirement(EVERY_HOST if selector is None else selector, count or 1),)
+    if total(found) > MOST_HOSTS:
+        raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
+    if tags:
+        check_tags(tags)
+    return ReservationRequest(
+        found, purpose, ttl, endless, request_id, params=params or {}, tags=dict(tags or {}), booking=booking
+    )
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise :class:`UsageError` unless the tags have the syntax of labels, and there are not too many."""
+    for key, value in tags.items():
+        if not is_label_key(key) or not LABEL_VALUE.fullmatch(value):
+            what = "value" if is_label_key(key) else "key"
+            raise UsageError(
+                f"{f'{key}={value}'!r} has no valid {what} of a tag",
+                hint="such as job=4711; a value has at most 63 letters, digits, '-', '_' and '.'",
+            )
+    if len(tags) > MOST_TAGS:
+        raise UsageError(f"{len(tags)} tags are too many for one reservation", hint=f"at most {MOST_TAGS}")
 
 
 def describe_requirements(requirements: Sequence[Requirement]) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.domain.selector import EVERY_HOST, NEGATIVE, NUMERIC, Operator, Selector, Term, canonical
 from bmhctl.domain.units import quantity
 from bmhctl.stores.rows import Row, Value, from_time
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
+
+if TYPE_CHECKING:
+    from bmhctl.domain.requirements import Requirement, Requirements
 
 
 class HostQuery(Frozen):
@@ -35,6 +39,31 @@ class HostQuery(Frozen):
     free_until: datetime | None = None
     planned: bool = False
     limit: int | None = None
+
+
+FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
+"""The query for hosts that can be reserved."""
+
+EVERY_FIT = 10**6
+"""More hosts than any inventory has, as the limit of queries for all hosts that fit."""
+
+
+def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[HostQuery]:
+    """Return a query for each of the requirements, for hosts of ``query`` that fit it.
+
+    Each query finds at most as many hosts as all requirements ask for together, plus ``more``: no match can need
+    others.
+    """
+    wanted = [requirement for requirements in everyone for requirement in requirements]
+    most = sum(requirement.count for requirement in wanted) + more
+    return [replace(query_for(requirement, query), limit=most) for requirement in dict.fromkeys(wanted)]
+
+
+def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:
+    """Return the query for hosts of ``query`` that fit a requirement; with states, least recently used hosts first."""
+    if requirement.name is not None:  # find a named host even if it is undeclared, so that the refusal can say why
+        return replace(query, names=(requirement.name,), declared=False)
+    return replace(query, selector=requirement.selector, by_turn=bool(query.states))
 
 
 class RareTerm(Frozen):

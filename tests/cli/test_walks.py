@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.requirements import Requirement
+from bmhctl.domain.requirements import Requirement, ReservationRequest
 from bmhctl.usecases import hosts, inventories, policy
-from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -46,7 +45,7 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (26, 106),
+    "reserve -l arch=arm64 -n 2": (25, 104),
     "list": (21, 76),
     "show n1": (20, 59),
     "status": (22, 104),
@@ -61,7 +60,7 @@ MOST: dict[str, tuple[int, int]] = {
 
 
 WITH_POLICY: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (29, 120),
+    "reserve -l arch=arm64 -n 2": (28, 118),
     "show n1": (27, 83),
     "why n1": (32, 132),
     "ready n8": (38, 177),

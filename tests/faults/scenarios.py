@@ -11,11 +11,12 @@ from pathlib import Path
 from unittest import mock
 
 from bmhctl.api import Inventory
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.stores import bookings as stored_bookings
 from bmhctl.stores.store import Store
 from bmhctl.usecases import inventories
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, request, reserve
+from bmhctl.usecases.reservations import bookings, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import Lab
 from tests.faults.snapshots import Folder, read_folder, write_folder
@@ -69,7 +70,7 @@ def of(lab: Lab) -> Inventory:
 
 def hold(count: int) -> Callable[[Lab], object]:
     """Reserves the first hosts under a token that command lines know."""
-    asked = replace(request.reservation_request(count=count), token=TOKEN)
+    asked = replace(reservation_request(count=count), token=TOKEN)
     return lambda lab: reserve.reserve_or_wait(lab.context("alice"), asked)
 
 
@@ -93,7 +94,7 @@ def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], 
     def make(lab: Lab) -> None:
         lab.clock.move(days=-1)
         starts = lab.clock.now + timedelta(days=1) + begins
-        asked = request.reservation_request(count=count)
+        asked = reservation_request(count=count)
         with mock.patch.object(stored_bookings, "random_id", lambda prefix: f"{prefix}00000000"):
             bookings.book(lab.context("alice"), asked, starts, starts + timedelta(hours=3))
         lab.clock.move(days=1)
@@ -112,7 +113,7 @@ def block_a_booked_host(lab: Lab) -> None:
     """Books two hosts, of which one is booked by another owner five hours later."""
     book(2)(lab)
     starts = lab.clock.now + timedelta(hours=7)
-    bookings.book(lab.context("bob"), request.reservation_request(("node1",)), starts, starts + timedelta(hours=3))
+    bookings.book(lab.context("bob"), reservation_request(("node1",)), starts, starts + timedelta(hours=3))
 
 
 def plan_power_work(lab: Lab) -> None:

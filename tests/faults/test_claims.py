@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from bmhctl.domain.model import State, Verb
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.probes import command
 from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.sqlite.claims import FileClaims
 from bmhctl.usecases import hosts
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -124,7 +125,7 @@ def test_lock_files_of_dead_processes_block_no_command(file_lab: Lab, figures: F
         (claims_of(file_lab) / name).write_bytes(b"")
 
     step_verbs.ready(file_lab.context(), Choice(everything=True))
-    granted = reserve.reserve_or_wait(file_lab.context(), request.reservation_request(count=2))
+    granted = reserve.reserve_or_wait(file_lab.context(), reservation_request(count=2))
 
     states = [host.state for host in file_lab.context().store.hosts.find(HostQuery())]
     figures("claims", backend(file_lab), tries=2, faults=len(stale), losses=states.count(State.AVAILABLE))

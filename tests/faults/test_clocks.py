@@ -11,7 +11,7 @@ import pytest
 
 from bmhctl.api import Inventory
 from bmhctl.domain.model import Event, Reservation, State
-from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.requirements import dump_requirements, reservation_request
 from bmhctl.domain.ticket import Ticket
 from bmhctl.results import Held
 from bmhctl.stores import migrations
@@ -20,7 +20,7 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts, inventories
-from bmhctl.usecases.reservations import fairness, holder, request
+from bmhctl.usecases.reservations import fairness, holder
 from bmhctl.usecases.shared.context import CLOCK_SLACK
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
@@ -197,7 +197,7 @@ def test_a_renewed_lease_keeps_its_length_when_the_clock_is_set_back(fleet: Lab)
 
 def test_a_ticket_from_a_clock_that_was_ahead_does_not_block_the_queue(fleet: Lab) -> None:
     ctx = fleet.context("stopped")
-    wants = dump_requirements(request.reservation_request(count=4).requirements)
+    wants = dump_requirements(reservation_request(count=4).requirements)
     fleet.clock.move(days=365)
     with ctx.store.transaction():
         ticket = ctx.store.tickets.add(Ticket("stopped", wants, fleet.clock.now, fleet.clock.now))

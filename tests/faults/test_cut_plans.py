@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.requirements import dump_requirements, reservation_request
 from bmhctl.domain.ticket import Ticket
 from bmhctl.stores.postgres import connection
 from bmhctl.stores.postgres.url import Address
-from bmhctl.usecases.reservations import bookings, request
+from bmhctl.usecases.reservations import bookings
 from tests.conftest import SCALE, Lab
 from tests.faults.conftest import some
 from tests.faults.figures import Figures
@@ -99,19 +99,19 @@ class Case:
 def of_bob(lab: Lab) -> None:
     """Bob's booking of any host, on the first one, in which alice's of that very host will be."""
     starts = lab.clock.now + 2 * HOUR
-    bookings.book(lab.context("bob"), request.reservation_request(count=1), starts, starts + 3 * HOUR)
+    bookings.book(lab.context("bob"), reservation_request(count=1), starts, starts + 3 * HOUR)
 
 
 def near_a_line(lab: Lab) -> None:
     hold(1)(lab)
     starts = lab.clock.now + 2 * HOUR
-    bookings.book(lab.context("bob"), request.reservation_request(("node1",)), starts, starts + 3 * HOUR)
+    bookings.book(lab.context("bob"), reservation_request(("node1",)), starts, starts + 3 * HOUR)
 
 
 def two_tickets(lab: Lab) -> None:
     """Tickets as of commands that wait; they show that they are alive until the test is over."""
     store, now = lab.context().store, lab.clock.now
-    wanted = dump_requirements(request.reservation_request(count=3).requirements)
+    wanted = dump_requirements(reservation_request(count=3).requirements)
     with store.transaction():
         for owner in ("alice", "bob"):
             store.tickets.add(Ticket(owner, wanted, now, now + HOUR))

@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 
 from bmhctl import open_inventory
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import ExitStatus, GoneError, MovedError
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts
 from bmhctl.usecases.queries import list_hosts
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import FILES, Lab, made_in, run_bmhctl
 from tests.faults.figures import Figures
@@ -208,7 +209,7 @@ def test_writing_to_a_moved_inventory_is_refused_and_writes_nothing(way: str, fl
     WAYS[way](fleet.lab)
     before = {path: path.read_bytes() for path in fleet.folder.iterdir() if path.is_file()}
     for act in (
-        lambda: reserve.reserve_or_wait(ctx, request.reservation_request(("node1",))),
+        lambda: reserve.reserve_or_wait(ctx, reservation_request(("node1",))),
         lambda: hosts.add(ctx, ["node9"], hosts.AttributeChanges()),
         lambda: list_hosts(ctx, Choice(everything=True)),
     ):
@@ -412,7 +413,7 @@ def test_a_dropped_restored_or_replaced_schema_is_noticed(way: str, tmp_path: Pa
         assert done.status == 125
         assert "the lease is lost: the inventory in" in done.stderr
         with pytest.raises(MovedError):
-            reserve.reserve_or_wait(ctx, request.reservation_request(("node2",)))
+            reserve.reserve_or_wait(ctx, reservation_request(("node2",)))
 
 
 def test_a_schema_without_an_inventory_id_works_as_before(tmp_path: Path) -> None:

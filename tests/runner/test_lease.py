@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import Reservation
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.results import Grant
 from bmhctl.runner import lease as runner_lease
 from bmhctl.runner.lease import Lease
@@ -19,7 +20,7 @@ from bmhctl.stores.store import Store
 from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, request, reserve
+from bmhctl.usecases.reservations import bookings, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import Run
 from tests.processes import lives, until
@@ -121,7 +122,7 @@ def test_a_lease_that_is_taken_away_ends_even_a_task_that_ignores_sigterm(fleet:
     now_in(fleet)
     lifecycle_verbs.taint(fleet.lab.context("olivia"), Choice(("node1",)), reason="fire", force=True)
     fleet.recycle()
-    reserve.reserve_or_wait(fleet.lab.context("bob"), request.reservation_request(("node1",)))
+    reserve.reserve_or_wait(fleet.lab.context("bob"), reservation_request(("node1",)))
 
     done = turn.end()
     reason = f"the lease is lost: reservation {held.id} has ended: forced: fire; the task was ended\n"
@@ -152,7 +153,7 @@ def test_a_lost_lease_found_by_one_thread_is_not_forgotten_by_another(
     """``run`` went on for ever: one thread had found that the lease was taken away, the other one forgot it again."""
     now_in(toml_fleet)
     ctx = toml_fleet.lab.context()
-    held = reserve.reserve_or_wait(ctx, request.reservation_request(("node1",))).held
+    held = reserve.reserve_or_wait(ctx, reservation_request(("node1",))).held
     lifecycle_verbs.taint(ctx, Choice(("node1",)), reason="fire", force=True)
     kept = Lease(ctx, held, lambda: None)
     monkeypatch.setattr(Store, "check_in_place", lambda _: kept.keep(threading.Event()))
@@ -164,7 +165,7 @@ def test_a_lost_lease_found_by_one_thread_is_not_forgotten_by_another(
 def kept_lease(fleet: Fleet, length: float) -> Lease:
     """A lease that counts from now, kept in this process."""
     now_in(fleet)
-    asked = request.reservation_request(("node1",), ttl=timedelta(seconds=length))
+    asked = reservation_request(("node1",), ttl=timedelta(seconds=length))
     ctx = fleet.lab.context()
     return Lease(ctx, reserve.reserve_or_wait(ctx, asked).held, lambda: None)
 
@@ -445,10 +446,10 @@ def test_run_warns_in_time_when_a_plan_ends_the_lease(toml_fleet: Fleet, monkeyp
     lab, start = toml_fleet.lab, datetime(2026, 1, 1, 12, tzinfo=UTC)
     lab.clock.now = start
     bob = bookings.book(
-        lab.context("bob"), request.reservation_request(("node1",)), start + timedelta(hours=3),
+        lab.context("bob"), reservation_request(("node1",)), start + timedelta(hours=3),
         start + timedelta(hours=5),
     ).items[0].booking  # fmt: skip
-    held = reserve.reserve_or_wait(lab.context(), request.reservation_request(("node1",), ttl=timedelta(hours=2))).held
+    held = reserve.reserve_or_wait(lab.context(), reservation_request(("node1",), ttl=timedelta(hours=2))).held
     ctx = lab.context()
     kept = Lease(ctx, held, lambda: None)
     what = f"node1 is booked by bob from 2026-01-01 15:00 UTC to 2026-01-01 17:00 UTC ({bob.id})"
@@ -475,7 +476,7 @@ def test_a_lease_is_renewed_again_after_the_plan_in_its_way_is_cancelled(
     monkeypatch.setattr("bmhctl.runner.lease._LOOK", 0.0)
     lab, start = toml_fleet.lab, datetime(2026, 1, 1, 12, tzinfo=UTC)
     lab.clock.now = start
-    wanted = request.reservation_request(("node1",))
+    wanted = reservation_request(("node1",))
     bob = bookings.book(lab.context("bob"), wanted, start + timedelta(hours=1), start + timedelta(hours=2)).items[0]
     held = reserve.reserve_or_wait(lab.context(), wanted).held
     ctx = lab.context()

@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from bmhctl.domain.model import State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError
 from bmhctl.stores import migrations, open_store
@@ -18,7 +19,7 @@ from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.broken_inventories import a_host_in_each_state, examined, found, unchecked
@@ -170,7 +171,7 @@ def test_the_count_rows_of_a_server_are_summed_up_while_others_move_hosts(lab: L
         own = Lab(lab.path, lab.clock)
         for _ in range(3):
             try:
-                taken = reserve.reserve_or_wait(own.context(), request.reservation_request(count=2)).held
+                taken = reserve.reserve_or_wait(own.context(), reservation_request(count=2)).held
                 lifecycle_verbs.release(own.context(), Choice(), reservation=taken.reservation.id)
             except BmhctlError as error:
                 failed.append(error)

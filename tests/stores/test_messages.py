@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.stores.postgres.connection import Connection
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import holder, request
+from bmhctl.usecases.reservations import holder
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
@@ -25,13 +26,13 @@ def fleet(tmp_path: Path) -> Iterator[Lab]:
         hosts.add(lab.context(), ["node[1-8]"], hosts.AttributeChanges(labels={"rack": "r1"}))
         step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(1, 8))))
         for number, token in enumerate(("r-one", "r-two"), 1):
-            wants = request.reservation_request((f"node{number}",)).requirements
-            reserve_or_wait(lab.context(), request.ReservationRequest(wants, token=token))
+            wants = reservation_request((f"node{number}",)).requirements
+            reserve_or_wait(lab.context(), ReservationRequest(wants, token=token))
         yield lab
 
 
 def reserve(count: int, request_id: str | None = None) -> Callable[[Context], object]:
-    asked = request.reservation_request((), parse_selector("rack=r1"), count, request_id=request_id)
+    asked = reservation_request((), parse_selector("rack=r1"), count, request_id=request_id)
     return lambda ctx: reserve_or_wait(ctx, asked)
 
 

@@ -287,9 +287,9 @@ def test_after_a_kill_during_an_edit_the_toml_file_and_the_state_agree(toml_lab:
     hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges(mac="52:54:00:00:00:01"))
     hosts.add(toml_lab.context(), ["node2"], hosts.AttributeChanges(mac="52:54:00:00:00:02"))
     step_verbs.ready(toml_lab.context(), Choice(everything=True))
-    from bmhctl.usecases.reservations import request
+    from bmhctl.domain.requirements import reservation_request
 
-    reserve.reserve_or_wait(toml_lab.context("editor"), request.reservation_request(("node1", "node2")))
+    reserve.reserve_or_wait(toml_lab.context("editor"), reservation_request(("node1", "node2")))
     before = {"node1": State.RESERVED, "node2": State.RESERVED}
     after = {
         "add": {**before, "added": State.INITIAL},

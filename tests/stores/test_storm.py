@@ -18,11 +18,12 @@ import pytest
 
 from bmhctl.domain.booking import Booking
 from bmhctl.domain.model import Event, EventKind, State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.stores.claims import host_claim, ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.sqlite.claims import FileClaims
 from bmhctl.usecases import hosts
-from bmhctl.usecases.reservations import holder, queue, request, reserve
+from bmhctl.usecases.reservations import holder, queue, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SCALE, SUFFIX, Lab, environment
@@ -175,7 +176,7 @@ def test_after_many_kills_every_host_comes_back_when_its_lease_expires(fleet: La
     assert queue.queue(lab).items == ()
     step_verbs.reset(lab, Choice(states=frozenset({State.TAINTED})))
     step_verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
-    everything = reserve.reserve_or_wait(lab, request.reservation_request(count=HOSTS))
+    everything = reserve.reserve_or_wait(lab, reservation_request(count=HOSTS))
     assert len(everything.held.hosts) == HOSTS, "nothing that the dead left behind keeps a host"
 
 

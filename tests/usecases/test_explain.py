@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import State, Verb
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.results.why import VerbAnswer
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import explain, hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -52,7 +52,7 @@ def test_why_names_the_reason_of_a_maintenance_or_a_fault_once(lab: Lab) -> None
     lifecycle_verbs.maintain(lab.context("bob"), NODE, reason="new firmware")
     assert [words("node1").count(reason) for reason in ("new disk", "new firmware")] == [1, 1]
     assert "in maintenance: new disk (alice); new firmware (bob)\n" in words("node1")
-    reserve_or_wait(lab.context("alice"), request.reservation_request(("node2",)))
+    reserve_or_wait(lab.context("alice"), reservation_request(("node2",)))
     lifecycle_verbs.taint(lab.context("alice"), Choice(("node2",)), fault="dead fan")
     assert words("node2").count("dead fan") == 1
     assert "last: fault by alice\n" in words("node2") + "\n"

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.history import HistoryRequest, find_history
-from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -33,7 +33,7 @@ def began(lab: Lab) -> datetime:
     lab.clock.move(hours=1)
     step_verbs.ready(lab.context(), ALL, jobs=1)
     lab.clock.move(hours=1)
-    reserve_or_wait(lab.context("ci-linux"), request.reservation_request(("node1",)))
+    reserve_or_wait(lab.context("ci-linux"), reservation_request(("node1",)))
     lab.clock.move(hours=1)
     hosts.remove(lab.context("olga"), Choice(("node3",)))
     return began

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.host_spec import host_variables
 from bmhctl.domain.model import HostSpec, Reservation
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import InvalidError, NotFoundError, StateRefusedError, UsageError
 from bmhctl.results import Held
 from bmhctl.runner.environment import export_line
@@ -18,7 +19,7 @@ from bmhctl.stores.claims import host_claim
 from bmhctl.stores.toml.declaration import parse_declaration
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.hosts import AttributeChanges
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -100,7 +101,7 @@ def test_a_range_may_end_with_a_domain(lab: Lab) -> None:
 def test_a_host_with_dots_is_reserved_by_its_name_in_any_case(lab: Lab) -> None:
     add(lab, "gpu-1.lab.example")
     step_verbs.ready(lab.context(), Choice(("GPU-1.lab.example",)))
-    grant = reserve.reserve_or_wait(lab.context(), request.reservation_request(["gpu-1.LAB.example"]))
+    grant = reserve.reserve_or_wait(lab.context(), reservation_request(["gpu-1.LAB.example"]))
     assert [host.name for host in grant.held.hosts] == ["gpu-1.lab.example"]
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from bmhctl.domain.model import Bmc, HostSpec, State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.hosts import AttributeChanges
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab
@@ -32,7 +33,7 @@ def states(lab: Lab) -> dict[str, str]:
 
 def use(lab: Lab, *names: str, actor: str = "alice") -> None:
     step_verbs.ready(lab.context(), Choice(names))
-    reserve.reserve_or_wait(lab.context(actor), request.reservation_request(names))
+    reserve.reserve_or_wait(lab.context(actor), reservation_request(names))
 
 
 def test_added_hosts_are_initial_and_have_the_declared_values(lab: Lab) -> None:

@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.model import Host, State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
@@ -54,7 +54,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def reserve(lab: Lab, *names: str, actor: str = "alice", minutes: int = 60) -> str:
-    asked = request.reservation_request(names, ttl=timedelta(minutes=minutes))
+    asked = reservation_request(names, ttl=timedelta(minutes=minutes))
     return reserve_or_wait(lab.context(actor), asked).held.reservation.id
 
 
@@ -407,7 +407,7 @@ def test_commands_that_would_collide_with_a_running_step_are_refused(fleet: Lab)
         maintained = lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
         with pytest.raises(BmhctlError) as named_one:
             reserve(fleet, "node1")
-        others = reserve_or_wait(fleet.context(), request.reservation_request(count=3)).held
+        others = reserve_or_wait(fleet.context(), reservation_request(count=3)).held
 
     assert maintained.status is ExitStatus.REFUSED
     assert named_one.value.message == "can't reserve: a step is running on it"

@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.output.prometheus import exposition
 from bmhctl.results.statistics import Metrics
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.metrics import metrics
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, request, reserve
+from bmhctl.usecases.reservations import bookings, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, copied
@@ -37,7 +38,7 @@ def used(lab: Lab) -> Lab:
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
     for name in ("node1", "node2"):
-        grant = reserve.reserve_or_wait(lab.context(), request.reservation_request((name,)))
+        grant = reserve.reserve_or_wait(lab.context(), reservation_request((name,)))
     token = grant.held.reservation.id
     lifecycle_verbs.release(lab.context(), Choice(), reservation=token, reason="task failed: exit 1")
     lifecycle_verbs.cordon(lab.context(), Choice(("node3",)), reason="kernel")
@@ -64,7 +65,7 @@ def test_metrics_count_bookings_and_plans_and_show_when_the_next_begins(used: La
     of = {kind: ("bmhctl_bookings_open", (("kind", kind),)) for kind in ("booking", "maintenance")}
     assert [read[each] for each in of.values()] == [0, 0]
     assert ("bmhctl_next_booking_start_timestamp_seconds", ()) not in read
-    wanted, starts = request.reservation_request(("node2",)), used.clock.now + timedelta(days=1)
+    wanted, starts = reservation_request(("node2",)), used.clock.now + timedelta(days=1)
     bookings.book(used.context(), wanted, starts, starts + timedelta(hours=1), weekly=2)
     maintained = starts + timedelta(days=2), starts + timedelta(days=3)
     plan_maintenance(used.context(), Choice(("node3",)), *maintained, reason="power work")

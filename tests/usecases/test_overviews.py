@@ -8,14 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.requirements import Requirement, dump_requirements, reservation_request
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format, render
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.overviews import fleet, reasons
-from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
@@ -66,7 +65,7 @@ def test_reasons_are_listed_oldest_first_with_their_hosts(fleet_of_seven: Lab) -
 
 def test_a_fault_and_an_undeclared_host_have_the_actor_and_the_time_of_their_event(fleet_of_seven: Lab) -> None:
     lab = fleet_of_seven
-    reserve_or_wait(lab.context("ci"), request.reservation_request(("node05",)))
+    reserve_or_wait(lab.context("ci"), reservation_request(("node05",)))
     lab.clock.move(hours=1)
     lifecycle_verbs.taint(lab.context("ci"), Choice(("node05",)), fault="fan 3 is dead")
     lab.clock.move(hours=3)

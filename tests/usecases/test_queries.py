@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from bmhctl.domain.model import State
-from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.requirements import Requirement, dump_requirements, reservation_request
 from bmhctl.domain.ticket import Ticket
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, request
+from bmhctl.usecases.reservations import bookings
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
@@ -36,7 +36,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def reserve(lab: Lab, name: str, hours: int) -> str:
-    asked = request.reservation_request((name,), ttl=timedelta(hours=hours))
+    asked = reservation_request((name,), ttl=timedelta(hours=hours))
     return reserve_or_wait(lab.context(), asked).held.reservation.id
 
 
@@ -111,7 +111,7 @@ def test_plans_are_listed_in_the_order_of_their_start(fleet: Lab, monkeypatch: p
 
     def book(begin: int, *names: str) -> str:
         times = now + timedelta(hours=begin), now + timedelta(hours=begin + 1)
-        return bookings.book(fleet.context(), request.reservation_request(names), *times).items[0].booking.id
+        return bookings.book(fleet.context(), reservation_request(names), *times).items[0].booking.id
 
     later, first = book(9, "node1", "node2"), book(1, "node2", "node3")
     power = now + timedelta(hours=4), now + timedelta(hours=6)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.requirements import dump_requirements, parse_requirement
+from bmhctl.domain.requirements import dump_requirements, parse_requirement, reservation_request
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import UsageError
 from bmhctl.results.queue import Reminder, Reminders
@@ -14,7 +14,7 @@ from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.remind import remind
-from bmhctl.usecases.reservations import bookings, holder, request
+from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -35,8 +35,8 @@ def fleet(lab: Lab) -> Lab:
     """node1 is reserved for two hours, node2 for two days, node3 in maintenance for three hours."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))
     step_verbs.ready(lab.context(), Choice(("node[1-3]",)), jobs=1)
-    reserve_or_wait(lab.context("bob"), request.reservation_request(("node1",), ttl=2 * HOUR, purpose="[red]x"))
-    reserve_or_wait(lab.context("bob"), request.reservation_request(("node2",), ttl=48 * HOUR))
+    reserve_or_wait(lab.context("bob"), reservation_request(("node1",), ttl=2 * HOUR, purpose="[red]x"))
+    reserve_or_wait(lab.context("bob"), reservation_request(("node2",), ttl=48 * HOUR))
     until = lab.clock.now + 3 * HOUR
     lifecycle_verbs.maintain(lab.context("olga"), Choice(("node3",)), reason="new disk", until=until)
     return lab
@@ -100,7 +100,7 @@ def test_plans_that_begin_and_bookings_without_enough_hosts_are_reported_once(la
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("node[1-2]",)), jobs=1)
     begin = lab.clock.now + 3 * HOUR
-    asked = request.reservation_request(("node1",), purpose="demo")
+    asked = reservation_request(("node1",), purpose="demo")
     [booked] = bookings.book(lab.context("bob"), asked, begin, begin + HOUR).items
     plan_maintenance(lab.context("olga"), Choice(("node2",)), begin, begin + HOUR, reason="power work")
     assert told(lab) == []

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.requirements import Requirement, ReservationRequest, dump_requirements, reservation_request
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import ExitStatus, RetiredError, StateRefusedError, UsageError
 from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, policy, queries
 from bmhctl.usecases.doctor.doctor import doctor
-from bmhctl.usecases.reservations import holder, request, reserve
+from bmhctl.usecases.reservations import holder, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
@@ -21,7 +21,7 @@ from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab
 
 ALL = Choice(everything=True)
-FREE = request.reservation_request((), count=1)
+FREE = reservation_request((), count=1)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def fill(lab: Lab) -> None:
     (lab.path.parent / "new").mkdir()
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), ALL)
-    reserve.reserve_or_wait(lab.context(), request.ReservationRequest(FREE.requirements, token="r-one"))
+    reserve.reserve_or_wait(lab.context(), ReservationRequest(FREE.requirements, token="r-one"))
 
 
 CHANGES: dict[str, Callable[[Context], object]] = {

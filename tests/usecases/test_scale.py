@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from bmhctl.domain.model import State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError
 from bmhctl.stores import open_store
@@ -24,7 +25,7 @@ from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.support.values import replace
 from bmhctl.usecases import explain, hosts, inventories, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import bookings, queue, request
+from bmhctl.usecases.reservations import bookings, queue
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
@@ -58,7 +59,7 @@ def fleet(folder: Path, size: int) -> Path:
     with closing(open_store(str(path))) as store:
         ctx = Context(store, "alice")
         hosts.set_attributes(ctx, Choice(FEW), hosts.AttributeChanges(labels={"few": "yes", "size": "7"}))
-        reserve_or_wait(ctx, request.reservation_request(FEW[:4]))
+        reserve_or_wait(ctx, reservation_request(FEW[:4]))
         lifecycle_verbs.uncordon(ctx, Choice(everything=True))
         lifecycle_verbs.taint(ctx, Choice(FEW[:2]), fault="fan")
         lifecycle_verbs.cordon(ctx, Choice(FEW[5:]))
@@ -69,7 +70,7 @@ Command = Callable[[Context], object]
 
 
 def reserve(selector: str, count: int = 1) -> Command:
-    return lambda ctx: reserve_or_wait(ctx, request.reservation_request((), parse_selector(selector), count))
+    return lambda ctx: reserve_or_wait(ctx, reservation_request((), parse_selector(selector), count))
 
 
 def listed(*names: str, selector: str = "", states: frozenset[State] = frozenset()) -> Command:
@@ -82,7 +83,7 @@ COMMANDS: dict[str, Command] = {
     "reserve any": reserve(""),
     "reserve what few fit": reserve("few,arch"),
     "reserve by number": reserve("size>=7"),
-    "reserve a host": lambda ctx: reserve_or_wait(ctx, request.reservation_request(FEW[4:5])),
+    "reserve a host": lambda ctx: reserve_or_wait(ctx, reservation_request(FEW[4:5])),
     "reserve what is busy": reserve("few=yes", 2),
     "reserve what no host fits": reserve("zone=nowhere"),
     "reserve what no number is": reserve("size>=1000"),
@@ -126,7 +127,7 @@ def booked(fleets: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 def booking(selector: str, days: float, count: int = 2) -> Command:
     starts = datetime.now(UTC) + timedelta(days=days)
-    asked = request.reservation_request((), parse_selector(selector), count)
+    asked = reservation_request((), parse_selector(selector), count)
     return lambda ctx: bookings.book(ctx, asked, starts, starts + timedelta(hours=4))
 
 
@@ -203,7 +204,7 @@ def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
     with closing(open_store(str(fleet))) as store:
         ctx = Context(store, "alice")
         for _ in range(store.hosts.count(HostQuery()) // 20):
-            reserve_or_wait(ctx, request.reservation_request((), None, 1))
+            reserve_or_wait(ctx, reservation_request((), None, 1))
         inventories.copy(ctx, url)
     address = Address.parse(url)
     try:

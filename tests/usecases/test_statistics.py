@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bmhctl.domain.model import Event, State, Verb
+from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.results.statistics import BookingFigures, Figures, Statistics, Waits
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.report import report
-from bmhctl.usecases.reservations import bookings, holder, request, reserve
+from bmhctl.usecases.reservations import bookings, holder, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.statistics import hourly_use, statistics, waits_by_week
@@ -33,7 +34,7 @@ def at(lab: Lab, hour: float) -> None:
 
 
 def taken(lab: Lab, name: str, owner: str) -> str:
-    grant = reserve.reserve_or_wait(lab.context(owner), request.reservation_request((name,), ttl=timedelta(days=3)))
+    grant = reserve.reserve_or_wait(lab.context(owner), reservation_request((name,), ttl=timedelta(days=3)))
     return grant.held.reservation.id
 
 
@@ -328,20 +329,20 @@ def booked(lab: Lab) -> Lab:
     at(lab, 0)
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
-    two, one = request.reservation_request(("node1", "node2")), request.reservation_request(("node3",))
+    two, one = reservation_request(("node1", "node2")), reservation_request(("node3",))
 
-    def book(actor: str, asked: request.ReservationRequest, starts: float, ends: float) -> str:
+    def book(actor: str, asked: ReservationRequest, starts: float, ends: float) -> str:
         times = START + starts * HOUR, START + ends * HOUR
         return bookings.book(lab.context(actor), asked, *times).items[0].booking.id
 
     def take(actor: str, booking: str) -> str:
-        asked = request.reservation_request((), booking=booking)
+        asked = reservation_request((), booking=booking)
         return reserve.reserve_or_wait(lab.context(actor), asked).held.reservation.id
 
     at(lab, 1)
     used = book("alice", two, 4, 8)  # two hosts for four hours: 8 booked
     handed = book("bob", one, 4, 10)  # 6 booked
-    late = book("carol", request.reservation_request(("node4",)), 5, 9)  # lapses at 6, when a command writes: 1 booked
+    late = book("carol", reservation_request(("node4",)), 5, 9)  # lapses at 6, when a command writes: 1 booked
     given_up = book("carol", one, 12, 14)  # cancelled before it began: 0 booked
     begun = book("carol", one, 15, 18)  # cancelled a quarter of an hour after it began: 0.25 booked
     still = book("alice", two, 22, 26)  # open, two hosts for two hours of the day: 4 booked

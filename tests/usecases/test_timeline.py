@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bmhctl.domain.model import State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.results.statistics import HostTimeline
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, holder, request, reserve
+from bmhctl.usecases.reservations import bookings, holder, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.timeline import timeline
@@ -30,7 +31,7 @@ def history(lab: Lab) -> Lab:
     step_verbs.ready(lab.context(), Choice(everything=True))
     lab.clock.now = START + 2 * HOUR
     token = reserve.reserve_or_wait(
-        lab.context("alice"), request.reservation_request(("node1",), ttl=timedelta(days=1))
+        lab.context("alice"), reservation_request(("node1",), ttl=timedelta(days=1))
     ).held.reservation.id
     lab.clock.now = START + 4 * HOUR
     token = holder.handover(lab.context("alice"), token, "bob").held.reservation.id
@@ -39,7 +40,7 @@ def history(lab: Lab) -> Lab:
     step_verbs.reset(lab.context(), Choice(("node1",)))
     step_verbs.ready(lab.context(), Choice(("node1",)))
     lab.clock.now = START + 8 * HOUR
-    reserve.reserve_or_wait(lab.context("carol"), request.reservation_request(("node1",), ttl=timedelta(hours=3)))
+    reserve.reserve_or_wait(lab.context("carol"), reservation_request(("node1",), ttl=timedelta(hours=3)))
     lab.clock.now = START + 9 * HOUR
     return lab
 
@@ -99,9 +100,7 @@ def test_impossible_spans_and_unknown_hosts_are_refused(history: Lab) -> None:
 
 def test_a_timeline_shows_bookings_and_plans_in_the_row_of_their_hosts(history: Lab) -> None:
     now = history.clock.now
-    booked = bookings.book(
-        history.context(), request.reservation_request(("node2",)), now + HOUR, now + 2 * HOUR
-    ).items[0]
+    booked = bookings.book(history.context(), reservation_request(("node2",)), now + HOUR, now + 2 * HOUR).items[0]
     times = now + 5 * HOUR, now + 6 * HOUR
     plan_maintenance(history.context(), Choice(everything=True), *times, reason="power work")
     found = timeline(history.context(), Choice(("node2",)), START)

@@ -11,11 +11,12 @@ import pytest
 
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import EventKind, State, Verb
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import NotFoundError, StateRefusedError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, policy, queries, undo
 from bmhctl.usecases.hosts import AttributeChanges
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -53,7 +54,7 @@ def small(lab: Lab) -> Lab:
         hosts.import_hosts(lab.context(), read_inventory(TEXT, "lab.toml", lab.clock()), with_policy=True)
     hosts.add(lab.context(), ["node3"], AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("node1", "node2")))
-    reserve.reserve_or_wait(lab.context(), request.reservation_request(("node2",)))
+    reserve.reserve_or_wait(lab.context(), reservation_request(("node2",)))
     lifecycle_verbs.release(lab.context(), Choice(("node2",)))
     lifecycle_verbs.cordon(lab.context(), Choice(("node3",)), reason="audit")
     lab.clock.move(seconds=1)
@@ -185,7 +186,7 @@ def test_undo_of_new_hosts_is_refused_with_the_name_of_a_later_change(small: Lab
 def test_what_is_declared_is_taken_back_whatever_the_hosts_were_used_for_since(small: Lab) -> None:
     racks = [host.spec.labels for host in queries.list_hosts(small.context(), ALL).hosts]
     hosts.set_attributes(small.context(), ALL, LABELLED)
-    held = reserve.reserve_or_wait(small.context("carol"), request.reservation_request(("node1",))).held
+    held = reserve.reserve_or_wait(small.context("carol"), reservation_request(("node1",))).held
     lifecycle_verbs.maintain(small.context("dave"), Choice(("node3",)), reason="fan")
     undo.undo(small.context())
     assert [host.spec.labels for host in queries.list_hosts(small.context(), ALL).hosts] == racks
@@ -205,7 +206,7 @@ def test_a_cordon_stays_on_a_host_that_went_to_maintenance_since(small: Lab) -> 
 def test_a_maintenance_that_was_to_begin_with_the_end_of_a_reservation_is_not_planned_again_after_it(
     small: Lab,
 ) -> None:
-    reserve.reserve_or_wait(small.context(), request.reservation_request(("node1",)))
+    reserve.reserve_or_wait(small.context(), reservation_request(("node1",)))
     lifecycle_verbs.maintain(small.context(), Choice(("node1",)), reason="fan", when_free=True)
     lifecycle_verbs.uncordon(small.context(), Choice(("node1",)))
     small.clock.move(seconds=1)

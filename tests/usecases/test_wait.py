@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.model import StateName
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import NotFoundError, UsageError, WaitTimeoutError
 from bmhctl.usecases import hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -26,7 +26,7 @@ def fleet(lab: Lab) -> Lab:
     """node1 is reserved, node2 available, node3 initial; all are in rack r1."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))
     step_verbs.ready(lab.context(), Choice(("node[1-2]",)), jobs=1)
-    reserve_or_wait(lab.context("bob"), request.reservation_request(("node1",), ttl=timedelta(hours=1)))
+    reserve_or_wait(lab.context("bob"), reservation_request(("node1",), ttl=timedelta(hours=1)))
     return lab
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.matching import Match, match
 from bmhctl.domain.model import Host, State, Verb
-from bmhctl.domain.requirements import Requirements, describe_requirements, total
+from bmhctl.domain.requirements import Requirements, ReservationRequest, describe_requirements, total
 from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.table import where
-from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.host_query import HostQuery, query_for
 from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.fairness import match_free, ticket_ahead
-from bmhctl.usecases.reservations.request import ReservationRequest, candidates, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.named_host import not_found

@@ -8,8 +8,15 @@ from datetime import datetime, timedelta
 from bmhctl.domain.booking import SHORTEST_LEASE, Booking, free_until, without_planned
 from bmhctl.domain.matching import Cap, Match, match, until_of
 from bmhctl.domain.model import NEVER, Host, State
-from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements, total
+from bmhctl.domain.policy import LeaseTerms, Policy
+from bmhctl.domain.requirements import (
+    Requirement,
+    Requirements,
+    ReservationRequest,
+    describe_requirements,
+    load_requirements,
+    total,
+)
 from bmhctl.domain.room import Demand
 from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
@@ -17,7 +24,6 @@ from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
 from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets, match_beside
-from bmhctl.usecases.reservations.request import LeaseTerms, ReservationRequest, lease_of
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
@@ -155,7 +161,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
 
             check_hosts(ctx, ctx.actor, hosts, policy.limits)
         return hosts
-    length = lease_of(policy, request).ttl
+    length = policy.lease_of(request).ttl
     until = until_of(length, now, policy.turnaround, may_be_short=_may_be_short(request))
     found = match_beside(ctx, ctx.actor, requirements, before, policy, until)
     if not found.missing:

@@ -9,7 +9,13 @@ from datetime import datetime, timedelta
 from bmhctl.domain.booking import CANCELLED, Booking, without_planned
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
+from bmhctl.domain.requirements import (
+    ReservationRequest,
+    describe_requirements,
+    dump_requirements,
+    load_requirements,
+    total,
+)
 from bmhctl.domain.room import unusable
 from bmhctl.domain.times import check_not_too_far, in_utc
 from bmhctl.domain.units import format_duration, local_time
@@ -20,7 +26,6 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names
 from bmhctl.usecases.reservations.bookable import beside_tickets, choose
 from bmhctl.usecases.reservations.booked import known_booking, open_booking
-from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.due_bookings import end_maintenance
 from bmhctl.usecases.shared.leases import forced_reason

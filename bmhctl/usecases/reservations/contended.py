@@ -23,7 +23,7 @@ from bmhctl.usecases.shared.refresh import retried
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
     from bmhctl.domain.policy import Policy
-    from bmhctl.usecases.reservations.request import ReservationRequest
+    from bmhctl.domain.requirements import ReservationRequest
 
 _NEWEST = 100  # the newest events of the queue, searched for the cancellation
 _FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again

@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import Requirements, load_requirements, total
+from bmhctl.domain.requirements import Requirements, ReservationRequest, load_requirements, total
 from bmhctl.domain.ticket import Ticket
 from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BusyError
 from bmhctl.stores import availability_queries
-from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.host_query import EVERY_FIT, HostQuery, query_for
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.fairness import comes_back, length_of, live_tickets
 from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
-from bmhctl.usecases.reservations.request import EVERY_FIT, ReservationRequest, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
 

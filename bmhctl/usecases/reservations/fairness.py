@@ -14,17 +14,17 @@ from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.stores.claims import ticket_claim
-from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.host_query import EVERY_FIT, FREE, HostQuery
 from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.queue_log import note_ticket
-from bmhctl.usecases.reservations.request import EVERY_FIT, FREE, candidates
 from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
     from bmhctl.domain.policy import Policy
-    from bmhctl.usecases.reservations.request import ReservationRequest
+    from bmhctl.domain.requirements import ReservationRequest
 
 REFRESH = timedelta(seconds=5)
 """The interval at which a waiting process refreshes its ticket."""

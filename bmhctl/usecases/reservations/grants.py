@@ -7,13 +7,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, Reservation, Verb
-from bmhctl.domain.policy import CheckOnReserve, Policy
-from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
+from bmhctl.domain.policy import CheckOnReserve, LeaseTerms, Policy
+from bmhctl.domain.requirements import (
+    Requirements,
+    ReservationRequest,
+    describe_requirements,
+    dump_requirements,
+    load_requirements,
+)
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError, WaitTimeoutError
 from bmhctl.results import Grant, Held
+from bmhctl.stores.host_query import FREE, queries_for
 from bmhctl.stores.reservations import random_id
-from bmhctl.usecases.reservations.request import FREE, LeaseTerms, ReservationRequest, lease_of, queries_for
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import guard_input, move
@@ -131,7 +137,7 @@ def settle(
 
         params = values_for(steps, attempt.request.params, (host.spec for host in hosts))
     asked = attempt.asked_at if asked_at is None else min(asked_at, attempt.asked_at)
-    lease = lease_of(policy, attempt.request)
+    lease = policy.lease_of(attempt.request)
     if policy.limits:
         from bmhctl.usecases.reservations.limits import capped
 

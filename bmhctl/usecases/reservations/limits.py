@@ -12,13 +12,14 @@ from datetime import datetime, timedelta
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Reservation
+from bmhctl.domain.policy import LeaseTerms
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.units import format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
-from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.host_query import EVERY_FIT, HostQuery
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen
-from bmhctl.usecases.reservations.request import EVERY_FIT, LeaseTerms, candidates
+from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.shared.context import Context
 
 Limits = Sequence[Limit]

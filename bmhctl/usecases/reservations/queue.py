@@ -20,6 +20,7 @@ from bmhctl.results import Done
 from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import in_short
+from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.eta import etas_of_tickets
 from bmhctl.usecases.reservations.fairness import (
     LAPSE,
@@ -33,7 +34,6 @@ from bmhctl.usecases.reservations.fairness import (
     waiting_tickets,
 )
 from bmhctl.usecases.reservations.queue_log import note_ticket
-from bmhctl.usecases.reservations.request import candidates
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Phase, State
+from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.errors import (
     AwayError,
     BmhctlError,
@@ -19,7 +20,6 @@ from bmhctl.errors import (
 from bmhctl.results import Grant, Outcome, Plan
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before
-from bmhctl.usecases.reservations.request import ReservationRequest, lease_of
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
@@ -142,7 +142,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
     ctx, request = attempt.ctx, attempt.request
     if request.endless:
-        lease_of(ctx.store.policy(), request)  # raises before any wait if the lease is not allowed
+        ctx.store.policy().lease_of(request)  # raises before any wait if the lease is not allowed
     ticket = None
     if request.request_id is not None:
         with ctx.store.snapshot():
@@ -172,7 +172,7 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
 
     refresh(ctx)
     policy = ctx.store.policy()
-    terms = lease_of(policy, request)
+    terms = policy.lease_of(request)
     if request.params:
         request = _with_parameters(ctx, request)
     asked = request

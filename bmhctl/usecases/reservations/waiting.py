@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import State
-from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.requirements import ReservationRequest, dump_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import (
     AwayError,
@@ -40,7 +40,6 @@ from bmhctl.usecases.reservations.fairness import (
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, ProgressReporter, Waiting, Watch
-from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
 

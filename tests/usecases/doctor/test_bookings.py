@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.usecases import hosts, queries
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, request, reserve
+from bmhctl.usecases.reservations import bookings, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.steps import step_verbs
@@ -33,7 +34,7 @@ def ids(lab: Lab) -> Ids:
     """node1 and node2 are booked in an hour (early) and in three (late), node3 is to be in maintenance (power)."""
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
-    now, two = lab.clock.now, request.reservation_request(("node1", "node2"))
+    now, two = lab.clock.now, reservation_request(("node1", "node2"))
     made = {
         name: bookings.book(lab.context(), two, now + hours * HOUR, now + (hours + 1) * HOUR).items[0].booking.id
         for name, hours in (("early", 1), ("late", 3))
@@ -137,7 +138,7 @@ def test_a_plan_that_contradicts_its_booking_is_fixed(case: str, lab: Lab, ids: 
 
 def test_a_booked_host_that_another_owner_holds_then_is_left_to_a_person(lab: Lab, ids: Ids) -> None:
     unchecked(lab, "UPDATE hosts SET planned = NULL, planned_at = NULL WHERE name = 'node2'")
-    asked = request.reservation_request(("node2",), ttl=timedelta(hours=2))
+    asked = reservation_request(("node2",), ttl=timedelta(hours=2))
     reserve.reserve_or_wait(lab.context("bob"), asked)
     lab.close()
     left, fixed = (

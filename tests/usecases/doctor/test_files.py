@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from bmhctl.domain.model import Phase
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results.diagnosis import Diagnosis
 from bmhctl.usecases import hosts, inventories, queries
 from bmhctl.usecases.doctor.doctor import doctor_at
 from bmhctl.usecases.reservations import reserve, waiting
-from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs

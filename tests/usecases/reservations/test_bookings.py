@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bmhctl.domain.model import EventKind, State
-from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import (
@@ -23,8 +23,7 @@ from bmhctl.results import Grant
 from bmhctl.results.bookings import Booked
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, holder, request
-from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
@@ -52,7 +51,7 @@ def at(hours: float) -> datetime:
 
 def asked(*names: str, selector: str | None = None, count: int | None = None, **more: object) -> ReservationRequest:
     wanted = None if selector is None else parse_selector(selector)
-    return request.reservation_request(names, wanted, count, **more)  # type: ignore[arg-type]
+    return reservation_request(names, wanted, count, **more)  # type: ignore[arg-type]
 
 
 def book(
@@ -472,7 +471,7 @@ def test_why_and_the_refusal_of_reserve_name_a_booking(fleet: Lab) -> None:
 
 
 def test_a_booking_may_have_several_requirements(fleet: Lab) -> None:
-    wanted = request.reservation_request(requirements=[parse_requirement("rack=r1*3"), parse_requirement("rack=r2")])
+    wanted = reservation_request(requirements=[parse_requirement("rack=r1*3"), parse_requirement("rack=r2")])
     made = bookings.book(fleet.context(), wanted, at(2), at(5)).items[0]
     assert sorted(made.hosts) == ["node1", "node2", "node3", "node4"]
 

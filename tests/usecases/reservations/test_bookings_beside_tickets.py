@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import State
-from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.requirements import ReservationRequest, dump_requirements, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import BusyError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts
 from bmhctl.usecases.reservations import bookings, queue, reserve
-from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, copied

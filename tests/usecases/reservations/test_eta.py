@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, HostSpec, Planned, State
-from bmhctl.domain.requirements import Requirements, parse_requirement
+from bmhctl.domain.requirements import Requirements, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BusyError, WaitTimeoutError
@@ -20,7 +20,6 @@ from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, queue, reserve
 from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
 from bmhctl.usecases.reservations.queue_watch import Waiting
-from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.host_selection import Choice

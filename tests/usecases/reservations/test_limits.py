@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from bmhctl.domain.limits import Limit
-from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.requirements import parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.results import Grant
@@ -20,7 +20,6 @@ from bmhctl.usecases.policy import check_policy
 from bmhctl.usecases.reservations import bookings, holder, queue, reserve
 from bmhctl.usecases.reservations.limits import Span, check_booking
 from bmhctl.usecases.reservations.replacement import replace_host
-from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status

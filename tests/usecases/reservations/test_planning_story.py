@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bmhctl.domain.model import State
+from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import BusyError, UnsatisfiableError
@@ -15,7 +16,6 @@ from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings
 from bmhctl.usecases.reservations.queue_watch import Waiting
-from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared import expiry

@@ -12,6 +12,7 @@ import pytest
 
 from bmhctl.domain.model import CheckResult, HostSpec, Reservation, Verdict
 from bmhctl.domain.policy import Step
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import (
     BmhctlError,
     BusyError,
@@ -27,7 +28,7 @@ from bmhctl.stores.claims import host_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor import doctor
-from bmhctl.usecases.reservations import bookings, holder, replacement, request, reserve
+from bmhctl.usecases.reservations import bookings, holder, replacement, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -83,7 +84,7 @@ def available(lab: Lab, policy: str) -> Lab:
 
 
 def take(lab: Lab, count: int = 1, *, names: tuple[str, ...] = (), wait: float | None = None, **more: object) -> Grant:
-    asked = request.reservation_request(names, None, None if names else count, **more)  # type: ignore[arg-type]
+    asked = reservation_request(names, None, None if names else count, **more)  # type: ignore[arg-type]
     patience = None if wait is None else WaitOptions(lambda seconds, _: time.sleep(seconds), timedelta(seconds=wait))
     return reserve.reserve_or_wait(lab.context(), asked, patience)
 
@@ -137,7 +138,7 @@ def test_an_invalid_parameter_is_refused_before_anything_is_reserved(
         with pytest.raises(UsageError, match=message):
             take(fleet, params=given, wait=wait)
     with pytest.raises(UsageError, match=message):
-        reserve.plan_reserve(fleet.context(), request.reservation_request(count=1, params=given))
+        reserve.plan_reserve(fleet.context(), reservation_request(count=1, params=given))
     assert (set(states(fleet).values()), open_ones(fleet), steps.ran) == ({"available"}, [], [])
 
 
@@ -192,7 +193,7 @@ def test_a_host_that_fails_is_tainted_with_the_reason_and_the_next_is_tried(flee
 
 def test_no_booking_moves_away_from_the_substitute_of_a_failed_host(fleet: Lab, steps: Steps) -> None:
     now = fleet.clock.now
-    asked = request.reservation_request((), None, 1)
+    asked = reservation_request((), None, 1)
     booked = bookings.book(fleet.context("bob"), asked, now + timedelta(minutes=1), now + timedelta(minutes=95))
     (name,) = booked.items[0].hosts
     first, second, third = sorted({"node1", "node2", "node3", "node4"} - {name})
@@ -230,7 +231,7 @@ def test_a_waiter_whose_host_failed_gets_another_one_when_it_is_free(fleet: Lab,
 
     def wait() -> None:
         with fleet.visit() as ctx:
-            asked = request.reservation_request(count=1, request_id="job-1")
+            asked = reservation_request(count=1, request_id="job-1")
             patience = WaitOptions(lambda seconds, _: time.sleep(seconds), timedelta(seconds=60))
             taken.append(reserve.reserve_or_wait(ctx, asked, patience))
 
@@ -341,7 +342,7 @@ def test_two_processes_with_one_request_both_get_the_substitute_of_a_failed_host
 
     def ask() -> None:
         with fleet.visit() as ctx:
-            asked = request.reservation_request(count=2, request_id="job-1")
+            asked = reservation_request(count=2, request_id="job-1")
             answers.append(reserve.reserve_or_wait(ctx, asked))
 
     second = threading.Thread(target=ask)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import Host, State
-from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import (
     AwayError,
@@ -31,9 +31,8 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, contended, grants, queue, request, reserve, waiting
+from bmhctl.usecases.reservations import bookings, contended, grants, queue, reserve, waiting
 from bmhctl.usecases.reservations.queue_watch import Waiting
-from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
@@ -394,15 +393,15 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
 
             monkeypatch.setattr(Store, "grant_view", overtaken)
             with pytest.raises(StateRefusedError, match="a step is running on it"):
-                reserve.reserve_or_wait(lab.context(), request.reservation_request(("node1", "node2")))
+                reserve.reserve_or_wait(lab.context(), reservation_request(("node1", "node2")))
         assert states(lab) == ["available", "available"]
 
 
 def test_a_reservation_id_that_exists_already_is_refused(fleet: Lab) -> None:
-    mine, other = (request.reservation_request((name,)).requirements for name in ("node1", "node2"))
-    reserve.reserve_or_wait(fleet.context(), request.ReservationRequest(mine, token="r-one"))
+    mine, other = (reservation_request((name,)).requirements for name in ("node1", "node2"))
+    reserve.reserve_or_wait(fleet.context(), ReservationRequest(mine, token="r-one"))
     with pytest.raises(UsageError, match="has the id r-one already"):
-        reserve.reserve_or_wait(fleet.context("bob"), request.ReservationRequest(other, token="r-one"))
+        reserve.reserve_or_wait(fleet.context("bob"), ReservationRequest(other, token="r-one"))
     assert states(fleet)[:2] == ["reserved", "available"]
 
 
@@ -421,7 +420,7 @@ def test_a_connection_lost_while_the_queue_is_joined_reserves_nothing(
 
 
 def test_a_repeated_request_for_an_expired_lease_ends_the_lease(fleet: Lab) -> None:
-    asked = request.reservation_request(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
+    asked = reservation_request(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
     reserve.reserve_or_wait(fleet.context(), asked)
     fleet.clock.move(minutes=2)
     with pytest.raises(NotYoursError, match=r"has (ended|expired)"):

@@ -6,12 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.requirements import parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, UnsatisfiableError, UsageError
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import request, reserve
-from bmhctl.usecases.reservations.request import reservation_request
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, copied
@@ -196,7 +195,7 @@ def test_a_failed_reservation_leaves_nothing_behind(fleet: Lab) -> None:
 
 def test_a_retry_returns_the_hosts_in_the_order_of_the_requirements(fleet: Lab) -> None:
     wants = [parse_requirement("rack=r2"), parse_requirement("rack=r1")]
-    asked = request.reservation_request(requirements=wants, request_id="job-1")
+    asked = reservation_request(requirements=wants, request_id="job-1")
 
     first = reserve.reserve_or_wait(fleet.context(), asked, None).held
     again = reserve.reserve_or_wait(fleet.context(), asked, None).held
@@ -207,7 +206,7 @@ def test_a_retry_returns_the_hosts_in_the_order_of_the_requirements(fleet: Lab) 
 
 def test_a_request_with_reordered_terms_is_the_same_request(fleet: Lab) -> None:
     def ask(selector: str) -> str:
-        asked = request.reservation_request(selector=parse_selector(selector), request_id="job-1")
+        asked = reservation_request(selector=parse_selector(selector), request_id="job-1")
         return reserve.reserve_or_wait(fleet.context(), asked, None).held.reservation.id
 
     assert ask("rack=r2,memory>=1GiB") == ask("memory>=1GiB,rack=r2")

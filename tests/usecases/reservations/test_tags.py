@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.results import Held
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import holder, queue, request
+from bmhctl.usecases.reservations import holder, queue
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
@@ -30,7 +31,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def reserve(lab: Lab, name: str, actor: str = "alice", **tags: str) -> Held:
-    return reserve_or_wait(lab.context(actor), request.reservation_request((name,), tags=tags)).held
+    return reserve_or_wait(lab.context(actor), reservation_request((name,), tags=tags)).held
 
 
 def found(lab: Lab, selector: str = "", owner: str | None = None) -> list[str]:
@@ -103,7 +104,7 @@ def test_tags_are_kept_by_an_extension_and_a_handover(fleet: Lab) -> None:
 )
 def test_tags_have_the_same_syntax_as_labels(tags: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"tag"):
-        request.reservation_request(("node1",), tags=tags)
+        reservation_request(("node1",), tags=tags)
 
 
 def test_a_reservation_records_when_it_was_requested(fleet: Lab) -> None:
@@ -124,7 +125,7 @@ def test_a_reservation_records_when_it_was_requested(fleet: Lab) -> None:
             lifecycle_verbs.release(fleet.context(), Choice(("node1",)))
             step_verbs.recycle(fleet.context(), Choice(("node1",)), jobs=1)
 
-    asked = request.reservation_request(("node1",), tags={"job": "1"})
+    asked = reservation_request(("node1",), tags={"job": "1"})
     waited = reserve_or_wait(fleet.context(), asked, WaitOptions(pause)).held.reservation
     assert waited.asked_at is not None
     assert waited.asked_at - began < timedelta(seconds=1)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from bmhctl.domain.model import Phase, State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.results import Outcomes
 from bmhctl.stores.toml import atomic_replace
 from bmhctl.stores.toml import file as toml_file
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries, undo
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
@@ -41,7 +42,7 @@ def cellar(toml_lab: Lab) -> Lab:
     """Two hosts: node1 is reserved by alice, node2 is available."""
     toml_lab.path.write_text(LAB)
     step_verbs.ready(toml_lab.context(), Choice(everything=True))
-    reserve.reserve_or_wait(toml_lab.context(), request.reservation_request(("node1",)))
+    reserve.reserve_or_wait(toml_lab.context(), reservation_request(("node1",)))
     toml_lab.close()
     return toml_lab
 
@@ -84,7 +85,7 @@ def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserv
 
     assert seen(cellar) == {"node1": "reserved undeclared", "node2": "available undeclared"}
     with pytest.raises(Exception, match="it is no longer declared"):
-        reserve.reserve_or_wait(cellar.context("bob"), request.reservation_request(("node2",)))
+        reserve.reserve_or_wait(cellar.context("bob"), reservation_request(("node2",)))
 
 
 def test_a_host_that_is_declared_again_keeps_its_state(cellar: Lab) -> None:
@@ -312,7 +313,7 @@ def test_two_edits_of_one_host_keep_each_others_changes(cellar: Lab, monkeypatch
 REMOVALS: dict[str, tuple[Callable[[Context], Outcomes], Callable[[Context], object], str]] = {
     "remove": (
         lambda ctx: hosts.remove(ctx, Choice(("node2",))),
-        lambda ctx: reserve.reserve_or_wait(ctx, request.reservation_request(("node2",))),
+        lambda ctx: reserve.reserve_or_wait(ctx, reservation_request(("node2",))),
         "reserved",
     ),
     "undo": (undo.undo, lambda ctx: lifecycle_verbs.maintain(ctx, Choice(("node3",)), reason="fan"), "maintenance"),

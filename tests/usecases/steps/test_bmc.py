@@ -18,13 +18,14 @@ import pytest
 
 from bmhctl.domain.bmc_commands import BootTarget, Power
 from bmhctl.domain.model import EventKind, State
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, NotYoursError, UsageError
 from bmhctl.formats import read_paths
 from bmhctl.results import Outcomes
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import Changes
 from bmhctl.usecases.shared.host_selection import Choice
@@ -180,7 +181,7 @@ def test_a_host_is_set_up_checked_and_cleaned_through_redfish(fleet: Lab) -> Non
     assert said(step_verbs.ready(context(fleet), Choice(("compute-*",)))) == dict.fromkeys(
         seven, "readiness check passed: bmc"
     )
-    asked = request.reservation_request(count=2, selector=parse_selector("health=OK"))
+    asked = reservation_request(count=2, selector=parse_selector("health=OK"))
     held = reserve.reserve_or_wait(context(fleet), asked).held
     names = [host.name for host in held.hosts]
     assert names == seven[:2]
@@ -228,7 +229,7 @@ def test_light_shutdown_and_next_boot_are_reported_as_the_bmc_shows_them(fleet: 
 
 def test_power_on_a_host_of_another_owner_needs_force_and_is_recorded(fleet: Lab) -> None:
     step_verbs.ready(context(fleet), Choice(("compute-1",)))
-    reservation = reserve.reserve_or_wait(context(fleet), request.reservation_request(("compute-1",))).held.reservation
+    reservation = reserve.reserve_or_wait(context(fleet), reservation_request(("compute-1",))).held.reservation
     choice = Choice(("compute-1",))
     (item,) = bmc.power(context(fleet, "bob"), choice, Power.ON).items
     assert isinstance(item.error, NotYoursError)
@@ -331,7 +332,7 @@ def test_a_host_is_installed_by_virtual_media_before_its_holder_gets_it(fleet: L
             "[cleanup.media]\nredfish = { eject = true }\n"
         )
         step_verbs.ready(context(fleet), Choice(("compute-2",)))
-        asked = request.reservation_request(("compute-2",), params={"image": "noble"})
+        asked = reservation_request(("compute-2",), params={"image": "noble"})
         held = reserve.reserve_or_wait(context(fleet), asked).held
     assert held.reservation.params == {"image": "noble"}
     results = {result.step: result.detail for result in fleet.context().store.step_results.of(held.hosts[0])}

@@ -11,9 +11,10 @@ import pytest
 
 from bmhctl.domain.model import Verdict
 from bmhctl.domain.policy import Step
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.usecases import explain, hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
@@ -68,7 +69,7 @@ def rechecked(lab: Lab, says: Says = lambda *_: PASS) -> list[str]:
 
 
 def take(lab: Lab, *names: str) -> list[str]:
-    asked = request.reservation_request(names, None if names else parse_selector(""))
+    asked = reservation_request(names, None if names else parse_selector(""))
     return [one.name for one in reserve.reserve_or_wait(lab.context(), asked).held.hosts]
 
 
@@ -202,7 +203,7 @@ def test_a_recheck_ends_when_a_waiter_needs_the_host(lab: Lab) -> None:
 
     def reserving() -> None:
         with lab.visit("bob") as ctx:
-            asked = request.reservation_request((), parse_selector(""))
+            asked = reservation_request((), parse_selector(""))
             grant = reserve.reserve_or_wait(ctx, asked, WaitOptions(pause))
             taken.extend(one.name for one in grant.held.hosts)
 

@@ -9,6 +9,7 @@ import pytest
 
 from bmhctl.domain.model import CheckResult, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
+from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.errors import BmhctlError, BusyError, ExitStatus, UsageError
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
@@ -17,7 +18,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.explain import why
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from bmhctl.usecases.steps.retire import retire, undo_retire
@@ -63,8 +64,8 @@ def fleet(lab: Lab, steps: Steps) -> Lab:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges(mac=MAC))
     hosts.add(lab.context(), ["node[2-3]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
-    wants = request.reservation_request(("node3",)).requirements
-    reserve.reserve_or_wait(lab.context(), request.ReservationRequest(wants, token="r-one"))
+    wants = reservation_request(("node3",)).requirements
+    reserve.reserve_or_wait(lab.context(), ReservationRequest(wants, token="r-one"))
     steps.ran.clear()
     return lab
 
@@ -136,7 +137,7 @@ def test_no_reservation_is_made_on_a_host_that_is_being_retired(fleet: Lab, step
     step_verbs.ready(fleet.context(), named("node1"))
     assert states(fleet)["node1"] == "available"
     with pytest.raises(BusyError):
-        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node1",)))
     (refused,) = lifecycle_verbs.uncordon(fleet.context(), named("node1")).items
     assert isinstance(refused.error, BmhctlError)
     steps.bad = set()
@@ -147,7 +148,7 @@ def test_no_reservation_is_made_on_a_host_that_is_being_retired(fleet: Lab, step
 def test_the_refusal_of_a_host_that_is_being_retired_says_so(fleet: Lab) -> None:
     retire(fleet.context(), named("node3"), reason="too old", when_free=True)
     with pytest.raises(BusyError, match=r"is reserved by alice .*, and is being retired by alice"):
-        reserve.reserve_or_wait(fleet.context("bob"), request.reservation_request(("node3",)))
+        reserve.reserve_or_wait(fleet.context("bob"), reservation_request(("node3",)))
 
 
 def test_undoing_a_retire_keeps_the_host_and_its_earlier_cordon(fleet: Lab, steps: Steps) -> None:
@@ -195,7 +196,7 @@ def test_an_interrupted_retire_can_be_continued_and_its_host_is_not_reserved(fle
     with pytest.raises(KilledError):
         retire(fleet.context(), named("node1"), reason="too old")
     with pytest.raises(BusyError):
-        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node1",)))
     steps.during = lambda: None
     retire(fleet.context(), named("node1"), reason="too old")
     assert "node1" not in states(fleet)
@@ -205,7 +206,7 @@ def test_a_dry_run_of_retire_names_what_is_removed_at_once_and_changes_nothing(l
     """No step has to run on a clean host; on a used one, only its cleanup."""
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
-    reserve.reserve_or_wait(lab.context(), request.reservation_request(("node2",)))
+    reserve.reserve_or_wait(lab.context(), reservation_request(("node2",)))
     retire(lab.context(), named("node2"), reason="too old", when_free=True)
     lifecycle_verbs.release(lab.context(), named("node2"))
     before = states(lab)

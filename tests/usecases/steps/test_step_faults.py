@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import StepFailedError
 from bmhctl.probes import command
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations import reserve
-from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.retire import retire

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
+from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
@@ -29,7 +30,7 @@ from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import parallel, resume, step_verbs
@@ -98,7 +99,7 @@ def taint(lab: Lab, *names: str, fault: str | None = None) -> None:
         if host(lab, name).state is State.INITIAL:
             with saying(lambda *_: PASS):
                 step_verbs.ready(lab.context(), Choice((name,)))
-        reserve.reserve_or_wait(lab.context(), request.reservation_request((name,)))
+        reserve.reserve_or_wait(lab.context(), reservation_request((name,)))
         lifecycle_verbs.taint(lab.context(), Choice((name,)), fault=fault)
 
 
@@ -146,7 +147,7 @@ def test_a_check_changes_no_state(fleet: Lab) -> None:
 def test_a_check_of_a_host_of_another_owner_needs_force(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
-        reserve.reserve_or_wait(fleet.context("alice"), request.reservation_request(("node1",)))
+        reserve.reserve_or_wait(fleet.context("alice"), reservation_request(("node1",)))
         (item,) = step_verbs.check(fleet.context("bob"), Choice(("node1",))).items
         assert isinstance(item.error, NotYoursError)
         for who, force in (("alice", False), ("bob", True)):
@@ -158,7 +159,7 @@ def test_a_check_of_a_host_of_another_owner_needs_force(fleet: Lab) -> None:
 def test_the_result_of_a_check_is_recorded_even_if_its_host_changed_state_meanwhile(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
-        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node1",)))
 
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
@@ -286,7 +287,7 @@ def test_recycle_skips_a_host_that_gets_a_fault_while_it_waits(fleet: Lab) -> No
 def test_recycle_ends_expired_leases_first(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
-        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",), ttl=timedelta(minutes=1)))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node1",), ttl=timedelta(minutes=1)))
         assert said(step_verbs.recycle(fleet.context(), Choice())) == {}
         fleet.clock.move(minutes=2)
         assert said(step_verbs.recycle(fleet.context(), Choice())) == {
@@ -298,7 +299,7 @@ def test_recycle_takes_only_tainted_hosts_of_a_pattern_but_any_named_host(fleet:
     taint(fleet, "node1")
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node2",)))
-        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node2",)))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node2",)))
         assert list(said(step_verbs.recycle(fleet.context(), Choice(("node*",))))) == ["node1"]
         assert states(fleet) == {"node1": "available", "node2": "reserved", "node3": "initial"}
         outcomes = step_verbs.recycle(fleet.context(), Choice(("node[1-3]",)))
@@ -598,7 +599,7 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
                     for name in names:
                         if host(lab, name).state is State.AVAILABLE:
                             assert not used[name]
-                            reserve.reserve_or_wait(ctx, request.reservation_request((name,)))
+                            reserve.reserve_or_wait(ctx, reservation_request((name,)))
                             used[name] = True
                 elif verb == "maintain":
                     lifecycle_verbs.maintain(ctx, choice, reason="x")
@@ -639,7 +640,7 @@ def test_an_event_keeps_the_steps_that_led_to_it_with_their_seconds(fleet: Lab) 
         step_verbs.ready(fleet.context(), Choice(("node1",)), override=["a"], reason="known")
         assert kept(Verb.RESET) == [("cleanup", "wipe", "pass", 1.5), ("cleanup", "verify", "pass", 1.5)]
         assert kept(Verb.READY) == checks[1:]
-        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)), check=True)
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node1",)), check=True)
         assert kept(Verb.RESERVE) == checks
         lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="fan")
         resume.resume(fleet.context(), Choice(("node1",)))
@@ -652,7 +653,7 @@ def test_an_event_keeps_the_steps_that_led_to_it_with_their_seconds(fleet: Lab) 
 def test_the_checks_of_a_host_that_failed_before_a_grant_are_in_its_event(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), ALL)
-    asked = request.reservation_request(("node1",))
+    asked = reservation_request(("node1",))
     with saying(lambda *_: FAIL), pytest.raises(BmhctlError):
         reserve.reserve_or_wait(fleet.context(), asked, check=True)
     last = [*fleet.context().store.events.read(host(fleet))][-1]

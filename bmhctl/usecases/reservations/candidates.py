@@ -1,0 +1,32 @@
+"""Find the hosts that can meet requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from bmhctl.domain.model import Host
+from bmhctl.domain.requirements import Requirements
+from bmhctl.stores.host_query import HostQuery, queries_for
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[Host]:
+    """Return as many hosts of a query that fit any of the requirements as a match can need, least recently used first.
+
+    For a query for all states the order is arbitrary, because no index has it.
+    """
+    queries = queries_for(everyone, query, more)
+    if query.free_until is not None:
+        queries += [replace(each, planned=True) for each in queries]
+    found = {host.id: host for each in queries for host in ctx.store.hosts.find(each)}
+    return sorted(found.values(), key=lambda host: (*_nearness(host, query), host.used_at or _NEVER, host.id))
+
+
+def _nearness(host: Host, query: HostQuery) -> tuple[bool, datetime]:
+    if query.free_until is None or not host.planned:
+        return True, _NEVER
+    return False, host.planned[0].starts_at
