@@ -48,7 +48,7 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
                 page.clear()
                 if isinstance(error, RetiredError):
                     raise
-                absence.goes_on(error)
+                absence.record(error)
                 reopening.note(error)
             time.sleep(min(interval.total_seconds(), PAUSE))
 

@@ -156,7 +156,7 @@ def import_hosts(
     there = ctx.store.hosts.with_names(names)
     before = ctx.store.imported.of(there)
     for arrival in batch.arrivals:
-        host = _harmless(ctx, arrival.host)
+        host = _without_references(ctx, arrival.host)
         known, last = there.get(host.name), before.get(host.name)
         now_said = {**(last or {}), **values_of(host.spec)}
         if now_said != last:
@@ -217,7 +217,7 @@ def _kept(key: str, here: PropertyValue | None, there: PropertyValue) -> str:
     return f"{key} {shown(here)} (the file: {shown(there)})"
 
 
-def _harmless(ctx: Context, host: Host) -> Host:
+def _without_references(ctx: Context, host: Host) -> Host:
     """Return a host without references that would let the file's author read files or run commands here."""
     bmc = host.spec.bmc
     if bmc is None or bmc.credentials is None or bmc.credentials.startswith("env:"):

@@ -221,7 +221,7 @@ def _copy(
 
         with open.creating(destination) as target:
             counts = _fill(ctx, target, place)
-            _disown(target, None, None)
+            _record_owner(target, None, None)
         return open.shown(destination), counts
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
@@ -235,7 +235,7 @@ def _copy(
             # Declare the hosts of the copy: the source may have changed, and a host without a state would count as new.
             if is_declared:
                 declaration.writelines(_declaration(target))
-            _disown(target, path if is_declared else None, None)
+            _record_owner(target, path if is_declared else None, None)
         # Create the state file first: without it, all hosts would be initial, even used ones.
         if is_declared:
             declaration.seek(0)
@@ -261,7 +261,7 @@ def backup(ctx: Context, destination: str) -> Done:
         if counts is None:
             with _new_file(ctx, partial, takes_anything=True) as target:
                 counts = _fill(ctx, target)
-                _disown(target, None, None)
+                _record_owner(target, None, None)
     return Done(
         "backup",
         f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
@@ -355,7 +355,7 @@ def _new_mark() -> str:
     return os.urandom(8).hex()
 
 
-def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None:
+def _record_owner(target: Store, declared_by: Path | None, text: bytes | None) -> None:
     """Replace what a copy records about the source's TOML file: by ``declared_by``, if any, and the text to restore."""
     from bmhctl.stores.toml.state_keys import INTENT
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
@@ -381,14 +381,14 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
             return None
         copy = Store(open_database(partial), claims=lambda: ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
-            if text is None or _is_of(target, text):
+            if text is None or _is_synced_with(target, text):
                 target.retirement.end()
-                _disown(target, None, text)
+                _record_owner(target, None, text)
                 return target.admin.settle()
     raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
 
 
-def _is_of(target: Store, text: bytes) -> bool:
+def _is_synced_with(target: Store, text: bytes) -> bool:
     """Return whether a state was synced with exactly this text."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
@@ -406,7 +406,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
 
     policy = (store.meta.policy_text() or "").encode()
     kept = store.meta.get(_TEXT)
-    if kept is not None and _says(kept.encode(), _declared(store), policy):
+    if kept is not None and _declares(kept.encode(), _declared(store), policy):
         yield without_table(kept.encode())  # the table names the old state file, but a copy has its own
         return
     declared, text = _declared(store), policy
@@ -421,7 +421,7 @@ def _declared(store: Store) -> Iterator[HostSpec]:
     return (host.spec for host in store.hosts.find() if not host.undeclared)
 
 
-def _says(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
+def _declares(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
     from bmhctl.stores.toml.declaration import parse_declaration
     from bmhctl.stores.toml.fingerprint import Fingerprint
 

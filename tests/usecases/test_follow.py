@@ -165,7 +165,7 @@ def test_reasons_that_alternate_while_an_inventory_is_away_are_reported_once_eac
     absence = Absence(said.append, "lab.db")
     for _ in range(2):
         for reason in ("refused", "reset") * 3:
-            absence.goes_on(AwayError(reason))
+            absence.record(AwayError(reason))
         assert absence.reason == "reset"
         absence.ends()
     assert said == ["refused; waiting until it is back", "reset; waiting until it is back", "lab.db is back"] * 2

@@ -90,7 +90,7 @@ def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
             granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
             if granted is not None:
                 return granted
-            absence.goes_on(error)
+            absence.record(error)
             reopening.note(error)
         patience.pause(PAUSE, None)
         attempt.check_time()
@@ -105,7 +105,7 @@ def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
             is_over = isinstance(error, MovedError | RetiredError | UncertainError)
             if is_over or not attempt.ctx.store.is_connected:
                 raise
-            absence.goes_on(error)
+            absence.record(error)
         patience.pause(PAUSE, None)
         attempt.check_time()
 
@@ -123,7 +123,7 @@ def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
                 return granted
             watch.slow_down()
         if watch.trouble is not None:
-            absence.goes_on(watch.trouble)
+            absence.record(watch.trouble)
         else:
             absence.ends()
             if watch.has_news and reporter.report_change():

@@ -33,7 +33,7 @@ class Absence:
         self._reported: set[str] = set()
         self.reason = ""
 
-    def goes_on(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
+    def record(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
         """Record that the inventory can't be used; after :data:`LONGEST` raise ``reason``, unless ``is_busy``."""
         now = time.monotonic()
         self._began = now if self._began is None else self._began
@@ -75,7 +75,7 @@ class Reopening:
         try:
             reopen(self._ctx.store)
         except (UnreachableError, InvalidError) as error:  # its files may appear one after the other
-            absence.goes_on(error)
+            absence.record(error)
             return False
         self._is_due = False
         return True
@@ -90,7 +90,7 @@ def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Resu
         try:
             result = act()
         except AwayError as error:
-            absence.goes_on(error)
+            absence.record(error)
         else:
             absence.ends()
             return result

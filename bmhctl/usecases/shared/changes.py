@@ -67,12 +67,12 @@ def _await_change(
                             return result
                     changes.pause(pause)
         except UnreachableError as error:
-            absence.goes_on(error)
+            absence.record(error)
             reopening.note(error)
         except InvalidError as error:  # probably a person is editing the TOML file
             if not has_looked:
                 raise
-            absence.goes_on(error)
+            absence.record(error)
         pause(PAUSE, None)
 
 

@@ -54,7 +54,7 @@ def sync_declaration(ctx: Context) -> None:
     known = _known(ctx)
     if known is not None and file.same(known):
         if not file.is_untouched(known):
-            _see_again(ctx, file, known)
+            _save_fingerprint(ctx, file, known)
         return
     for _ in range(_TRIES):
         declaration = read_declaration(file)
@@ -64,10 +64,10 @@ def sync_declaration(ctx: Context) -> None:
                 continue  # the file was written again meanwhile
             is_new = ctx.store.meta.get(OWNER) is None and not any(ctx.store.hosts.counts().values())
             if _known(ctx) != declaration.fingerprint:
-                _check_kinship(ctx, file, declaration)
+                _check_same_hosts(ctx, file, declaration)
                 intent = _intent(ctx, declaration)
                 if intent is None:
-                    _check_torn(ctx, file, declaration)
+                    _check_not_cut_off(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
         if is_new and declaration.hosts:
@@ -77,7 +77,7 @@ def sync_declaration(ctx: Context) -> None:
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when the program that writes it has finished")
 
 
-def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
+def _save_fingerprint(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
     """Save the fingerprint of a file that was only touched, so that the next command only needs a ``stat``."""
     fresh = file.fingerprint()
     if fresh.settled and fresh.sha256 == known.sha256:
@@ -91,7 +91,7 @@ def rehearse(ctx: Context) -> None:
     file = _file(ctx)
     declaration = read_declaration(file)
     with suppress(_RehearsedError), ctx.store.savepoint():
-        _check_kinship(ctx, file, declaration)
+        _check_same_hosts(ctx, file, declaration)
         silent = replace(ctx, report=_ignore)
         _reconcile(silent, declaration, _intent(silent, declaration), ctx.clock())
         raise _RehearsedError
@@ -325,10 +325,10 @@ def _check_owner(ctx: Context, file: DeclarationFile) -> None:
     if owner is None or owner == file.identity:
         return
     if Path(owner).exists() and not Path(owner).samefile(file.path):
-        raise _foreign(file, owner)
+        raise _foreign_state_error(file, owner)
 
 
-def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+def _check_not_cut_off(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
     # A file without hosts still has a line or a comment; an empty file means that a save failed.
     if declaration.fingerprint.size == 0 and ctx.store.hosts.count(HostQuery(declared=True)):
         raise InvalidError(
@@ -338,17 +338,17 @@ def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -
         )
 
 
-def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+def _check_same_hosts(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
     owner = ctx.store.meta.get(OWNER)
     if owner is None or owner == file.identity:
         return
     hosts = list(ctx.store.hosts.find())
     names = {host.name for host in hosts} & {spec.name for spec in declaration.hosts}
     if hosts and declaration.hosts and not names:
-        raise _foreign(file, owner)
+        raise _foreign_state_error(file, owner)
 
 
-def _foreign(file: DeclarationFile, owner: str) -> InvalidError:
+def _foreign_state_error(file: DeclarationFile, owner: str) -> InvalidError:
     return InvalidError(
         f"{file.state_path} belongs to {owner}, not to {file.path}",
         hint=f"move it away to start again, or adopt it: bmhctl -i {file.path} init --adopt",

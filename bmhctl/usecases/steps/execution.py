@@ -141,7 +141,7 @@ class Claimed:
         self.policy = policy
         self._ctx = ctx
         self._hold = hold
-        self._promised: tuple[int, Outcome] | None = None
+        self._outcome: tuple[int, Outcome] | None = None
 
     def run_checks(self) -> StepsRun:
         """Run the readiness checks that apply, in this thread; return their results."""
@@ -220,16 +220,16 @@ class Claimed:
 
         return save_observed(self._ctx, host, results, now)
 
-    def promise(self, after: Host, outcome: Outcome) -> Outcome:
+    def keep_outcome(self, after: Host, outcome: Outcome) -> Outcome:
         """Record the outcome before the commit, because a signal may come between the commit and the report."""
-        self._promised = after.last_event, outcome
+        self._outcome = after.last_event, outcome
         return outcome
 
-    def kept(self) -> Outcome | None:
+    def committed_outcome(self) -> Outcome | None:
         """Return the recorded outcome if it was committed before an interruption; else None."""
-        if self._promised is None:
+        if self._outcome is None:
             return None
-        event, outcome = self._promised
+        event, outcome = self._outcome
         now = self._ctx.store.hosts.with_id(self.host.id)
         return outcome if now is not None and now.last_event == event else None
 
@@ -242,13 +242,13 @@ class Unclaimed(Claimed):
         self._now = now
 
     def refresh(self) -> None:
-        """Do nothing: the last :meth:`promise` has set the host."""
+        """Do nothing: the last :meth:`keep_outcome` has set the host."""
 
     def current(self) -> Host:
         """Return the host as it is in the caller's transaction."""
         return self.host
 
-    def promise(self, after: Host, outcome: Outcome) -> Outcome:
+    def keep_outcome(self, after: Host, outcome: Outcome) -> Outcome:
         """Replace the host by the moved one."""
         self.host = after
         return outcome

@@ -75,7 +75,7 @@ class Job(Frozen):
 
     def settle(self, run: StepsRun) -> Outcome | Job:
         """Return the outcome that was committed before an interruption; if there is none, do as :meth:`proceed`."""
-        return self.held.kept() or self.proceed(run)
+        return self.held.committed_outcome() or self.proceed(run)
 
 
 class BulkOperation(Frozen):

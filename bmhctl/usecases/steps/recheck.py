@@ -98,7 +98,7 @@ class Rechecks:
             error = failure_of(
                 moved, run, f"{words}; it is in maintenance now", f"fix it, then: bmhctl resume {host.name}"
             )
-            return held.promise(moved, failed(error, moved))
+            return held.keep_outcome(moved, failed(error, moved))
 
         return held.settle(note)
 

@@ -136,7 +136,7 @@ def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
             details={"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]},
         )
         error.results = run.results
-        held.promise(host, failed(error, host))
+        held.keep_outcome(host, failed(error, host))
         return error
 
     return held.settle(note)

@@ -128,7 +128,7 @@ def finish(
         left = move(ctx, host, verb, inputs, now, reason=words, steps=ran, recycles=recycles)
         if run.results:
             ctx.store.step_results.save(host, run.results, now)
-        return held.promise(left, moved(host, left, words, run.results))
+        return held.keep_outcome(left, moved(host, left, words, run.results))
 
     return held.settle(go)
 
@@ -176,7 +176,7 @@ def note_failure(
             words = f"{words}; {reason}"
             hint = f"fix it, then: bmhctl resume {host.name}"
         error = failure_of(host, run, words, hint)
-        held.promise(host, failed(error, host))
+        held.keep_outcome(host, failed(error, host))
         return error
 
     return held.settle(note)

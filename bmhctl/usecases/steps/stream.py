@@ -101,13 +101,13 @@ class Stream:
             if not (self._has_looked or self._absence.reason):
                 raise
             self._seen = None  # so that the inventory is read again soon
-            self._absence.goes_on(error, is_busy=bool(self._runner.running))
+            self._absence.record(error, is_busy=bool(self._runner.running))
         except UnreachableError as error:
             # Running steps may outlast a short absence; in a long one, they end with their claims.
             if isinstance(error, MovedError | RetiredError) or not self._runner.running:
                 raise
             self._seen = None
-            self._absence.goes_on(error)
+            self._absence.record(error)
         if self._show is not None:
             self._show(self._backlog())
 
