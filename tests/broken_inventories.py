@@ -54,12 +54,12 @@ def a_host_in_each_state(lab: Lab) -> None:
 
 
 def _passed(step: Step, _: HostSpec, __: StepEnvironment) -> CheckResult:
-    """The result of a step that runs ``true``, without the two processes that it takes on a server."""
+    """Return the result of a step that runs ``true``, without starting the two processes of a step on a server."""
     return CheckResult(step.name, Verdict.PASS, "exit 0", 0.0, phase=step.phase)
 
 
 def unchecked(lab: Lab, *statements: str) -> None:
-    """Changes rows, also to what the database's own constraints exclude."""
+    """Changes rows, also to values that the constraints of the database exclude."""
     database = lab.context().store.database
     if database.files:
         lifted = [f"PRAGMA {pragma}" for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON")]
@@ -80,7 +80,7 @@ def unchecked(lab: Lab, *statements: str) -> None:
 
 
 def everything(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of an inventory."""
+    """Return every row of an inventory."""
     tables = ("hosts", "reservations", "facts", "results", "events", "departed", "tickets", "meta")
     with closing(open_store(lab.location)) as store:
         return {

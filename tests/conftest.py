@@ -1,4 +1,4 @@
-"""What the tests share: inventories in every backend, several actors, a clock that moves when the test says so."""
+"""Fixtures for all tests: inventories on every backend, several actors, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _opened: list[Store] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts one server for all tests, unless one is given. Times are shown in UTC, wherever the machine stands."""
+    """Starts one server for all tests, unless one is given, and shows times in UTC on any machine."""
     os.environ["TZ"] = "UTC"
     time.tzset()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does in the background; programs inherit it
@@ -89,7 +89,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Ends it again."""
+    """Ends the server."""
     forked.close()
     for inventories_there in _empty:
         inventories_there.close()
@@ -98,7 +98,7 @@ def pytest_unconfigure() -> None:
 
 
 def location(path: Path) -> str:
-    """The inventory that a path stands for, as a command names it."""
+    """Return the location of the inventory at a path, in the form for a command."""
     return schema_url(os.environ[VARIABLE], path) if path.suffix == ".schema" else str(path)
 
 
@@ -117,7 +117,7 @@ class Clock:
 
 
 def _is_unused(store: Store) -> bool:
-    """Return whether it is open, and only ``Lab.opened`` and ``_opened`` refer to it.
+    """Return whether a context is open, and only ``Lab.opened`` and ``_opened`` refer to it.
 
     Its ``settle`` may keep its last context alive; then nothing else may refer to that.
     """
@@ -142,11 +142,11 @@ class Lab:
 
     @property
     def location(self) -> str:
-        """How a command names it."""
+        """The location of the inventory, in the form for a command."""
         return location(self.path)
 
     def context(self, actor: str = "alice") -> Context:
-        """A connection of its own, as another process has it; one that nothing uses any more is given again.
+        """Return a context with a connection of its own, like that of another process; unused contexts are reused.
 
         To open one takes up to 10 ms of a processor, and many tests need a dozen, each for one call.
         """
@@ -160,7 +160,7 @@ class Lab:
 
     @contextmanager
     def visit(self, actor: str = "alice") -> Iterator[Context]:
-        """A context for a block, for another thread: what a thread opens, only that thread can close."""
+        """Yield a context for another thread, and close it: only the thread that opened a connection can close it."""
         with closing(open_store(self.location)) as store:
             yield Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), report=self.said.append)
 
@@ -172,7 +172,7 @@ class Lab:
         self.opened.clear()
 
     def remove(self) -> None:
-        """Leaves nothing of it on the server; files go with the test's folder."""
+        """Removes the inventory from the server; files are removed with the test's folder."""
         self.close()
         if self.path.suffix == ".schema":
             drop_schema(self.location)
@@ -201,7 +201,7 @@ Bmhctl = Callable[..., Run]
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of a command under test: nothing of the caller's that would change its behaviour."""
+    """Return the environment of a command under test, without the caller's variables that would affect it."""
     kept = {
         key: os.environ[key]
         for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
@@ -230,7 +230,7 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
 
 
 def make_empty(path: Path) -> None:
-    """Makes the empty inventory that ``init`` makes, in a file: a copy takes 0.1 ms of a processor, to make one 7."""
+    """Copies the empty file inventory of ``init``: a copy takes 0.1 ms of processor time, ``init`` takes 7 ms."""
     kind = path.suffix.removeprefix(".")
     if kind not in _new:
         with tempfile.TemporaryDirectory() as folder:
@@ -256,7 +256,7 @@ def write_copy(files: dict[str, bytes], folder: Path) -> None:
 
 
 def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
-    """Lets a fixture prepare an empty inventory once in each backend; later tests get a copy of what it left.
+    """Lets a fixture prepare an empty inventory once on each backend; later tests get a copy of the result.
 
     It must not use anything but the inventory and its clock.
     """
@@ -279,7 +279,7 @@ def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
 
 
 def _left(prepare: Callable[[Lab], Lab], lab: Lab) -> tuple[dict[str, bytes] | Contents, datetime, list[str]]:
-    """What is left, when, and what was said: in files of this name elsewhere, or in this inventory on the server."""
+    """Return the prepared inventory, with the time and the reports of its preparation."""
     if lab.path.suffix == ".schema":
         prepare(lab).close()
         return _empty[0].contents(lab.path), lab.clock.now, [*lab.said]
@@ -287,14 +287,14 @@ def _left(prepare: Callable[[Lab], Lab], lab: Lab) -> tuple[dict[str, bytes] | C
         first = Lab(Path(folder, lab.path.name))
         make_empty(first.path)
         prepare(first)
-        refresh(first.context())  # a copy is taken for synced
+        refresh(first.context())  # the copy counts as synced
         first.close()
         files = {file.name: file.read_bytes() for file in Path(folder).iterdir() if file.is_file()}
     return files, first.clock.now, first.said
 
 
 def made_in(backend: str, folder: Path) -> Iterator[Lab]:
-    """An empty inventory in a backend; nothing is left of it afterwards."""
+    """Yield an empty inventory on a backend, and remove it afterwards."""
     made = Lab(folder / SUFFIX[backend])
     if backend != "postgres":
         make_empty(made.path)
@@ -311,7 +311,7 @@ def made_in(backend: str, folder: Path) -> Iterator[Lab]:
 
 @pytest.fixture(autouse=True)
 def closes_labs() -> Iterator[None]:
-    """Closes what a test opened through labs that it made itself; Python 3.13 warns of a connection left open."""
+    """Closes the connections of labs that a test made itself, because Python 3.13 warns of open connections."""
     before = len(_opened)
     yield
     for store in _opened[before:]:
@@ -324,7 +324,7 @@ def closes_labs() -> Iterator[None]:
 
 @pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each backend."""
+    """An empty inventory, once on each backend."""
     yield from made_in(request.param, tmp_path)
 
 
@@ -349,7 +349,7 @@ def bmhctl(tmp_path: Path) -> Bmhctl:
 
 @pytest.fixture(scope="session")
 def forking(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the ``PATH`` of scripts whose commands may be forked: see ``forked.install``."""
+    """A folder for the ``PATH`` of scripts, with a ``bmhctl`` that is forked: see ``forked.install``."""
     folder = tmp_path_factory.mktemp("bin")
     forked.install(folder)
     return folder

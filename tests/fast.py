@@ -1,4 +1,4 @@
-"""The fast form of the suite: ``--fast`` leaves out what is slow, and all but one backend of each test.
+"""The fast form of the suite: ``--fast`` leaves out slow tests, and runs each test on one backend only.
 
 A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests
 come first, those that take longest before all others and each in another worker, so that at the end no worker is left
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Read no slow folder with --fast: to collect its tests takes as long as many others."""
+    """Skip slow folders with --fast, because collecting their tests takes as long as running many others."""
     folder = f"tests/{collection_path.name}"
     return True if config.getoption("fast") and collection_path.is_dir() and folder in SLOW_FOLDERS else None
 
@@ -67,7 +67,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    """Count what a worker of pytest-xdist left out: each of them collects all tests."""
+    """Count the tests that a worker of pytest-xdist left out, because every worker collects all tests."""
     for folder, why, count in getattr(node, "workeroutput", {}).get("left_out", ()):
         _left_out[folder, why] = count
 
@@ -88,19 +88,19 @@ def _is_slow(item: pytest.Item) -> bool:
 
 
 def _seconds(item: pytest.Item) -> int:
-    """About how long a test takes: what its mark says, else 1 if it is slow."""
+    """Return about how many seconds a test takes: the value of its mark, else 1 if it is slow."""
     mark = item.get_closest_marker("slow")
     return mark.kwargs.get("seconds", 1) if mark else int(_is_slow(item))
 
 
 def _spread(items: list[pytest.Item], workers: int, chunk: int) -> None:
-    """Deal the first tests out, since pytest-xdist begins by giving each worker a chunk of neighbours."""
+    """Distribute the first tests over the workers, because pytest-xdist gives each worker a chunk of neighbours."""
     first = items[: workers * chunk]
     items[: len(first)] = [item for worker in range(workers) for item in first[worker::workers]]
 
 
 def _by_backend(items: list[pytest.Item]) -> Iterable[list[pytest.Item]]:
-    """The tests, those together that differ only in their backend."""
+    """Return the tests in groups: those of a group differ only in their backend."""
     ordered = sorted(items, key=_name)
     return ([*group] for _, group in groupby(ordered, _name))
 

@@ -99,7 +99,7 @@ def run(
                 else:
                     try:
                         stdin = stdin[os.write(handle, stdin[: 1 << 12]) :] if stdin else b""
-                    except BrokenPipeError:  # its reader is gone
+                    except BrokenPipeError:  # the reader of the pipe has ended
                         stdin = b""
                     is_done = not stdin
                 if is_done:
@@ -144,13 +144,13 @@ class Process:
         self.wait()
 
     def poll(self) -> int | None:
-        """Returns the status if it has ended."""
+        """Returns the status if the command has ended."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits until it has ended, and returns the status."""
+        """Waits until the command has ended, and returns the status."""
         while self.returncode is None:
             if not select.select([self._ended], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
@@ -162,7 +162,7 @@ class Process:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Closes its stdin, waits until it has ended, and returns the rest of what it wrote."""
+        """Closes the command's stdin, waits until it has ended, and returns the rest of its output."""
         deadline = None if timeout is None else time.monotonic() + timeout
         self._close_stdin()
         self._readers = self._readers or [_Reader(stream) for stream in (self.stdout, self.stderr)]
@@ -179,7 +179,7 @@ class Process:
             self.stdin.close()
 
     def send_signal(self, number: int) -> None:
-        """Sends it a signal, unless it has ended."""
+        """Sends the command a signal, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -220,7 +220,7 @@ def run_code(code: str, *args: str) -> int:
 
 
 def install(folder: Path) -> None:
-    """Makes ``bmhctl`` in a folder for scripts that call it often: it has the command forked.
+    """Creates ``bmhctl`` in a folder, for scripts that call it often: it lets the parent process fork the command.
 
     Such a command has the caller's streams, arguments, folder and environment, but is not in its process group: not for
     what is about signals, a terminal's foreground, limits or the mask of permissions.
@@ -235,7 +235,7 @@ def install(folder: Path) -> None:
 def _ask(
     args: Sequence[Any], cwd: Path, environ: dict[str, str], act: str, stderr: int | None = None
 ) -> tuple[int, ...]:
-    """Has a command started; returns our ends of its stdin, stdout, stderr, and where its id and its status come."""
+    """Starts a command; returns our ends of its stdin, stdout and stderr, and of the pipe for its id and its status."""
     ours, theirs = zip(*[_pipe(is_input) for is_input in (True, False, False, False)], strict=True)
     if stderr is not None:
         os.dup2(stderr, theirs[2], inheritable=False)
@@ -250,13 +250,13 @@ def _ask(
 
 
 def _status(said: bytes) -> int:
-    """The status in what the parent said of a command: its id and its status."""
+    """Return the status of a command from the parent's answer, which has its id and its status."""
     assert said.count(b" ") == 1, "the parent of all commands is gone"
     return int(said.split()[1])
 
 
 def _pipe(is_input: bool) -> tuple[int, int]:
-    """Our end of a pipe, and that of the command."""
+    """Return our end of a pipe, and that of the command."""
     read, write = os.pipe()
     return (write, read) if is_input else (read, write)
 
@@ -269,7 +269,7 @@ def _ensure_parent() -> None:
 def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(b"")  # Linux chooses a name that no file has
+        listener.bind(b"")  # Linux chooses an abstract name, without a file
         listener.listen()
         _address[:] = [listener.getsockname()]
         process = subprocess.Popen(
@@ -299,7 +299,7 @@ def close() -> None:
 def _serve(connection: socket.socket, listener: socket.socket) -> None:
     _import_everything()
     gc.collect()
-    gc.freeze()  # children share what is there already as long as no collection looks at it
+    gc.freeze()  # children share existing objects as long as no garbage collection touches them
     with selectors.DefaultSelector() as selector:
         for each in (connection, listener):
             selector.register(each, selectors.EVENT_READ)
@@ -342,7 +342,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
 
 
 def _import_everything() -> None:
-    """Imports what commands import, and what they import only when they run."""
+    """Imports the modules that commands import, also those that they import only when they run."""
     import pkgutil
 
     import bmhctl

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests, from a wheel: no package manager, no root; it works as root, too."""
+"""A real PostgreSQL server for the tests, from a Python wheel. It needs neither a package manager nor root."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _given: dict[Path, str] = {}
 
 
 def schema_url(server: str, path: Path) -> str:
-    """The URL of an inventory in a schema whose name is made of a path, or was given to it."""
+    """Return the URL of the inventory for a path: in the schema that it was given, or one that is named after it."""
     name = _given.get(path) or f"t_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     return f"{server}{'&' if '?' in server else '?'}schema={name}"
 
@@ -75,7 +75,7 @@ _MOST_BYTES = 1 << 17  # bytes of a table: a larger one stays slow to read after
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in an inventory: the rows of its tables, and where its sequences stand."""
+    """The contents of an inventory: the rows of its tables, and the values of its sequences."""
 
     rows: dict[str, list[tuple[object, ...]]]
     sequences: list[tuple[object, ...]]
@@ -91,7 +91,7 @@ class _Made:
 
 
 class EmptyInventories:
-    """Empty inventories of one server, emptied and given again: to make one takes 80 ms of a processor, this 10.
+    """Empty inventories of one server, which are emptied and reused: that takes 10 ms of processor time, a new one 80.
 
     One whose tables were defined again, or grew large, is dropped.
     """
@@ -117,21 +117,21 @@ class EmptyInventories:
         self._made[path] = made
 
     def contents(self, path: Path) -> Contents:
-        """What is in a path's inventory."""
+        """Return the contents of a path's inventory."""
         with self._transaction() as connection:
             return self._contents(connection, self._made[path].schema)
 
     def fill(self, path: Path, contents: Contents) -> None:
-        """Have in a path's inventory what was in another one, but for the mark by which they differ."""
+        """Fill a path's inventory with the contents of another one, except the random word that identifies each."""
         with self._transaction() as connection:
             self._put(connection, self._made[path].schema, contents)
 
     def give_back(self, path: Path) -> None:
-        """Take a path's inventory from it, also one that was damaged or dropped."""
+        """Take back the inventory of a path, even if a test damaged or dropped it."""
         made = self._made.pop(path)
         try:
             is_empty = self._empty(made)
-        except psycopg.Error:  # a process that was not ended has locked it
+        except psycopg.Error:  # a process that is still running has locked it
             is_empty = False
         if is_empty:
             self._free.append(made)
@@ -192,7 +192,7 @@ def load_schema(url: str, dump: str, name: str) -> None:
 
 
 def _link(source: str, destination: str) -> None:
-    """Gives a file another name; where that is not possible, as on another filesystem, it is copied."""
+    """Link a file under another name, or copy it if that is not possible, for example to another filesystem."""
     try:
         os.link(source, destination)
     except OSError:
@@ -203,7 +203,7 @@ _ROOM = 1 << 30  # bytes, for the servers of all workers
 
 
 def _where() -> str:
-    """Where a server's folder may be: in memory, even if tests work on a disk, since an inventory is 60 files there.
+    """Return the parent of a server's folder: in memory even if tests work on a disk, as an inventory has 60 files.
 
     To make them takes four times as long on a disk. The path of a socket has at most 107 bytes, and the server's user
     may have to come by.
@@ -216,7 +216,7 @@ def _where() -> str:
 
 
 def _may_run(program: Path, user: int) -> bool:
-    """Whether a user may: a virtual environment may be closed to all users but root."""
+    """Return whether a user may run a program: only root may have access to the virtual environment."""
     try:
         done = subprocess.run([program, "--version"], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except PermissionError:
@@ -225,7 +225,7 @@ def _may_run(program: Path, user: int) -> bool:
 
 
 class Server:
-    """A server of its own in a temporary folder, reached by a socket in it. Nothing is left of it after ``remove``.
+    """A separate server in a temporary folder, reached by a socket in it. ``remove`` removes everything.
 
     What is killed with the whole machine is not what these tests are about: it does not wait for the disk.
     """
@@ -247,7 +247,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """The URL of the server."""
         return f"postgresql://postgres@/postgres?host={self._folder}"
 
     @property
@@ -257,21 +257,21 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and not stopped since."""
+        """Whether the server was started, and not stopped since."""
         return self._process is not None
 
     def freeze(self) -> None:
-        """Stops all of its processes: a client gets no answer, and no error."""
+        """Stops all processes of the server, so that clients get neither an answer nor an error."""
         assert self._process is not None
         first = self._process.pid
-        os.kill(first, signal.SIGSTOP)  # so that it makes no more of them
+        os.kill(first, signal.SIGSTOP)  # first the parent, so that it starts no more processes
         known = watchdog.processes() or {}
         self._frozen = [*(process for process, (parent, _, _) in known.items() if parent == first), first]
         for process in self._frozen:
             os.kill(process, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Lets them go on."""
+        """Continues all processes of the server."""
         for process in self._frozen:
             os.kill(process, signal.SIGCONT)
         self._frozen = []
@@ -287,7 +287,7 @@ class Server:
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the tests
+            start_new_session=True,  # Ctrl-C must reach only the tests
         )
         deadline = time.monotonic() + 60
         while not self._answers():
@@ -296,16 +296,16 @@ class Server:
             time.sleep(0.02)
 
     def ask_password(self, role: str) -> None:
-        """From its next start on, this role has to give its password."""
+        """From its next start on, the server asks this role for its password."""
         rules = self._data / "pg_hba.conf"
         rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
 
     def stop(self, *, kill: bool = False) -> None:
-        """Ends it: asks it to, and cuts off who is connected; or kills it with all its processes."""
+        """Ends the server, with all connections; or kills all its processes."""
         if self._process is None:
             return
         if kill:
-            self._process.kill()  # the others see that it is gone, and end
+            self._process.kill()  # the other processes notice that the parent has ended, and end
         else:
             self._process.send_signal(signal.SIGINT)
         self._process.wait(60)

@@ -1,4 +1,4 @@
-"""Other processes that work on an inventory, and waiting for what they make true."""
+"""Start other processes that work on an inventory, and wait for their effects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def ended(pid: int) -> bool:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -75,7 +75,7 @@ def lives(pid: int) -> bool:
 
 
 def until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
-    """Awaits what another process makes true; a test that waits too long has failed.
+    """Wait until a condition holds that another process brings about; fail the test if that takes too long.
 
     The longer a look at the condition takes, the fewer there are: it leaves the processor to what it waits for, and
     to other tests.

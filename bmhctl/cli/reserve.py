@@ -24,7 +24,7 @@ Count = Annotated[
         "--count",
         max=MOST,
         metavar="N",
-        help="How many hosts that fit -l.  [default: 1 with -l]",
+        help="How many hosts to reserve.  [default: 1 with -l]",
         show_default=False,
     ),
 ]
@@ -56,7 +56,7 @@ Params = Annotated[
     typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
 ]
 TakenBooking = Annotated[
-    str | None, typer.Option("--booking", metavar="ID", help="Take what was booked, until the booking ends.")
+    str | None, typer.Option("--booking", metavar="ID", help="Take the hosts of this booking, until it ends.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 _LENGTH = pattern(r"(?:[0-9]+[dhms])+")
@@ -80,7 +80,7 @@ def reserve(
     booking: TakenBooking = None,
     begins: Annotated[
         str | None,
-        typer.Option("--from", metavar="WHEN", help="Book for a time to come: 2h, 'tomorrow 09:00', 'sat 08:00'."),
+        typer.Option("--from", metavar="WHEN", help="Book for a future time: 2h, 'tomorrow 09:00', 'sat 08:00'."),
     ] = None,
     ends: Annotated[
         str | None, typer.Option("--until", metavar="WHEN", help="When the booking ends: 12:00, or --ttl 3h.")
@@ -91,9 +91,9 @@ def reserve(
 ) -> None:
     """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
-    The hosts that were used least recently come first. Hosts that earlier tickets wait for are not taken. For a
-    topology: --want 'arch=arm64*2' --want role=switch. With --from it books them for a time to come; --booking takes
-    what was booked.
+    The hosts that were used least recently come first. Hosts that earlier tickets wait for are not taken. For hosts of
+    different kinds: --want 'arch=arm64*2' --want role=switch. With --from, the hosts are booked for a future time;
+    --booking takes them then.
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
@@ -118,7 +118,7 @@ def reserve(
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
-    """Write what was granted; give it back if that fails, unless a request id allows the caller to ask again."""
+    """Write the granted hosts; if that fails, give them back, unless a request id allows the caller to ask again."""
     try:
         if not shell:
             lab.show(grant)

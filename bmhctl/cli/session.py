@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Invocation:
-    """The global options of one call, wherever they are on its command line; the last one counts."""
+    """The global options of one call, anywhere on its command line; of a repeated option, the last one counts."""
 
     def __init__(self) -> None:
         self.inventory: str | None = None
@@ -41,7 +41,10 @@ class Invocation:
         return display if self.output is None else replace(display, format=_format(self.output))
 
     def fail(self, error: BmhctlError, args: list[str]) -> int:
-        """Report an error and return its exit status; as JSON if asked for, also if no option was parsed."""
+        """Report an error and return its exit status.
+
+        The report is JSON if the command line asks for it, even if its options could not be parsed.
+        """
         if self.output is None:
             self.output = _output_in(args)
         try:
@@ -60,7 +63,7 @@ class Invocation:
 
 
 class _NoLine:
-    """Replaces the line of progress if none is shown."""
+    """A line of progress that is never shown."""
 
     def progress(self, text: str, place: str = "") -> None:
         """Show nothing."""
@@ -73,7 +76,7 @@ NO_LINE = _NoLine()
 
 
 class Session(Frozen):
-    """An open inventory for one command, and where its result is printed."""
+    """An open inventory for one command, and the display for its result."""
 
     context: Context
     display: Display
@@ -81,7 +84,7 @@ class Session(Frozen):
     fields: tuple[str, ...] | None = None
 
     def show(self, result: object) -> None:
-        """Render a result; then raise what failed in it, for the exit status."""
+        """Render a result; then raise the failures in it, for the exit status."""
         if self.context.dry_run and type(result) is Outcomes:
             result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
         show(result, self.display, self.line, self.fields)
@@ -98,7 +101,7 @@ def show(result: object, display: Display, line: Progress | _NoLine, fields: tup
 
 
 class Target(Frozen):
-    """The inventory that a command is for, not opened yet, and where its result is printed."""
+    """The inventory of a command before it is opened, and the display for its result."""
 
     location: str
     actor: str
@@ -132,7 +135,8 @@ class Target(Frozen):
 def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterator[Target]:
     """Find the inventory that the options mean, for a command whose result is of ``kind``.
 
-    A format or one of the ``fields`` (``a,b,c``) that the result does not have is refused before anything is done.
+    A format, or one of the ``fields`` (``a,b,c``), that the result does not have is refused before the command does
+    anything.
     """
     from bmhctl.stores.locations import VARIABLE, find_inventory
 
@@ -161,9 +165,9 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
 def session(
     ctx: typer.Context, kind: type, fields: str | None = None, *, pause: Callable[[], None] | None = None
 ) -> Iterator[Session]:
-    """Open the inventory that the options mean; otherwise as :func:`target`.
+    """Open the inventory that the options mean; find it and check ``fields`` as :func:`target` does.
 
-    With ``pause``, wait while it is away: ``pause`` sleeps between two tries, and may raise to end the wait.
+    With ``pause``, wait while the inventory is away: ``pause`` sleeps between two tries, and may raise to end the wait.
     """
     from bmhctl.stores import open_store
 
@@ -191,9 +195,9 @@ def until_next_try() -> None:
 
 @contextmanager
 def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator[Session]:
-    """Open a session for a verb that changes hosts; with ``dry_run``, one that only plans.
+    """Open a session for a verb that changes hosts; with ``dry_run``, a session that only plans.
 
-    Unless ``yes``, a person at a terminal is asked before many hosts are changed, or hosts that others reserved.
+    Unless ``yes``, ask a person at a terminal before changing many hosts, or hosts that others have reserved.
     """
     with asking(ctx, Plan if dry_run else Outcomes, yes=yes) as lab:
         yield replace(lab, context=replace(lab.context, dry_run=dry_run))
@@ -201,14 +205,14 @@ def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator
 
 @contextmanager
 def asking(ctx: typer.Context, kind: type, *, yes: bool) -> Iterator[Session]:
-    """Open a session for a command that asks a person at a terminal before it goes on, unless ``yes``."""
+    """Open a session for a command that may ask a person at a terminal for confirmation, unless ``yes``."""
     with session(ctx, kind) as lab:
         confirm = None if yes or not _is_attended(lab.display) else partial(_confirm, lab)
         yield replace(lab, context=replace(lab.context, confirm=confirm))
 
 
 def _is_attended(display: Display) -> bool:
-    """Return whether a person can answer a question: not in a pipe, in a CI job, or where JSON is asked for."""
+    """Return whether a person can answer a question: false in a pipe, in a CI job, and with JSON output."""
     return sys.stdin.isatty() and display.stderr_tty and not display.machine and not os.environ.get("CI")
 
 
@@ -226,7 +230,7 @@ def _confirm(lab: Session, question: str) -> None:
 
 
 def field_list(text: str | None) -> tuple[str, ...] | None:
-    """Return the names in ``a,b,c``, None for None; raise :class:`UsageError` where there is none."""
+    """Return the names in ``a,b,c``, None for None; raise :class:`UsageError` for a text without names."""
     if text is None:
         return None
     names = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -242,7 +246,7 @@ def invocation_of(ctx: typer.Context) -> Invocation:
 
 
 def _without_secrets(error: BmhctlError) -> BmhctlError:
-    """Return the error without passwords: a URL of an inventory may be given as any argument."""
+    """Return the error without passwords, which any argument that is the URL of an inventory may contain."""
     if ":/" in f"{error.message} {error.host} {error.hint} {error.details}":
         from bmhctl.support.redact import without_secrets
 
@@ -275,7 +279,7 @@ def _format(text: str) -> Format:
 
 
 def _output_in(args: list[str]) -> str | None:
-    """Return the format that ``-o`` asks for, for errors that come before the options are parsed."""
+    """Return the format that ``-o`` asks for, for errors before the options are parsed."""
     found = None
     for position, arg in enumerate(args):
         if arg == "--":

@@ -35,9 +35,9 @@ GLYPH = {
     State.TAINTED: "✗",
     State.MAINTENANCE: "■",
 }
-"""The sign of a state: one cell wide and different from every other, with or without colour."""
+"""The glyph of each state: one cell wide, and different from all others even without colour."""
 
-# Each glyph has a substitute of one character, so that columns stay aligned where the encoding is ASCII.
+# Each glyph has a substitute of one character, so that columns stay aligned if the encoding is ASCII.
 _ASCII = (
     str.maketrans("○●◆✗■◐✓→·…–█", "o*#x%/+>-~-#")
     | str.maketrans("░◇□", ":bp")
@@ -46,14 +46,14 @@ _ASCII = (
 )
 
 _CHUNK = 1000
-"""How many rows are read together to find the widths of the columns, so that a fleet of any size streams."""
+"""The number of rows from which the widths of columns are computed, so that a fleet of any size can be streamed."""
 
-UNLIMITED = 10**6  # a width that cuts nothing; empty columns are still left out
+UNLIMITED = 10**6  # a width at which nothing is cut; empty columns are still left out
 
 _GAP = 2
-_IMPORTANT = 2  # the lowest rank that is worth a line more for each row
-_NARROWEST = 8  # of a column that is never cut, where not all values fit
-_BELOW = " " * 4  # before what is below a row
+_IMPORTANT = 2  # columns up to this rank may take one more line for each row
+_NARROWEST = 8  # the least width of a column that is never cut, if not all values fit
+_BELOW = " " * 4  # the indent of text below a row
 
 Cell = tuple[Line, int]
 """A cell's clean spans, and its width in terminal cells."""
@@ -67,7 +67,7 @@ def state_span(state: State) -> Span:
 
 
 def transition_spans(source: State | None, dest: State | None) -> list[Span]:
-    """``reserved → tainted``, each in its colour."""
+    """Return ``reserved → tainted``, each state in its colour."""
     return [place_span(source), (" → ", ""), place_span(dest)]
 
 
@@ -79,9 +79,9 @@ def place_span(state: State | None) -> Span:
 class Column(Frozen):
     """A column, and how it is shortened when the lines are too long.
 
-    ``rank`` 0 is never dropped; of the others the one with the lowest rank is kept longest. ``least`` is the width to
-    which it may be cut (None: never cut). With ``below``, what is wider than the column is on a line of its own below
-    the row instead, whole; and so is the column where there is no room for one.
+    A column of ``rank`` 0 is never dropped; of the others, those with the lowest rank are kept longest. ``least`` is
+    the width to which the column may be cut (None: never). With ``below``, a value that is wider than the column is
+    written whole on a line below the row; if there is no room for the column, all its values are.
     """
 
     title: str
@@ -93,7 +93,7 @@ class Column(Frozen):
 def measured_text(text: str) -> tuple[str, int]:
     """Return a text, cleaned, and its width in terminal cells."""
     text = text if text.isprintable() else clean(text)
-    is_narrow = text.isascii() or text.translate(_ASCII).isascii()  # bmhctl's own glyphs take one cell each
+    is_narrow = text.isascii() or text.translate(_ASCII).isascii()  # each glyph of bmhctl takes one cell
     return text, len(text) if is_narrow else cell_width(text)
 
 
@@ -148,9 +148,9 @@ def columns(
 
 
 def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
-    """Return the columns to show: without a width all, else those that are not empty and fit, the important first.
+    """Return the columns to show: all if there is no width, else those with values that fit, important ones first.
 
-    A column goes below the rows before it takes the room of an important one.
+    A column is moved below the rows before it takes room from a more important one.
     """
     if width is None:
         return list(range(len(heads)))
@@ -163,7 +163,7 @@ def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -
 
 
 def _fitting(heads: Sequence[Column], naturals: Sequence[int], floors: Sequence[int], width: int) -> list[int]:
-    """Return the indices of the columns to show: all of rank 0, and by rank those others that have values and fit."""
+    """Return the indices of the columns to show: those of rank 0, then, by rank, others that have values and fit."""
     kept = []
     room = width + _GAP
     for i in sorted(range(len(heads)), key=lambda i: heads[i].rank):
@@ -175,10 +175,10 @@ def _fitting(heads: Sequence[Column], naturals: Sequence[int], floors: Sequence[
 
 
 def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
-    """Return the width of each column, in cells: spare cells go to the narrowest column that is cut, by rank if equal.
+    """Return the width of each column in cells. Spare cells go to the narrowest column that is cut, or to a lower rank.
 
-    So one long value takes no room from the columns beside it. Where not even the least widths fit, columns that may be
-    below the rows get width 0; then the widest of the columns that are never cut becomes too narrow for its values.
+    So one long value takes no room from the other columns. If not even the least widths fit, columns that may be below
+    the rows get width 0; then the widest of the columns that are never cut becomes too narrow for its values.
     """
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
     if width is None:
@@ -208,7 +208,7 @@ def _floor(head: Column, natural: int) -> int:
 
 
 def _row(cells: Sequence[Cell], heads: Sequence[Column], widths: Sequence[int]) -> Iterator[Line]:
-    """Yield a row, in several lines where a cell that is never cut is wider than its column."""
+    """Yield a row, in several lines if a cell that is never cut is wider than its column."""
     line: list[Span] = []
     below: list[Line] = []
     at = 0
@@ -233,7 +233,7 @@ def _row(cells: Sequence[Cell], heads: Sequence[Column], widths: Sequence[int]) 
 
 
 def _cut(cell: Line, room: int) -> Iterator[Span]:
-    """Yield the part of a cell that has room."""
+    """Yield the part of a cell that fits into ``room`` cells."""
     for text, style in cell:
         shown = shorten(text, room)
         room -= cell_width(shown)
@@ -241,16 +241,16 @@ def _cut(cell: Line, room: int) -> Iterator[Span]:
 
 
 def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> list[Line]:
-    """Return two columns: a word each, and what it stands for, never cut."""
+    """Return two columns, words and their meanings; nothing is cut."""
     known = list(pairs)
     words = padded(word for word, _ in known)
     return [[(f"{indent}{word}  ", "dim"), *value] for word, (_, value) in zip(words, known, strict=True)]
 
 
 def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, is_table: bool) -> int:
-    """Write rows of texts under their titles, and return how many lines; ``-`` stands for an empty cell in a pipe.
+    """Write rows of texts under their titles, and return the number of lines; in a pipe, ``-`` marks an empty cell.
 
-    Nothing is cut, because the columns were asked for by name: a line too long for the terminal continues below.
+    Nothing is cut, because the user chose the columns: a line that is too long for the terminal is continued below.
     """
     if is_table:
         heads = [Column(title) for title in titles]
@@ -259,7 +259,7 @@ def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display:
 
 
 class ColumnWriter:
-    """Writes rows of texts under their titles as they come; a column only ever grows wider."""
+    """Writes rows of texts under their titles as they come; columns may become wider, but never narrower."""
 
     def __init__(self, titles: Sequence[str], display: Display) -> None:
         self._titles = titles
@@ -268,7 +268,7 @@ class ColumnWriter:
         self._is_begun = False
 
     def write(self, rows: Iterable[Sequence[str]]) -> int:
-        """Write more rows, and return how many lines."""
+        """Write more rows, and return the number of lines."""
         stream = iter(rows)
         count = 0
         while known := [*([] if self._is_begun else [self._titles]), *islice(stream, _CHUNK)]:
@@ -294,7 +294,7 @@ class ColumnWriter:
 
 
 def paint(lines: Iterable[Line], display: Display) -> int:
-    """Write lines to stdout, with styles for a table and without them elsewhere, and return how many there were."""
+    """Write lines to stdout, with styles only for a table, and return their number."""
     count = 0
     if not display.is_table:
         stream = iter(lines)
@@ -316,7 +316,7 @@ def _bare(line: Line) -> str:
 
 
 def _transcribed(text: str, display: Display) -> str:
-    """Return the text with ASCII characters for the glyphs where the encoding of stdout does not hold them."""
+    """Return the text; glyphs are replaced by ASCII characters if the encoding of stdout does not have them."""
     return text if text.isascii() or display.unicode else display.encodable(text.translate(_ASCII))
 
 
@@ -335,14 +335,14 @@ def _rich(display: Display) -> Callable[[Line], None]:
         if sum(cell_width(text) for text, _ in parts) > display.width:
             _wrapped(parts, display)
             return
-        # Lines that fit need no console: a table of thousands would take seconds in it.
+        # Lines that fit are written without Rich's console, which would take seconds for a table of thousands of lines.
         display.write("".join(Style.parse(style).render(text, color_system=colours) for text, style in parts) + "\n")
 
     return write
 
 
 def _wrapped(line: Line, display: Display) -> None:
-    """Write a long line as several; a bar at its beginning goes on beside them."""
+    """Write a long line as several lines; a bar at its beginning is repeated on each."""
     from rich.text import Text
 
     from bmhctl.output.wrapping import wrapped
@@ -360,9 +360,9 @@ def _wrapped(line: Line, display: Display) -> None:
 
 
 def console_of(display: Display, *, is_live: bool = False) -> Console:
-    """Return Rich's console for stdout, with all settings given: it reads none from the environment.
+    """Return Rich's console for stdout, with all settings given, so that it reads none from the environment.
 
-    One that ``is_live`` moves the cursor, and has the width of the terminal at each time.
+    A console that ``is_live`` moves the cursor, and always has the present width of the terminal.
     """
     from rich.console import Console
 

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from bmhctl.results.why import VerbAnswer
 
 VERSION = 1
-"""The version of every document's shape; it changes when a key changes its meaning or goes."""
+"""The version of all documents; it changes when a key is removed or gets another meaning."""
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
-"""What a JSON document is made of."""
+"""The values that a JSON document may contain."""
 
 Record = dict[str, Json]
 
 
 def attributes_record(value: object, names: Iterable[str]) -> Record:
-    """Return some attributes of a value, each as JSON has it."""
+    """Return some attributes of a value, in the form for JSON."""
     return {name: jsonable(getattr(value, name)) for name in names}
 
 
@@ -49,7 +49,7 @@ def _bmc(bmc: Bmc | None) -> Json:
 
 
 def flags(host: Host) -> list[str]:
-    """Return what to know beside the state, in words; ``dirty`` is left out where the state implies it."""
+    """Return the flags of a host, such as ``cordoned``; ``dirty`` is left out if the state implies it."""
     words = []
     if host.cordon:
         words.append(host.cordon.flag)
@@ -67,9 +67,9 @@ def flags(host: Host) -> list[str]:
 
 
 def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
-    """Yield why a host is not free, the worst first; nothing for one that is, or that its owner just uses.
+    """Yield why a host is not free, the worst reason first; nothing if it is free, or is only reserved.
 
-    ``failed`` are the results that hold it back.
+    ``failed`` are the results of the steps that keep it from being free.
     """
     if host.fault:
         yield host.fault
@@ -87,13 +87,12 @@ def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
 
 FIELDS = {
     "name": "its name, unique in the inventory",
-    "state": "where it is in its lifecycle",
-    "flags": "what to know beside the state: cordoned, retiring, draining, undeclared, dirty, fault, booked, planned, "
-    "setup 2/4",
+    "state": "its state in the lifecycle",
+    "flags": "what else to know: cordoned, retiring, draining, undeclared, dirty, fault, booked, planned, setup 2/4",
     "since": "when its state began",
-    "owner": "who holds it",
-    "purpose": "what for",
-    "reservation": "its id, the fencing token",
+    "owner": "the owner of its reservation",
+    "purpose": "the purpose of its reservation",
+    "reservation": "the id of its reservation, the fencing token",
     "until": "when the reservation ends by itself",
     "address": "its IP address or DNS name",
     "mac": "its MAC address",
@@ -103,9 +102,9 @@ FIELDS = {
     "note": "the note of the operator",
     "dirty": "whether it was reserved since its last cleanup",
     "cordoned": "whether it is kept from reservations",
-    "cordon": "by whom, why and until when it is cordoned",
+    "cordon": "who cordoned it, why and until when",
     "undeclared": "whether the inventory's file no longer declares it",
-    "fault": "what was found broken",
+    "fault": "what is broken",
     "maintenance": "the reasons for its maintenance",
     "came_from": "its state before maintenance",
     "failed_cleanups": "cleanups that failed in a row",
@@ -119,7 +118,7 @@ FIELDS = {
     "observed": "hardware properties that steps reported; a declared one under the same key wins",
     "reason": "why it is not free: its fault, its maintenance, steps that failed, its cordon",
 }
-"""Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
+"""The fields of a host, for ``--fields``, JSON and CSV, in this order."""
 
 
 def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
@@ -136,8 +135,8 @@ def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
 
 
 def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
-    """Return one host: all its :data:`FIELDS`; ``failed`` are the results of steps that hold it back."""
-    # Written out, for this runs once for each host of a listing.
+    """Return one host with all its :data:`FIELDS`; ``failed`` are the results of steps that keep it from being free."""
+    # Written as one literal, because this runs once for each host of a listing.
     spec, held = host.spec, host.reservation
     return {
         "name": spec.name,
@@ -205,9 +204,9 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
 
 
 def event_record(event: Event) -> Record:
-    """Return one line of history; a null ``source`` or ``dest`` is outside the inventory, null ``steps`` are not known.
+    """Return one event; null as ``source`` or ``dest`` means outside the inventory, null as ``steps`` not known.
 
-    ``before`` is what was declared before the event changed it; null: nothing, or not known.
+    ``before`` is what was declared before the event changed it; null means nothing, or not known.
     """
     return {
         "id": event.id,
@@ -252,7 +251,7 @@ def step_record(step: CheckResult) -> Record:
 
 
 def outcome_record(outcome: Outcome) -> Record:
-    """Return what became of one host; ``code`` is ``done``, or the stable word for its failure."""
+    """Return the outcome for one host; ``code`` is ``done``, or the stable word for the failure."""
     error = outcome.error
     return {
         "host": outcome.host,
@@ -275,7 +274,7 @@ def answer_record(answer: VerbAnswer) -> Record:
 
 
 def error_document(error: BmhctlError) -> Record:
-    """Return what stderr gets in JSON mode: one object with a stable ``code`` word."""
+    """Return the object for stderr in JSON mode; its ``code`` is a stable word."""
     names = ("code", "status", "message", "host", "hint", "details")
     return {"version": VERSION, "error": attributes_record(error, names)}
 
@@ -289,7 +288,7 @@ class Envelope(Frozen):
 
 
 def iso(at: datetime) -> str:
-    """ISO 8601 in UTC, whole seconds: ``2026-11-23T08:09:16Z``; for machines and for every pipe."""
+    """Return a time for machines and pipes: ISO 8601 in UTC with whole seconds, ``2026-11-23T08:09:16Z``."""
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
     return f"{at.date().isoformat()}T{at.time().isoformat('seconds')}Z"  # in a third of the time of strftime
 
@@ -309,7 +308,7 @@ def flatten(value: Json) -> str:
 
 
 def jsonable(value: object) -> Json:
-    """Any value as JSON: times in ISO 8601, durations in seconds, enums by value, the unknown as text."""
+    """Return any value for JSON: times in ISO 8601, durations in seconds, enums by value, other types as text."""
     match value:
         case None | bool() | int() | float():
             return value
@@ -339,7 +338,7 @@ def single(kind: str, body: Record) -> Envelope:
 
 
 def held_record(held: Held) -> Record:
-    """Return a reservation with the names of the hosts that it holds now, or of those that it had when it has ended."""
+    """Return a reservation with the names of its hosts: those that it holds, or that it held if it has ended."""
     names = [host.spec.name for host in held.hosts] if held.reservation.ended_at is None else held.had
     return reservation_record(held.reservation, names)
 

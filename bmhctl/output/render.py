@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(Words):
-    """What ``-o`` takes."""
+    """The output formats of ``-o``."""
 
     TABLE = "table"
     PLAIN = "plain"
@@ -43,11 +43,11 @@ class Format(Words):
 
 
 class Display(Frozen):
-    """Two streams, what they can show, and what the user asked for.
+    """stdout and stderr: what each can show, and what the user asked for.
 
-    ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and ``error_colour`` are for stdout and
-    stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR`` asks for the output of a terminal;
-    ``watched``: a program such as ``watch``, which gives its width, asks for it.
+    ``format`` is None if the user chose none: see :attr:`shown`. ``colour`` and ``width`` are for stdout,
+    ``error_colour`` and ``error_width`` for stderr. ``forced`` is true if ``FORCE_COLOR`` asks for the output of a
+    terminal, ``watched`` if a program such as ``watch`` also gives the width for it.
     """
 
     stdout: TextIO
@@ -76,7 +76,7 @@ class Display(Frozen):
     ) -> Display:
         """Return what these streams can show, by ``NO_COLOR``, ``FORCE_COLOR``, ``TERM`` and ``COLUMNS``.
 
-        ``NO_COLOR`` wins over ``FORCE_COLOR``, which wins over ``TERM=dumb`` and over not being a terminal.
+        ``NO_COLOR`` overrides ``FORCE_COLOR``, which overrides ``TERM=dumb`` and the lack of a terminal.
         """
         ttys = stdout.isatty(), stderr.isatty()
         forced = environ.get("FORCE_COLOR", "0") not in ("", "0") and not environ.get("NO_COLOR")
@@ -94,12 +94,12 @@ class Display(Frozen):
 
     @property
     def shown(self) -> Format:
-        """Return the format in use: the one asked for, else a table on a terminal and plain in a pipe."""
+        """Return the format in use: the chosen one, else a table on a terminal and plain in a pipe."""
         return self.format or (Format.TABLE if self.stdout_tty else Format.PLAIN)
 
     @property
     def is_table(self) -> bool:
-        """Whether lines are styled and fit the width: on a terminal, where no other format was asked for."""
+        """Whether lines are styled and fit the width: on a terminal, unless the user chose another format."""
         return self.shown is Format.TABLE
 
     @property
@@ -118,11 +118,11 @@ class Display(Frozen):
         return unicode_capable(self.stdout)
 
     def write(self, text: str) -> None:
-        """Write to stdout; what its encoding does not have becomes an escape."""
+        """Write to stdout; characters that its encoding does not have become escapes."""
         self.stdout.write(self.encodable(text))
 
     def encodable(self, text: str) -> str:
-        """Return the text with escapes for what the encoding of stdout does not have."""
+        """Return the text with escapes for characters that the encoding of stdout does not have."""
         return encodable(text, self.stdout)
 
 
@@ -132,7 +132,7 @@ def unicode_capable(stream: TextIO) -> bool:
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """Return the text with escapes for what the encoding of the stream does not have, so that writing never fails."""
+    """Return the text with escapes for characters that the stream's encoding lacks, so that writing never fails."""
     if text.isascii() or unicode_capable(stream):
         return text
     return text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
@@ -161,11 +161,11 @@ def _no_notes(*_: object) -> Iterable[str]:
 class View(Frozen):
     """How one kind of result is shown.
 
-    ``formats`` are those it has. ``fields`` are the keys of its records, for ``--fields``; ``plain`` and ``csv`` are
-    the fields shown in these formats by default (no ``plain``: its ``lines`` are shown there, too). ``document`` makes
-    the JSON document of a result, ``names`` yields what ``-o name`` prints, ``lines`` and ``notes`` (for stderr) get
-    the display as well. ``empty`` is the note for a table without rows. ``write`` writes formats of its own and returns
-    true when it did. ``records`` are the rows of plain and CSV where the document has no list.
+    ``formats`` are its output formats. ``fields`` are the keys of its records, for ``--fields``; ``plain`` and ``csv``
+    are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too). ``document`` makes
+    the JSON document of a result, ``names`` yields the names for ``-o name``; ``lines``, and ``notes`` for stderr, also
+    get the display. ``empty`` is the note for a table without rows. ``write`` writes special formats, and returns
+    whether it has written. ``records`` are the rows of plain and CSV if the document has no list.
     """
 
     formats: tuple[Format, ...]
@@ -211,17 +211,17 @@ MODULES = {
     "ManualPage": "manual",
     "Topics": "manual",
 }
-"""The module in ``views`` that has each kind of result."""
+"""For each kind of result, its module in ``views``."""
 
 
 def view_of(kind: type) -> View:
-    """Return the view of a kind of result; its module is imported when it is first asked for."""
+    """Return the view of a kind of result; its module is imported at the first call."""
     views: dict[type, View] = import_module(f"bmhctl.output.views.{MODULES[kind.__name__]}").VIEWS
     return views[kind]
 
 
 def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -> View:
-    """Return the view of a kind of result; ask before the work is done.
+    """Return the view of a kind of result; call this before the command does its work.
 
     Raises :class:`UsageError` for a format or a field that the result does not have.
     """
@@ -246,7 +246,7 @@ def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -
 
 
 def render(result: object, display: Display, fields: tuple[str, ...] | None = None) -> None:
-    """Write a result to stdout in the format asked for, and its notes to stderr.
+    """Write a result to stdout in the requested format, and its notes to stderr.
 
     ``fields`` picks columns of a table, plain and CSV, keys of JSON and JSON lines. Raises :class:`UsageError` for a
     format or field that the result does not have, and then writes nothing. Hosts that failed are on stdout only in
@@ -273,9 +273,9 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
 
 
 def _forced(view: View, display: Display) -> Display:
-    """Return the display with a terminal's form for a pipe that ``FORCE_COLOR`` asks it for.
+    """Return the display, with the form of a terminal for a pipe if ``FORCE_COLOR`` asks for it.
 
-    Scripts in a CI job that sets it for all programs read rows: rows become a table only where the pipe has a width.
+    In a CI job that sets ``FORCE_COLOR``, scripts still read rows: rows become a table only if the pipe has a width.
     """
     has_rows = bool(view.plain or view.records)
     is_table = display.watched if has_rows else display.forced
@@ -300,7 +300,7 @@ def _write_for_machines(
 
 
 def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None, shown: Format) -> int:
-    """Write the chosen columns, those that plain shows, or the lines of the view; return how many lines."""
+    """Write the chosen columns, the columns of plain, or the lines of the view; return the number of lines."""
     from bmhctl.output import layout
 
     is_table = display.is_table

@@ -1,4 +1,4 @@
-"""Measures the cost of bmhctl, each figure beside its floor: the least that the same work can take.
+"""Measures the cost of bmhctl, each figure beside its floor, the time of the smallest program that does the same work.
 
     python -m tests.benchmarks [NAME…] [--quick] [--rounds N] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What bookings cost: a ``reserve`` among many of them beside one without any, and a booking of many hosts."""
+"""The cost of bookings: a ``reserve`` with many bookings beside one without any, and a booking of many hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOSTS = 10_000
 
 
 def _booked(folder: Path) -> tuple[Path, Path]:
-    """An inventory of which no host is booked, and one of which each is."""
+    """Return an inventory without bookings, and one in which every host is booked."""
     none, each = generate(folder / "none.db", _HOSTS), folder / "each.db"
     with closing(sqlite3.connect(none)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -42,7 +42,7 @@ def _beside(bench: Bench) -> Series:
 
 
 def _book_many(bench: Bench) -> Series:
-    """How many seconds, and processor seconds, a booking takes longer than the smallest Typer program."""
+    """Return by how many seconds, and processor seconds, a booking takes longer than the smallest Typer program."""
     tools = programs(bench)
     with bench.scratch() as folder:
         _, each = _booked(folder)

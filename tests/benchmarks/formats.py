@@ -1,4 +1,4 @@
-"""Files of other systems: imported beside the parser of their kind, and exported beside what reads the same hosts."""
+"""Files of other systems: an import beside its parser, and an export beside ``list`` of the same hosts."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def _imported(kind: str, script: str, bench: Bench) -> Series:
 
 
 def _lab(bench: Bench) -> str:
-    """Return an inventory whose labels have few values, as those that people group hosts by."""
+    """Return an inventory whose labels have few values, like the labels by which people group hosts."""
 
     def make() -> str:
         tools, path, lines = programs(bench), bench.folder / "grouped.db", bench.folder / "grouped.csv"
@@ -338,7 +338,7 @@ def _read_by_ansible(bench: Bench) -> Series:
 
 
 def _toml(inventory: dict[str, dict[str, Any]]) -> str:
-    """Return the same inventory as people write it for Ansible."""
+    """Return the same inventory in the form in which people write it for Ansible."""
     every = {"all": {"hosts": inventory["_meta"]["hostvars"]}}
     groups = {name: group["hosts"] for name, group in inventory.items() if "hosts" in group}
     return tomli_w.dumps(every | {name: {"hosts": {host: {} for host in hosts}} for name, hosts in groups.items()})

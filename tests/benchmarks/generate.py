@@ -70,7 +70,7 @@ _ARCHES = _percent(x86_64=80, arm64=15, riscv64=4, s390x=1)
 _ROLES = _percent(compute=60, storage=15, network=5, builder=15, spare=5)
 _MEMORY = ("64GiB", "128GiB", "128GiB", "256GiB", "256GiB", "512GiB", "1TiB")
 _CPUS = (16, 32, 32, 64, 64, 128)
-_TURNS = (*(0,) * 60, *(1,) * 30, *(2,) * 9, 10)  # how often a host was used before, of a hundred hosts
+_TURNS = (*(0,) * 60, *(1,) * 30, *(2,) * 9, 10)  # for each of a hundred hosts, how often it was used before
 
 _TURN = (
     ("ready", "initial", "available"),
@@ -87,7 +87,7 @@ _WAYS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 
 _BATCH = 5_000
-_CACHE = 200_000  # KiB: what SQLite sorts and keeps while it loads
+_CACHE = 200_000  # KiB: the memory of SQLite for sorting and caching while it loads
 _HOUR = 3_600_000_000
 _NOW = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
 _FAR = _NOW + 50 * 365 * 24 * _HOUR  # no lease ends while something is measured
@@ -95,7 +95,7 @@ _FAR = _NOW + 50 * 365 * 24 * _HOUR  # no lease ends while something is measured
 
 @lru_cache(maxsize=1000)
 def _fact(value: PropertyValue) -> tuple[str, float | None]:
-    """The row of a hardware property: its text, and its number; most have one of a few values."""
+    """Return the row of a hardware property: its text and its number. Most properties have one of a few values."""
     text = canonical(value)
     return text, quantity(text)
 
@@ -109,11 +109,11 @@ class Generator:
         self._state = state
         self._events = 0
         self._reservations = 0
-        self._held = ("", "", "")  # the reservation that takes hosts now: its id, its owner, what it is for
-        self._room = 0  # how many more hosts that reservation takes
+        self._held = ("", "", "")  # the reservation that gets the next hosts: its id, its owner, its purpose
+        self._room = 0  # how many more hosts that reservation gets
 
     def spec(self, number: int) -> HostSpec:
-        """What is declared about the host with this number; to be asked for from 1 on, in order."""
+        """Return what is declared about the host with this number; call it for 1, 2, 3 and so on, in order."""
         draw = self._spec_draw
 
         def one(places: Sequence[T]) -> T:
@@ -193,7 +193,7 @@ class Generator:
         return used_at, held if state == "reserved" else None
 
     def _join(self, rows: Rows) -> tuple[str, str, str]:
-        """A place in a reservation that holds hosts now."""
+        """Add a host to the present reservation, or to a new one if that is full."""
         if not self._room:
             self._room = int(self._draw() * 8) + 1
             self._held = self._new(_NOW - 4 * _HOUR, None, rows)
@@ -211,7 +211,7 @@ class Generator:
 
 
 def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> None:
-    """Fills an empty inventory, in one transaction; the memory that it takes does not grow with the number of hosts."""
+    """Fills an empty inventory in one transaction, with the same memory for any number of hosts."""
     generator = Generator(seed, state)
     with store.transaction():
         for first in range(1, hosts + 1, _BATCH):
@@ -224,7 +224,7 @@ def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> N
 
 
 def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) -> Path:
-    """Makes a new inventory of so many hosts: a ``.db``, or a ``.toml`` that is synced already.
+    """Makes a new inventory of ``hosts`` hosts: a ``.db``, or a ``.toml`` with a synced state file.
 
     With ``state``, all hosts are in that one, and none has a fault.
     """
@@ -261,7 +261,7 @@ def book(store: Store, begins: datetime) -> None:
 
 
 def declaration(hosts: int, seed: int = 1) -> str:
-    """The same hosts as a person declares them in TOML."""
+    """Return the same hosts as TOML, in the form in which a person declares them."""
     generator = Generator(seed)
     lines = ["[defaults]", 'ttl = "4h"']
     for spec in map(generator.spec, range(1, hosts + 1)):
@@ -277,7 +277,7 @@ def _toml(value: object) -> str:
 
 @contextmanager
 def _loading(path: Path) -> Iterator[None]:
-    """A SQLite file without its indexes for the block: made at once afterwards, they take a third of the time."""
+    """Drop the indexes of a SQLite file in the block: to create them afterwards takes a third of the time."""
     with closing(sqlite3.connect(path)) as database:
         indexes = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
         made = indexes.fetchall()

@@ -1,4 +1,4 @@
-"""How figures are measured: each beside its floor, in turn, several rounds.
+"""Measure figures: several rounds, and in each round the subject and its floor, one after the other.
 
 A figure is a ratio. The measured work and its floor run one after the other in every round, so that a machine that is
 slower for a while is slower for both; the ratio is taken round by round, and its median counts. The families of
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Series:
-    """One figure's samples, a round each.
+    """The samples of one figure, one for each round.
 
     ``subject`` and ``floor`` are the seconds that a ratio comes from. ``cpu`` is the ratio of the processor time,
     which is more precise than the elapsed time when other programs use the machine too.
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """What is measured, and the bound that is to be kept; with ``at_least``, it is a lower one.
+    """What is measured, and its bound: an upper bound, or with ``at_least`` a lower one.
 
     ``unit`` is empty for a ratio. ``by_cpu`` is for a subject that waits for the disk and a floor that does not: the
     ratio of their processor times is held to the bound, which is the same on a busy disk and in few rounds.
@@ -57,7 +57,7 @@ class Figure:
     by_cpu: bool = False
 
     def is_kept(self, series: Series) -> bool | None:
-        """Whether the median keeps the bound; None where there is none."""
+        """Whether the median keeps the bound; None if the figure has no bound."""
         if self.bound is None:
             return None
         median = statistics.median(series.cpu) if self.by_cpu else series.median
@@ -66,7 +66,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where figures are measured, and how thoroughly; ``quick`` is for the inner loop."""
+    """The folder in which figures are measured, and how thoroughly; ``quick`` is for the inner loop."""
 
     folder: Path
     rounds: int = 15
@@ -78,11 +78,11 @@ class Bench:
         return quick if self.quick else full
 
     def at_most(self, rounds: int) -> int:
-        """The rounds of a figure whose rounds take long."""
+        """Return the number of rounds for a figure whose rounds take long."""
         return min(self.rounds, rounds)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """A value that several figures share, made for the first of them."""
+        """Return a value that several figures share; ``make`` is called for the first of them."""
         if key not in self.made:
             self.made[key] = make()
         found: T = self.made[key]
@@ -98,7 +98,10 @@ class Bench:
             shutil.rmtree(path)
 
     def database(self, hosts: int, state: str | None = None) -> Path:
-        """A database of so many hosts, all in one state if it is given; shared: one that changes much takes a copy."""
+        """Return a database of ``hosts`` hosts, all in ``state`` if it is given.
+
+        Figures share it: a figure that changes much copies it first.
+        """
         name = f"{hosts}-{state or 'mixed'}.db"
         return self.once(name, lambda: generate(self.folder / name, hosts, state=state))
 
@@ -111,7 +114,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def ratio(subject: Sequence[float], floor: Sequence[float]) -> list[float]:
-    """One over the other, round by round."""
+    """Return the quotients of the samples, round by round."""
     return [mine / its for mine, its in zip(subject, floor, strict=True)]
 
 
@@ -123,7 +126,7 @@ def over(subject: Sequence[float], floor: Sequence[float]) -> Series:
 def in_turn(
     rounds: int, *works: Callable[[], T], warm_up: int = 1, after: Callable[[], object] = lambda: None
 ) -> list[list[T]]:
-    """Does several things in turn, round after round, and ``after`` each; the ``warm_up`` counts for nothing."""
+    """Calls each function in every round, and ``after`` between calls; rounds of the ``warm_up`` are not counted."""
     found: list[list[T]] = [[] for _ in works]
     for number in range(-warm_up, rounds):
         for results, work in zip(found, works, strict=True):

@@ -1,4 +1,4 @@
-"""Shell loops that reserve and taint on one SQLite file: nine of them, beside one alone."""
+"""Shell loops that reserve and taint on one SQLite file: nine loops at once, compared with a single one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ done
 
 
 def _loops(number: int, lab: Path, bmhctl: str, rounds: int) -> float:
-    """How many rounds a second so many loops do together."""
+    """Return how many rounds a second ``number`` loops do together."""
     variables = {**environment(), "BMHCTL": bmhctl, "LAB": str(lab), "ROUNDS": str(rounds)}
 
     def run() -> None:
@@ -32,7 +32,7 @@ def _loops(number: int, lab: Path, bmhctl: str, rounds: int) -> float:
 
 
 def _per_core(bench: Bench) -> Series:
-    """Below one if loops delay each other; above one if a single loop leaves cores idle."""
+    """Return the ratio for each core: below one if loops delay each other, above one if one loop leaves cores idle."""
     tools, rounds = programs(bench), bench.size(100, 5)
     cores = len(os.sched_getaffinity(0))
     with bench.scratch() as folder:

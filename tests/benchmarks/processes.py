@@ -1,4 +1,4 @@
-"""Whole processes: how to run them as they are when installed, and what they take."""
+"""Run whole processes in the form in which they are installed, and measure their time and memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ sys.exit(done.returncode)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took, from its start to its end, in seconds."""
+    """The time of a process from its start to its end, in seconds."""
 
     wall: float
     cpu: float
@@ -57,7 +57,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs that are compared, all of one Python and one set of libraries."""
+    """The programs that are compared; all use the same Python and the same libraries."""
 
     python: str
     bmhctl: str
@@ -87,13 +87,13 @@ class Programs:
 
 
 def environment() -> dict[str, str]:
-    """The environment of every process: nothing of the caller's that would change what it does."""
+    """Return the environment of every process, without variables of the caller that would change its behaviour."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     return {**kept, "LC_ALL": "C.UTF-8", "BMHCTL_ACTOR": "alice@lab"}
 
 
 def programs(bench: Bench) -> Programs:
-    """bmhctl as an installation has it: compiled files in a virtual environment of its own, and a console script.
+    """Install bmhctl into a virtual environment of its own, with compiled files and a console script.
 
     A checkout that is installed as editable adds a hook to every start of Python.
     """

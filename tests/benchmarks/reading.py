@@ -1,4 +1,4 @@
-"""What people write: an edited TOML inventory that is synced, and manifests that are imported."""
+"""Files that people write: a TOML inventory that is synced after an edit, and manifests that are imported."""
 
 from __future__ import annotations
 

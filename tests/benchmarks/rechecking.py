@@ -1,4 +1,4 @@
-"""What rechecking stale hosts costs: the time for all of them, and how much it delays a reserve loop."""
+"""The cost of rechecking stale hosts: the time for all of them, and the delay of a reserve loop beside it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _recheck(path: Path) -> None:
 
 
 class _Round(NamedTuple):
-    """Seconds: until all are rechecked beside a reserve loop, of that loop, of the loop alone, and of the floor."""
+    """Seconds for rechecking all hosts beside a reserve loop, for that loop, for the loop alone, and for the floor."""
 
     rechecked: float
     beside: float

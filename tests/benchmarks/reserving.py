@@ -98,7 +98,7 @@ def many(reserve: Callable[[], object]) -> None:
 
 
 def _same_rows(mine: Path, its: Path) -> None:
-    """Check that both wrote the same number of rows: otherwise the floor is not comparable."""
+    """Check that bmhctl and its floor wrote the same number of rows: otherwise they are not comparable."""
     counts = []
     for path in (mine, its):
         database = sqlite3.connect(path)

@@ -1,4 +1,4 @@
-"""Sixteen clients of one PostgreSQL server that reserve at once, beside a raw loop of the same rows, as durable."""
+"""Sixteen clients that reserve at once on one PostgreSQL server, compared with a raw loop that writes the same rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TTL = 4 * 3_600_000_000
 
 
 class RawClient:
-    """Reserves as fast as the server can, as a program would that checks nothing."""
+    """Reserves as fast as the server can, without any checks."""
 
     def __init__(self, url: str) -> None:
         server, _, schema = url.rpartition("&schema=")
@@ -64,7 +64,7 @@ class RawClient:
 
 
 def serve(kind: str, url: str) -> None:
-    """A client: reserves as often as each line of its input says, and answers when it is done."""
+    """A client: reads a number from each line of its input, reserves that many times, and then answers."""
     with ExitStack() as stack:
         if kind == "raw":
             reserve = stack.enter_context(closing(RawClient(url))).reserve
@@ -106,7 +106,7 @@ def _answer(client: subprocess.Popen[str], expected: str) -> None:
 
 
 def _seconds(clients: list[subprocess.Popen[str]], each: int) -> float:
-    """How long the clients take to reserve so many hosts each, all at once."""
+    """Return how long the clients take to reserve ``each`` hosts, all clients at once."""
     began = time.perf_counter()
     for client in clients:
         assert client.stdin is not None
@@ -121,7 +121,7 @@ def _reserved(bench: Bench) -> Series:
     each, rounds = bench.size(25, 3), bench.at_most(7)
     needed = CLIENTS * each * (rounds + 1)
     source = bench.database(2 * needed, "available")
-    server = Server("fsync=on", place="/tmp")  # the last setting counts: what is acknowledged is on the disk
+    server = Server("fsync=on", place="/tmp")  # the last setting counts: acknowledged commits are on the disk
     try:
         server.start()
         urls = [f"{server.url}&schema={name}" for name in ("mine", "its")]

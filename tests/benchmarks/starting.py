@@ -1,4 +1,4 @@
-"""Whole commands: beside bare Python and Typer's hello-world, and those of a large inventory beside a small one's."""
+"""Whole commands, compared with bare Python and Typer's hello-world; and on large and small inventories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGE = ("reserve -l", "taint", "show", "status")
 
 
 class Lab:
-    """An inventory in which commands are timed; what they took is given back between the rounds."""
+    """An inventory in which commands are timed; the hosts that they reserve are given back between the rounds."""
 
     def __init__(self, tools: Programs, path: Path) -> None:
         self._tools = tools
@@ -34,7 +34,7 @@ class Lab:
         database.close()
 
     def run(self, command: str) -> Cost:
-        """Times one command; those that name a host name one that is reserved just before."""
+        """Times one command; if it names a host, that host is reserved directly before."""
         args = command.split()
         if command == "reserve -l":
             args += ["arch=x86_64,zone=z2", "-o", "name"]
@@ -46,7 +46,7 @@ class Lab:
         return self._answer if command == "reserve -l" else None
 
     def restore(self) -> None:
-        """Makes what was reserved and tainted available again."""
+        """Makes the reserved and tainted hosts available again."""
         names = [self._host, *self._answer.read_text().split()]
         with open_inventory(self._path, actor="alice@lab") as lab:
             lab.taint(*names)
@@ -55,7 +55,7 @@ class Lab:
 
 
 def series(subject: list[Cost], floor: list[Cost]) -> Series:
-    """Processes over processes."""
+    """Return the samples of two commands, each with the times of its processes."""
     walls = [cost.wall for cost in subject], [cost.wall for cost in floor]
     cpu = ratio([cost.cpu for cost in subject], [cost.cpu for cost in floor])
     return Series(ratio(*walls), cpu, *walls)

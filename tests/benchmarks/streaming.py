@@ -1,4 +1,4 @@
-"""Lists as streams: rows a second, memory, and how soon the first row comes; and a table on a terminal."""
+"""Lists as streams: rows a second, memory, and the time until the first row; and a table on a terminal."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def _drain(shown: int, child: subprocess.Popen[bytes]) -> None:
     while True:
         try:
             text = os.read(shown, 65536)
-        except OSError:  # the last one who held the terminal is gone
+        except OSError:  # the last process with the terminal open has ended
             break
         lines += text.count(b"\n")
     os.close(shown)
     assert child.wait() == 0
-    assert lines == 2_002, lines  # the heading, the hosts, and which columns are left out
+    assert lines == 2_002, lines  # the heading, the hosts, and the line that names the columns that are left out
 
 
 FIGURES = (

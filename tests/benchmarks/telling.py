@@ -1,4 +1,4 @@
-"""What a long history costs the commands that sum it up: stats, metrics and report."""
+"""The cost of a long history for the commands that sum it up: stats, metrics and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waiting costs: from giving back to the next grant, and the time of a processor that a hundred waiters use.
+"""The cost of waiting: the time from a release to the next grant, and the processor time of a hundred waiting commands.
 
 Each waiter is a process of its own, ``bmhctl reserve --wait``; each follower one of ``bmhctl history --follow``.
 """
@@ -27,7 +27,7 @@ _IDLE = 5.0
 
 @contextmanager
 def _children(command: Sequence[str], number: int, answers: int = subprocess.DEVNULL) -> Iterator[list[int]]:
-    """So many processes that run until the block ends; what they write goes to one descriptor."""
+    """Run ``number`` processes until the block ends; they write their output to one descriptor."""
     children = [
         subprocess.Popen(
             command,
@@ -48,7 +48,7 @@ def _children(command: Sequence[str], number: int, answers: int = subprocess.DEV
 
 @contextmanager
 def _held_lab(bench: Bench) -> Iterator[tuple[Inventory, str, list[str]]]:
-    """An inventory of one host, the reservation that holds it, and the command line of one who waits for it."""
+    """Return an inventory of one host, the reservation that holds the host, and a command line that waits for it."""
     with bench.scratch() as folder, open_inventory(folder / "lab.db", actor="holder@lab", create=True) as lab:
         lab.add("node01")
         lab.ready("node01")
@@ -59,7 +59,7 @@ def _held_lab(bench: Bench) -> Iterator[tuple[Inventory, str, list[str]]]:
 def _await_tickets(lab: Inventory, number: int) -> None:
     while len(queue(lab._context).items) < number:
         time.sleep(0.2)
-    time.sleep(2)  # the last one's arrival has woken all others
+    time.sleep(2)  # the ticket of the last command has woken all others
 
 
 def _handed_over(bench: Bench) -> Series:
@@ -94,7 +94,7 @@ def _idle(bench: Bench) -> Series:
 
 @contextmanager
 def _followed_lab(bench: Bench, number: int) -> Iterator[tuple[Inventory, list[int], TextIO]]:
-    """An inventory of one host, so many processes that follow its history, and what they print from now on."""
+    """Return an inventory of one host, ``number`` processes that follow its history, and the pipe of their output."""
     with bench.scratch() as folder, open_inventory(folder / "lab.db", actor="holder@lab", create=True) as lab:
         lab.add("node01")
         command = [programs(bench).bmhctl, "-i", str(folder / "lab.db"), "history", "-n1", "--follow", "-o", "jsonl"]
@@ -129,7 +129,7 @@ def _following(bench: Bench) -> Series:
 
 
 def _percent(*groups: Sequence[int]) -> list[float]:
-    """Percent of a core that each group of processes uses, all at the same time."""
+    """Return how many percent of a core each group of processes uses while all groups run at the same time."""
     before, began = [sum(map(_used, group)) for group in groups], time.monotonic()
     time.sleep(_IDLE)
     share = 100 / (time.monotonic() - began)

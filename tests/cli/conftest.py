@@ -1,4 +1,4 @@
-"""What the tests of the command line share: fast calls in this process, and real terminals."""
+"""Fixtures for the tests of the command line: fast calls in this process, and real terminals."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 @pytest.fixture
 def prepared(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Prepared:
-    """Has in the test's folder the files that a function makes in an empty one, and returns what the function does.
+    """Calls a function in an empty folder, or copies the files that an earlier call has left, and returns its result.
 
     It is called for the first of several tests, in another folder; what it has made is copied for half a minute.
     """
@@ -88,7 +88,7 @@ def prepared(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Prepa
 
 @dataclass(frozen=True)
 class _Left:
-    """What a function has left in its folder, when, and what it returned."""
+    """The files that a function has left in its folder, the time, and the value that it returned."""
 
     at: float
     files: dict[str, bytes]
@@ -97,7 +97,7 @@ class _Left:
 
 _left: dict[str, _Left] = {}
 
-_FRESH = 30.0  # seconds: many commands print how long ago something was
+_FRESH = 30.0  # seconds; not longer, because many commands print ages
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def three_hosts(cli: Cli) -> None:
 
 @pytest.fixture
 def fleet(lab: Path, prepared: Prepared) -> str:
-    """The same hosts: node01 reserved by alice, node02 available, node03 initial. The reservation's id."""
+    """The same hosts: node01 reserved by alice, node02 available, node03 initial. Returns the reservation's id."""
     identifier: str = prepared(one_reserved)
     return identifier
 
@@ -126,13 +126,13 @@ def one_reserved(cli: Cli) -> str:
 
 
 def json_of(done: Run) -> Any:
-    """What a command that succeeded said in JSON."""
+    """Return the JSON that a successful command printed."""
     assert (done.status, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
 def error_of(done: Run) -> Any:
-    """The one JSON object on stderr of a command that failed."""
+    """Return the JSON object on stderr of a command that failed."""
     document = json.loads(done.stderr)
     assert document["version"] == 1
     assert document["error"]["status"] == done.status
@@ -140,7 +140,7 @@ def error_of(done: Run) -> Any:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder with its bytes; what SQLite keeps beside an open database is not counted."""
+    """Return every file of a folder with its bytes, except the files that SQLite keeps beside an open database."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -150,7 +150,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Screen:
-    """What a terminal got, and how the command ended."""
+    """The output of a command on a terminal, and its exit status."""
 
     status: int
     text: str

@@ -1,4 +1,4 @@
-"""An inventory on the server with a user in each of its roles, and hosts in every state for what they try."""
+"""An inventory on the server with a user in each of its roles, and with hosts in every state for their commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.postgres import VARIABLE, drop_schema, schema_url
 
 
 class Fleet:
-    """An inventory whose owner prepares, in alice's name, what other users try; each host is new."""
+    """An inventory whose owner prepares hosts for other users, in alice's name; each property returns a new host."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Fleet:
         return f"{self.prefix}_some_{role}"
 
     def url_of(self, role: str, url: str | None = None) -> str:
-        """How they reach the inventory, or another one."""
+        """The URL by which a user in a role reaches the inventory, or another one."""
         return f"{url or self.url}&user={self.login(role)}&password=geheim"
 
     def sql(self, text: str, role: str | None = None) -> list[tuple[object, ...]]:
@@ -58,7 +58,7 @@ class Fleet:
         return True
 
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
-        """All that is in the inventory."""
+        """Every row of the inventory."""
         tables = {table: sql.Identifier(self.schema, table) for table in roles.tables()}
         select = sql.SQL("SELECT * FROM {}")
         owner = self._connection(None)
@@ -89,13 +89,13 @@ class Fleet:
         return name
 
     def available(self) -> str:
-        """One that can be reserved."""
+        """A host that can be reserved."""
         name = self.initial()
         self.lab.ready(name)
         return name
 
     def reserved(self) -> str:
-        """One that alice holds."""
+        """A host that alice holds."""
         name = self.available()
         self.lab.reserve(name, ttl="1h")
         return name
@@ -106,14 +106,14 @@ class Fleet:
         return self.lab.reserve(name, ttl="1h").reservation.id
 
     def replaceable(self) -> list[str]:
-        """One that alice holds, while another is free, and -R with the reservation's id."""
+        """A host that alice holds while another is free, and -R with the reservation's id."""
         self.available()
         self.available()
         held = self.lab.reserve(count=1, ttl="1h")
         return [held.hosts[0].name, "-R", held.reservation.id]
 
     def expired(self) -> str:
-        """The id of one whose lease is over."""
+        """The id of a reservation with an expired lease."""
         reservation = self.held()
         self.sql(f"UPDATE reservations SET expires_at = 1 WHERE id = '{reservation}'")
         return reservation
@@ -131,7 +131,7 @@ class Fleet:
         return name
 
     def cordoned(self) -> str:
-        """One that alice keeps from being reserved."""
+        """A host that alice has cordoned."""
         name = self.available()
         self.lab.cordon(name, reason="power work")
         return name
@@ -142,7 +142,7 @@ class Fleet:
         return self.lab.book(name, begins="1d", ttl="1h")[0].booking.id
 
     def ticket(self) -> str:
-        """A place in the queue, which alice left behind."""
+        """A ticket that a command of alice has left in the queue."""
         [[number]] = self.sql(
             "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless)"
             " VALUES ('alice', '[[\"\",1]]', 0, 0, 0) RETURNING id"
@@ -158,14 +158,14 @@ class Fleet:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[Fleet]:
-    """A fleet with a user in each role; nothing of it is left on the server."""
+    """A fleet with a user in each role, which is removed from the server afterwards."""
     fleet = Fleet(folder)
     names = [name for role in roles.ROLES for name in (f"{fleet.prefix}_{role.name}", fleet.login(role.name))]
     with ExitStack() as stack:
         stack.callback(fleet.close)
         with open_inventory(fleet.url, create=True):
             stack.callback(fleet.sql, f"DROP ROLE IF EXISTS {', '.join(names)}")
-            stack.callback(drop_schema, fleet.url)  # done first: a role that has rights can't be dropped
+            stack.callback(drop_schema, fleet.url)  # first, because a role that has rights can't be dropped
         fleet.sql(roles.sql(fleet.schema, fleet.prefix))
         for group, login in zip(names[::2], names[1::2], strict=True):
             fleet.sql(f"CREATE ROLE {login} LOGIN PASSWORD 'geheim' IN ROLE {group}")

@@ -1,4 +1,4 @@
-"""README and manual as data: their blocks, their console sessions played again, and the parts made from the code."""
+"""README and manual as data: their blocks, their console sessions, and the parts that are made from the code."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _marked(name: str) -> re.Pattern[str]:
 
 @dataclass(slots=True)
 class Terminal:
-    """A bash on a terminal, in a folder with a copy of the examples; printed ids are matched by their order."""
+    """A bash on a terminal, in a folder with the examples; it matches printed and shown ids by their order."""
 
     folder: Path
     shell: subprocess.Popen[bytes]
@@ -141,7 +141,7 @@ class Terminal:
             script = script.replace(shown, printed)
         mark = f"\x1eend of {id(command)}"
         assert self.shell.stdin
-        # The group's braces keep the status of the command before it; the last line gives it on to the next.
+        # The group in braces sees the status of the previous command; the last line passes its status on to the next.
         self.shell.stdin.write(
             f"{{ {script}\n}} </dev/null\n_status=$?; printf '{mark} %s\\n' $_status; (exit $_status)\n".encode()
         )
@@ -184,7 +184,7 @@ class Played:
 
 
 def played(page: Page, programs: Path | None = None) -> Iterator[Played]:
-    """Play all sessions of a page in order, in one shell of their own; its scripts are files there by then.
+    """Play all sessions of a page in order, in one shell; the scripts that the page shows are files in its folder.
 
     ``programs`` is as for :func:`environment`.
     """
@@ -248,12 +248,12 @@ _ID = re.compile(r"\b[rbm]-[0-9a-z]{8}\b")
 _VARYING = (
     (_ID, "<id>"),
     (re.compile(r"\d{4}-\d\d-\d\d(?:[ T]|\s+)\d\d:\d\d(:\d\d(\.\d+)?)?"), "<time>"),
-    (re.compile(r"\b\d\d:\d\d(?=\s+UTC)"), "<time>"),  # of the same day as the one before
+    (re.compile(r"\b\d\d:\d\d(?=\s+UTC)"), "<time>"),  # a time of the same day as the time before it
     (re.compile(r"\bjust now\b|\b(\d+[dhms])+ ago\b"), "<ago>"),
     (re.compile(r"\bin (\d+[dhms])+\b"), "<ahead>"),
     (re.compile(r"(?<![\w.-])\d+(\.\d+)?s(?!\w)"), "<seconds>"),
     (re.compile(r'(?<="seconds": )[\d.]+'), "<seconds>"),
-    (re.compile(r"\n[ \t]+"), " "),  # a wrapped line: where it wraps depends on the length of a path
+    (re.compile(r"\n[ \t]+"), " "),  # a line break that depends on the length of a path
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r"[ \t]+$", re.M), ""),
 )

@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: what commands show on a terminal, of a lab that does not exist.
+"""Draw the pictures of the README: the output of commands on a terminal, for a made-up lab.
 
     python tests/docs/pictures.py
 
@@ -151,7 +151,7 @@ def _timeline() -> Timeline:
     since = NOW - 24 * HOUR
 
     def row(name: str, *stays: tuple[float, State], lease: float | None = None) -> HostTimeline:
-        """A host that came into each state so many hours after the beginning."""
+        """Return the row of a host, with the hours at which it came into each state."""
         ends = [since + hours * HOUR for hours, _ in stays[1:]] + [NOW]
         made = (Stay(since + hours * HOUR, end, state) for (hours, state), end in zip(stays, ends, strict=True))
         return HostTimeline(name, tuple(made), "alice@lab" if lease else None, NOW + lease * HOUR if lease else None)
@@ -192,7 +192,7 @@ def _by_day(day: int, hour: int) -> float:
 
 
 def main() -> None:
-    """Write the pictures whose content is not current."""
+    """Write the pictures that are not up to date."""
     FOLDER.mkdir(exist_ok=True)
     for name, text in pictures().items():
         path = FOLDER / name

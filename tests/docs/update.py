@@ -1,9 +1,9 @@
-"""Rewrite what README and manual show of bmhctl, after a change of what commands print; then read the difference.
+"""Rewrite the outputs in README and manual after a change of what commands print; then read the difference.
 
     python tests/docs/update.py [PAGE…]
 
-A PAGE is README or the name of a page of the manual. Without one, the pages are rewritten on which more than times and
-ids differ. All outputs of a page are from one play, so that its times and ids agree.
+A PAGE is README or the name of a page of the manual. Without one, the pages are rewritten on which more than
+times and ids differs. All outputs of a page come from one run, so that its times and ids agree.
 """
 
 from __future__ import annotations

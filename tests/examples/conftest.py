@@ -1,4 +1,4 @@
-"""What the tests of examples share: a lab of two hosts, with a ``bmhctl`` on the path."""
+"""Fixtures for the tests of examples: a lab of two hosts, with a ``bmhctl`` on the path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lab_of_two(toml_lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
     tool.chmod(0o755)
     yield fleet
     for process in fleet.started:
-        with process:  # closes its pipes; a task that outlived it may hold them open for long
+        with process:  # close its pipes, which a task that outlived it may hold open for long
             process.kill()
 
 

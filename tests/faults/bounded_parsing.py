@@ -42,13 +42,13 @@ _FILES: dict[str, dict[str, dict[str, Made]]] = {
 
 
 def texts(name: str) -> dict[str, Made]:
-    """All the hostile texts of a parser, each made only when it is wanted."""
+    """Yield all hostile texts of a parser; each is made only when it is used."""
     kinds = _FILES.get(name) or {"any": STRANGE, "numbers": DIGITS, "its own": TYPED[name]}
     return {f"{kind}: {title}": make for kind, made in kinds.items() for title, make in made.items()}
 
 
 def judged(name: str) -> Iterator[dict[str, object]]:
-    """What becomes of each text: first its title alone, then the same with what the parser did."""
+    """Yield a line for each text: first its title, then the title with the parser's result."""
     parser = PARSERS[name]
     for title, make in texts(name).items():
         yield {"text": title}

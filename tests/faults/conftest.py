@@ -1,4 +1,4 @@
-"""What the fault suites share: the parent of all commands, and a folder on the quickest disk there is."""
+"""Fixtures for the fault suites: the parent process of all commands, and a folder on the fastest disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def forked() -> ForkedCommands:
 
 @pytest.fixture(scope="session")
 def own_server() -> Iterator[Server]:
-    """A server that a test may stop, freeze and kill, as long as it leaves it running."""
+    """A server that a test may stop, freeze and kill; the test has to leave it running."""
     server = Server()
     try:
         server.start()
@@ -43,7 +43,7 @@ def own_server() -> Iterator[Server]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where there is one: what these tests check is which syncs are asked for, not the disk."""
+    """A folder in memory, if possible: these tests check which syncs are requested, not the disk."""
     memory = Path("/dev/shm")
     place = memory if os.access(memory, os.W_OK) else tmp_path
     with tempfile.TemporaryDirectory(dir=place, prefix="bmhctl-faults-") as made:
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(params=FILES)
 def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each backend that is a file."""
+    """An empty inventory, once on each backend that is a file."""
     made = Lab(tmp_path / FILES[request.param])
     make_empty(made.path)
     yield made
@@ -69,7 +69,7 @@ def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]
 
 @pytest.fixture
 def link(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerLink]:
-    """An inventory with a host that is available; no command waits for long for a server that says nothing."""
+    """An inventory with an available host; commands wait only shortly for a server that does not answer."""
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     url = schema_url(own_server.url, tmp_path)

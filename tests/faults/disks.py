@@ -1,4 +1,4 @@
-"""What a disk may hold after a power cut: all that was synced, and of the rest anything.
+"""The possible contents of a disk after a power cut: everything that was synced, and any part of the other writes.
 
 Played from what :class:`tests.faults.forked_commands.Recorder` wrote. A file keeps what was in it at its last sync;
 each later write may be there, be missing, or be there in part, sector by sector. A name that was made, moved or removed
@@ -50,12 +50,12 @@ class _File:
 
 
 class Disk:
-    """A folder of a disk that loses its power. What was there at the first look is taken for durable."""
+    """A folder on a disk that loses power. The contents at the first look count as durable."""
 
     def __init__(self, start: Folder) -> None:
         self._start = start
         self._files: list[_File] = []
-        self._alive: dict[int, int] = {}  # which file an inode is now: inodes are given again
+        self._alive: dict[int, int] = {}  # the present file of each inode, because inodes are reused
         self._synced: Names = {}
         self._now: Names = {}
         self._pending: list[Names] = []
@@ -82,7 +82,7 @@ class Disk:
                 file.pending += [(None, b"", 0), (0, content, 0)]
 
     def do(self, change: Change) -> None:
-        """Applies a change to the content of a file. Changes of names come with :meth:`see`."""
+        """Applies a change to the content of a file; :meth:`see` applies changes of names."""
         if change.kind == "sync-folder":
             self._synced, self._pending = dict(self._now), []
             return
@@ -99,7 +99,7 @@ class Disk:
                 file.sync()
 
     def after_a_cut(self, contents: str, names: str, dice: random.Random) -> Folder:
-        """What is found when the power is back: ``none``, ``all`` or ``some`` of what was not synced is there."""
+        """Return the contents after a power cut, with ``none``, ``all`` or ``some`` of the unsynced writes."""
         keeps = {"none": lambda *_: False, "all": lambda *_: True, "some": lambda *_: dice.random() < 0.5}
         found: Names = dict(self._synced)
         for step in self._pending:
@@ -115,7 +115,7 @@ MODES = (("none", "none"), ("none", "all"), ("all", "none"), ("all", "all"), ("s
 def cuts(
     start: Folder, changes: list[tuple[Change, dict[str, int], dict[int, bytes]]], seed: str, share: float
 ) -> Iterator[tuple[int, tuple[str, str], int, Folder]]:
-    """Every moment, every mode: its number, the mode, how many commands had said that they are done, what is found.
+    """Yield for every moment and mode: its number, the mode, the number of acknowledged commands, and the contents.
 
     What was found before, after as many acknowledgements, is left out; so is all but a share of the moments, never the
     first, nor the first after an acknowledgement.

@@ -1,4 +1,4 @@
-"""What the fault suites counted, shown at the end of a session: a line for each suite and backend.
+"""The counts of the fault suites, printed at the end of a session: a line for each suite and backend.
 
 A plugin that `tests/conftest.py` names, since with pytest-xdist the process that prints never reads a conftest below
 it. The figures travel in the tests' own reports.

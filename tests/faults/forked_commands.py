@@ -1,4 +1,4 @@
-"""Commands to be killed, starved of space or watched: real processes, made by forking one that has imported everything.
+"""Commands that a test kills, starves of space or records: forks of a process that has imported everything.
 
 A whole interpreter for each of some thousand kills would take minutes; a fork that runs one command line takes some
 hundredths of a second, and is a process of its own all the same. :mod:`tests.forked` forks them.
@@ -25,7 +25,7 @@ from tests.faults.vfs import Change, Files
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a command ended (below 0: by that signal), and how many changes it made or began in its folder."""
+    """The status of a command (below 0: minus the signal), and the number of changes that it began in its folder."""
 
     status: int
     stdout: str
@@ -51,7 +51,7 @@ class ForkedCommands:
         ``keep_open=path`` holds an inventory open meanwhile, as others may. ``user`` (an id) runs it as that user,
         ``size`` limits every file to so many bytes, ``checkpoint`` SQLite's WAL to so many pages.
         """
-        with tempfile.NamedTemporaryFile() as counted:  # it outlives the process, however that ends
+        with tempfile.NamedTemporaryFile() as counted:  # the file outlives the process, however that ends
             counted.write(bytes(8))
             counted.flush()
             status, stdout, stderr = forked.run(
@@ -62,12 +62,12 @@ class ForkedCommands:
 
 
 def record(path: Path) -> list[tuple[Change, dict[str, int], dict[int, bytes]]]:
-    """What a process that ran with ``record`` wrote: see :class:`Recorder`."""
-    return pickle.loads(path.read_bytes())  # ours
+    """Read the record of a process that ran with ``record``: see :class:`Recorder`."""
+    return pickle.loads(path.read_bytes())  # the test wrote this file itself
 
 
 class Recorder:
-    """Keeps each change with what the folder looked like right before it.
+    """Records each change, with the contents of the folder directly before it.
 
     That is the inode behind each name, and the content of those files that only Python wrote to since the last change:
     of SQLite's the changes themselves tell.
@@ -86,7 +86,7 @@ class Recorder:
             for entry in os.scandir(self._folder)
             if entry.is_file() and not entry.name.endswith("-shm")
         }
-        self._of_sqlite &= set(names.values())  # inodes are given again
+        self._of_sqlite &= set(names.values())  # inodes are reused
         self._seen = {inode: content for inode, content in self._seen.items() if inode in names.values()}
         if change.kind in ("write", "truncate"):
             self._of_sqlite.add(names[Path(change.path).name])
@@ -100,7 +100,7 @@ class Recorder:
         return 0
 
     def note_answer(self, number: int | None = None) -> None:
-        """Notes that a command has said that it is done: the next one, or the one of this number if it has not yet."""
+        """Records that a command was acknowledged: the next one, or the one with this number."""
         if number is None or self._answers < number:
             self._answers += 1
             self(Change("said", str(self._folder)))
@@ -110,7 +110,7 @@ class Recorder:
 
 
 def act(counted_in: str, folder: Path, lines: Sequence[Sequence[str]], request: dict[str, Any]) -> int:
-    """Runs command lines with a fault; counts the changes in a file."""
+    """Runs command lines with a fault, and keeps the number of changes in a file."""
     from bmhctl.cli.main import run
     from bmhctl.stores import open_store
 
@@ -144,7 +144,7 @@ def act(counted_in: str, folder: Path, lines: Sequence[Sequence[str]], request: 
 
 
 def _note_answers(recorder: Recorder) -> None:
-    """Takes a command for acknowledged as soon as its answer can have been read, not only when it has ended."""
+    """Counts a command as acknowledged as soon as its answer could be read, not only when it has ended."""
     from bmhctl.cli.session import Session
 
     show = Session.show

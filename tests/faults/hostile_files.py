@@ -1,4 +1,4 @@
-"""Files that are made to break parsers: bombs, deep nesting, and what the formats allow and no inventory needs."""
+"""Files that are made to break parsers: bombs, deep nesting, and features of formats that no inventory needs."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ JSON: dict[str, Made] = {
 
 
 def _zeroes() -> bytes:
-    """300 MiB of zeroes in a gzip file that has no end: 10 MiB are compressed, and that block is repeated."""
+    """Return 300 MiB of zeroes in a gzip file without an end: one block of 10 MiB is compressed and repeated."""
     compress = zlib.compressobj(1, wbits=-15)
     return gzip.compress(b"")[:10] + (compress.compress(bytes(10 * 2**20)) + compress.flush(zlib.Z_FULL_FLUSH)) * 30
 

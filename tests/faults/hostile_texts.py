@@ -1,4 +1,4 @@
-"""Lines that are made to break the parsers of what people type: texts that backtrack, numbers without end."""
+"""Lines that are made to break the parsers of typed texts: texts that cause backtracking, numbers without end."""
 
 from __future__ import annotations
 

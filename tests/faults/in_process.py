@@ -1,4 +1,4 @@
-"""The command line in this very process: for thousands of calls, of which each would start an interpreter."""
+"""The command line in this process: for thousands of calls, each of which would otherwise start an interpreter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 
 def call(*args: str) -> Run:
-    """Runs a command line; what it raises is a defect, and so is a call that hangs."""
+    """Runs a command line; an exception is a defect, and so is a call that hangs."""
     out, err = io.StringIO(), io.StringIO()
     began = time.monotonic()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _handlers():

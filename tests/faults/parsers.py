@@ -1,4 +1,4 @@
-"""Every parser of the package behind one function: it returns a value, or a refusal with its exit status.
+"""Every parser of the package as a function that returns a value, or an error with its exit status.
 
 Each reading also checks what it can of the value: what is written from it must read back as the same.
 """
@@ -49,7 +49,7 @@ SPEC = HostSpec("fuzz", address="10.0.0.9", labels={"a": "b"}, hardware={"cpus":
 
 @dataclass(frozen=True)
 class Parser:
-    """One parser: how it reads a text, and as what it may refuse one; ``of_files``: it takes bytes."""
+    """One parser: its function, and the statuses of its errors; with ``of_files`` it takes bytes."""
 
     read: Callable[[Any], object]
     refusals: tuple[type[BmhctlError], ...]
@@ -58,14 +58,14 @@ class Parser:
 
 @dataclass
 class Tally:
-    """What became of the texts that a parser was given."""
+    """The number of texts that a parser has read and refused."""
 
     tries: int = 0
     refusals: int = 0
     faults: int = 0
 
     def judge(self, parser: Parser, text: str | bytes) -> None:
-        """Reads a text; raises what no parser may raise."""
+        """Lets a parser read a text; raises an exception that no parser may raise."""
         self.tries += 1
         refused = None
         try:
@@ -78,7 +78,7 @@ class Tally:
             assert 0 < len(refused.message) < 2000
 
 
-# what a person types
+# texts that a person types
 
 
 def _duration(text: str) -> object:
@@ -142,7 +142,7 @@ def _bmc(text: str) -> object:
     assert spec.bmc is not None
     try:
         parts = urlsplit(endpoint(spec.bmc).url)
-    except BmcError:  # speaks no Redfish
+    except BmcError:  # an address without Redfish
         return spec
     assert parts.scheme in ("http", "https")
     assert parts.hostname

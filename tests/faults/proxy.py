@@ -1,4 +1,4 @@
-"""A socket in front of a server's: it sees every message that passes, and cuts the connection where it is told to."""
+"""A proxy in front of a server's socket: it sees every message, and cuts the connection where the test wants it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class Fate(enum.Enum):
-    """What becomes of a message."""
+    """What the proxy does with a message."""
 
     PASS = "passes"
     BEFORE = "the connection is cut before it passes"
@@ -33,12 +33,12 @@ class Message:
 
     @property
     def is_commit(self) -> bool:
-        """Whether the client says COMMIT, in the simple protocol or in the other."""
+        """Whether the client sends COMMIT, in the simple or in the extended protocol."""
         return self.is_clients and self.kind in b"QP" and self.body.strip(b"\0").startswith(b"COMMIT")
 
     @property
     def is_committed(self) -> bool:
-        """Whether the server says that it is done."""
+        """Whether the server reports that the commit is done."""
         return not self.is_clients and self.kind == b"C" and self.body == b"COMMIT\0"
 
     def __str__(self) -> str:
@@ -74,21 +74,21 @@ class Proxy:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def through(self, url: str) -> str:
-        """The URL of what is behind, by way of this."""
+        """Return the URL of the server at ``url`` through this proxy."""
         return url.replace(str(self._server.parent), self._folder.name)
 
     def begin(self, plan: Plan = everything_passes) -> None:
-        """Forgets what passed, and follows another plan."""
+        """Forgets the recorded messages, and uses another plan."""
         with self._turn:
             self.passed, self.plan, self.is_away = [], plan, False
 
     def cut(self) -> None:
-        """Cuts every connection there is now."""
+        """Cuts every present connection."""
         for one in [*self._open]:
             _end(one)
 
     def close(self) -> None:
-        """Lets no client in any more, and cuts those that are in."""
+        """Accepts no more clients, and cuts the present connections."""
         _end(self._listener)
         self.cut()
         self._folder.cleanup()
@@ -112,7 +112,7 @@ class Proxy:
                     threading.Thread(target=self._pump, args=(*pair, pair[0] is client), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, is_clients: bool) -> None:
-        """Passes on the messages that come together, together: one at a time, each wakes who reads them."""
+        """Passes on in one piece the messages that arrive together; each piece would wake the reader."""
         unread, is_first, is_frozen, fate = b"", is_clients, False, Fate.PASS
         with suppress(OSError):
             while fate in (Fate.PASS, Fate.FREEZE) and (more := source.recv(1 << 16)):
@@ -136,7 +136,7 @@ class Proxy:
 
 
 def _size(unread: bytes, is_first: bool) -> int:
-    """The size of the message that begins here, and of its head at least."""
+    """Return the size of the message that begins here, or of its head if that is not complete."""
     at = 0 if is_first else 1
     return at + struct.unpack_from("!i", unread, at)[0] if len(unread) >= at + 4 else at + 4
 
@@ -148,7 +148,7 @@ def _end(one: socket.socket) -> None:
 
 
 def at(number: int, fate: Fate) -> Plan:
-    """Lets so many messages pass, and then does that to one."""
+    """Return a plan that lets ``number`` messages pass, and applies ``fate`` to the next one."""
     left = number
 
     def plan(_: Message) -> Fate:
@@ -160,7 +160,7 @@ def at(number: int, fate: Fate) -> Plan:
 
 
 def first(test: Callable[[Message], bool], fate: Fate, skip: int = 0) -> Plan:
-    """Does that to the first message that fits, or to one after it."""
+    """Return a plan that applies ``fate`` to the first message that passes the test, or after ``skip`` of them."""
     left = skip
 
     def plan(message: Message) -> Fate:

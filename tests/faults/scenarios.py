@@ -1,4 +1,4 @@
-"""Commands that change an inventory in every way there is, each with the inventory that it starts from."""
+"""Commands that change an inventory in every possible way, each with the inventory that it starts from."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ spec: {bootMACAddress: 52:54:00:00:00:09}
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command line, and what happened before; ``between`` is the state between its two commits, if it has two."""
+    """A command line and its preparation; ``between`` is the state between its two commits, if it has two."""
 
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
@@ -86,7 +86,7 @@ def use(lab: Lab) -> None:
 
 
 def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], object]:
-    """Books the first hosts for three hours under an id that command lines know; a negative ``begins`` is in the past.
+    """Books the first hosts for three hours under a fixed id; a negative ``begins`` is in the past.
 
     A booking that has begun was made a day ago.
     """
@@ -103,21 +103,21 @@ def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], 
 
 
 def break_a_booked_host(lab: Lab) -> None:
-    """Leaves a booked host in maintenance as a command does that is killed right after its commit."""
+    """Leaves a booked host in maintenance, like a command that is killed directly after its commit."""
     book(2)(lab)
     with mock.patch.object(Store, "make_due", lambda store, ids, now: store.bookings.hasten(ids, now)):
         of(lab).maintain("node1", reason="disk")
 
 
 def block_a_booked_host(lab: Lab) -> None:
-    """Books two hosts, of which one is booked by another owner five hours later."""
+    """Books two hosts; another owner has booked one of them five hours later."""
     book(2)(lab)
     starts = lab.clock.now + timedelta(hours=7)
     bookings.book(lab.context("bob"), reservation_request(("node1",)), starts, starts + timedelta(hours=3))
 
 
 def plan_power_work(lab: Lab) -> None:
-    """Plans a maintenance that has begun ten minutes ago, of which no command has taken notice."""
+    """Plans a maintenance that has begun ten minutes ago, and that no command has noticed yet."""
     lab.clock.move(days=-1)
     starts = lab.clock.now + timedelta(days=1, minutes=-10)
     plan_maintenance(

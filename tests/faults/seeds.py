@@ -1,4 +1,4 @@
-"""What the fuzzers begin with: for each parser texts that it reads, and the pieces that its texts are made of."""
+"""The start of the fuzzers: for each parser, texts that it can read, and the pieces of such texts."""
 
 from __future__ import annotations
 
@@ -408,14 +408,14 @@ VALUES += [
 
 
 def pieces(name: str) -> st.SearchStrategy[str]:
-    """Texts put together from the pieces of a parser's own language, with some that are in none."""
+    """Texts made of pieces of the parser's language, and of pieces that are in no language."""
     own = st.sampled_from(PIECES[name])
     return st.lists(own | own | own | st.sampled_from(_EVERYWHERE) | st.text(max_size=3), max_size=16).map("".join)
 
 
 @st.composite
 def mutated(draw: st.DrawFn, name: str) -> str:
-    """A text that the parser reads, with some of its characters gone, repeated, or replaced by pieces."""
+    """A text that the parser can read, with some characters removed, repeated, or replaced by pieces."""
     text = draw(st.sampled_from(SEEDS[name]))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(text)))
@@ -437,7 +437,7 @@ def torn(draw: st.DrawFn, name: str) -> bytes:
 
 @st.composite
 def bent(draw: st.DrawFn, tree: object) -> Any:
-    """A copy of a tree in which some values are others, or gone, or somewhere else."""
+    """A copy of a tree in which some values are replaced, removed or moved."""
     copy: Any = json.loads(json.dumps(tree, default=str))
     for _ in range(draw(st.integers(1, 4))):
         node = copy
@@ -459,7 +459,7 @@ def bent(draw: st.DrawFn, tree: object) -> Any:
 
 
 def bent_toml(text: str) -> st.SearchStrategy[str]:
-    """A TOML text in which some values are others."""
+    """A TOML text in which some values are replaced."""
     import tomllib
 
     return bent(tomllib.loads(text)).map(_dumped)
@@ -468,18 +468,18 @@ def bent_toml(text: str) -> st.SearchStrategy[str]:
 def _dumped(tree: dict[str, Any]) -> str:
     try:
         return tomli_w.dumps({key: value for key, value in tree.items() if value is not None})
-    except (TypeError, ValueError):  # what TOML has no words for
+    except (TypeError, ValueError):  # values that TOML can't express
         return ""
 
 
 def bent_manifests() -> st.SearchStrategy[str]:
-    """Manifests in which some values are others, as JSON or YAML."""
+    """Manifests in which some values are replaced, as JSON or YAML."""
     trees = st.sampled_from([MANIFEST, OTHER, MANIFESTS]).flatmap(bent)
     return trees.map(json.dumps) | trees.map(lambda tree: yaml.safe_dump(tree, allow_unicode=False))
 
 
 def inputs(name: str, *, of_files: bool) -> st.SearchStrategy[Any]:
-    """All of that for one parser: of the type that it takes."""
+    """All these inputs for one parser, in the type that it takes."""
     if not of_files:
         return pieces(name) | mutated(name) | st.text(st.characters(codec=None), max_size=30)
     whole: st.SearchStrategy[str] = mutated(name) | pieces(name)

@@ -1,4 +1,4 @@
-"""A command's line to its server, on which anything may happen; and the inventory at its end, seen directly."""
+"""A connection between a command and its server that a test disturbs, and the inventory on the server itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import until
 
 @dataclass
 class ServerLink:
-    """An inventory on a server, by way of a proxy (``url``) and directly (``direct``, ``lab``)."""
+    """An inventory on a server, reached through a proxy (``url``) and directly (``direct``, ``lab``)."""
 
     proxy: Proxy
     url: str
@@ -34,12 +34,12 @@ class ServerLink:
         assert not [word for word in ("rollback", "ignored", "canceling") if word in done.stderr], "talk of a library"
         self.lab.host("node1")
         if self.sessions() > 1:
-            gc.collect()  # a connection in a reference cycle; a process of its own would have ended
+            gc.collect()  # close a connection in a reference cycle; a separate process would have ended
         until(lambda: self.sessions() == 1)  # the sessions that were cut off have ended
         return done
 
     def sessions(self) -> int:
-        """How many connections of ours the server knows, this one among them."""
+        """Return the number of our connections on the server, including this one."""
         asked = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'bmhctl'"
         (row,) = self.lab._context.store.database.execute(asked)
         return int(row[0] or 0)
@@ -77,5 +77,5 @@ class ServerLink:
         self.lab.reset("node1")
 
     def in_order(self) -> list[str]:
-        """What the doctor finds: nothing is left over of what did not take effect."""
+        """Check with the doctor that a command without effect has left nothing behind."""
         return [each.message for each in doctor(self.lab._context).findings]

@@ -1,4 +1,4 @@
-"""What an inventory looks like when it is opened again: whole or not, and the same as another one or not."""
+"""The contents of an inventory that is opened again: check that they are consistent, and compare two of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Folder = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What an inventory says, without what differs from run to run: ids and times."""
+    """The contents of an inventory, without ids and times, which differ from run to run."""
 
     hosts: tuple[object, ...]
     reservations: tuple[object, ...]
@@ -39,7 +39,7 @@ class Snapshot:
 
 
 def read_folder(folder: Path) -> Folder:
-    """The files of a folder; its sub-folders hold only locks."""
+    """Return the files of a folder; its sub-folders contain only locks."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
@@ -47,7 +47,7 @@ _SETTLED = 25_000_000  # ns
 
 
 def write_folder(files: Folder, folder: Path) -> None:
-    """Makes a folder hold just these files."""
+    """Makes a folder contain exactly these files."""
     for path in folder.iterdir():
         if path.is_file():
             path.unlink()
@@ -57,13 +57,13 @@ def write_folder(files: Folder, folder: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Waits until the first command notes for good how the files look; of one that was just written, the next does."""
+    """Waits until the files are old enough for the first command to trust their times; else only the next one would."""
     while any(time.time_ns() - path.stat().st_ctime_ns < _SETTLED for path in folder.iterdir()):
         time.sleep(0.005)
 
 
 def snapshot_of(path: Path, *, writes: bool = False) -> Snapshot:
-    """Opens an inventory as the next command does, and says what is in it.
+    """Opens an inventory like the next command, and returns its contents.
 
     Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a reservation
     is without its hosts. With ``writes``, a next command that writes must succeed, too.
@@ -112,7 +112,7 @@ def check(store: Store) -> None:
 
 
 def state_of(store: Store, text: bytes = b"") -> Snapshot:
-    """Says what is in an open inventory; ``text`` is its TOML file."""
+    """Return the contents of an open inventory; ``text`` is its TOML file."""
     hosts = list(store.hosts.find(HostQuery()))
     held = {one.id: tuple(h.name for h in hosts if h.reservation and h.reservation.id == one.id) for one in _all(store)}
     return Snapshot(
@@ -135,7 +135,7 @@ def state_of(store: Store, text: bytes = b"") -> Snapshot:
 
 
 def _in_hours(ttl: timedelta | None) -> str:
-    """Return a lease's length in whole hours: one that takes a booking lasts as long as is left of it."""
+    """Return a lease's length in whole hours, because a lease that takes a booking has the rest of its time."""
     return "" if ttl is None else str(round(ttl / timedelta(hours=1)))
 
 
@@ -172,7 +172,7 @@ def _verbs(store: Store, host: Host) -> tuple[object, ...]:
 
 
 def _forget_headers() -> None:
-    """Closes what a process keeps open of each inventory that it ever looked at; ours looks at thousands."""
+    """Closes the files that a process keeps open for each inventory, because this process opens thousands."""
     while os_files._open:
         _, handle = os_files._open.popitem()
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Stands between SQLite and its files, and between Python and a folder: it can count, refuse and record each change.
+"""A layer between SQLite and its files, and between Python and a folder, that counts, refuses and records changes.
 
 For a process under test, once: a VFS that wraps SQLite's own is registered as the default one of the very library that
 Python's ``sqlite3`` uses; what Python itself does to the folder is seen by an audit hook. No compiler, no root.
@@ -25,7 +25,7 @@ _REFUSALS = {"write": 3, "sync": 4, "truncate": 6, "delete": 10, "share": 19}  #
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is about to be done to a file or its name.
+    """A change of a file or its name, directly before it is made.
 
     ``kind``: write, truncate, sync, delete, create, share (SQLite's); open, rename, link, remove, fsync (Python's);
     sync-folder (of both). ``to`` is the other name of a rename or link.
@@ -42,7 +42,7 @@ Before = Callable[[Change], int]
 """Called before each change: 0 allows it, an error number refuses it. It may end the process."""
 
 _P, _I, _S, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int64
-_OPEN = ctypes.CFUNCTYPE(_I, _P, _P, _P, _I, _P)  # the name as a pointer: SQLite keeps it as long as the file
+_OPEN = ctypes.CFUNCTYPE(_I, _P, _P, _P, _I, _P)  # a pointer to the name, which SQLite keeps as long as the file
 _DELETE = ctypes.CFUNCTYPE(_I, _P, _S, _I)
 _WRITE = ctypes.CFUNCTYPE(_I, _P, _P, _I, _L)
 _TRUNCATE = ctypes.CFUNCTYPE(_I, _P, _L)
@@ -79,7 +79,7 @@ class _Methods(ctypes.Structure):
 
 
 class Files:
-    """The wrapped files of this process; make one, and keep it as long as the process lives.
+    """The wrapped files of this process; create one instance, and keep it as long as the process lives.
 
     Only what happens in ``folder`` is told to ``before``. A write that is refused is done by half, as on a disk that is
     full.
@@ -90,8 +90,8 @@ class Files:
         self._before = before
         self._is_telling = False
         self._paths: dict[int, str] = {}  # SQLite's open files, by their address
-        self._methods: dict[int, _Methods] = {}  # ours, by the address of SQLite's own
-        self._kept: list[object] = []  # callbacks that C code refers to
+        self._methods: dict[int, _Methods] = {}  # our files, by the address of SQLite's file
+        self._kept: list[object] = []  # callbacks to which C code refers
         library = ctypes.CDLL(_sqlite3.__file__)
         library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
         library.sqlite3_vfs_register.argtypes = (_P, _I)
@@ -179,13 +179,13 @@ class Files:
         return refused or int(_DELETE(self._theirs.xDelete)(ctypes.addressof(self._theirs), name, syncs))
 
     def _refusal(self, kind: str, number: int) -> int:
-        """SQLite's code for an error number, as its own VFS for Unix makes it."""
+        """Return SQLite's code for an error number, as SQLite's VFS for Unix does."""
         if number == errno.ENOSPC and kind == "write":
             return _FULL
         return _IO_ERROR + _REFUSALS[kind] * _SHORT if number else 0
 
     def _watch_folder_syncs(self) -> None:
-        """SQLite syncs the folder with the first sync of a journal that it made: it opens it for nothing else."""
+        """Watch the folder: SQLite opens it only to sync it, with the first sync of a new journal."""
         address = ctypes.addressof(self._theirs)
         theirs = _OPEN_FOLDER(_GET_CALL(self._theirs.xGetSystemCall)(address, b"openDirectory"))
 

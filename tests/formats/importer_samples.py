@@ -1,4 +1,4 @@
-"""One small text of each kind that import reads, made up for the tests: the secret in each is ``hunter2``."""
+"""One small text of each kind that import reads; the secret in each is ``hunter2``."""
 
 from __future__ import annotations
 

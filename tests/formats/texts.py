@@ -1,4 +1,4 @@
-"""Inventories and manifests as texts: each read alone, as ``import`` reads a file, or written at once."""
+"""Read inventories and manifests from texts, as ``import`` reads a file, and write them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from bmhctl.formats.toml_export import dump_parts, unpack_inventory
 
 
 def read_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> ImportBatch:
-    """Return what a file with these manifests would import."""
+    """Return the hosts that ``import`` would read from a file with these manifests."""
     return combine([unpack_manifests(text, origin, now, names)])
 
 
 def read_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
-    """Return what a file with this TOML inventory would import."""
+    """Return the hosts that ``import`` would read from a file with this TOML inventory."""
     return combine([unpack_inventory(text, origin, now)])
 
 
 def dump_inventory(hosts: Iterable[Host], policy: str | None, now: datetime) -> str:
-    """Return the hosts and their reservations as ``export`` writes them."""
+    """Return the text that ``export`` writes for the hosts and their reservations."""
     known = list(hosts)
     held = {host.reservation.id: host.reservation for host in known if host.reservation is not None}
     return "".join(dump_parts(held.values(), known, policy, now))

@@ -1,4 +1,4 @@
-"""Random clients beside a nemesis that kills, stops, locks, moves, restarts and sets clocks; then a checker of logs.
+"""Run random clients beside a nemesis that kills, stops, locks, moves, restarts and sets clocks; then check the logs.
 
     python -m tests.nemesis --backend postgres --minutes 60 --seed 7
 
@@ -129,7 +129,7 @@ _Moments = defaultdict[tuple[str, str], float]
 
 @dataclass
 class Clients:
-    """Processes of random commands on one inventory; what they write down is in ``log``.
+    """Processes that run random commands on one inventory; they write into ``log``.
 
     ``unwatched`` are those whose watchdog was killed: nothing ends their task if they are killed or stopped, too.
     No act of the nemesis takes longer than ``longest`` seconds.
@@ -151,7 +151,7 @@ class Clients:
 
     @property
     def place(self) -> Path:
-        """The folder of the inventory, where it is a file."""
+        """The folder of the inventory, if that is a file."""
         return self.folder / "lab"
 
     @property
@@ -163,7 +163,7 @@ class Clients:
         return [process for process in self.running if process.pid not in self.unwatched]
 
     def set_clock(self, seconds: float) -> None:
-        """Let the clients' clock be so many seconds off."""
+        """Make the clients' clock wrong by this number of seconds."""
         new = self.clock.with_name("clock.new")
         new.write_text(str(seconds))
         new.replace(self.clock)
@@ -193,13 +193,13 @@ class Clients:
         )
 
     def is_expected(self, status: int, said: str) -> bool:
-        """Whether a command may end so; where the decoy is at the place, there is no such host, or it is refused."""
+        """Whether a command may end in this way; while the decoy is in the place, a host may be missing or refused."""
         if status in STATUSES or self.location.startswith("postgres"):
             return status in STATUSES
         return status == 3 or (status == 10 and "belongs to" in said)
 
     def live(self, number: int, seed: int) -> None:
-        """One client: a command after the other, until it is over."""
+        """One client: run one command after the other, until the time is over."""
         dice = random.Random(seed)
         while not self.is_over.is_set():
             line = self.commands(dice) if number else ("api",)  # the first one uses Python alone
@@ -226,7 +226,7 @@ class Clients:
 
 
 def kill(clients: Clients, dice: random.Random) -> None:
-    """SIGKILL of a command, and with some luck of one with a task."""
+    """Kill a random command with SIGKILL, sometimes one with a task."""
     victims = clients.victims()
     for process in dice.sample(victims, min(1, len(victims))):
         with suppress(ProcessLookupError):
@@ -234,7 +234,7 @@ def kill(clients: Clients, dice: random.Random) -> None:
 
 
 def kill_watchdog(clients: Clients, dice: random.Random) -> None:
-    """SIGKILL of the watchdog of a ``run`` and of one of a step: their runners end what they watch."""
+    """Kill the watchdogs of a ``run`` and of a step with SIGKILL; their runners must still end the tasks."""
     known = processes() or {}
     watchdogs = []
     for process, (parent, _, _) in known.items():
@@ -249,7 +249,7 @@ def kill_watchdog(clients: Clients, dice: random.Random) -> None:
 
 
 def move(clients: Clients, dice: random.Random) -> None:
-    """The folder of the inventory is moved away and back; at times another one is in its place meanwhile."""
+    """Move the folder of the inventory away and back, sometimes with another folder in its place meanwhile."""
     away, decoy = clients.folder / "away", clients.folder / "decoy"
     is_swapped = dice.random() < 0.5
     clients.place.rename(away)
@@ -273,7 +273,7 @@ def set_clock(clients: Clients, dice: random.Random) -> None:
 
 
 def stop(clients: Clients, dice: random.Random) -> None:
-    """SIGSTOP of a command for longer than its lease."""
+    """Stop a command with SIGSTOP for longer than its lease."""
     victims = clients.victims()
     runs = [process for process in victims if "run" in process.args] or victims
     stopped = dice.sample(runs, min(3, len(runs)))
@@ -285,7 +285,7 @@ def stop(clients: Clients, dice: random.Random) -> None:
 
 
 def lock(clients: Clients, dice: random.Random) -> None:
-    """Another process writes for long."""
+    """Hold the write lock in another process for long."""
     path = clients.place / ("lab.state.db" if clients.location.endswith(".toml") else "lab.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as other, suppress(sqlite3.Error):
         other.execute("BEGIN IMMEDIATE")
@@ -294,7 +294,7 @@ def lock(clients: Clients, dice: random.Random) -> None:
 
 
 def overlapping(bookings: str, history: str = "") -> list[str]:
-    """Return which two bookings of a host, of those that were kept until they began, overlap; reads JSON lines.
+    """Return the pairs of bookings of a host that overlap, of those that were kept until they began; reads JSON lines.
 
     The clock was set back, so a booking may get a host for a time at which another one had it and ended before: whether
     both had it at once is seen from the order of the events.
@@ -315,7 +315,7 @@ def overlapping(bookings: str, history: str = "") -> list[str]:
 
 
 def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[_Moments, _Moments]:
-    """Return at which event each booking got each of its hosts, and at which that was over or it was taken."""
+    """Return for each booking and host the event that set the host aside, and the event that ended this."""
     taken = {each["reservation"]: each["id"] for each in bookings if each["reservation"]}
     planned: _Moments = defaultdict(float)
     ended: _Moments = defaultdict(lambda: float("inf"))
@@ -332,7 +332,7 @@ def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[_Moments, 
 
 
 def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
-    """Return what is wrong with what the tasks wrote down, and what the history and the bookings say."""
+    """Return the contradictions between the logs of the tasks, the history and the bookings."""
     wrong = [*clients.complaints, *overlapping(bookings, history)]
     spans: dict[tuple[str, str, str], list[float]] = defaultdict(list)  # of each task: two may share a reservation
     for line in clients.log.read_text().splitlines() if clients.log.exists() else ():
@@ -368,7 +368,7 @@ def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
 
 
 def attack(backend: str, folder: Path, seconds: float, seed: int, *, number: int = 6, longest: float = 6) -> list[str]:
-    """Let clients and the nemesis work on a new inventory for so long; return what the checker found.
+    """Let clients and the nemesis work on a new inventory for ``seconds``; return the findings of the checker.
 
     Each act of the nemesis comes in turn, in an order that changes, and at least once.
     """
@@ -428,7 +428,7 @@ def _attack(
     clients.is_over.set()
     for thread in threads:
         thread.join()
-    time.sleep(6)  # what outlives its command is ended by its watchdog, at the end of its lease
+    time.sleep(6)  # a task that outlives its command is ended by its watchdog, before its lease ends
     history, bookings = bmhctl("history", "-o", "jsonl"), bmhctl("bookings", "--ended", "-o", "jsonl")
     (folder / "history.jsonl").write_text(history)
     (folder / "bookings.jsonl").write_text(bookings)

@@ -67,7 +67,7 @@ class Page:
             self._note(self._message())
 
     def run(self, script: str) -> Any:
-        """Return what a script in the page comes to; its promises are awaited."""
+        """Return the result of a script in the page; promises are awaited."""
         done = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in done:
             raise RuntimeError(done["exceptionDetails"]["exception"].get("description", "an exception in the page"))

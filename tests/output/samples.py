@@ -1,4 +1,4 @@
-"""Fleets and results to draw: made, never random, so that what is drawn can be compared."""
+"""Fleets and results to draw. None of them is random, so that drawings can be compared."""
 
 from __future__ import annotations
 

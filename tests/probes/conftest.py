@@ -1,4 +1,4 @@
-"""What the tests of the probes share."""
+"""Fixtures for the tests of the probes."""
 
 from __future__ import annotations
 

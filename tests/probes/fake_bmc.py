@@ -54,7 +54,7 @@ LATER = " (a longer timeout waits for a BMC that is restarting or busy)"
 
 
 def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: float, busy: float) -> None:
-    """Let what takes seconds on real BMCs take tenths here: the pauses between reads, resends and new tries."""
+    """Shorten the pauses between reads, repeated commands and new tries from seconds to tenths of a second."""
     for module in (redfish_boot, redfish_media, redfish_power, redfish_system):
         monkeypatch.setattr(module, "POLL", poll)
     monkeypatch.setattr(redfish_power, "_CYCLE_POLL", poll / 2)
@@ -170,7 +170,7 @@ class FakeBmc:
                 self.talking -= 1
 
     def accept(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, Json, dict[str, str]]:
-        """Do what is asked; the answer is the caller's to send, or to lose."""
+        """Carry out a request; the caller sends the answer, or loses it."""
         path = request.path.rstrip("/")
         root = f"{self.prefix}/redfish/v1"
         if request.command == "POST" and path == f"{root}/SessionService/Sessions":
@@ -268,7 +268,7 @@ class FakeBmc:
 @contextmanager
 def fake_bmc(certificate: Path | None = None, **switches: Any) -> Iterator[FakeBmc]:
     """A service that answers on loopback."""
-    redfish_conversation._rejected.clear()  # by a BMC that had this port before
+    redfish_conversation._rejected.clear()  # rejections by a BMC that had this port before
     bmc = FakeBmc(**switches)
     with serving(bmc, certificate, keep_alive=True) as bmc.port:
         yield bmc
@@ -286,7 +286,7 @@ def talk(
     setting: StepEnvironment | None = None,
     **declared: Any,
 ) -> Any:
-    """The answer, or the error's message and hint in one line."""
+    """Return the answer of a BMC, or the message and the hint of an error in one line."""
     address = Bmc(where or bmc.url + path, credentials=login and "env:LOGIN", **declared)
     setting = setting or StepEnvironment({"LOGIN": login or ""}, "/", cancelled=cancelled or Event())
     started = time.monotonic()
@@ -301,7 +301,7 @@ def talk(
 
 
 def switch(power: Power) -> Callable[[System], str]:
-    """What switches the power and waits until it is seen."""
+    """Return a function that switches the power and waits until the BMC shows it."""
     return lambda system: PowerSwitch(system).set_power(power)
 
 

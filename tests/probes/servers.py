@@ -18,7 +18,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 def saying(
     body: str | bytes, status: int = 200, content_type: str = "text/html", headers: dict[str, str] | None = None
 ) -> Answer:
-    """Answers every request with this."""
+    """Return a handler that answers every request with this body."""
     text = body.encode() if isinstance(body, str) else body
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -70,7 +70,7 @@ def serving(
     context: ssl.SSLContext | None = None,
     keep_alive: bool = False,
 ) -> Iterator[int]:
-    """An HTTP server on loopback, over TLS when it has a certificate or a context; its port."""
+    """Run an HTTP server on loopback, over TLS if it has a certificate or a context; yield its port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
@@ -114,7 +114,7 @@ def serving(
 
 @contextmanager
 def silence() -> Iterator[int]:
-    """Accepts connections and never says a word; its port."""
+    """Run a server that accepts connections and never answers; yield its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield server.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""What the tests of ``run`` share: hosts that are available, tasks that are under way, and what became of them."""
+"""Fixtures for the tests of ``run``: available hosts, running tasks, and their results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ sys.exit(run(sys.argv[1:]))
 
 @dataclass
 class Turn:
-    """A ``bmhctl run`` that is under way, in a pipe."""
+    """A running ``bmhctl run`` whose output goes into a pipe."""
 
     process: Process
 
@@ -66,7 +66,7 @@ class Turn:
         self.process.send_signal(number)
 
     def end(self) -> Run:
-        """How it ended; one that does not end fails the test, with what its processes were doing."""
+        """Return how ``run`` ended; if it does not end, fail the test with a description of its processes."""
         try:
             stdout, stderr = self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ class Turn:
 
 @dataclass
 class Fleet:
-    """An inventory with hosts that are available, and the commands of one who uses them."""
+    """An inventory with available hosts, and commands that use them."""
 
     lab: Lab
     started: list[Process] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Fleet:
         return {host.name: str(host.state) for host in self.lab.context().store.hosts.find(HostQuery())}
 
     def history(self) -> list[tuple[str, str, str | None]]:
-        """What happened to the hosts since they were available: host, verb, reason."""
+        """Return the events since the hosts were available: host, verb, reason."""
         events = [(e.host, str(e.verb), e.reason) for e in self.lab.context().store.events.read()]
         start = max(place for place, event in enumerate(events) if event[1] == "ready")
         return events[start + 1 :]
@@ -162,7 +162,7 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
 
 @pytest.fixture
 def toml_fleet(toml_lab: Lab) -> Iterator[Fleet]:
-    """The same, in a TOML inventory, where the backend does not matter."""
+    """The same in a TOML inventory, for tests in which the backend does not matter."""
     made = make_fleet(toml_lab)
     yield made
     _ended(made)
@@ -174,7 +174,7 @@ def children(pid: int) -> list[int]:
 
 
 def describe_family(root: int) -> str:
-    """What a process and all that descends from it are doing: command, state, kernel function, open files."""
+    """Return what a process and its descendants are doing: command, state, kernel function, open files."""
     known = processes() or {}
     members, waiting = [], [root]
     while waiting:

@@ -12,7 +12,7 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 
 
 def recheck(ctx: Context, *, jobs: int = JOBS) -> Outcomes:
-    """Return what became of the hosts that were due, each at most once, and of those without another's claim."""
+    """Return the outcomes of the stale hosts, each at most once; hosts that another process has claimed are skipped."""
     refresh_and_reap(ctx)
     rechecks = Rechecks(ctx, jobs)
     found: dict[str, Outcome] = {}
