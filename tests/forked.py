@@ -321,7 +321,9 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
                     called = _function(act) if act else None
                     child = os.fork()
                     if not child:
-                        for key in selector.get_map().values():  # an answer ends when all processes have closed it
+                        for (
+                            key
+                        ) in selector.get_map().values():  # the answer ends when all processes have closed the pipe
                             if isinstance(key.fileobj, socket.socket):
                                 key.fileobj.close()
                             else:

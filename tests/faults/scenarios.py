@@ -69,7 +69,7 @@ def of(lab: Lab) -> Inventory:
 
 
 def hold(count: int) -> Callable[[Lab], object]:
-    """Reserves the first hosts under a token that command lines know."""
+    """Reserves the first hosts under a fixed id, which the command lines use."""
     asked = replace(reservation_request(count=count), token=TOKEN)
     return lambda lab: reserve.reserve_or_wait(lab.context("alice"), asked)
 

@@ -334,7 +334,9 @@ def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[_Moments, 
 def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
     """Return the contradictions between the logs of the tasks, the history and the bookings."""
     wrong = [*clients.complaints, *overlapping(bookings, history)]
-    spans: dict[tuple[str, str, str], list[float]] = defaultdict(list)  # of each task: two may share a reservation
+    spans: dict[tuple[str, str, str], list[float]] = defaultdict(
+        list
+    )  # for each task, because two tasks may share a reservation
     for line in clients.log.read_text().splitlines() if clients.log.exists() else ():
         host, reservation, task, at = line.split()
         spans[host, reservation, task].append(float(at))
