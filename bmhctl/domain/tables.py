@@ -113,9 +113,10 @@ def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | No
 def check_keys(
     entry: Mapping[str, object], keys: tuple[str, ...], where: str, within: Mapping[str, Collection[str]] | None = None
 ) -> None:
-    """Raise :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one.
+    """Raise :class:`InvalidError` for a key that is not among ``keys``; suggest the nearest known key.
 
-    ``within`` has the keys of tables in the entry: such a key is named with its table.
+    ``within`` are the keys of each table in the entry; if one of them stands in the entry itself, the hint names its
+    table.
     """
     for key in entry:
         if key not in keys:

@@ -47,7 +47,7 @@ def stated_file(declaration: Path) -> Path | None:
     try:
         data = declaration.read_bytes()
     except OSError:
-        data = b""  # the code that needs the file reports that
+        data = b""  # code that needs the file reports the failure
     return named_state(data, declaration) or _in_folder(declaration)
 
 
@@ -176,7 +176,7 @@ def _names_state(declaration: Path) -> bool:
     try:
         return named_state(declaration.read_bytes(), declaration) is not None
     except OSError:
-        return False  # the code that needs the file reports that
+        return False  # code that needs the file reports the failure
 
 
 def _check_only_name(declaration: Path) -> None:
@@ -184,7 +184,7 @@ def _check_only_name(declaration: Path) -> None:
     try:
         status = declaration.stat()
     except OSError:
-        return  # the code that needs the file reports that
+        return  # code that needs the file reports the failure
     why = None
     if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
         why = f"has {status.st_nlink} names (hard links)"

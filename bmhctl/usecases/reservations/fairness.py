@@ -309,7 +309,7 @@ def comes_back(ctx: Context, requirements: Requirements) -> bool:
 
 
 def ticket_ahead(ctx: Context, before: int | None) -> str | None:
-    """Return in words which ticket goes first, in words that stay the same while it waits; None if none does."""
+    """Return which ticket goes first, in words that do not change while it waits; None if no ticket does."""
     earlier = live_tickets(ctx, before)
     if not earlier:
         return None

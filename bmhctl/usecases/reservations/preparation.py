@@ -53,7 +53,7 @@ def reserve_prepared(
 ) -> Grant:
     """Prepare the hosts of a grant and return it; if no host is left to try, call ``again`` to wait in the queue.
 
-    ``again`` of None raises :class:`NoSpareError` in this case. The other parameters and errors are those of
+    Without ``again``, :class:`NoSpareError` is raised in this case. The other parameters and errors are those of
     :class:`Preparation`.
     """
     preparation = Preparation(ctx, pause=pause, is_late=is_late)
