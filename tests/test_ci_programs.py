@@ -1,4 +1,4 @@
-"""What .ci/run does for programs that are missing: it installs them in CI, and changes no other machine."""
+"""Missing programs: .ci/run installs them in CI, and changes no other machine."""
 
 from __future__ import annotations
 

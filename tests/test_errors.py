@@ -1,4 +1,4 @@
-"""Errors: every class can be combined, sent to another process, and told together with others."""
+"""Errors: every class can be combined with others, sent to another process, and reported together with others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = sorted(set(classes()), key=lambda kind: kind.__name__)
 
 
 def made(kind: type[BmhctlError], host: str) -> BmhctlError:
-    """An error of a class, past a constructor of its own."""
+    """Return an error of a class, without calling the class's constructor."""
     error = cast("BmhctlError", kind.__new__(kind))
     BmhctlError.__init__(error, f"{host} failed", host=host, hint=f"look at {host}", details={"number": 7})
     return error
@@ -45,7 +45,7 @@ def test_every_error_can_be_combined_with_others_of_its_status(kind: type[Bmhctl
         "node1 failed",
         "node2 failed",
     ]
-    again = pickle.loads(pickle.dumps(first))  # ours
+    again = pickle.loads(pickle.dumps(first))  # the test pickled it itself
     assert (type(again), again.message, again.host, again.hint, again.details) == (
         kind,
         first.message,

@@ -1,4 +1,4 @@
-"""A forked command ends and writes as one in an interpreter of its own."""
+"""A forked command has the same status and output as one in a new interpreter."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_forked_command_gives_the_same_result_as_an_interpreter(
 
 
 def _plain(text: str, folder: Path) -> str:
-    """What was printed, without what differs from one inventory to the next."""
+    """Return the output without the parts that differ between inventories."""
     import re
 
     return re.sub(r"\d{4}-\d\d-\d\d.\d\d:\d\d(:\d\d)?|\br-\w+|\d+(\.\d+)? ?m?s\b", "…", text.replace(str(folder), "…"))

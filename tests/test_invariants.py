@@ -1,4 +1,4 @@
-"""The invariants of the lifecycle and of bookings, after every step of random commands in every backend."""
+"""The invariants of the lifecycle and of bookings are checked after every random command, on every backend."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ actors = st.sampled_from(ACTORS)
 
 
 class Waiter:
-    """A waiter in a thread of its own, which looks only when it is told to."""
+    """A waiting command in a thread, which looks at the queue only when the test calls :meth:`look`."""
 
     def __init__(self, lab: Lab, actor: str, asked: ReservationRequest, timeout: timedelta | None) -> None:
         self.actor = actor
@@ -119,13 +119,13 @@ class Waiter:
             raise KeyboardInterrupt
 
     def look(self) -> None:
-        """Lets it look once; it has paused again, or come to its end, when this returns."""
+        """Lets the command look at the queue once; returns when it waits again or has ended."""
         if not self.ended:
             self._go.release()
             self._paused.acquire()
 
     def stop(self) -> None:
-        """Ends the wait as a signal would."""
+        """Ends the wait like a signal."""
         self._stop = True
         while not self.ended:
             self.look()
@@ -133,7 +133,7 @@ class Waiter:
 
 
 class Lives(RuleBasedStateMachine):
-    """Random verbs; ``used`` is the truth about each machine, by its MAC: used since its last cleanup.
+    """Random verbs. ``used`` is true for each machine (by its MAC) that was used since its last cleanup.
 
     ``longer`` are leases that reach into a maintenance which was planned when they were there already.
     """
@@ -180,7 +180,7 @@ class Lives(RuleBasedStateMachine):
             hosts.add(self.ctx("alice"), [f"node{number}"], hosts.AttributeChanges(mac=mac, labels={"arch": "arm64"}))
         if machines == 5:
             step_verbs.ready(self.ctx("alice"), Choice(states=frozenset({State.INITIAL})))
-        if kind_of_start == "crowd":  # first of all, for the few examples that are tried by default
+        if kind_of_start == "crowd":  # tried first, because only a few examples are tried by default
             self.crowd(who, begin, length, count)
 
     # the world
@@ -191,7 +191,7 @@ class Lives(RuleBasedStateMachine):
 
     @contextmanager
     def attempt(self, actor: str) -> Iterator[Context]:
-        """One command by one actor; whether it is refused or not, the invariants must hold after it."""
+        """Run a command of an actor; the invariants must hold after it, even if it is refused."""
 
         def step(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
             verdict = Verdict.PASS if self.steps_pass else Verdict.FAIL
@@ -217,7 +217,7 @@ class Lives(RuleBasedStateMachine):
         count=st.integers(1, 3), actor=actors, minutes=st.integers(1, 400), passes=st.sampled_from([True, True, False])
     )
     def reserve_some(self, count: int, actor: str, minutes: int, passes: bool) -> None:
-        """Where a prepare step fails, the hosts are tainted and others are tried."""
+        """If a prepare step fails, the hosts are tainted and others are tried."""
         self.steps_pass = passes
         with self.attempt(actor) as ctx:
             asked = reservation_request(count=count, ttl=timedelta(minutes=minutes))
@@ -351,7 +351,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(actor=actors, pick=st.integers(0, 9), is_named=st.booleans())
     def take_a_booking(self, actor: str, pick: int, is_named: bool) -> None:
-        """8: where nothing but time keeps its owner from a booking, the owner gets its hosts until its end."""
+        """8: if the hosts of a booking are usable, its owner gets them at its beginning, until its end."""
         wanted = self.booked[-1 - pick % len(self.booked)]
         known = self.ctx(actor).store.bookings.get(wanted)
         if known is not None and known.ended_at is None:
@@ -359,7 +359,7 @@ class Lives(RuleBasedStateMachine):
             actor = known.owner
         with self.attempt(actor) as ctx:
             expiry.reap(ctx)
-            queries.list_hosts(ctx, Choice(everything=True))  # reads what was edited by hand
+            queries.list_hosts(ctx, Choice(everything=True))  # sync the edits of the file
             promised = self.honoured(ctx, wanted)
             asked = reservation_request(booking=wanted)
             if promised is not None and not is_named:  # the same request takes it as well
@@ -381,7 +381,7 @@ class Lives(RuleBasedStateMachine):
         is_named=st.booleans(),
     )
     def book_and_take(self, actor: str, count: int, begin: int, length: int, is_named: bool) -> None:
-        """The rules before, one after the other, so that many bookings are there to be honoured."""
+        """Both rules above, one after the other, so that many bookings are taken."""
         known = len(self.booked)
         self.book(actor, count, begin, length)
         if len(self.booked) > known:
@@ -389,7 +389,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(who=st.permutations(ACTORS), begin=st.integers(2, 300), length=st.integers(2, 200), count=st.integers(1, 3))
     def crowd(self, who: list[str], begin: int, length: int, count: int) -> None:
-        """When all hosts are free: bookings and a lease that want the same ones at the same time (6 and 7)."""
+        """With all hosts free, request bookings and a lease of the same hosts at the same time (6 and 7)."""
         actor, other = who[:2]
         self.time_goes_by(600)
         self.recycle(actor, True)
@@ -403,14 +403,14 @@ class Lives(RuleBasedStateMachine):
 
     @contextmanager
     def is_honoured(self, wanted: str) -> Iterator[None]:
-        """Fail where the block, which takes a booking, is refused."""
+        """Fail if the block, which takes a booking, is refused."""
         try:
             yield
         except BmhctlError as refused:
             pytest.fail(f"{wanted} was not honoured: {refused}")
 
     def honoured(self, ctx: Context, wanted: str) -> Booking | None:
-        """Return the booking if it can be taken now: each of its hosts is usable, and no other one would be taken."""
+        """Return the booking if it can be taken now: its hosts are usable, and the request takes no other booking."""
         booking = ctx.store.bookings.get(wanted)
         if booking is None or not booking.has_begun(self.lab.clock.now):
             return None
@@ -424,7 +424,7 @@ class Lives(RuleBasedStateMachine):
     def plan_a_maintenance(self, name: str, begin: int, length: int, resumes: bool) -> None:
         with self.attempt("bob") as ctx:
             plan_maintenance(ctx, Choice((name,)), *self.span(begin, length), reason="power", resumes=resumes)
-        for host in self.ctx("bob").store.hosts.find(HostQuery()):  # a lease that was there before stays as it is
+        for host in self.ctx("bob").store.hosts.find(HostQuery()):  # an older lease stays as it is
             if host.reservation is not None:
                 ends = host.reservation.expires_at
                 self.longer |= {
@@ -457,7 +457,7 @@ class Lives(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """Every waiter that ended has hosts, or a reason why not."""
+        """Every waiting command that has ended has hosts, or a reason."""
         for waiter in self.waiters:
             if waiter.granted is not None:
                 self.tokens.append(waiter.granted.reservation.id)
@@ -471,7 +471,7 @@ class Lives(RuleBasedStateMachine):
     def add(self, mac: str, name: str) -> None:
         known = self.ctx("alice").store.hosts.named(name)
         if known is not None and known.spec.mac != mac:
-            return  # an undeclared host that comes back as another machine: a person is warned, bmhctl can't know
+            return  # an undeclared host was declared again as another machine: a person is only warned
         with self.attempt("alice") as ctx:
             hosts.add(ctx, [name], hosts.AttributeChanges(mac=mac))
 
@@ -527,7 +527,7 @@ class Lives(RuleBasedStateMachine):
         self.edit(change)
         try:
             queries.list_hosts(self.ctx("alice"), Choice(everything=True))
-        except InvalidError:  # the person reads the hint, and takes it back
+        except InvalidError:  # the person reads the hint, and undoes the edit
             self.lab.path.write_bytes(before)
 
     @precondition(is_toml)
@@ -543,7 +543,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(BACKENDS))
     def move_to_another_home(self, kind: str) -> None:
-        for waiter in self.waiters:  # a queue stays where it is
+        for waiter in self.waiters:  # a copy does not contain the queue
             waiter.stop()
         self.settle()
         self.copies += 1
@@ -559,7 +559,7 @@ class Lives(RuleBasedStateMachine):
     def import_an_export_again(self) -> None:
         with self.attempt("alice") as ctx:
             found = queries.list_hosts(ctx, Choice(everything=True))
-            expiry.reap(ctx)  # or the import would, which is no doing of its own
+            expiry.reap(ctx)  # otherwise the import would end expired leases, which is no effect of the import itself
             before = self.states(ctx)
             text = dump_inventory(found.hosts, None, found.now)
             hosts.import_hosts(ctx, read_inventory(text, "export.toml", found.now))
@@ -572,13 +572,13 @@ class Lives(RuleBasedStateMachine):
 
     def everything(self) -> tuple[list[Host], list[Event], list[object]]:
         ctx = self.ctx("alice")
-        queries.list_hosts(ctx, Choice(everything=True))  # reads what was edited by hand
+        queries.list_hosts(ctx, Choice(everything=True))  # sync the edits of the file
         found = [replace(h, last_event=0) for h in ctx.store.hosts.find(HostQuery())]
         return found, list(ctx.store.events.read()), [*ctx.store.reservations.all(), *ctx.store.bookings.all()]
 
     @invariant()
     def all_five_hold(self) -> None:
-        ctx = self.ctx("alice")  # for all of them: to open an inventory takes as long as to read it
+        ctx = self.ctx("alice")  # one context for all checks, because opening an inventory takes as long as reading it
         store = ctx.store
         known = list(store.hosts.find(HostQuery()))
         chains = {host.name: list(store.events.read(host)) for host in known}
@@ -611,12 +611,12 @@ class Lives(RuleBasedStateMachine):
         assert len(store.tickets.all()) == len(self.waiters)
         self.no_laundering(known, chains, list(store.events.find(EventQuery(after=self.seen))))
         self.the_plan_holds(known, {each.id: each for each in store.bookings.open()})
-        # and the doctor says so, too: nothing is broken, and nothing is left behind
+        # doctor agrees: nothing is broken, and nothing is left behind
         findings = doctor.doctor(ctx).findings
         assert [each for each in findings if each.severity is Severity.BROKEN or each.fixable] == []
 
     def the_plan_holds(self, known: list[Host], open_ones: dict[str, Booking]) -> None:
-        """6 and 7: no lease reaches into another's booking, and what is planned on a host never overlaps."""
+        """6 and 7: no lease reaches into a booking of another owner, and the planned times of a host never overlap."""
         for host in known:
             spans = list(host.planned)
             assert spans == sorted(spans, key=lambda each: each.starts_at)
@@ -636,12 +636,12 @@ class Lives(RuleBasedStateMachine):
                     assert lease.expires_at <= each.starts_at, f"{host.name}: lease {lease.id} reaches into {each}"
         for booking in open_ones.values():
             if booking.is_maintenance and booking.due_at != booking.starts_at:
-                continue  # it has begun on its hosts; the clock may have been set back since
+                continue  # the maintenance has begun on its hosts; the clock may have been set back since
             here = {host.id for host in known if any(each.id == booking.id for each in host.planned)}
             assert here == set(booking.hosts) & {host.id for host in known}
 
     def no_laundering(self, known: list[Host], chains: dict[str, list[Event]], news: list[Event]) -> None:
-        """2: by the whole history, machine by machine: one that was reserved is clean only after a cleanup."""
+        """2: a machine that was reserved is clean only after a cleanup, by the whole history of each machine."""
         used = {}
         for host in known:
             dirty = False
@@ -664,7 +664,7 @@ class Lives(RuleBasedStateMachine):
         retired = {e.host for e in news if e.verb is Verb.RETIRE}
         for mac, was_used in self.used.items():
             if self.names_of.get(mac) in retired:
-                was_used = False  # it was cleaned before it left
+                was_used = False  # the machine was cleaned before it was removed
             machine = machines.get(mac)
             if machine is not None:
                 cleaned = any(

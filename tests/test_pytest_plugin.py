@@ -1,4 +1,4 @@
-"""The pytest plugin, in a pytest of its own: hosts for tests, one reservation a process, always given back."""
+"""The pytest plugin, in a separate pytest: hosts for tests, one reservation for each process, always given back."""
 
 from __future__ import annotations
 

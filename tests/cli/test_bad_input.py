@@ -246,7 +246,7 @@ def test_an_invalid_host_is_refused_and_the_toml_file_is_left_unchanged(cli: Cli
 
 
 def without_privileges() -> None:
-    """The command runs as another user than root: file permissions count for it."""
+    """Run the command as a user other than root, so that file permissions count."""
     if os.geteuid() == 0:
         for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
             if ctypes.CDLL(None, use_errno=True).prctl(24, capability, 0, 0, 0):

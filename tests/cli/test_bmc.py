@@ -1,4 +1,4 @@
-"""The verbs that talk to BMCs, as they are typed, and what may be declared about a BMC."""
+"""The commands that talk to BMCs, and the valid declarations of a BMC."""
 
 from __future__ import annotations
 

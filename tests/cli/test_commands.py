@@ -83,7 +83,7 @@ ARGUMENTS: dict[str, list[str]] = {
 
 
 def words_of(name: str, held: str = "r-none", *added: str) -> list[str]:
-    """A command with its arguments; options that are added stand before what ``run`` passes on."""
+    """Return a command with its arguments; additional options come before the arguments that ``run`` passes on."""
     arguments = [argument.format(held=held) for argument in ARGUMENTS[name]]
     passed_on = arguments.pop() if name == "run" else None
     return [*name.split(), *arguments, *added, *([passed_on] if passed_on else [])]

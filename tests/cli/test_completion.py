@@ -48,11 +48,11 @@ class Shell:
         self.process.expect("loaded")
 
     def complete(self, line: str, tabs: int = 1) -> tuple[str, str]:
-        """What stands on the line after it was typed with a tab at its end, and what the shell printed meanwhile."""
+        """Type a line with a tab at its end; return the completed line and the output of the shell."""
         self.process.send(line + "\t" * tabs + "\x18s")
         self.process.expect("LINE<(.*?)>")
         found = self.process.match[1], re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.process.before)
-        self.process.send("\x15")  # clears the line; ^C would also discard what is typed behind it
+        self.process.send("\x15")  # this clears the line; ^C would also discard the next input
         return found
 
     def __enter__(self) -> Shell:
@@ -93,7 +93,7 @@ def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli, for
     with Shell(shell, lab.parent, forking) as real:
 
         def completed(line: str) -> str:
-            return real.complete(line)[0].replace("\\!", "!")  # bash and zsh quote what means the history to them
+            return real.complete(line)[0].replace("\\!", "!")  # bash and zsh quote characters of history expansion
 
         assert completed("bmhctl tai") == "bmhctl taint "
         assert completed("bmhctl taint nod") == "bmhctl taint node0"
@@ -153,7 +153,7 @@ def test_tickets_and_tags_are_completed(cli: Cli, lab: Path) -> None:
 
 
 def offered_for(cli: Cli, line: str) -> list[str]:
-    """The lines with which bmhctl answers a shell: a word, and behind a tab what it means."""
+    """Return the lines of bmhctl's answer to a shell: a word, a tab and its meaning."""
     done = cli(_BMHCTL_COMPLETE=line)
     assert (done.status, done.stderr) == (0, "")
     return done.stdout.splitlines()

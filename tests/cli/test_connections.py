@@ -1,4 +1,4 @@
-"""How a command reaches its server: by the URL, by libpq's own files and variables; and what it says if it can't."""
+"""How a command reaches its server, by the URL and by libpq's files and variables, and its errors if it can't."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sql(url: str, statement: str) -> None:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    """A server on which one role, lab, has to give its password."""
+    """A server that asks the role lab for its password."""
     server = Server()
     server.ask_password("lab")
     server.start()

@@ -1,4 +1,4 @@
-"""doctor through the real surface: exit status, stdout and stderr, in every format, on a terminal and in a pipe."""
+"""The command doctor: exit status, stdout and stderr, in every format, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.cli.conftest import Cli, Terminal, error_of, files, json_of
 
 @pytest.fixture
 def broken(fleet: str, lab: Path) -> Path:
-    """bmh.toml whose state has wrong facts for node02, which can be fixed, and a gap in the history of node01."""
+    """An inventory with wrong selector data for node02, which can be fixed, and a gap in the history of node01."""
     with sqlite3.connect(lab.with_name("bmh.state.db")) as connection:
         connection.execute("DELETE FROM facts WHERE host_id = 2 AND key = 'rack'")
         connection.execute("DELETE FROM events WHERE host = 'node01' AND verb = 'ready'")

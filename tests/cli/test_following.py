@@ -33,7 +33,7 @@ def add(lab: Lab, name: str) -> None:
 
 @pytest.fixture
 def started() -> Iterator[list[subprocess.Popen[str]]]:
-    """Followers that a test started; they are killed when it takes too long, which ends what it reads."""
+    """The followers that a test starts. They are killed after a time limit, which ends their output."""
     processes: list[subprocess.Popen[str]] = []
     limit = Timer(40, lambda: [process.kill() for process in processes])
     limit.start()
@@ -91,7 +91,7 @@ def test_each_format_prints_its_heading_once_and_then_only_events(
     shown = {output: follow(lab, started, "-o", output) for output in ("plain", "csv", "jsonl", "cloudevents", "table")}
     first = {output: [line(each)] for output, each in shown.items()}
     for output in ("plain", "csv"):
-        first[output].append(line(shown[output]))  # below the heading
+        first[output].append(line(shown[output]))  # the rows below the heading
     add(lab, "a-host-with-a-longer-name")
     for output, each in shown.items():
         first[output].append(line(each))

@@ -1,4 +1,4 @@
-"""What people type out of habit: each is answered with the command line that they meant."""
+"""Command lines that people type out of habit: each is answered with the command line that they meant."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_command_suggested_for_a_word_of_another_tool_parses(word: str, mean
     line = [value for part in meant.split() for value in VALUES.get(part, [part])]
     _parsed(line)
     if "-o" in line:
-        assert "no output format" not in cli(*line).stderr  # which is known only when the command runs
+        assert "no output format" not in cli(*line).stderr  # a requirement that is checked only when the command runs
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
     known = suggestions.option_names(command)
     for option in habits.OPTIONS:
         meant = None if option in known else suggestions.meant_option(option, known)
-        if meant is None or meant in known:  # an option of a like name; its value is the user's
+        if meant is None or meant in known:  # an option of a similar name, with the value that the user typed
             continue
         _parsed([name, *meant.split(), *_required(command)])
 

@@ -1,4 +1,4 @@
-"""``import`` at the command line: what bmhctl wrote comes back, and bad input is one error with nothing half done."""
+"""The command ``import``: exports are read back, and bad input is one error that changes nothing."""
 
 from __future__ import annotations
 

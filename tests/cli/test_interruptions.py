@@ -39,7 +39,7 @@ def full() -> Iterator[IO[str]]:
 
 @contextmanager
 def broken_pipe() -> Iterator[int]:
-    """The writing end of a pipe that no process reads."""
+    """The writing end of a pipe without a reader."""
     reading, writing = os.pipe()
     os.close(reading)
     yield writing
@@ -149,7 +149,7 @@ def wait_for_step(lab: Path) -> list[int]:
 
 
 def is_untouched(cli: Cli) -> bool:
-    """Whether node01 is still initial and unclaimed, and nothing was recorded."""
+    """Return whether node01 is still initial, without a claim and without a new event."""
     events = json_of(cli("history", "node01", "-o", "json"))["events"]
     why = json_of(cli("why", "node01", "-o", "json"))
     return (

@@ -1,4 +1,4 @@
-"""Commands that change many hosts: what they would do, a question before it, and a summary after it."""
+"""Commands that change many hosts: their dry run, the question before the change, and the summary after it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_misspelt_key_that_excludes_no_host_is_refused_before_anything_changes
         assert "did you mean " in done.stderr
         assert "rack" in done.stderr
     assert len(cli("list", "-o", "name").stdout.split()) == 12
-    assert cli("cordon", "-l", "!flaky,rack=r2").status == 0  # no similar key: the selector is taken as it is
+    assert cli("cordon", "-l", "!flaky,rack=r2").status == 0  # there is no similar key, so the selector is accepted
     assert cli("list", "-l", "rak!=r1").status == 0
 
 

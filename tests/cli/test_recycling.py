@@ -28,7 +28,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the real command; what still runs at the end is killed."""
+    """Starts the real command; commands that still run at the end of the test are killed."""
     started: list[Process] = []
 
     def call(*args: str) -> Process:
@@ -45,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def fleet(tmp_path: Path, cli: Cli) -> Callable[[int, str], None]:
-    """Makes an inventory of so many hosts with a policy."""
+    """Makes an inventory with a number of hosts and a policy."""
 
     def make(count: int, policy: str) -> None:
         hosts = "".join(f'[hosts.node{n:03}]\naddress = "127.0.0.1"\n' for n in range(1, count + 1))
@@ -114,7 +114,7 @@ def test_a_signal_during_many_steps_ends_them_and_keeps_finished_results(
             for n in (1, 2, 3)
         )
         (tmp_path / "bmh.toml").write_text(HANGING.format(filtered=dead, silent=silent) + hosts)
-        assert cli("list").status == 0  # warns of their one address
+        assert cli("list").status == 0  # warns that all hosts have the same address
         process = start("ready", "*", "-j", "20")
         until(lambda: len(list(tmp_path.glob("pid-command[123]"))) == 3)
         until(lambda: list(states(cli).values()).count("available") == 3)
@@ -163,7 +163,7 @@ def test_two_recyclers_at_the_same_time_clean_each_host_once(
         assert cli("taint", "node*").status == 0
         until(lambda: set(states(cli).values()) == {"available"})
         assert wiped(tmp_path) == [taints] * 12
-    time.sleep(0.5)  # the last one is told right after it is recorded
+    time.sleep(0.5)  # the last outcome is printed directly after it is recorded
     outputs = []
     for process in two:
         process.terminate()
@@ -193,7 +193,7 @@ def test_a_host_whose_recycler_is_killed_stays_tainted_until_another_recycler_cl
     assert cli("maintain", "node001", "--reason", "x").status == 4
     second = start("recycle", "--watch", "1s")
     assert not (tmp_path / "pid-1").exists()
-    (tmp_path / "fifo").write_text("go\n")  # the first step ends by itself: only now the next may begin
+    (tmp_path / "fifo").write_text("go\n")  # only when the first step has ended, the next may begin
     assert ended(int((tmp_path / "pid-0").read_text()))
     until((tmp_path / "pid-1").exists)
     assert states(cli) == {"node001": "tainted"}
@@ -224,7 +224,7 @@ def test_a_watch_survives_a_file_that_is_broken_for_a_while_and_reports_it_once(
     (tmp_path / "bmh.toml").write_text(good + "[hosts.node001\n")
     assert watch.stderr is not None
     assert select.select([watch.stderr], [], [], 20)[0]
-    time.sleep(2.5)  # several looks at what is still broken
+    time.sleep(2.5)  # time for several tries while the host is still broken
     (tmp_path / "bmh.toml").write_text(good)
     use(cli, 1)
     until(lambda: states(cli) == {"node001": "available"})

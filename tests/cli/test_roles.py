@@ -160,7 +160,7 @@ def test_each_role_can_run_its_own_commands_only(
         assert re.search(f"the role {who} may not (change|make)", done.stderr), told
         assert f"ask {owner}, who owns the inventory: a" in done.stderr or least == OWNER, told
         if command == "reap":
-            assert cli("reap", "-i", fleet.url).status == 0  # else all that follows would begin with it
+            assert cli("reap", "-i", fleet.url).status == 0  # otherwise each later command would first end this lease
 
 
 def test_a_runner_can_do_all_that_a_ci_job_needs(fleet: Fleet, cli: Cli) -> None:
@@ -372,7 +372,7 @@ def test_an_owner_without_create_rights_can_use_a_schema_made_by_an_administrato
 
 
 def test_no_role_can_attach_the_counting_function_to_its_own_table(fleet: Fleet) -> None:
-    """It has its owner's rights: a role that could call it could write what only the owner may."""
+    """The function has its owner's rights: a role that could call it could change what only the owner may change."""
     trigger = (
         "CREATE TEMP TABLE mine (state TEXT); CREATE TRIGGER mine AFTER INSERT ON mine"
         " REFERENCING NEW TABLE AS entered FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()"

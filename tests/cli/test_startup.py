@@ -1,4 +1,4 @@
-"""What a command costs, counted: the modules it loads, in a fresh interpreter, and the statements it issues."""
+"""The cost of a command: the modules that it loads in a fresh interpreter, and the statements that it issues."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_module_that_must_stay_unloaded_exists() -> None:
 
 
 def loaded_by(*args: str, cwd: Path) -> set[str]:
-    """The modules that are there when a command has ended well."""
+    """Return the modules that are loaded when a command has succeeded."""
     code = (
         "import sys; from bmhctl.cli.main import run\n"
         "assert run(sys.argv[1:]) == 0; sys.stderr.write(repr({*sys.modules}))"
@@ -101,7 +101,7 @@ def test_a_command_loads_only_the_libraries_that_it_uses(line: str, ready_lab: P
 def test_a_toml_inventory_that_did_not_change_is_not_parsed(lab: Path) -> None:
     for args in (["list"], ["status", "-o", "plain"], ["ready", "node01"], ["cordon", "node01"]):
         assert loaded_by(*args, cwd=lab.parent) & {"tomllib", "tomlkit", "bmhctl.stores.toml.editor"} == set()
-    lab.touch()  # another time, the same bytes
+    lab.touch()  # another modification time, the same bytes
     assert "tomllib" not in loaded_by("list", cwd=lab.parent)
     lab.write_text(lab.read_text() + "[hosts.node04]\n")
     assert "tomllib" in loaded_by("list", cwd=lab.parent)
@@ -136,7 +136,7 @@ def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
         statements: list[str] = []
 
         def note(statement: str) -> None:
-            # What a trigger does is told as the statement that fired it, once more.
+            # SQLite reports the statements of a trigger as the statement that fired it, once more.
             if not (statement.startswith("UPDATE hosts") and statement == statements[-1]):
                 statements.append(statement)
 
@@ -166,7 +166,7 @@ def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
 def test_a_read_only_command_needs_few_queries_and_changes_nothing(line: str, queries: int, said: Said) -> None:
     kinds = Counter(statement.split()[0] for statement in said(*line.split()))
     assert kinds.pop("SELECT") == queries
-    assert kinds in ({}, {"BEGIN": 1, "COMMIT": 1})  # what is read at one moment
+    assert kinds in ({}, {"BEGIN": 1, "COMMIT": 1})  # a read transaction, for a consistent view
 
 
 CHANGES = {

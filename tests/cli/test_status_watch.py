@@ -56,7 +56,7 @@ def test_a_watch_in_a_pipe_prints_a_document_only_for_a_change(lab: Lab) -> None
 
 @pytest.fixture
 def screen(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Starts it on a terminal, in one row for each rack."""
+    """Starts ``status --watch`` on a terminal, with a row for each rack."""
     started = []
 
     def start(*args: str, **env: str) -> Any:
@@ -101,7 +101,7 @@ def test_any_signal_ends_the_watch_and_restores_the_terminal(
     child = screen()
     child.expect("2 initial")
     maintain(lab, "node1", "disk")
-    child.expect("1 maintenance")  # by now all is imported: a signal in an import would be a warning
+    child.expect("1 maintenance")  # all modules are imported now; a signal during an import would cause a warning
     os.kill(child.pid, number)
     child.expect(pexpect.EOF)
     assert is_restored(child)
@@ -114,7 +114,7 @@ def test_any_signal_ends_the_watch_and_restores_the_terminal(
 def test_a_watch_can_be_stopped_and_continued(screen: Callable[..., Any]) -> None:
     child = screen("--by", "rack", NO_COLOR="1")
     child.expect("r2 .*○")
-    child.sendcontrol("z")  # nothing stops a process group without a shell: it continues at once
+    child.sendcontrol("z")  # a process group without a shell can't be stopped: it continues at once
     child.expect(re.escape("\x1b[?25h"))
     child.expect(re.escape("\x1b[?25l"))
     child.expect("r2 .*○")

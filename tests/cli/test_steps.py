@@ -229,7 +229,7 @@ def test_a_tcp_step_opens_a_connection(cli: Cli, policy: Policy, lab: Path) -> N
 def test_a_tcp_step_obeys_its_timeout(cli: Cli, policy: Policy, lab: Path) -> None:
     hosts = lab.read_text().replace("10.0.0.11", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.create_connection(server.getsockname()):
-        port = server.getsockname()[1]  # one connection waits to be accepted: no room for another
+        port = server.getsockname()[1]  # one connection waits in the queue, which has no room for another
         lab.write_text(f'[checks.ssh]\ntcp = {port}\ntimeout = "1s"\n{hosts}')
         assert cli("ready", "node01") == Run(
             9, "", f"bmhctl: node01: readiness check failed: ssh: 127.0.0.1 port {port}: no answer in 1 s\n{HINT}"

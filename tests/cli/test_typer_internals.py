@@ -1,4 +1,4 @@
-"""What bmhctl relies on in Typer, tried with the lowest and the highest version that pyproject.toml allows."""
+"""The internals of Typer that bmhctl uses, with the lowest and the highest version that pyproject.toml allows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _bounds() -> tuple[str, str]:
 
 @cache
 def _installed(requirement: str) -> Path:
-    """A folder with that Typer alone, kept between runs; pip's own cache makes a second one cheap."""
+    """Return a folder with only that Typer, which is kept between runs."""
     name = re.sub(r"[^\w.]+", "-", requirement)
     folder = Path(tempfile.gettempdir()) / f"bmhctl-typer-{os.getuid()}-{name}"
     if not folder.exists():
@@ -41,7 +41,7 @@ def _installed(requirement: str) -> Path:
             pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(new), requirement]
             done = subprocess.run(pip, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            with suppress(OSError):  # another test process was faster
+            with suppress(OSError):  # another test process has made the folder in the meantime
                 new.rename(folder)
     return folder
 

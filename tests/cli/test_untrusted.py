@@ -1,4 +1,4 @@
-"""Text that others wrote never steers a terminal, a spreadsheet, a browser; secrets are never printed."""
+"""Untrusted text never controls a terminal, a spreadsheet or a browser, and secrets are never printed."""
 
 from __future__ import annotations
 

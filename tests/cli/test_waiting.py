@@ -42,7 +42,7 @@ def fleet(lab: Lab) -> Iterator[Inventory]:
 
 
 class Waiter:
-    """``bmhctl reserve … --wait`` as a process of its own, once it stands in the queue."""
+    """A process of ``bmhctl reserve … --wait`` that is in the queue."""
 
     def __init__(self, lab: Lab, actor: str, *args: str) -> None:
         self.actor = actor
@@ -53,7 +53,7 @@ class Waiter:
         self.process.stdin.close()
 
     def ended(self) -> Run:
-        """How it ended, in a little while."""
+        """Wait for the end of the process, and return how it ended."""
         out, _ = self.process.communicate(timeout=30)
         return Run(self.process.returncode, out, self.said)
 
@@ -84,7 +84,7 @@ def waiting(lab: Lab, fleet: Inventory) -> Iterator[Queue]:
 
 
 def queue_of(inventory: Inventory) -> list[str]:
-    """Who has a ticket, the oldest first."""
+    """Return the owners of the tickets, the oldest first."""
     return [ticket.owner for ticket in inventory._context.store.tickets.all()]
 
 
@@ -288,7 +288,7 @@ def test_the_queue_shows_position_request_and_what_is_missing(
         },
     ]
     assert [one["deadline"] is None for one in listed] == [True, False]
-    give_back(fleet, "node2")  # not held for a pair that an operator must help first
+    give_back(fleet, "node2")  # no host is set aside for a request for two that needs an operator
     until(lambda: queue_of(fleet) == ["first"])
     assert run("queue", "-o", "name").stdout == "1\n"
 
@@ -339,6 +339,6 @@ def test_a_host_that_becomes_free_is_granted_soon(fleet: Inventory, waiting: Que
 
 
 def cpu_seconds(pid: int) -> float:
-    """The processor time that a process has used, by its own account."""
+    """Return the processor time that a process has used, which it reports itself."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

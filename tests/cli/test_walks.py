@@ -1,4 +1,4 @@
-"""How far a command travels through the code: the files that it enters, and its moves between them.
+"""How many files a command enters, and how often it moves between them.
 
 Both are counted work, the same on every machine. A command that enters few files, and seldom moves on from one to
 another and back, is read from the command line to its answer without losing the thread. A file counts, too, if only
@@ -129,7 +129,7 @@ def test_a_policy_adds_few_files_and_switches_to_a_command(
 
 
 def walked(command: str, inventory: Path, folder: Path) -> tuple[int, int]:
-    """How many files a command enters in a copy of the inventory, and how often it moves from one to another."""
+    """Run a command on a copy of the inventory; return the number of files that it enters and of moves between them."""
     shutil.copy(inventory, folder / "lab.db")
     done = subprocess.run(
         [sys.executable, "-c", WALKER, *command.split()],

@@ -1,4 +1,4 @@
-"""The page on architecture agrees with the code: what it names exists, and every folder is named."""
+"""The page on architecture agrees with the code: the files that it names exist, and it names every folder."""
 
 from __future__ import annotations
 

@@ -54,13 +54,13 @@ def test_only_the_entry_points_read_the_environment() -> None:
 
 
 def test_only_the_output_folder_prints() -> None:
-    # cli hands the streams to output, and writes what is no result: help, completion; the plugin writes to pytest's.
+    # cli passes the streams to output, and writes help and completion itself; the plugin writes to pytest's streams.
     assert uses({"sys.stdout", "sys.stderr"}, "output", "cli", "pytest_plugin.py") == []
     assert uses({"print"}, "output") == []
 
 
 def test_no_module_uses_the_dataclass_decorator() -> None:
-    # A dataclass writes and compiles its methods at every start: bmhctl.support.values has them once for all values.
+    # A dataclass generates and compiles its methods at every start; bmhctl.support.values has methods for all values.
     assert uses({"dataclasses.dataclass"}) == []
 
 
@@ -95,7 +95,7 @@ def test_code_and_comments_are_in_plain_words(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {word[0]}"
         for path in sorted((ROOT / folder).rglob("*.py"))
-        if path.name not in (Path(__file__).name, "test_pages.py")  # they have the list
+        if path.name not in (Path(__file__).name, "test_pages.py")  # these two files contain the list itself
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         for word in REPLACED.finditer(line)
     ]
@@ -119,7 +119,7 @@ def test_no_module_silences_every_exception() -> None:
 
 
 def test_no_module_relies_on_assert() -> None:
-    # An assert is gone under python -O: what must hold raises.
+    # python -O removes assert statements, so checks have to raise errors.
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in MODULES

@@ -25,7 +25,7 @@ BUILDS = any(int(each.version.split(".")[0]) >= 77 for each in distributions(nam
 
 
 def shown(page: str) -> str:
-    """What man shows of a page, on lines that do not end."""
+    """Return the output of man for a page, without line breaks."""
     done = subprocess.run(
         ["groff", "-man", "-ww", "-Tutf8", "-P-c", "-rLL=9999n", "-rLT=9999n"],
         input=page,

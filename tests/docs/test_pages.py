@@ -48,7 +48,7 @@ def lab(tmp_path: Path) -> Path:
 
 
 def bmhctl(lab: Path, *args: str, status: int = 0) -> str:
-    """What a command on the example lab prints: to stdout, or when it fails to stderr."""
+    """Return the output of a command on the example lab: its stdout, or its stderr if it fails."""
     ended, stdout, stderr = forked.run(args, lab, {**environment(lab), "BMHCTL_INVENTORY": "lab.toml"})
     assert ended == status, stderr
     return (stderr if status else stdout).decode()
@@ -198,7 +198,7 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
         "doctor",
         "-i other.db init",
     ):
-        (lab / ".lab.toml.new").touch()  # for the doctor to find
+        (lab / ".lab.toml.new").touch()  # a fault that doctor finds
         document = json.loads(bmhctl(lab, *command.split(), "-o", "json"))
         assert document["version"] == 1
         yield document["kind"], document

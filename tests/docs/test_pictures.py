@@ -1,4 +1,4 @@
-"""The pictures of the README are what the commands show now, and load nothing."""
+"""The pictures of the README show the present output of the commands, and load no other files."""
 
 from __future__ import annotations
 

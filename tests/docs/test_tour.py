@@ -1,4 +1,4 @@
-"""The tour runs as it is, from anywhere, in a pipe and on a terminal, and leaves nothing behind."""
+"""The tour runs unchanged from any folder, in a pipe and on a terminal, and leaves no files behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests get which hosts, compared with a search through all assignments; and what each ticket holds."""
+"""The hosts that requests get, compared with a search through all assignments; and the hosts that tickets hold."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def can_serve(request: Requirements, chosen: tuple[Host, ...]) -> bool:
 
 
 def best(request: Requirements, free: list[Host]) -> tuple[Host, ...]:
-    """As many hosts as can be served at once, the first of them; ``combinations`` come in the order of ``free``."""
+    """Return the largest set of hosts that serves the request, the first in the order of ``free``."""
     for size in range(min(total(request), len(free)), 0, -1):
         for chosen in combinations(free, size):
             if can_serve(request, chosen):
@@ -146,7 +146,7 @@ def test_the_first_hosts_are_used_in_any_order_of_the_requirements() -> None:
 
 
 def test_a_long_chain_of_hosts_is_reassigned_for_the_last_requirement() -> None:
-    # want n fits host n and host n + 1: when each has the later one, the first host makes all of them move
+    # requirement n fits host n and host n + 1: if each has the later one, a request for the first moves all of them
     hosts = [
         Host(HostSpec(f"node{n}", labels={f"k{n}": "", f"k{n - 1}": ""}), State.AVAILABLE, NOW, id=n)
         for n in range(1, 301)

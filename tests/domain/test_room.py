@@ -1,4 +1,4 @@
-"""Bookings that move for a request: checked with networkx where all overlap, else with all assignments."""
+"""Bookings that move for a request: compared with networkx if all overlap, else with all assignments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wants(*texts: str) -> Requirements:
 
 
 def host(number: int, labels: str = "", leased: int = 0, open_: bool = True) -> Host:
-    """A host, leased until a minute (0: not leased); one that is not ``open_`` is for bookings, not for the request."""
+    """Return a host that is leased until a minute (0: not leased); unless ``open_``, only bookings may use it."""
     lease = Reservation("r-1", "o", None, NOW, at(leased), None) if leased else None
     state = State.RESERVED if lease else State.AVAILABLE if open_ else State.TAINTED
     return Host(HostSpec(f"n{number}", labels=dict.fromkeys(labels, "")), state, NOW, reservation=lease, id=number)
@@ -67,7 +67,7 @@ def overlap(one: Booking | Planned, other: Booking | Planned, turnaround: timede
 
 
 class World:
-    """Hosts with bookings on them that don't overlap, and what is asked for."""
+    """Hosts with bookings on them that don't overlap, and a request."""
 
     def __init__(
         self, hosts: list[Host], bookings: list[Booking], request: Requirements, span: tuple[int, int], turnaround: int
@@ -77,7 +77,7 @@ class World:
         self.request = request
         self.bookings: list[Booking] = []
         by_id = {one.id: one for one in hosts}
-        for each in bookings:  # those that can be there together
+        for each in bookings:  # the bookings that do not exclude each other
             others = [other for other in self.bookings if set(other.hosts) & set(each.hosts)]
             may = all(may_have(by_id[one], each, self.turnaround) for one in each.hosts)
             if may and not any(overlap(each, other, self.turnaround) for other in others):
@@ -91,7 +91,7 @@ class World:
         )  # fmt: skip
 
     def jobs(self) -> list[tuple[Booking, Requirement, int | None]]:
-        """Each host that is needed: the booking (or the request as one), what it has to fit, and where it is now."""
+        """Return the needed hosts, each with its booking or the request, its requirement, and its present host."""
         asked = Booking("", "o", None, self.begin, self.end, NOW, "", ())
         found: list[tuple[Booking, Requirement, int | None]] = [
             (asked, each, None) for each in self.request for _ in range(each.count)
@@ -110,7 +110,7 @@ class World:
         return job[1].fits(one.spec) and may_have(one, job[0], self.turnaround)
 
     def is_plan(self, found: Room, caps: Sequence[Cap] = ()) -> bool:
-        """Whether an answer is valid: everyone has what it asks for, and nothing overlaps."""
+        """Return whether an answer is valid: all requirements are met, and no bookings of a host overlap."""
         places: list[tuple[Booking, Host]] = []
         for job, one in zip(self.jobs()[: len(found.hosts)], found.hosts, strict=True):
             assert self.fits(job, one)
@@ -130,7 +130,7 @@ class World:
         return all(sum(cap.selector.fits(one.spec) for one in found.hosts) <= cap.number for cap in caps)
 
     def has_a_way(self, caps: Sequence[Cap] = ()) -> bool:
-        """Whether any assignment of every job to a host is valid."""
+        """Return whether any assignment of all needed hosts is valid."""
         return next(self.ways(caps), None) is not None
 
     def ways(self, caps: Sequence[Cap] = ()) -> Iterator[Mapping[int, int]]:
@@ -162,7 +162,7 @@ def fleets(most: int) -> st.SearchStrategy[list[Host]]:
 
 @st.composite
 def worlds(draw: st.DrawFn, hosts: int, bookings: int, *, share_a_moment: bool) -> World:
-    """A world; where all ``share_a_moment``, each booking and the request last over minute 20."""
+    """Draw a world; with ``share_a_moment``, each booking and the request include minute 20."""
     fleet = draw(fleets(hosts))
     made = []
     for number in range(draw(st.integers(0, bookings))):
@@ -174,7 +174,7 @@ def worlds(draw: st.DrawFn, hosts: int, bookings: int, *, share_a_moment: bool) 
         begin = draw(st.integers(15, 19) if share_a_moment else st.integers(3, 20))
         length = draw(st.integers(6, 20) if share_a_moment else st.integers(1, 15))
         is_named = draw(st.integers(0, 4)) == 0
-        # The texts come sorted, as they are saved.
+        # The texts are sorted, in the order in which bmhctl saves them.
         rows = sorted(zip(texts, (one.id for one in here), strict=True), key=lambda row: str([row[0], 1]))
         order = [number for _, number in rows]
         made.append(

@@ -1,4 +1,4 @@
-"""Selectors: what they mean in Python and in SQL is the same, and what can't be read is refused."""
+"""Selectors have the same meaning in Python and in SQL, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_database_finds_exactly_the_hosts_that_fit(
         ("arch=arm64", True),
         ("arch==arm64 , rack != r3", True),
         ("arch in (arm64, x86_64),!flaky,gpu", True),
-        ("zone notin (a,b)", True),  # as in Kubernetes: without the key it holds
+        ("zone notin (a,b)", True),  # as in Kubernetes, it matches hosts without the key
         ("cpus>=64,cpus<65,memory>255GiB", True),
         ("memory=262144MiB", True),
         ("role=label", True),  # a label hides a hardware fact of the same name

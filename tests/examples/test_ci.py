@@ -1,4 +1,4 @@
-"""The examples for CI run unchanged; however they end, nothing stays reserved."""
+"""The examples for CI run unchanged; however they end, no host stays reserved."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_example_that_is_cancelled_while_it_waits_leaves_no_ticket(example: s
     process = start(lab_of_two, example, *BEFORE[example], "true")
     assert process.stderr is not None
     assert process.stderr.readline().startswith("waiting for ")
-    os.killpg(process.pid, signal.SIGTERM)  # as CI does: the whole group
+    os.killpg(process.pid, signal.SIGTERM)  # CI systems signal the whole group
     assert end(process).status == 143
     assert lab_of_two.lab.context().store.tickets.all() == []
     assert owners(lab_of_two) == ["bob"]

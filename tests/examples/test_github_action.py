@@ -105,7 +105,7 @@ def owners(fleet: Fleet) -> list[str]:
 
 
 def annotations(stdout: str) -> list[str]:
-    """The lines that the runner takes as commands, but for those that stop and resume that."""
+    """Return the lines that the runner reads as workflow commands, except stop-commands and its resume line."""
     kept, stopped = [], ""
     for line in stdout.splitlines():
         if line.startswith("::stop-commands::"):
@@ -159,7 +159,7 @@ def test_a_job_that_is_cancelled_while_it_waits_leaves_no_ticket(number: signal.
     process = job.start("main")
     assert process.stderr is not None
     assert process.stderr.readline().startswith("waiting for ")
-    process.send_signal(number)  # as the runner does: only the step's own process
+    process.send_signal(number)  # the runner signals only the step's own process
     assert job.end(process).status == 128 + number
     assert job.fleet.lab.context().store.tickets.all() == []
     assert job.run("post").status == 0
@@ -173,7 +173,7 @@ def test_the_post_step_finds_a_reservation_whose_answer_was_never_read(job: Job)
     assert job.run("post").status == 0
     assert job.fleet.open_reservations() == []
     job.state.clear()
-    assert job.run("post") == Run(0, "", "")  # the main step did not even begin
+    assert job.run("post") == Run(0, "", "")  # the main step did not begin
 
 
 def test_after_a_killed_main_step_no_bmhctl_waits_for_hosts(job: Job) -> None:
@@ -185,7 +185,7 @@ def test_after_a_killed_main_step_no_bmhctl_waits_for_hosts(job: Job) -> None:
     process.wait()
     job.read_files()
     assert job.run("post").status == 0
-    assert process.stderr.read() == ""  # up to its end: bmhctl has ended, too, as nothing reads its answer
+    assert process.stderr.read() == ""  # read to the end: bmhctl has ended as well, because its answer has no reader
     assert job.fleet.lab.context().store.tickets.all() == []
     assert owners(job.fleet) == ["bob"]
 
@@ -211,7 +211,7 @@ def test_a_job_whose_reservation_had_ended_is_warned(job: Job) -> None:
     done = job.run("post")
     assert done.status == 0
     assert annotations(done.stdout)[0].startswith("::warning title=bmhctl::the reservation ")
-    assert len(job.fleet.open_reservations()) == 1  # of the same owner, by another job
+    assert len(job.fleet.open_reservations()) == 1  # a reservation of the same owner, by another job
 
 
 def test_no_output_of_bmhctl_is_read_as_a_workflow_command(job: Job) -> None:

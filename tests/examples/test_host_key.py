@@ -1,4 +1,4 @@
-"""The setup step that records a host's key: what it saw is what ssh is given."""
+"""The setup step that records a host's key: ssh gets the recorded key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``examples/notify.sh`` runs its command once for each event, over kills and failures."""
+"""``examples/notify.sh`` runs its command once for each event, even after kills and failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ printf '%s\\n' "$event" >>told
 
 @pytest.fixture
 def start(toml_lab: Lab, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts the script with a command that notes each event in ``told``, waits while ``hold`` is there, or fails."""
+    """Starts the script with a command that records each event in ``told``, waits while ``hold`` exists, or fails."""
     tool = tmp_path / "bin" / "bmhctl"
     tool.parent.mkdir()
     tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m bmhctl "$@"\n')
@@ -70,7 +70,7 @@ def test_no_event_is_lost_or_sent_twice(
     add(toml_lab, "node1")
     first, place = start(), tmp_path / "place"
     until(lambda: place.exists())
-    assert place.read_text() == "1\n"  # what was there before is no news
+    assert place.read_text() == "1\n"  # earlier events are not passed to the command
     add(toml_lab, "node2", "node3")
     until(lambda: told(tmp_path) == [2, 3])
 
@@ -79,7 +79,7 @@ def test_no_event_is_lost_or_sent_twice(
     until(lambda: (tmp_path / "held").exists())
     first.kill()
     assert ended(first.pid)
-    second = start()  # it waits for the command of the first
+    second = start()  # the second script waits for the command of the first
     (tmp_path / "hold").unlink()
     until(lambda: told(tmp_path) == [2, 3, 4, 5])
 

@@ -21,7 +21,7 @@ TIMERS = sorted(path.name for path in FOLDER.glob("*.timer"))
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """A copy of the units whose command is there: systemd looks for it in folders of the system."""
+    """A copy of the units with an existing command, because systemd searches only folders of the system."""
     folder = Path(shutil.copytree(FOLDER, tmp_path / "units"))
     for name in SERVICES:
         text = (folder / name).read_text()

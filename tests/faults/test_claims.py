@@ -1,4 +1,4 @@
-"""The lock files of claims, gone or stale: a claim is a living process's lock, and no more than that can be lost.
+"""Lock files of claims that are missing or stale: a claim is only the lock of a living process.
 
 What a step found counts only for a host to which nothing happened since, so two that ran at once do no harm.
 """
@@ -58,7 +58,7 @@ def test_a_step_whose_lock_file_is_removed_loses_only_its_claim(
     for number, fifo in enumerate(fifos):
         os.mkfifo(fifo)
         runners.append(spawn("-c", READY, str(file_lab.path), f"runner{number}", GO=str(fifo)))
-        pipes.append(os.open(fifo, os.O_WRONLY))  # opens when the step is there to read
+        pipes.append(os.open(fifo, os.O_WRONLY))  # this opens when the step reads the FIFO
         if gone == "file":
             for claim in claims_of(file_lab).iterdir():
                 claim.unlink()
@@ -94,13 +94,13 @@ def test_a_claim_that_ends_while_another_step_starts_leaves_no_lock_behind(
     def start(arguments: list[str], env: dict[str, str], pass_fds: tuple[int, ...], **options: object) -> object:
         if first:
             ((claim, name),) = first
-            copy = os.dup(claim)  # as a child has it between its fork and its exec
+            copy = os.dup(claim)  # a child has the descriptor between its fork and its exec
             second.touch()
             with file_lab.visit("bob") as bob:
                 until(lambda: bob.store.hosts.named(name).state is State.AVAILABLE)  # type: ignore[union-attr]
-            forgotten.wait(0.5)  # which it should not be yet
+            forgotten.wait(0.5)  # the claim must still be held
             os.close(copy)
-        else:  # it ends while the other one is being started, not before
+        else:  # the child ends while the other one is being started, not before
             arguments = ["sh", "-c", f"until [ -e '{second}' ]; do sleep 0.01; done"]
         first.append((pass_fds[0], env["BMH_HOST"]))
         return real(arguments, env=env, pass_fds=pass_fds, **options)  # type: ignore[call-overload]

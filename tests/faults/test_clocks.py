@@ -1,4 +1,4 @@
-"""A clock that is set: by seconds, by an hour, by years. A lease never has more left than it was granted."""
+"""A clock that is set by seconds, by an hour or by years: a lease never has more time left than it was granted."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_lease_without_end_survives_any_change_of_the_clock(lab: Lab) -> None:
 def test_a_renewed_lease_keeps_its_length_when_the_clock_is_set_back(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1").reservation
     fleet.clock.move(minutes=30)
-    holder.extend(fleet.context("alice"), held.id, silent=True)  # as `run` does
+    holder.extend(fleet.context("alice"), held.id, silent=True)  # `run` renews in this way
     fleet.clock.move(minutes=-20)
     as_(fleet, "bob").reap()
     assert left(fleet, held.id) == HOUR

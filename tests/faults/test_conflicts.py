@@ -52,7 +52,7 @@ def sql(link: ServerLink, *statements: str) -> list[tuple[object, ...]]:
 
 
 def provoke(link: ServerLink, error: str, times: int) -> None:
-    """Undoes the next so many transactions that write an event; what counts them is not undone with them."""
+    """Rolls back the next ``times`` transactions that write an event, but not the sequence that counts them."""
     sql(
         link,
         "CREATE SEQUENCE IF NOT EXISTS {0}.tries",
@@ -90,7 +90,7 @@ def test_both_commands_of_a_deadlock_succeed(link: ServerLink) -> None:
     link.url += "&options=-cdeadlock_timeout%3D2s"
     node = f'SELECT 1 FROM "{Address.parse(link.url).schema}".hosts WHERE name = %s FOR UPDATE'
     with psycopg.connect(Address.parse(link.url).url) as other:
-        other.execute("SET deadlock_timeout = '8s'")  # so the command is the one that finds it, and gives way
+        other.execute("SET deadlock_timeout = '8s'")  # so the command detects the deadlock and is rolled back
         other.execute(node, ["node2"])
 
         def cross() -> None:
@@ -108,7 +108,7 @@ def test_both_commands_of_a_deadlock_succeed(link: ServerLink) -> None:
 
 
 def test_a_database_with_stricter_isolation_fails_no_command(link: ServerLink) -> None:
-    # A transaction that waits must see what was committed before, whatever isolation is the default.
+    # A transaction that has waited must see earlier commits, whatever the default isolation level is.
     link.url += "&options=-cdefault_transaction_isolation%3Drepeatable%5C%20read"
     with psycopg.connect(Address.parse(link.url).url) as other:
         other.execute(f"UPDATE \"{Address.parse(link.url).schema}\".hosts SET note = 'changed'")
@@ -127,7 +127,7 @@ def test_a_database_with_stricter_isolation_fails_no_command(link: ServerLink) -
 
 
 def told(link: ServerLink, error: str) -> bool:
-    """Whether the command reported such an error."""
+    """Return whether the command reported such an error."""
     return any(
         not message.is_clients and message.kind == b"E" and error.encode() in message.body
         for message in link.proxy.passed

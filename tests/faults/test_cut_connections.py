@@ -1,4 +1,4 @@
-"""A connection to a server that is cut, or stays silent, at any message: what a command reports is true.
+"""A connection to a server that is cut, or becomes silent, at any message: the report of a command is true.
 
 ``BMHCTL_TEST_SCALE=1`` cuts at every message in every way; the default is a part of that.
 """
@@ -25,7 +25,7 @@ NOT_KNOWN = "it is not known whether it took effect"
 
 @dataclass(frozen=True)
 class Verb:
-    """A command line made again for each try, and whether it took effect."""
+    """A command, with functions that make its command line for each try and test whether it took effect."""
 
     line: Callable[[ServerLink], tuple[str, ...]]
     start: State
@@ -116,7 +116,7 @@ def test_a_command_cut_off_at_any_message_reports_whether_it_took_effect(
     first = next(n for n, message in enumerate(link.proxy.passed) if message.is_clients and message.kind in b"QP")
     verb.after(link)
     cuts = [(number, fate) for number in range(messages) for fate in CUTS]
-    silences = [(number, Fate.FREEZE) for number in range(first, messages)]  # each takes its time
+    silences = [(number, Fate.FREEZE) for number in range(first, messages)]  # each of them takes seconds
     tries = some(cuts, name, SCALE * 0.2 if SCALE < 1 else 1) + some(silences, name, SCALE * 0.05 if SCALE < 1 else 1)
     lies, uncertain, faults = [], 0, 0
     for number, fate in tries:
@@ -127,7 +127,7 @@ def test_a_command_cut_off_at_any_message_reports_whether_it_took_effect(
         is_uncertain = NOT_KNOWN in done.stderr
         uncertain += is_uncertain
         has_effect = verb.has_effect(link)
-        # What reads, and what reserves, needs not leave it open: nothing hangs on the one, the other can be asked for.
+        # Reads and reservations must not be uncertain: a read changes nothing, and a reservation can be looked up.
         if is_uncertain and (is_reserve or name == "status"):
             lies.append((number, fate, done))
         if done.status not in (0, 11) or (not is_uncertain and has_effect != (done.status == 0 and name != "status")):

@@ -47,7 +47,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class LinkedLab(Lab):
-    """The inventory at the end of a link, seen directly, with a clock that the test moves."""
+    """The inventory behind a link, accessed directly, with a clock that the test moves."""
 
     url: str = ""
 
@@ -57,7 +57,7 @@ class LinkedLab(Lab):
 
 
 class Rows:
-    """The rows of an inventory on a server, kept and put back: quicker than to make an inventory again."""
+    """Saves and restores the rows of an inventory on a server, which is faster than making a new inventory."""
 
     def __init__(self, server: psycopg.Connection[tuple[object, ...]]) -> None:
         """Keeps what is in the first schema of a connection's search path."""
@@ -88,7 +88,7 @@ def direct(link: ServerLink) -> Iterator[psycopg.Connection[tuple[object, ...]]]
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, and what was before it."""
+    """A command line and its preparation."""
 
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
@@ -97,7 +97,7 @@ class Case:
 
 
 def of_bob(lab: Lab) -> None:
-    """Bob's booking of any host, on the first one, in which alice's of that very host will be."""
+    """Book any host for bob; he gets the first host, which alice books by name later."""
     starts = lab.clock.now + 2 * HOUR
     bookings.book(lab.context("bob"), reservation_request(count=1), starts, starts + 3 * HOUR)
 
@@ -109,7 +109,7 @@ def near_a_line(lab: Lab) -> None:
 
 
 def two_tickets(lab: Lab) -> None:
-    """Tickets as of commands that wait; they show that they are alive until the test is over."""
+    """Add tickets like those of waiting commands, and keep them alive until the end of the test."""
     store, now = lab.context().store, lab.clock.now
     wanted = dump_requirements(reservation_request(count=3).requirements)
     with store.transaction():
@@ -123,7 +123,7 @@ def share(lab: Lab) -> None:
 
 
 def begin_power_work(lab: Lab) -> None:
-    """A maintenance that ends by itself, in which the hosts are."""
+    """Put the hosts into a maintenance that ends automatically."""
     plan_power_work(lab)
     of(lab).reap()
 
@@ -170,7 +170,7 @@ def linked(link: ServerLink, tmp_path: Path) -> Iterator[LinkedLab]:
 
 
 def at_last(state: Snapshot) -> Snapshot:
-    """Returns it without the history: a command that is run again may record that once more."""
+    """Returns the state without the history, because a command that is run again may record its event twice."""
     return replace(state, hosts=tuple(host for host, _ in state.hosts), queue=state.queue[:1])  # type: ignore[misc]
 
 

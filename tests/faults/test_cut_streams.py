@@ -1,4 +1,4 @@
-"""A connection that is cut while many rows pass, or while a command waits: nothing is left half done."""
+"""A connection that is cut while many rows are read or written, or while a command waits: no change is partial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.faults.server_link import ServerLink
 from tests.postgres import drop_schema
 from tests.processes import spawn, until
 
-HOSTS = 2_500  # more than are fetched at once
+HOSTS = 2_500  # more rows than one fetch returns
 
 CUTS = (Fate.BEFORE, Fate.MIDDLE, Fate.AFTER)
 
@@ -97,7 +97,7 @@ def test_a_list_or_copy_fails_when_the_server_is_cut_off_and_leaves_no_copy(
 ) -> None:
     drop_schema(link.url)
     assert copied(link, source, link.url).status == 0
-    reopen(link.lab._context.store)  # its inventory is another one now
+    reopen(link.lab._context.store)  # the path has another inventory now
     losses = []
     for number, fate in zip((HOSTS - 200, 1_500, 30), CUTS, strict=True):
         done = link.call("list", "-o", "jsonl", plan=first(is_row, fate, skip=number))
@@ -205,6 +205,6 @@ def test_a_waiter_cut_off_during_its_grant_has_its_host_or_goes_on_waiting(link:
 
 
 def listens(link: ServerLink, number: int = 1) -> bool:
-    """Whether so many waiters wait for an announcement."""
+    """Return whether this number of waiting commands listens for notifications."""
     idle = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'bmhctl' AND state = 'idle'"
     return len(list(link.lab._context.store.database.execute(idle))) >= number

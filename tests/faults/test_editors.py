@@ -45,7 +45,7 @@ Edit = Iterator[None]
 
 
 def in_place(path: Path, text: str) -> Edit:
-    """Cuts the file and writes it again in pieces, as many editors do, and cp."""
+    """Truncates the file and writes it in pieces, like many editors and cp."""
     with path.open("w", encoding="utf-8") as file:
         yield
         for start in range(0, len(text), len(text) // 3):
@@ -63,14 +63,14 @@ def by_renaming(path: Path, text: str) -> Edit:
 
 
 def like_vim(path: Path, text: str) -> Edit:
-    """Moves the old file away first: for a moment there is none."""
+    """Moves the old file away first, like vim, so that for a moment there is no file."""
     path.replace(path.with_name("lab.toml~"))
     yield
     path.write_text(text, encoding="utf-8")
 
 
 def by_git(path: Path, text: str) -> Edit:
-    """Checks out another branch, and back, and again: git itself waits for no lock."""
+    """Checks out one branch after the other; git does not wait for the locks of bmhctl."""
     yield
     for branch in ("few", "many", "few" if text == FEW else "many"):
         git(path.parent, "checkout", "--quiet", "--force", branch)
@@ -101,7 +101,7 @@ EDITORS: dict[str, Callable[[Path, str], Edit]] = {
 
 
 class Worker(threading.Thread):
-    """Reserves a host, gives it back, recycles it, again and again; each command is a process.
+    """Repeatedly reserves a host, gives it back and recycles it; each command is a process.
 
     What the file is in the way of is tried again. With ``sets`` it edits the file itself, too.
     """
@@ -200,7 +200,7 @@ def test_no_host_is_lost_while_the_toml_file_is_edited_beside_running_commands(
 
 
 def missing(store, worker: Worker) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
-    """What a worker received and the inventory does not know."""
+    """Return the reservations that a worker received and that the inventory does not have."""
     for token, is_given_back in worker.held.items():
         known = store.reservations.get(token)
         if known is None or (is_given_back and known.is_open()):
@@ -208,7 +208,7 @@ def missing(store, worker: Worker) -> Iterator[str]:  # type: ignore[no-untyped-
 
 
 def laundered(store) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
-    """Hosts that were made clean after a use without the cleanup that their file declares at all times."""
+    """Return hosts that became clean after a use without the cleanup step, which every version of the file declares."""
     for host in store.hosts.find(HostQuery()):
         for event in store.events.read(host):
             if event.verb is Verb.RESET and event.source is State.TAINTED and "wipe" not in (event.reason or ""):
@@ -216,7 +216,7 @@ def laundered(store) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Stor
 
 
 def until(number: int, counted: Callable[[], int]) -> None:
-    """Awaits what other processes count up; a test that waits too long has failed."""
+    """Waits until other processes have counted to a number; fails the test if that takes too long."""
     deadline = time.monotonic() + 60
     while counted() < number:
         assert time.monotonic() < deadline, "it never came to pass"

@@ -47,7 +47,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 
 @contextmanager
 def no_look_at(folder: Path, number: int) -> Iterator[None]:
-    """The operating system can't look at any file in a folder."""
+    """Makes ``stat`` fail for every file in a folder."""
     real: Callable[..., os.stat_result] = os.stat
 
     def fail(path: object, *args: object, **kwargs: object) -> os.stat_result:
@@ -97,7 +97,7 @@ def test_an_unreadable_disk_is_not_reported_as_damage(tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_a_run_survives_a_disk_that_cannot_be_read_for_a_while(lab: Lab, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
-    task = f"touch {flag}; sleep 3; rm {flag}"  # longer than a file may be gone
+    task = f"touch {flag}; sleep 3; rm {flag}"  # longer than a file may be missing
     run = spawn(
         "-c", RUN, str(flag), "-i", lab.location, "run", "--host", "node1", "--ttl", "30s", "--", "sh", "-c", task
     )

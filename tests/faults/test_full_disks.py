@@ -1,4 +1,4 @@
-"""The disk is full, or fails: each refusal is status 11 with the reason, and nothing is half written.
+"""The disk is full, or fails: each refusal has status 11 and the reason, and no change is partial.
 
 Injected at the writes of SQLite and the calls of Python, by a limit on the size of files, and on a disk that is full.
 ``BMHCTL_TEST_SCALE=1`` tries each trouble at every change, else at some.
@@ -34,7 +34,7 @@ WORDS = ("is full", "No space left", "can't be written", "can't be read or writt
 
 
 def wrong_with(end: End) -> str | None:
-    """What is wrong with how a command ended on a disk in trouble; it may have succeeded."""
+    """Return what is wrong with the end of a command on a full or failing disk; the command may have succeeded."""
     if end.status not in (0, 11) or "Traceback" in end.stderr:
         return f"ended with {end.status}: {end.stderr}"
     if end.status and not any(word in end.stderr for word in WORDS):
@@ -64,7 +64,7 @@ def test_a_disk_error_at_any_change_loses_nothing_that_was_acknowledged(
         if found not in allowed or (end.status == 0 and found != whole):
             return f"half there after {end}"
         again = forked.run(folder, line)
-        is_done = found == whole or scenario.line == ("list",)  # listing synced what there was to sync
+        is_done = found == whole or scenario.line == ("list",)  # list has already synced the files
         if not is_done and (again.status, snapshot_of(path)) != (0, whole):
             return f"does not go on when all is well again: {again}"
         if again.status in (1, 11):

@@ -1,4 +1,4 @@
-"""Any command line can be typed: a published exit status and words for a person, never a traceback."""
+"""Any command line ends with a documented exit status and a message, never with a traceback."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ anything = st.sampled_from(POOL) | texts
 
 @st.composite
 def lines(draw: st.DrawFn) -> list[str]:
-    """A command with options of its own, as they are meant and as they are not, in some disorder."""
+    """Draw a command with options, valid and invalid ones, in any order."""
     name = draw(st.sampled_from(NAMES))
     root = application()
     context = root.make_context("bmhctl", [], resilient_parsing=True)
@@ -105,7 +105,7 @@ def lines(draw: st.DrawFn) -> list[str]:
 
 @dataclass
 class Bench:
-    """A folder with two small inventories that is as new for every line."""
+    """A folder with two small inventories, which is restored for every command line."""
 
     made: Path
     place: Path
@@ -125,7 +125,7 @@ class Bench:
                 os.chdir(before)
 
     def call(self, args: list[str], **extra: str) -> int:
-        """Runs a line, and looks at how it ended and at what it said."""
+        """Runs a command line, and checks its exit status and its output."""
         stdin = io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8")
         out, err = io.StringIO(), io.StringIO()
         with self.fresh(**extra), mock.patch.multiple(sys, stdin=stdin, stdout=out, stderr=err):

@@ -1,4 +1,4 @@
-"""No text makes a parser fail: it reads it, or refuses it in words with its exit status, and soon."""
+"""No text makes a parser crash or hang: the parser reads it, or raises an error with its exit status."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_random_texts_are_read_or_refused(name: str, figures: Figures) -> None:
 
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[list[Any], int, str]]]:
-    """Gives a parser its hostile texts; returns what became of each, how its process ended, and what it wrote."""
+    """Gives a parser its hostile texts; returns the result of each, the status of its process, and its output."""
     errors = tmp_path_factory.mktemp("bounded") / "stderr"
     with (
         errors.open("wb") as stderr,

@@ -1,4 +1,4 @@
-"""What answers at a BMC's address may say anything: facts come out, or one sentence about the BMC."""
+"""The server at a BMC's address may answer anything: the result is properties, or one message about the BMC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.faults.seeds import bent
 from tests.probes.servers import saying, serving
 
 SYSTEMS = "/redfish/v1/Systems"
-TIME = timedelta(seconds=2)  # more than a busy answer, which is asked for again, needs
+TIME = timedelta(seconds=2)  # more than the new tries after a busy answer need
 POWERS = ("on", "off", "powering-on", "powering-off", "paused", "unknown")
 PAGES: dict[str, Any] = {
     "/redfish/v1": {"Id": "Root", "RedfishVersion": "1.5.0", "Systems": {"@odata.id": SYSTEMS}},
@@ -51,7 +51,7 @@ PAGES: dict[str, Any] = {
 
 @dataclass
 class Answers:
-    """What the server says next, by its paths: a status and a body."""
+    """The next answers of the server: for each path a status and a body."""
 
     port: int = 0
     pages: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def answers() -> Iterator[Answers]:
 
 
 def asked(answers: Answers, system: str | None) -> bool:
-    """Asks for everything; whether that was refused."""
+    """Asks for everything; returns whether that was refused."""
     bmc = Bmc(f"http://127.0.0.1:{answers.port}", None, system)
     try:
         facts = ask(bmc, StepEnvironment({}, "/"), TIME, hardware)

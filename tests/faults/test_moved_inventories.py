@@ -40,13 +40,13 @@ def database(lab: Lab) -> Path:
 
 
 def removed(lab: Lab) -> None:
-    """As ``git clean -ffdx`` does where the state is ignored."""
+    """Removes the files like ``git clean -ffdx``, which removes ignored files."""
     for path in lab.path.parent.glob(f"{database(lab).name}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def replaced(lab: Lab) -> None:
-    """Another inventory of the same hosts is at the path."""
+    """Puts another inventory of the same hosts at the path."""
     removed(lab)
     if lab.is_toml:
         open_store(lab.location).close()
@@ -57,7 +57,7 @@ def replaced(lab: Lab) -> None:
 
 
 def restored(lab: Lab) -> None:
-    """As inventory.md says: what was there is moved away, and the backup copied to its place."""
+    """Restores a backup as inventory.md says: moves the old files away, and copies the backup to their place."""
     backup = lab.path.with_name("before.db")
     removed(lab)
     with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(database(lab))) as target:
@@ -123,7 +123,7 @@ def test_a_run_whose_inventory_is_moved_ends_its_task_and_says_why(
 
 
 def test_a_task_that_ignores_term_gets_kill_soon_when_its_inventory_is_gone(fleet: Fleet) -> None:
-    """Another job may have its host: it is not given the time that is left before the end of a lease."""
+    """Another job may have its host, so the task does not get the time until the end of its lease."""
     stubborn = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
     patch = "child.GRACE, child.LOST_GRACE = 60, 0.5"
     turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", stubborn, patch=patch)
@@ -134,7 +134,7 @@ def test_a_task_that_ignores_term_gets_kill_soon_when_its_inventory_is_gone(flee
 
 
 def test_a_job_whose_checkout_is_cleaned_ends_before_the_next_job_gets_its_host(fleet: Fleet) -> None:
-    """As CI does it: job A runs, the checkout is cleaned, the hosts are made ready again, job B runs."""
+    """Like in CI: job A runs, the checkout is cleaned, the hosts are made ready again, job B runs."""
     turn, task = started(fleet, "--ttl", "6s")
     replaced(fleet.lab)
     until(lambda: not lives(task), "job A was not ended")
@@ -147,12 +147,12 @@ ALONE = "kill -0 {task} 2>/dev/null && echo shared || echo alone"
 
 
 def cleaned(fleet: Fleet) -> None:
-    """As ``git clean -ffdx`` does; what makes a new inventory follows at once."""
+    """Removes the inventory like ``git clean -ffdx``; the next command makes a new one at once."""
     removed(fleet.lab)
 
 
 def cloned_again(fleet: Fleet) -> None:
-    """As CI systems do that begin each job with an empty folder."""
+    """Empties the folder, like CI systems that begin each job with an empty folder."""
     kept = fleet.folder.with_name(f"{fleet.folder.name}.kept")
     fleet.folder.rename(kept)
     fleet.folder.mkdir()
@@ -161,7 +161,7 @@ def cloned_again(fleet: Fleet) -> None:
 
 
 def backup_moved_over(fleet: Fleet) -> None:
-    """Its hosts are available, as they were before the run."""
+    """Moves the backup over the inventory: in it, the hosts are still available."""
     removed(fleet.lab)
     fleet.folder.joinpath("before.db").rename(database(fleet.lab))
 
@@ -185,7 +185,7 @@ def test_the_next_job_waits_for_a_task_that_ignores_term_after_its_inventory_is_
 
 
 def test_a_new_inventory_names_the_process_that_still_uses_the_old_one(fleet: Fleet) -> None:
-    """A ``run`` that is stopped can't end its task, which therefore keeps its host until the lease ends."""
+    """A stopped ``run`` can't end its task, so the task uses its host until the lease ends."""
     patch = "from bmhctl.stores.sqlite import claims; claims._EARLIER_PATIENCE = 0.2"
     turn = fleet.start("run", "--host", "node1", "--ttl", "1h", "--", "sh", "-c", STUBBORN)
     task = int(turn.line())
@@ -234,7 +234,7 @@ def test_a_writer_whose_inventory_is_moved_before_its_commit_writes_nothing(way:
 
 
 def test_closing_an_old_inventory_keeps_the_log_of_the_one_in_its_place(fleet: Fleet) -> None:
-    """SQLite removes the log by its name when the last connection closes, and with it what a killed process wrote."""
+    """SQLite removes the log by its name when the last connection closes, with the commits of a killed process."""
     old = fleet.lab.context()
     list_hosts(old, Choice(everything=True))
     without_log(fleet.lab)
@@ -332,7 +332,7 @@ TAINT_NODE2 = "lab_as_bob reserve node2 > /dev/null && lab_as_bob taint node2 > 
 def mounted_over(
     fleet: Fleet, folder: Path, *, command: str, ready: str, prepare: str = "", afterwards: str = ""
 ) -> str:
-    """What a command prints, after its status, when another folder is mounted over its inventory's."""
+    """Return the status and the output of a command while another folder is mounted over that of its inventory."""
     room = ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*room, "true"], capture_output=True).returncode:
         pytest.skip("may not mount anything here")
@@ -362,7 +362,7 @@ def test_a_run_whose_inventory_is_mounted_over_ends_its_task(fleet: Fleet, tmp_p
 def test_a_waiter_whose_inventory_is_mounted_over_opens_the_new_one(
     fleet: Fleet, tmp_path: Path, figures: Figures
 ) -> None:
-    """There, the host for which it waits is available."""
+    """In the new inventory, the host for which the command waits is available."""
     said = mounted_over(
         fleet,
         tmp_path,
@@ -446,7 +446,7 @@ def test_an_inventory_that_is_moved_while_it_is_opened_is_reported_as_gone(
 
     really_configure = sqlite_database.SqliteDatabase.configure
     monkeypatch.setattr(sqlite_database.SqliteDatabase, "configure", configure)
-    monkeypatch.setattr(os.path, "exists", lambda _: True)  # as a moment before
+    monkeypatch.setattr(os.path, "exists", lambda _: True)  # the same as a moment before
     with pytest.raises(GoneError):
         open_store(fleet.lab.location)
 
@@ -456,7 +456,7 @@ def test_an_inventory_is_never_read_with_the_log_of_another_one(fleet: Fleet, mo
     other, away = (fleet.folder.with_name(f"{fleet.folder.name}.{name}") for name in ("other", "away"))
     shutil.copytree(fleet.folder, other)
     with closing(sqlite3.connect(other / database(fleet.lab).name, isolation_level=None)) as writer:
-        writer.execute("CREATE TABLE more (number)")  # in its log
+        writer.execute("CREATE TABLE more (number)")  # this commit is in the log
         before = database(fleet.lab).read_bytes()
 
         def read(self: sqlite_database.SqliteDatabase) -> int:
@@ -546,5 +546,5 @@ def test_a_state_file_made_without_the_state_folder_variable_is_noticed_with_it(
 def test_the_partial_file_of_a_new_inventory_is_not_reported_as_a_second_name(tmp_path: Path) -> None:
     path = tmp_path / "lab.db"
     subprocess.run([*BMHCTL.split(), "-i", path, "init", "-q"], check=True)
-    os.link(path, tmp_path / ".lab.db.abc.partial")  # as a command that was killed at that moment leaves it
+    os.link(path, tmp_path / ".lab.db.abc.partial")  # the state after a command was killed at that moment
     subprocess.run([*BMHCTL.split(), "-i", path, "list"], check=True, capture_output=True)

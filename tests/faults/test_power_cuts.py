@@ -1,4 +1,4 @@
-"""A power cut at any moment of a command: what was acknowledged is there, all else is wholly there or wholly not.
+"""A power cut at any moment of a command: acknowledged changes survive, any other change is whole or absent.
 
 A command runs once, and each of its writes and syncs is recorded. For every prefix of them the disk is put together as
 a power cut may leave it, and opened. ``BMHCTL_TEST_SCALE=1`` opens all of these disks, else some.
@@ -34,7 +34,7 @@ DAY = (
 
 
 def opened(found: Folder, folder: Path, backend: str, dice: random.Random) -> Snapshot | str:
-    """What is in an inventory after a power cut, or why it can't be said."""
+    """Return the contents of an inventory after a power cut, or the reason why it can't be opened."""
     rubbish = {name.removesuffix("-wal") + "-shm": dice.randbytes(32768) for name in found if name.endswith("-wal")}
     write_folder({**found, **rubbish}, folder)
     try:

@@ -152,7 +152,7 @@ def act(client: Client, action: str) -> object:
 
 
 def is_shown(action: str, states: list[dict[str, Any]]) -> bool:
-    """Whether the service showed what was reported as done."""
+    """Return whether the service showed the effect that bmhctl reported as done."""
     last = states[-1]
     powers = [state.get("PowerState") for state in states]
     restarts = ("cycle", "ForceRestart", "GracefulRestart", "PowerCycle")

@@ -74,7 +74,7 @@ def test_a_user_with_read_permission_only_gets_the_reason_and_changes_nothing(
 def test_a_user_with_read_permission_only_does_not_lock_out_the_owner(
     backend: str, forked: ForkedCommands, folder: Path
 ) -> None:
-    # SQLite makes files beside an inventory for readers, too: they would be the reader's, and stay.
+    # SQLite makes files beside an inventory for readers, too: they would belong to the reader, and stay.
     write_folder(start_of("reserve", backend), folder)
     folder.chmod(0o777)
     for path in folder.iterdir():

@@ -91,7 +91,7 @@ def test_stopping_and_killing_the_server_during_a_race_loses_nothing_and_shares_
     workers = [spawn("-c", WORKER, server.url, f"worker{number}", str(marks)) for number in range(6)]
     faults = max(4, round(20 * SCALE))
     for number in range(faults):
-        time.sleep(dice.uniform(0.3, 1.2))  # it hits what is in progress
+        time.sleep(dice.uniform(0.3, 1.2))  # it hits the commands in progress
         server.stop(kill=number % 2 == 1)
         time.sleep(dice.uniform(0, 0.3))
         server.start()
@@ -180,7 +180,7 @@ def test_a_run_whose_server_stays_away_ends_with_its_lease(server: Server) -> No
 
 
 def waiting(lab: Inventory) -> list[str]:
-    """Whose tickets count, the first in turn first."""
+    """Return the owners of the valid tickets, in the order of the queue."""
     return [queued.ticket.owner for queued in queue(lab._context).items]
 
 
@@ -198,7 +198,7 @@ def test_a_waiter_keeps_its_position_while_the_server_is_away(server: Server, fi
             until(lambda number=number: len(waiting(lab)) == number + 1)  # type: ignore[misc]
     server.stop(kill=kill)
     time.sleep(3)
-    waiters[0].kill()  # one of them will not come back
+    waiters[0].kill()  # one of the commands will not come back
     waiters[0].communicate()
     server.start()
     with open_inventory(server.url, actor="late") as lab:
@@ -228,7 +228,7 @@ def test_a_waiter_keeps_its_position_when_all_connections_break(server: Server) 
             return lab._context.store.database.execute(statement)[0][0]
 
         until(lambda: asked("SELECT clock_timestamp() - pg_postmaster_start_time() > interval '6 s'"))
-        waiters[0].send_signal(signal.SIGSTOP)  # it is back later than the others
+        waiters[0].send_signal(signal.SIGSTOP)  # this command is back later than the others
         all_others = "FROM pg_stat_activity WHERE application_name = 'bmhctl' AND pid <> pg_backend_pid()"
         now = asked("SELECT clock_timestamp()::text")
         assert asked(f"SELECT COUNT(pg_terminate_backend(pid)) {all_others}") == len(waiters)
@@ -327,7 +327,7 @@ def test_the_ticket_of_a_killed_process_survives_one_restart_of_the_server_but_n
 
 
 def shared(lab: Inventory) -> list[bool]:
-    """Which of the tickets have a process, the oldest first."""
+    """Return the tickets that have a process, the oldest first."""
     store = lab._context.store
     return [bool(store.claims.shared([ticket_claim(ticket.id)])) for ticket in store.tickets.all()]
 
@@ -488,7 +488,7 @@ ACTS: dict[str, Callable[[Store], object]] = {
         ("25P03", "can't reach postgresql://.*: it happened"),  # idle_in_transaction_session_timeout
         ("25P04", "can't reach postgresql://.*: it happened"),  # transaction_timeout
         ("58030", "it happened: nothing was changed"),  # its disk
-        ("XX001", "it happened: nothing was changed"),  # its own defects
+        ("XX001", "it happened: nothing was changed"),  # defects of the server
     ],
 )
 def test_a_transaction_that_the_server_ends_is_reported_as_unreachable(server: Server, state: str, words: str) -> None:

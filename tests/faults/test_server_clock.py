@@ -19,7 +19,7 @@ from tests.postgres import drop_schema
 from tests.processes import start, until
 
 HOURS = (1, -1)
-SLACK = timedelta(seconds=20)  # of a machine that is busy; what is looked for is an hour
+SLACK = timedelta(seconds=20)  # tolerance for a busy machine; an error would be an hour
 
 WRONG = """
 import datetime, sys, time

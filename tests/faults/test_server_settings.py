@@ -1,4 +1,4 @@
-"""What is set on a server for a role or a database: an inventory works there, or a command says what prevents it."""
+"""Settings of a role or a database: an inventory works with them, or a command says what prevents it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Command = Callable[..., Run]
 
 @pytest.fixture
 def admin(own_server: Server) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A superuser, and the role lab, which loses everything afterwards."""
+    """A superuser, and the role lab, whose objects and settings are removed afterwards."""
     with closing(psycopg.connect(own_server.url, autocommit=True)) as connection:
         connection.execute("CREATE ROLE lab LOGIN")
         try:

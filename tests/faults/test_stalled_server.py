@@ -1,4 +1,4 @@
-"""A silent server is given up, and a slow one is waited for."""
+"""Commands give up a silent server, and wait for a slow one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_server_that_stops_answering_is_status_11_with_the_reason(link: Server
         started = time.monotonic()
 
         def falls_silent(message: Message) -> Fate:
-            # From a command's first query on, the server gets nothing from this command or from later ones.
+            # From a command's first query on, the server gets no messages from this command or from later ones.
             link.proxy.is_away = link.proxy.is_away or (message.is_clients and b"migrations" in message.body)
             return Fate.FREEZE if link.proxy.is_away else Fate.PASS
 
@@ -108,7 +108,7 @@ def test_a_command_that_only_listens_notices_a_connection_that_was_cut_without_a
     command = spawn("-c", IMPATIENT, "-i", link.url, *line)
     try:
         until(lambda: any(b"LISTEN" in message.body for message in link.proxy.passed))
-        time.sleep(0.2)  # it has looked, and has nothing more to ask
+        time.sleep(0.2)  # the command has looked at the queue, and sends nothing more
         link.lab.cordon("node1")
         link.lab.maintain("node1", reason="disk")
         out = command.stdout

@@ -68,12 +68,12 @@ class Steps:
         return spawn("-c", SHORT_CLAIMS, "-i", self.url, *self.kind.command)
 
     def process(self) -> int:
-        """The step's, when it is there."""
+        """The process id of the step, once it runs."""
         until((self.folder / "pid").exists)
         return int((self.folder / "pid").read_text())
 
     def is_as_before(self) -> bool:
-        """Whether the host is where it was, and nothing that counts was lost."""
+        """Whether the host is still in its state, with all its data."""
         with open_inventory(self.url) as lab:
             host = lab.host("node1")
             return (host.state, host.dirty) == (self.kind.before, self.kind.before is State.TAINTED)
@@ -89,12 +89,12 @@ class Steps:
             return host.proven_at is not None and host.proven_at > LONG_AGO
 
     def is_unclaimed(self) -> bool:
-        """Whether no runner has a claim on the host, or none that did not end in time."""
+        """Whether no runner has a claim on the host within a time limit."""
         with open_inventory(self.url) as lab:
             return not lab._context.store.claims.claimed_hosts([host.id for host in lab.hosts()])
 
     def another_succeeds(self) -> None:
-        """Another runner succeeds as soon as it may, on its own, and leaves no claim."""
+        """Check that another runner succeeds as soon as it gets the claim, and leaves no claim behind."""
         (self.folder / "go").touch()
         while not self.is_done():
             with self.runner() as other:
@@ -162,7 +162,7 @@ def test_the_step_of_a_killed_bmhctl_ends_before_another_one_may_start(steps: St
 def test_the_step_of_a_killed_bmhctl_keeps_its_host_until_it_ends(
     kind: str, name: str, tmp_path: Path, figures: Figures
 ) -> None:
-    """In a file, the claim is the step's own: no other one runs on the host meanwhile."""
+    """In a file inventory the step itself holds the claim, so no other step runs on the host meanwhile."""
     steps = prepared(str(tmp_path / name), KINDS[kind], tmp_path)
     with steps.runner() as runner:
         step = steps.process()
@@ -213,7 +213,7 @@ def test_a_bmhctl_that_loses_the_server_ends_its_step_in_time_and_says_so(
 def test_a_reserve_that_loses_the_server_while_it_prepares_hosts_grants_and_leaks_none(
     own_server: Server, tmp_path: Path, is_back: bool
 ) -> None:
-    """Asked again, the same request goes on; if it is not asked again, the lease ends by itself."""
+    """The same request continues when it is repeated; otherwise its lease ends by itself."""
     url = schema_url(own_server.url, tmp_path)
     inventories.init(url)
     with open_inventory(url, actor="operator") as lab:

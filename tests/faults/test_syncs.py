@@ -30,7 +30,7 @@ def test_a_command_syncs_its_change_to_disk_once(
 ) -> None:
     backend = "sqlite"
     write_folder(start_of(name, backend), folder)
-    # The first commit begins SQLite's log anew, and syncs that, too; a process that has the file open keeps the log.
+    # The first commit restarts SQLite's log, and syncs that, too, unless another process keeps the file open.
     first = ("cordon", "node4")
     lines = [("-i", FILES[backend], *line) for line in (first, SCENARIOS[name].line)]
     end = forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[backend])

@@ -1,4 +1,4 @@
-"""Files that are torn, missing, old, or another inventory's: nothing acknowledged is lost, no half is taken for whole.
+"""Files that are torn, missing, old, or of another inventory: nothing acknowledged is lost, no half file is accepted.
 
 ``BMHCTL_TEST_SCALE=1`` tears at every byte of what was written last, and at every 11th of a WAL; else at some.
 """
@@ -30,7 +30,7 @@ STATUSES = {*range(13)} - {1}
 
 
 def as_it_is_when_used(folder: Path, backend: str, *acts: Callable[[Inventory], object]) -> Folder:
-    """The files while an inventory is open and things happen: with its WAL."""
+    """Return the files of an inventory in use, with its WAL."""
     lab = Lab(folder / FILES[backend])
     inventory = Inventory(lab.context("alice"))
     for act in acts:
@@ -105,7 +105,7 @@ def test_a_wal_torn_anywhere_keeps_all_commits_before_that_place(backend: str, f
 
 
 def essence(snapshot: Snapshot) -> list[object]:
-    """Where each host is in its life, whatever its file says of it."""
+    """Return the lifecycle state of each host, without what its file declares."""
     return [where[4:6] for where, _ in snapshot.hosts]  # type: ignore[misc,index]  # the state and whether it is dirty
 
 

@@ -1,4 +1,4 @@
-"""What export writes for other systems: it comes back as the same hosts where the system knows as much."""
+"""Exports for other systems: they are read back as the same hosts, as far as the format can express them."""
 
 from __future__ import annotations
 

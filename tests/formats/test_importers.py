@@ -1,4 +1,4 @@
-"""What import makes of other systems' files: hosts, states with their own words, and never a secret."""
+"""Imports from other systems: hosts, their states with the systems' own words, and never a secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def entry(batch: ImportBatch, name: str) -> dict[str, object]:
     return dump_spec(hosts(batch)[name].spec)
 
 
-# what is so of every kind
+# rules for every kind
 
 
 @pytest.mark.parametrize(("name", "pages"), [("ironic", "nodes"), ("netbox", "results")])

@@ -1,4 +1,4 @@
-"""What manifests bring: hosts, what is skipped, and errors that say where to correct what."""
+"""Imports of manifests: hosts, skipped records, and errors that name the place to correct."""
 
 from __future__ import annotations
 
@@ -635,7 +635,7 @@ def test_yaml_is_read_as_pyyaml_reads_it(text: str) -> None:
         ours = [document for _, document in parse_documents(text, "x")]
         theirs = [with_texts_as_keys(tree) for tree in yaml.load_all(text, Loader=yaml.CSafeLoader)]
     except (InvalidError, yaml.YAMLError):
-        return  # ours is stricter on purpose, and theirs has no reader for a lone << or =
+        return  # our reader is stricter on purpose, and PyYAML can't read a single << or =
     assert ours == theirs
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema says of an inventory what the parser says of it, as far as a schema can."""
+"""The JSON Schema accepts and refuses the same inventories as the parser, as far as a schema can."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def refusal(document: dict[str, Any]) -> str | None:
         parse_declaration(tomli_w.dumps(document).encode(), "lab.toml")
     except InvalidError as error:
         return error.message
-    except RecursionError:  # tomli_w can't write what is nested that deep, and neither could a validator read it
+    except RecursionError:  # tomli_w can't write such deep nesting, and no validator could read it
         return None
     return None
 

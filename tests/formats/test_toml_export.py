@@ -1,4 +1,4 @@
-"""An inventory as TOML: out and back in without a loss, and nothing in that the lifecycle excludes."""
+"""An inventory as TOML: it is written and read without loss, and states that the lifecycle excludes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short form of the nemesis, and a checker that sees what it is to see."""
+"""The short form of the nemesis, and tests that the checker finds every kind of fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's page: it needs no other file, escapes what it shows, and is readable without its script."""
+"""The report's page: it needs no other file, escapes all texts, and is readable without JavaScript."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FIGURES = Figures("node01", 1, {State.RESERVED: 60.0}, 3, 2, Waits(3, MINUTE, 2 
 
 
 def report_of(text: str) -> Report:
-    """A report in which every text that people write is ``text``."""
+    """Return a report in which ``text`` stands for every text that people write."""
     spec = replace(FLEET[0].spec, labels={"rack": text}, note=text)
     host = replace(FLEET[0], spec=spec, fault=text)
     since = NOW - timedelta(days=14)
@@ -62,7 +62,7 @@ def report_of(text: str) -> Report:
 
 
 class Reader(HTMLParser):
-    """Collects what a browser would run, load or show."""
+    """Collects the scripts, links and texts that a browser would run, load or show."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ ROOM = 25_000
 
 
 class Nowhere(io.TextIOBase):
-    """A stream that keeps nothing."""
+    """A stream that discards everything."""
 
     encoding = "utf-8"
 
@@ -89,7 +89,7 @@ def test_a_stream_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
         with closing(open_store(str(path))) as store:
             command(Context(store, "alice"), Display(Nowhere(), Nowhere(), format=format))  # type: ignore[arg-type]  # text
 
-    work(fleets[0])  # what only the first call loads does not count
+    work(fleets[0])  # memory that only the first call needs does not count
     small, large = (peak(lambda path=path: work(path)) for path in fleets)  # type: ignore[misc]  # mypy knows no default
     assert large < small + ROOM
 
@@ -107,7 +107,7 @@ def test_a_copy_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
 
 
 def peak(work: Callable[[], None]) -> int:
-    """The most memory that Python had while something was done."""
+    """Return the peak of Python's memory during some work."""
     tracemalloc.start()
     try:
         work()

@@ -23,7 +23,7 @@ def told(where: object) -> str:
 
 
 def screen(text: str) -> str:
-    """What a terminal shows in its one line after all this."""
+    """Return the line that a terminal shows after this output."""
     cells: list[str] = []
     at = 0
     for character in text:

@@ -1,4 +1,4 @@
-"""The page of a recycler: who is being cleaned, which step, since when, what is due."""
+"""The page of ``recycle --watch``: the hosts in progress, their steps and times, and the hosts that are due."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVIL = Activity("n", "recycle", 3.0, (("[red]\x1b[31mx", 1.0),), ())
 
 
 def shown(*pages: Backlog) -> tuple[str, str]:
-    """What is written for these pages, and what the terminal shows when the last is there."""
+    """Return the output for some pages, and the screen after the last of them."""
     where = display(tty=True)
     with RecyclePage(where, "xterm") as page:
         assert page.is_shown

@@ -1,4 +1,4 @@
-"""The report as a browser shows it: without errors, sortable, searchable, harmless, and accessible."""
+"""The report in a browser: without errors, sortable, searchable, harmless and accessible."""
 
 from __future__ import annotations
 

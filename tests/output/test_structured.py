@@ -162,7 +162,7 @@ def test_json_lines_are_the_records_of_the_document(kind: str) -> None:
 
 
 def odd_fleet(count: int) -> Hosts:
-    """Hosts whose notes and facts no two JSON libraries need to write alike."""
+    """Return hosts with notes and properties that JSON libraries may write in different ways."""
     notes = ("große Kiste", HOSTILE, '\x7f /\b\f"\\', "日本", "", None, "\u2028", "\ud83d\ude00")
     facts = (2**63 - 1, -(2**63), 2**80, 0, "256GiB", "é")
     return hosts(
@@ -407,7 +407,7 @@ except BrokenPipeError:
     assert child.wait(30) == 9
 
 
-# What https://github.com/cloudevents/spec requires of an event in the JSON format, version 1.0.2.
+# The requirements of https://github.com/cloudevents/spec for an event in the JSON format, version 1.0.2.
 CLOUDEVENT = {
     "type": "object",
     "required": ["id", "source", "specversion", "type"],

@@ -17,7 +17,7 @@ from tests.probes.servers import closed_port, filtered, saying, serving, silence
 
 @pytest.fixture
 def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """A name server that never answers: resolving a name takes until the event."""
+    """A name server that does not answer: resolving a name takes until the event is set."""
     answered = threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:
@@ -147,7 +147,7 @@ def test_letters_that_a_url_can_not_have_are_sent_encoded(probe: Probe) -> None:
 
 
 def drip(request: BaseHTTPRequestHandler) -> None:
-    """Sends a byte now and then, for ever: each read is answered in time, the page never."""
+    """Sends a byte from time to time, without end: each read returns in time, but the page is never complete."""
     request.send_response(200)
     request.end_headers()
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""BMCs as they really are: what a user sees of each way in which they differ. The emulator is in test_bmc_verbs."""
+"""The ways in which real BMCs differ, and what a user sees of each. The emulator is in test_bmc_verbs."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def test_after_a_refusal_the_next_reset_type_is_tried_with_a_bmc_that_lists_none
         assert talk(bmc, switch(Power.OFF)) == ("its BMC at BMC refuses: PushPowerButton is not supported (400)")
 
 
-# failures that pass, and answers that are lost
+# temporary failures, and answers that are lost
 
 
 def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> None:
-    """From the first action on (or at once), all reads fail for so long."""
+    """Let all reads fail for ``seconds``, beginning with the first action or at once."""
     until: list[float] = [] if after else [time.monotonic() + seconds]
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -136,7 +136,7 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
 
 
 def cut_off(sent: str, seconds: float) -> str:
-    """What is said instead where the deadline comes during the last look, as on a busy machine."""
+    """Return the message that comes instead if the deadline falls into the last read, as on a busy machine."""
     return f"{sent} was sent; its BMC at BMC does not show it after {seconds:g} s"
 
 
@@ -218,7 +218,7 @@ def test_failures_that_a_restart_does_not_explain_are_reported_at_once() -> None
 
 
 def losing(bmc: FakeBmc, *, acts: bool, how: str = "cut") -> None:
-    """The answer to each first POST is lost, or is 500, after it was acted on or not."""
+    """Lose the answer to each first POST, or answer 500, after the BMC acted on the request or not."""
     lost: list[str] = []
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -327,7 +327,7 @@ def test_a_change_that_was_not_confirmed_is_not_reported_as_accepted() -> None:
             assert said == words or " was sent; its BMC at BMC does not show it after 3 s" in said
 
 
-# seen done
+# a change counts as done when it is seen
 
 
 def test_a_restart_without_a_visible_effect_fails(probe: Probe) -> None:
@@ -774,7 +774,7 @@ def accepting(
     only: str = "Reset",
     location: str = MONITOR,
 ) -> None:
-    """Answers actions with 202 and a task: it does nothing, and this is what it says of that then."""
+    """Answers actions with 202 and a task, does nothing, and reports the task as given."""
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
         if request.command == "POST" and only in request.path + body.decode():
@@ -1059,7 +1059,7 @@ def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it()
 
 
 def changing(bmc: FakeBmc, change: Callable[[str, dict[str, Any]], int], said: dict[str, Any] | None = None) -> None:
-    """Each PATCH is given to ``change``, which returns the status; with 0 the BMC acts as usual."""
+    """Pass each PATCH to ``change``, which returns the status; with 0 the BMC acts as usual."""
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
         code = change(request.path, json.loads(body)) if request.command == "PATCH" else 0

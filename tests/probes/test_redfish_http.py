@@ -1,4 +1,4 @@
-"""HTTP and JSON as BMCs speak them: redirects, lists that are not whole, odd answers, logins."""
+"""HTTP and JSON of BMCs: redirects, incomplete lists, odd answers, logins."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def identify_it(system: System) -> str:
 
 
 def moving(bmc: FakeBmc, *methods: str, to: str = "{path}/") -> None:
-    """Every request of these methods is redirected, unless its path ends with a slash."""
+    """Redirect every request with these methods, unless its path ends with a slash."""
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
         if request.command not in methods or request.path.endswith("/"):
@@ -212,7 +212,7 @@ def test_answers_that_are_no_json_for_a_while_after_a_command_are_retried(answer
 
 
 def logins(bmc: FakeBmc) -> list[str]:
-    """The paths of requests with a password, from now on."""
+    """Return a list that collects the paths of requests with a password from now on."""
     found: list[str] = []
 
     def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -395,7 +395,7 @@ def test_a_network_in_no_proxy_is_reached_without_the_proxy() -> None:
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, port: int) -> list[tuple[str, int]]:
-    """Have every name lead to this port; return the names and ports that are asked for."""
+    """Resolve every name to this port; return the names and ports that are requested."""
     connect = socket.create_connection
     asked: list[tuple[str, int]] = []
 

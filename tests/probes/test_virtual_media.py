@@ -1,4 +1,4 @@
-"""Images are inserted into the virtual drive of this system and of no other, and seen there."""
+"""Images are inserted only into the virtual drive of this system, and the BMC shows them there."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_image_is_inserted_and_ejected(probe: Probe, bmc: FakeBmc) -> None:
     assert ask(probe, bmc, insert="http://images.lab/{labels.image}.iso") == ("pass", f"inserted {IMAGE}")
     assert bmc.resources[DRIVE]["Image"] == IMAGE
     assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
-    assert actions(bmc) == ["InsertMedia"]  # what is there is not inserted again
+    assert actions(bmc) == ["InsertMedia"]  # an image that is already in the drive is not inserted again
     assert ask(probe, bmc, insert="http://images.lab/jammy.iso")[0] == "pass"
     assert actions(bmc) == ["InsertMedia", "EjectMedia", "InsertMedia"]
     assert ask(probe, bmc, eject=True) == ("pass", "ejected")

@@ -191,7 +191,7 @@ def test_setting_the_clock_back_during_a_renewal_lengthens_no_task(
 
 
 def test_setting_the_clock_back_a_little_loses_no_lease(fleet: Fleet) -> None:
-    """A lease that lasts longer already, by that clock, is not renewed, and its task was ended."""
+    """By that clock the lease already lasts longer, so it was not renewed, and its task was ended."""
     kept = kept_lease(fleet, 2)
     granted = steady()
     fleet.lab.clock.now -= timedelta(seconds=30)
@@ -240,7 +240,7 @@ task.Lease = Late
 
 
 def test_a_reservation_of_an_earlier_command_is_renewed_before_its_task_starts(fleet: Fleet) -> None:
-    """The reservation may have any time left, even too little to end the task in time."""
+    """The reservation may have little time left, even too little to end the task in time."""
     asked = ("--ttl", "1m", "--request-id", "job-1")
     assert fleet.bmhctl("reserve", "node1", *asked).status == 0
     patch = "task.Lease.keep = lambda self, over: over.wait()"
@@ -270,12 +270,12 @@ def test_an_inventory_locked_for_longer_than_the_lease_loses_the_lease(toml_flee
     turn = waiting(toml_fleet, "--host", "node1", "--ttl", "2s")
     pid = turn.pid
     with toml_fleet.lab.context().store.transaction():
-        until(lambda: len(tasks_of(pid)) == 0)  # ended while the inventory is still locked
+        until(lambda: len(tasks_of(pid)) == 0)  # the task ended while the inventory is still locked
     done = turn.end()
     assert done.status == 125
     assert "was not renewed in time" in done.stderr
     assert toml_fleet.bmhctl("reap").status == 0
-    (_, (name, verb, reason)) = toml_fleet.history()  # the renewal may have come when the task had been ended
+    (_, (name, verb, reason)) = toml_fleet.history()  # the renewal may have come after the end of the task
     assert (name, verb) == ("node1", "taint")
     assert reason in ("lease expired", "task ended: lease lost")
 
@@ -335,7 +335,7 @@ def last_beat(fleet: Fleet) -> datetime:
 
 @pytest.mark.parametrize("trouble", ["locked", "stopped"])
 def test_two_tasks_never_run_on_one_host(trouble: str, fleet: Fleet) -> None:
-    """The task ignores TERM while the inventory is locked, or ``run`` is stopped: it is gone when the lease ends."""
+    """The task ignores TERM while the inventory is locked or ``run`` is stopped; it must have ended with the lease."""
     turn = fleet.start("run", "--host", "node1", "--ttl", "4s", "--", "sh", "-c", BEATING)
     task = int(turn.line())
     if trouble == "stopped":
@@ -434,7 +434,7 @@ task.lifecycle_verbs.release = task.extend = unreachable
 
 
 class Looks(threading.Event):
-    """Set after a lease has looked at its reservation once."""
+    """An event that is set once the lease has looked at its reservation."""
 
     def wait(self, timeout: float | None = None) -> bool:
         seen, _ = self.is_set(), self.set()

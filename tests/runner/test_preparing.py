@@ -1,4 +1,4 @@
-"""Prepare steps as processes: nothing is leaked or handed out unprepared, whatever the step or its runner does."""
+"""Prepare steps as processes: no host is leaked or granted unprepared, whatever the step or its runner does."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_bmhctl_stopped_as_its_step_starts_leaves_no_step_to_the_next_holder(f
 def test_a_step_goes_on_when_its_guard_process_is_killed_or_stopped(
     toml_fleet: Fleet, number: str, moment: str
 ) -> None:
-    """Before or after it learnt which process the step is."""
+    """This may be before or after the guard has received the step's process id."""
     preparing(toml_fleet, "echo $BMH_HOST >> done")
     patch = f"""
 import bmhctl.probes.command as command

@@ -1,4 +1,4 @@
-"""Signals to ``run`` are the task's, in a pipe and on a terminal; whenever they come, nothing is leaked."""
+"""Signals to ``run`` reach the task, in a pipe and on a terminal; whenever they come, no host is leaked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.runner.conftest import Fleet, children, processes
 
 pytestmark = pytest.mark.slow
 
-# Tasks that trap signals are bash's: dash loses those that come while it starts a process.
+# Tasks that trap signals use bash, because dash loses signals that come while it starts a process.
 
 FORWARDED = ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2"]
 
@@ -191,7 +191,7 @@ def test_an_interactive_shell_works_under_run(shell: list[str], toml_fleet: Flee
     terminal.expect("prompt> ")
     terminal.sendline("echo on $BMH_HOST")
     terminal.expect("on node1\r\n.*prompt> ")
-    terminal.sendintr()  # at its prompt
+    terminal.sendintr()  # bash is at its prompt
     terminal.expect("prompt> ")
     terminal.sendline("sleep 1001")
     until(lambda: running(1001))

@@ -1,4 +1,4 @@
-"""``run`` ends as its command ended, and the history says how; its own failures have statuses of their own."""
+"""``run`` has the exit status of its command, and the history records it; failures of ``run`` have other statuses."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_an_exit_status_for_broken_hosts_taints_them_with_a_fault(fleet: Fleet) 
     assert (shown["state"], shown["fault"]) == ("tainted", "reported by a task: exit 75")
     assert fleet.bmhctl("recycle").status == 0
     assert fleet.states()["node1"] == "tainted"
-    assert fleet.bmhctl("recycle", "node1").status == 0  # a person who repaired it names it
+    assert fleet.bmhctl("recycle", "node1").status == 0  # a person who has repaired the host names it
     assert fleet.bmhctl(*command, "exit 3").stderr == ""
     assert fleet.states()["node1"] == "available"
 

@@ -1,4 +1,4 @@
-"""kill -9 of ``run`` ends all that it started; kill -9 of its watchdog ends nothing else."""
+"""kill -9 of ``run`` ends all processes that it started; kill -9 of its watchdog ends no other process."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ HIDDEN = f"(unset BMHCTL_RUN; {DAEMON})"
 
 @contextmanager
 def left_by_kills(fleet: Fleet, task: str, *options: str, lines: int = 1) -> Iterator[tuple[list[str], str]]:
-    """What a task printed whose run and watchdog were both killed, and the id of its reservation; ends what is left."""
+    """Kill ``run`` and its watchdog; return the task's output and the reservation's id. End remaining processes."""
     turn = fleet.start("run", "--host", "node1", "--ttl", "3s", *options, "--", "sh", "-c", task)
     printed = [turn.line() for _ in range(lines)]
     (token,) = fleet.open_reservations()
     fleet.lab.close()
     watchdog = watchdog_of(turn.pid)
-    turn.send(signal.SIGSTOP)  # it must not end by itself, or renew the lease, in between
+    turn.send(signal.SIGSTOP)  # run must not end by itself, or renew the lease, in the meantime
     os.kill(watchdog, signal.SIGKILL)
     until(lambda: not lives(watchdog))
     turn.send(signal.SIGKILL)
@@ -243,7 +243,7 @@ def test_kill_9_of_the_watchdog_does_not_end_run_or_the_task(fleet: Fleet) -> No
 )
 def test_kill_9_as_the_task_starts_leaves_nothing_running(patch: str, toml_fleet: Fleet) -> None:
     turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "exec sleep 1003", patch=patch)
-    assert turn.end().status == 137  # its streams are at their end: all who had them are gone
+    assert turn.end().status == 137  # the streams have ended, so all processes that had them open have ended
 
 
 def test_a_retry_of_a_killed_run_starts_no_second_task_beside_the_first(fleet: Fleet) -> None:
@@ -290,7 +290,7 @@ def test_a_task_runs_when_its_watchdog_was_killed_before_the_start(toml_fleet: F
 
 
 def test_a_task_is_not_started_when_run_was_stopped_until_its_lease_expired(toml_fleet: Fleet) -> None:
-    """Between its last look at the lease and the start of the task."""
+    """``run`` is stopped between its last check of the lease and the start of the task."""
     patch = (
         "import time; from bmhctl.runner.child import Child; tell = Child.tell_deadline; "
         "Child.tell_deadline = lambda self, deadline: (tell(self, deadline), time.sleep(2.5))[0]"

@@ -1,4 +1,4 @@
-"""The number of hosts in each state is stored, and stays right whatever happens to the hosts."""
+"""The stored number of hosts in each state stays correct, whatever happens to the hosts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.conftest import BACKENDS, SUFFIX, Lab, location
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the backup of a server's inventory goes."""
+    """Run the test in its own folder, in which the backup of a server's inventory is written."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_table_statistics_are_current_after_a_copy_to_a_server(lab: Lab, tmp_pat
     other = Lab(tmp_path / "copy.schema")
     inventories.copy(lab.context(), other.location)
     rows = other.context().store.database.execute("SELECT reltuples FROM pg_class WHERE oid = 'hosts'::regclass")
-    assert [row[0] for row in rows] == [6]  # -1 without statistics: plans are made for an empty table then
+    assert [row[0] for row in rows] == [6]  # -1 means no statistics: the server then plans for an empty table
     other.remove()
 
 
@@ -185,5 +185,5 @@ def test_the_count_rows_of_a_server_are_summed_up_while_others_move_hosts(lab: L
     assert failed == []
     store = lab.context().store
     assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 0) | {State.TAINTED: 12}
-    # Twelve hosts were moved twice: 48 rows, had none been summed up.
+    # Twelve hosts moved twice: that would be 48 rows if they were not summed up.
     assert int(database.execute("SELECT COUNT(*) FROM counts")[0][0] or 0) < 48

@@ -1,4 +1,4 @@
-"""How often a command waits for a server's answer: each time is a round trip."""
+"""The number of round trips to the server for each command."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def reserve(count: int, request_id: str | None = None) -> Callable[[Context], ob
 
 
 ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
-    # begin, with all that is asked, and the hosts, locked; what is written, with the commit
+    # one to begin, with all queries and the locked hosts; one for all writes and the commit
     "reserve": (reserve(1), 2),
-    # and the ids of the other events
+    # and one for the ids of the other events
     "reserve five": (reserve(5), 3),
-    # and whether it was granted before, asked along
+    # the query for the request id is in the first message
     "reserve under a request id": (reserve(1, "job-1"), 2),
     "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 7),
     "extend": (lambda ctx: holder.extend(ctx, "r-two"), 7),
     "show": (lambda ctx: queries.show(ctx, "node1"), 5),
-    # without setup, recheck ages and outputs in the policy, none of them asks anything
+    # without setup steps, recheck ages and properties in the policy, none of these needs a query
     "ready": (lambda ctx: step_verbs.ready(ctx, Choice(("node8",))), 9),
     "check": (lambda ctx: step_verbs.check(ctx, Choice(("node3",))), 12),
 }

@@ -59,7 +59,7 @@ def answered(ask: Ask, *words: str) -> dict[str, Any]:
 
 
 def comparable(answer: dict[str, Any], backend: str) -> dict[str, Any]:
-    """Without the place, the time of the answer and wording.
+    """Return an answer without the inventory's location, the time of the answer and the wording of messages.
 
     A ticket of a process that is gone counts on a server that was started a moment ago: its owner may be reconnecting.
     """
@@ -76,7 +76,7 @@ def comparable(answer: dict[str, Any], backend: str) -> dict[str, Any]:
 
 
 def known_then(now: Any, then: Any) -> Any:
-    """Return what is answered now without the keys that were not there then."""
+    """Return the present answer without keys that the older bmhctl did not have."""
     if isinstance(now, dict) and isinstance(then, dict):
         return {key: known_then(value, then[key]) for key, value in now.items() if key in then}
     if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
@@ -93,7 +93,7 @@ def test_an_older_inventory_gives_the_same_answers(ask: Ask, backend: str, name:
 
 
 def retire(backend: str, folder: Path) -> None:
-    """Retires an older inventory as ``copy --retire-source`` does, with the trigger that a migration meets."""
+    """Retires an older inventory like ``copy --retire-source``, with the triggers that a migration has to handle."""
     if backend == "postgres":
         address = Address.parse(location(folder / SUFFIX[backend]))
         with psycopg.connect(address.url, autocommit=True) as server:
@@ -158,7 +158,7 @@ def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
     assert sorted(host["name"] for host in taken["hosts"]) == ["free01", "free02"]
 
     assert ask("add", "gone01").status == 0
-    assert states(ask)["gone01"] == "tainted"  # it left while it was in use
+    assert states(ask)["gone01"] == "tainted"  # this host was removed while it was in use
     assert ask("doctor", "--fix").status == 0  # the ticket
     diagnosis = comparable(answered(ask, "doctor"), backend)
     assert (diagnosis["healthy"], [each["kind"] for each in diagnosis["findings"]]) == (True, [])

@@ -1,4 +1,4 @@
-"""Processes that race for hosts, and processes that are killed: nothing is shared and nothing is lost."""
+"""Processes that race for hosts, and processes that are killed: no host is shared and no change is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IS_WHOLE = SCALE >= 1
 
 @pytest.fixture(autouse=True)
 def _real_time(request: pytest.FixtureRequest) -> None:
-    """The other processes have a clock of their own: ours must agree with it."""
+    """Set the clock of the test to the real time, which the other processes use."""
     for name in {"lab", "toml_lab"} & set(request.fixturenames):
         request.getfixturevalue(name).clock.now = datetime.now(UTC)
 
@@ -180,14 +180,14 @@ def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) ->
         out, err = victim.communicate(timeout=60)
         said = out.split()
         store = lab.context().store
-        with store.transaction():  # a server may still be at work for the dead
+        with store.transaction():  # the server may still work for a killed process
             held = store.reservations.open()
             reserved = list(store.hosts.find(HostQuery(states=frozenset({State.RESERVED}))))
-        # whole or absent: a reservation has both of its hosts, or there is none
+        # a reservation has both of its hosts, or does not exist
         assert (len(held), len(reserved)) in ((0, 0), (1, 2)), kill_at
         if "released" in said:
             assert held == []
-        elif said:  # acknowledged, and never given back by anyone
+        elif said:  # an acknowledged reservation that no process has given back
             assert store.reservations.get(said[0]) is not None
         for host in store.hosts.find(HostQuery()):
             chain = list(store.events.read(host))
@@ -229,7 +229,7 @@ def test_an_acknowledged_change_survives_a_kill_at_any_time(lab: Lab) -> None:
         worker = spawn(WORKER, lab.location)
         assert worker.stdout is not None
         said = [worker.stdout.readline().split() for _ in range(acknowledgements)]
-        worker.kill()  # somewhere in the next commit
+        worker.kill()  # at some moment of the next commit
         said += [line.split() for line in worker.stdout.read().splitlines()]
         worker.communicate()
         store = lab.context().store
@@ -237,7 +237,7 @@ def test_an_acknowledged_change_survives_a_kill_at_any_time(lab: Lab) -> None:
             known = store.reservations.get(reservation_id)
             assert known is not None
             assert word == "reserved" or known.ended_at is not None
-        with store.transaction():  # a server may still be at work for the dead
+        with store.transaction():  # the server may still work for a killed process
             left = store.reservations.open()
         for held in left:
             lifecycle_verbs.release(lab.context("worker"), Choice(), reservation=held.id)
@@ -334,7 +334,7 @@ def test_the_host_of_a_killed_bmhctl_stays_claimed_until_the_step_ends(lab: Lab,
         "leased_claims._MICROSECONDS = 4_000_000\nopen_inventory(sys.argv[1]).ready('node1')",
         lab.location,
     )
-    pipe = os.open(fifo, os.O_WRONLY)  # opens when the step is there to read
+    pipe = os.open(fifo, os.O_WRONLY)  # this opens when the step reads the FIFO
 
     runner.send_signal(signal.SIGKILL)
     runner.communicate()

@@ -1,4 +1,4 @@
-"""Many processes that wait for few hosts, and many that are killed: nothing is shared, overtaken, starved or lost.
+"""Many processes wait for few hosts, and many are killed: no host is shared or lost, no ticket overtaken or starved.
 
 ``BMHCTL_TEST_SCALE=1`` runs the race in full: 32 processes, 8 hosts, 1,000 grants, and twice as many of both on
 PostgreSQL, which is made for many; the default is a tenth of it, by 12 processes.
@@ -40,7 +40,7 @@ PATIENCE = 120 + 1200 * SCALE
 
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
-    """Eight hosts that are available, and the clock that the other processes have."""
+    """Eight available hosts, and the clock of the other processes."""
     lab.clock.now = datetime.now(UTC)
     hosts.add(lab.context(), [f"node[1-{HOSTS}]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
@@ -266,7 +266,7 @@ while time.monotonic() < until:
 
 
 def overlaps(chain: list[Event], known: dict[str, Booking]) -> int:
-    """How often a time was set aside on a host that overlaps another one which was set aside there, by its history."""
+    """Return how many times on a host overlapped, by the events that set them aside."""
     found, current = 0, set[str]()
     for event in chain:
         current = {each for each in current if (ended := known[each].ended_at) is None or ended > event.at}
@@ -320,7 +320,7 @@ def test_after_all_holders_and_waiters_are_killed_every_host_is_tainted_in_time(
         process.kill()
         process.communicate()
 
-    until(lambda: queue.queue(lab).items == ())  # as soon as a server sees that they are gone
+    until(lambda: queue.queue(lab).items == ())  # as soon as the server notices that they have ended
     fleet.clock.now = datetime.now(UTC)
     fleet.clock.move(minutes=2)
     assert len(holder.reap_expired(lab).items) == len(holders)

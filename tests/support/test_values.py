@@ -1,4 +1,4 @@
-"""Values: made of what their class declares, equal by it, and never changed."""
+"""Values have the fields that their class declares, are compared by them, and never change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bmhctl.support.values import Frozen, field, replace
 
 
 class Point(Frozen):
-    """Where something is."""
+    """A point with two coordinates."""
 
     KIND: ClassVar[str] = "point"
 
@@ -54,7 +54,7 @@ def test_a_value_can_be_constructed_by_position_and_by_name_with_defaults() -> N
 
 @pytest.mark.parametrize("first_line", ["from __future__ import annotations", "# annotations as this Python has them"])
 def test_fields_are_read_from_annotations_of_both_kinds(first_line: str) -> None:
-    """Texts (PEP 563), and on Python 3.14 a function that makes them (PEP 649), before that their values."""
+    """Annotations are texts (PEP 563), or values; on Python 3.14 a function that makes the values (PEP 649)."""
     code = f"""{first_line}
 import typing
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The worker pool: tasks in threads, and what a signal leaves of them."""
+"""The worker pool: tasks in threads, and their results after a signal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.processes import until
 
 
 class Interruption(BaseException):
-    """What a signal raises."""
+    """The exception that a signal raises."""
 
 
 def test_every_item_is_processed_and_never_more_at_once_than_the_pool_has_threads() -> None:
@@ -26,7 +26,7 @@ def test_every_item_is_processed_and_never_more_at_once_than_the_pool_has_thread
         with lock:
             at_once += 1
             most = max(most, at_once)
-        pair.wait(20)  # only with two at once does it end
+        pair.wait(20)  # this ends only if two tasks run at once
         with lock:
             at_once -= 1
         return int(number)
@@ -58,7 +58,7 @@ def test_cancel_returns_all_results_whose_handling_was_not_finished() -> None:
         pool.run_all(["a", "b"], pool.start, handle)
     assert sorted(pool.cancel()) == [("a", "A"), ("b", "B")]
     pool.start("c")
-    assert pool.cancel() == []  # nothing starts any more, and nothing is returned twice
+    assert pool.cancel() == []  # no task starts any more, and no result is returned twice
 
 
 def test_finished_results_are_handled_before_new_tasks_start() -> None:

@@ -1,4 +1,4 @@
-"""What ``why`` recommends is what the command would do for the same actor."""
+"""The commands that ``why`` recommends succeed for the same actor."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class EndError(Exception):
 
 
 def followed(ctx: Context, *acts: Callable[[], object], **request: object) -> list[str]:
-    """What a follower hands on while these things happen, each when it has nothing left to do."""
+    """Return the events that a follower yields while the ``acts`` happen, one each time the follower is idle."""
     told: list[str] = []
     left = list(acts)
 
@@ -44,7 +44,7 @@ def followed(ctx: Context, *acts: Callable[[], object], **request: object) -> li
             raise EndError
         left.pop(0)()
         if wakes is not None:
-            select.select([wakes], [], [], 0.2)  # until the server announces it
+            select.select([wakes], [], [], 0.2)  # until the server's notification arrives
 
     def hand_on(events: Sequence[Event], _: datetime) -> None:
         told.extend(f"{event.host} {event.verb}" for event in events)
@@ -192,7 +192,7 @@ class Writer:
         self.is_written = False
 
     def begin(self) -> None:
-        """Take the id of an event, as a grant does before it has locked a row, and so without a transaction id."""
+        """Take the id of an event before the transaction has an id, like a grant that has not locked a row yet."""
         self.open = self.store.database.begin_with(("SELECT 1", ()))
         self.open.__enter__()
         self.is_written = False

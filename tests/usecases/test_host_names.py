@@ -1,4 +1,4 @@
-"""Host names are DNS names: exact wherever they go, and the same name in upper and lower case."""
+"""Host names are DNS names: the same everywhere, and equal in upper and lower case."""
 
 from __future__ import annotations
 

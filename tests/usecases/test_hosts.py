@@ -1,4 +1,4 @@
-"""Add, set, rename, remove and import in every backend: what is refused, and what is recorded of removed hosts."""
+"""Add, set, rename, remove and import on every backend: refusals, and the records of removed hosts."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_one_system_of_a_bmc_is_recognized_in_each_spelling_and_with_other_crede
 def test_the_address_of_a_bmc_may_have_no_slashes_after_its_scheme_as_in_manifests(lab: Lab) -> None:
     written = ["ipmi:10.0.0.1", "ipmi:[fd00::1]:623", "IPMI:bmc.lab", "redfish+http:bmc.lab/redfish/v1/Systems/1"]
     read = ["ipmi://10.0.0.1", "ipmi://[fd00::1]:623", "IPMI://bmc.lab", "redfish+http://bmc.lab/redfish/v1/Systems/1"]
-    ports = ["ipmi:623", "bmc.lab:623"]  # of a host of that name
+    ports = ["ipmi:623", "bmc.lab:623"]  # an IPMI BMC of that name
 
     for number, bmc in enumerate([*written, *ports]):
         hosts.add(lab.context(), [f"node{number}"], AttributeChanges(bmc=bmc))
@@ -439,7 +439,7 @@ def test_a_removed_used_machine_is_recognized_by_its_mac_under_any_name(lab: Lab
     use(lab, "b")
     hosts.remove(lab.context(), Choice(("b",)), force=True, reason="scrapped")
 
-    hosts.add(lab.context(), ["b"], AttributeChanges(mac="52:54:00:00:00:03"))  # another machine: the MACs say so
+    hosts.add(lab.context(), ["b"], AttributeChanges(mac="52:54:00:00:00:03"))  # another machine, as the MACs differ
     hosts.add(lab.context(), ["c"], AttributeChanges(mac="52:54:00:00:00:02"))
 
     assert states(lab) == {"b": "initial", "c": "tainted"}

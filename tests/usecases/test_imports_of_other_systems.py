@@ -1,4 +1,4 @@
-"""Hosts of other systems in every backend: they enter once, in their states, and come back from an export."""
+"""Hosts of other systems on every backend: they are added once, in their states, and exports are read back."""
 
 from __future__ import annotations
 

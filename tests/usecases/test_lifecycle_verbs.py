@@ -1,4 +1,4 @@
-"""The verbs, in every backend: what each does to hosts, whom it refuses, and what it records in the history."""
+"""The verbs on every backend: their effects on hosts, their refusals, and their events."""
 
 from __future__ import annotations
 
@@ -425,7 +425,7 @@ def test_two_concurrent_resumes_leave_no_host_in_maintenance_without_a_reason(
     )
 
     def overtaken(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-        """The command that read the host first finds that another one changed it meanwhile."""
+        """Another command changes the host after the command under test has read it."""
         for other in others:
             other()
         return close(ctx, host, everyones)
@@ -470,7 +470,7 @@ def test_a_host_is_never_claimed_and_put_into_maintenance_at_once(fleet: Lab, mo
 
 
 def wait_for_claim(lab: Lab, name: str) -> None:
-    """Awaits that another thread holds a claim."""
+    """Waits until another thread holds a claim."""
     claims = lab.context().store.claims
     deadline = time.monotonic() + 30
     while not claims.claimed([name]):

@@ -31,7 +31,7 @@ selector = "rack=r10"
 @pytest.fixture
 @copied
 def fleet_of_seven(lab: Lab) -> Lab:
-    """Hosts that are kept back by each kind of reason, one after the other, hours apart."""
+    """Hosts that are not free, one for each kind of reason; the reasons are hours apart."""
     lab.policy(POLICY)
     for name, rack in (("node[01-05]", "r2"), ("bad[1-2]", "r10")):
         hosts.add(lab.context(), [name], hosts.AttributeChanges(labels={"rack": rack}))

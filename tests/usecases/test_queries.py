@@ -1,4 +1,4 @@
-"""The fleet in short, in every backend: the first few of each list, and how many there are."""
+"""The status of the fleet on every backend: the first items of each list, and the total number."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_host_set_aside_for_a_ticket_is_not_counted_as_free(fleet: Lab) -> Non
     )
     with ctx.store.claims.share(ticket_claim(ticket.id)):
         seen = status(fleet.context())
-        assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so no ticket waits for it
+        assert (seen.waiting, seen.free) == (1, 9)  # this request can never be met, so it gets no ticket
         ctx.store.tickets.remove(ticket.id)
     small = ctx.store.tickets.add(
         Ticket(owner="bob", requirements=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
@@ -158,7 +158,7 @@ def test_a_status_has_the_first_few_of_each_list_and_the_totals_of_all(
 def test_the_expected_end_of_a_maintenance_survives_a_migration_and_a_repair(
     fleet: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the backup of a server's inventory goes
+    monkeypatch.chdir(tmp_path)  # the folder for the backup of a server's inventory
     lifecycle_verbs.maintain(
         fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2)
     )
@@ -174,6 +174,6 @@ def test_the_expected_end_of_a_maintenance_survives_a_migration_and_a_repair(
     unchecked(fleet, "UPDATE hosts SET back_at = NULL")
     database = fleet.context().store.database
     [counts] = [migration for migration in MIGRATIONS if migration.name == "glance"]
-    for statement in counts.in_file if database.files else counts.on_server:  # as it is done to an older inventory
+    for statement in counts.in_file if database.files else counts.on_server:  # like the migration of an older inventory
         list(database.execute(statement))
     assert status(fleet.context()).endings == kept

@@ -48,7 +48,7 @@ def test_each_approaching_end_is_reported_once(fleet: Lab) -> None:
     [lease] = told(fleet)
     assert (lease.kind, lease.owner, lease.hosts, lease.about) == ("lease", "bob", ("node1",), "[red]x")
     assert told(fleet) == []
-    assert [each.kind for each in told(fleet, 2 * HOUR)] == ["lease", "maintenance"]  # each length by itself
+    assert [each.kind for each in told(fleet, 2 * HOUR)] == ["lease", "maintenance"]  # each length is tried alone
     holder.extend(fleet.context("bob"), lease.id or "", 2 * HOUR)
     assert told(fleet) == []
     fleet.clock.move(hours=1.6)

@@ -1,4 +1,4 @@
-"""An inventory that `copy --retire-source` left: it refuses changes, names its successor, and is still read."""
+"""An inventory that `copy --retire-source` has retired: it refuses changes, names its successor, and can be read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_retired_inventory_refuses_changes_and_names_its_successor(name: str, 
     inventories.copy(lab.context(), str(tmp_path / "new" / "lab.db"), retire_source=True)
 
     if name == "policy" and lab.is_toml:
-        return  # an edit of the file, which is not bmhctl's
+        return  # an edit of the file in an editor
     with pytest.raises(RetiredError, match=r"its successor is .*lab\.db") as caught:
         CHANGES[name](ctx)  # a connection that was open before
     assert caught.value.status is ExitStatus.UNREACHABLE

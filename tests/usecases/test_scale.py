@@ -1,4 +1,4 @@
-"""What a command reads does not grow with the fleet: counted, never timed.
+"""Commands read the same amount in a small and in a large fleet; reads are counted, not timed.
 
 Of SQLite the steps of its machine are counted; of a server the rows that it says it read.
 """
@@ -54,7 +54,7 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def fleet(folder: Path, size: int) -> Path:
-    """An inventory of so many hosts, of which a few differ from the others."""
+    """Make an inventory with ``size`` hosts, a few of which differ from the others."""
     path = generate(folder / f"{size}.db", size, state="available")
     with closing(open_store(str(path))) as store:
         ctx = Context(store, "alice")
@@ -195,12 +195,12 @@ def test_a_command_on_a_server_reads_as_many_rows_of_a_large_fleet_as_of_a_small
 
     most = {
         name: max(2 * SMALL, small * DEEPER) for name, small in read[SMALL].items()
-    }  # a small table is walked through
+    }  # the server scans a small table
     assert {name: (rows, most[name]) for name, rows in read[HUGE].items() if rows > most[name]} == {}
 
 
 def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
-    """How many rows a server reads for each command, one after the other, of a fleet of which a part is reserved."""
+    """Return how many rows a server reads for each of some commands, in a fleet with some reserved hosts."""
     with closing(open_store(str(fleet))) as store:
         ctx = Context(store, "alice")
         for _ in range(store.hosts.count(HostQuery()) // 20):
@@ -224,7 +224,7 @@ def rows(command: Command, url: str, watcher: psycopg.Connection[tuple[int]]) ->
         backend = store.database.execute("SELECT pg_backend_pid()")[0][0]
         with suppress(BmhctlError):
             command(Context(store, "alice", clock=store.now))
-    # It tells what it read before it is gone.
+    # The process reports the number of its reads before it ends.
     until(lambda: not watcher.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [backend]).fetchall())
     return _read(watcher) - before
 

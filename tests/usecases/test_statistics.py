@@ -1,4 +1,4 @@
-"""The figures of a history: each is what a person would count who reads the same history by hand."""
+"""The figures of a history are those that a person would count by hand."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_the_waits_of_a_week_are_those_of_the_reservations_made_in_it(lab: Lab) 
     assert [*waits_by_week(lab.context(), START, START)] == []
 
 
-# the same by brute force, over random histories
+# the same figures by brute force, over random histories
 
 
 @dataclass

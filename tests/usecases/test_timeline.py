@@ -1,4 +1,4 @@
-"""Where hosts were: each stay begins where the one before ended."""
+"""The stays of hosts in their states: each stay begins at the end of the previous one."""
 
 from __future__ import annotations
 

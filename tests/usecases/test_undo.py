@@ -62,7 +62,7 @@ def small(lab: Lab) -> Lab:
 
 
 def content(lab: Lab) -> list[str]:
-    """All that an export has of the hosts, and their cordons; and the policy."""
+    """Return the hosts as in an export, their cordons, and the policy."""
     ctx = lab.context()
     found = [
         repr(
@@ -144,7 +144,7 @@ def test_any_changes_are_undone_one_after_the_other(seed: int, small: Lab) -> No
     for _ in range(12):
         small.clock.move(seconds=1)
         before = content(small)
-        with suppress(StateRefusedError, UsageError):  # such as a name that is taken by now
+        with suppress(StateRefusedError, UsageError):  # for example a name that another host has in the meantime
             dice.choice(list(CHANGES.values()))(small, small.context())
         if content(small) != before and dice.random() < 0.6:
             small.clock.move(seconds=1)
@@ -226,7 +226,7 @@ def test_an_undo_by_event_takes_the_policy_of_that_change_back_and_one_by_name_s
         hosts.import_hosts(small.context(), read_inventory(text, "more.toml", small.clock()), with_policy=True)
         return str(small.context().store.meta.policy_text())
 
-    if small.is_toml:  # its policy is in its file
+    if small.is_toml:  # a TOML inventory has its policy in the file
         return
     before = str(small.context().store.meta.policy_text())
     assert "9h" in imported()
@@ -404,7 +404,7 @@ def test_an_edit_by_hand_that_is_made_while_an_undo_asks_is_not_taken_back(toml_
 
 
 def test_undo_of_the_policy_of_another_actor_asks_first(lab: Lab) -> None:
-    if lab.is_toml:  # its policy is in its file
+    if lab.is_toml:  # a TOML inventory has its policy in the file
         return
     policy.apply_policy(lab.context("bob"), '[defaults]\nttl = "3h"\n', "policy.toml")
     asked: list[str] = []

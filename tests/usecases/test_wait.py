@@ -31,11 +31,11 @@ def fleet(lab: Lab) -> Lab:
 
 
 def waited(lab: Lab, choice: Choice, wanted: StateName, *acts: Callable[[], object]) -> list[str]:
-    """The hosts that a wait returns while these things happen."""
+    """Return the hosts that a wait returns; in each of its pauses, one of the ``acts`` happens."""
     left = list(acts)
 
     def pause(_: float, wakes: int | None) -> None:
-        left.pop(0)()  # an IndexError: it did not see what it waits for
+        left.pop(0)()  # an IndexError if the wait does not end
         if wakes is not None:
             select.select([wakes], [], [], 0.2)
 

@@ -1,4 +1,4 @@
-"""Every drawn edge of the lifecycle's table is in every drawing, read back from what was drawn."""
+"""Every drawing has every edge of the lifecycle's table that is drawn; the tests read the drawings back."""
 
 import re
 from dataclasses import replace
@@ -259,7 +259,7 @@ def test_every_edge_of_the_lifecycle_leads_from_box_to_box_in_the_svg(name: str)
 
 
 def ends(path: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where an SVG path begins and ends."""
+    """Return the beginning and the end of an SVG path."""
     x = y = 0.0
     points = []
     for letter, numbers in re.findall(r"([MCHV])([^MCHV]*)", path):

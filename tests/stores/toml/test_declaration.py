@@ -1,4 +1,4 @@
-"""The TOML file as a declaration: what it says, whether it changed, in which line a mistake is."""
+"""The TOML file as a declaration: its contents, whether it changed, and the line of a mistake."""
 
 from __future__ import annotations
 

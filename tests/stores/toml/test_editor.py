@@ -1,4 +1,4 @@
-"""Edits of a TOML inventory: exactly what was asked for, every comment kept, atomic on disk."""
+"""Edits of a TOML inventory make exactly the requested change, keep every comment, and are atomic on disk."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_an_edit_that_would_lose_a_comment_is_refused(monkeypatch: pytest.Monkey
         change(LAB, Rename("node02", "b"))
 
 
-# Any layout. A document is drawn as statements whose comments are known, so nothing here depends on the scanner.
+# Any layout. A document is drawn as statements with known comments, so the tests do not depend on the scanner.
 
 EVIL = ["[hosts.fake]", '"""', "'''", '"', "' = {", "hosts.fake.note = 1", "# twice", "\\", "é 漢"]
 NAMES = ["node01", "a", "7", "x-1", "labels"]
@@ -294,7 +294,7 @@ class Document:
         return self.draw(st.sampled_from(styles))
 
     def flat(self, value: object) -> str:
-        """A value that may stand in an inline table."""
+        """Return the text of a value for an inline table."""
         if not isinstance(value, dict):
             return self.value(value)
         pairs = []
@@ -306,7 +306,7 @@ class Document:
         return self.draw(st.sampled_from(["{%s}", "{ %s }"])) % self.draw(st.sampled_from([",", ", "])).join(pairs)
 
     def below(self, prefix: tuple[str, ...], entry: dict[str, object]) -> list[str]:
-        """The statements of a host's table, its keys behind a prefix."""
+        """Return the statements of a host's table; its keys follow a prefix."""
         lines = []
         for key, value in entry.items():
             if isinstance(value, dict) and value and self.draw(st.booleans()):

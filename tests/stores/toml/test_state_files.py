@@ -1,4 +1,4 @@
-"""Where the state of a TOML inventory is: beside the file, or where the file or the environment says."""
+"""The place of the state of a TOML inventory: beside the file, or as the file or the environment says."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Breaks = Callable[[Ids], tuple[str, ...]]
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the backup of a server's inventory goes."""
+    """Run the test in its own folder, in which the backup of a server's inventory is written."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the backup of a server's inventory goes."""
+    """Run the test in its own folder, in which the backup of a server's inventory is written."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_a_host_that_vanished_while_used_comes_back_tainted(fleet: Lab) -> None:
     assert found(examined(fleet)) == ([vanished, unknown] if fleet.is_toml else [vanished])
 
     assert examined(fleet, fix=True).error is None
-    if not fleet.is_toml:  # there its declaration had it come back at once
+    if not fleet.is_toml:  # in a TOML inventory, its declaration would add it again at once
         hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges())
     host = fleet.context().store.hosts.named("node4")
     assert host is not None
@@ -196,12 +196,12 @@ def test_findings_beyond_the_first_hundred_of_a_kind_are_counted_and_fixed(lab: 
 
 
 def cleaned(lab: Lab, *names: str) -> None:
-    """What ``resume NAME --all`` does."""
+    """Do the same as ``resume NAME --all``."""
     assert resume.resume(lab.context(), Choice(names), everyones=True).error is None
 
 
 LAUNDERED = {
-    "node6": (  # as if a guard had failed: the host went from maintenance to available although it was reserved
+    "node6": (  # simulate a failed guard: the host went from maintenance to available although it was reserved
         "INSERT INTO events (host_id, host, at, actor, verb, source, dest)"
         " VALUES (6, 'node6', 1700000000000000, 'eve', 'resume', 'maintenance', 'available')",
         "UPDATE hosts SET state = 'available', dirty = 0, reservation = NULL, came_from = NULL, maintenance = NULL,"

@@ -1,4 +1,4 @@
-"""doctor on files: inventories that no other command opens, permissions, and what killed commands left."""
+"""doctor on files: inventories that other commands refuse, permissions, and files that killed commands left."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def database_of(lab: Lab) -> Path:
 
 
 def at(lab: Lab, *, fix: bool = False) -> Diagnosis:
-    """What the doctor says of an inventory that may not open."""
+    """Return the diagnosis of an inventory that may not open."""
     lab.close()
     return doctor_at(str(lab.path), lambda store: Context(store, "alice", lab.clock), fix=fix)
 
@@ -171,7 +171,7 @@ def test_the_toml_file_is_read_again_where_the_state_contradicts_it(toml_fleet: 
     ]  # fmt: skip
 
     left = at(toml_fleet, fix=True)
-    # A known machine under another name is a person's to judge: the file is refused as by every command.
+    # Only a person can decide about a known machine under another name: doctor refuses the file like every command.
     assert [each[:3] for each in found(left)] == [
         ("declaration", "broken", "node4"),
         ("undeclared", "note", "node2"),
@@ -218,7 +218,7 @@ def test_a_missing_state_file_is_a_warning_and_is_not_created(toml_fleet: Lab) -
 
 
 def killed_while_it_had(lab: Lab) -> None:
-    """Leaves SQLite's log behind, as a process does that is killed."""
+    """Leaves SQLite's log behind, like a process that is killed."""
     code = (
         "import os, sys\nfrom bmhctl import open_inventory\n"
         "lab = open_inventory(sys.argv[1])\nlab.ready('node1')\nos._exit(9)"
@@ -306,7 +306,7 @@ def test_a_damaged_page_anywhere_is_reported_as_damage_and_nothing_is_written(wh
         torn = whole[: page + start] + value * length + whole[page + start + length :]
         database.write_bytes(torn)
         diagnosis = at(fleet, fix=True)
-        if diagnosis.findings:  # it may have been empty space
+        if diagnosis.findings:  # the damage may have hit empty space
             assert {each.kind for each in diagnosis.findings} == {"damage"}
             assert not any(each.fixable or "\n" in each.message for each in diagnosis.findings)
             assert all("backup" in each.remedy for each in diagnosis.findings)

@@ -26,7 +26,7 @@ SET_ASIDE = (
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the backup of a server's inventory goes."""
+    """Run the test in its own folder, in which the backup of a server's inventory is written."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -56,7 +56,7 @@ Broken = Callable[[Lab], tuple[str, ...]]
 
 
 def told(lab: Lab, name: str, **attributes: str) -> str:
-    """Declares something of a host, as every user may; a statement that changes nothing."""
+    """Changes the declaration of a host, as any user may."""
     assert hosts.set_attributes(lab.context(), Choice((name,)), hosts.AttributeChanges(**attributes)).error is None  # type: ignore[arg-type]  # texts
     return "SELECT 1"
 
@@ -298,7 +298,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             told(lab, "node2", bmc="redfish+https://BMC.lab.example./redfish/v1/Systems/A"),
             told(lab, "node3", bmc="https://bmc.lab.example:443", bmc_system_id="a", credentials="env:LAB"),
             told(lab, "node5", bmc="http://bmc.lab.example/redfish/v1/Systems/%41/"),
-            # other machines, for all that is known
+            # nothing shows that they are the same machine
             told(lab, "node1", bmc="https://bmc.lab.example:8443/redfish/v1/Systems/A"),
             told(lab, "node4", bmc="https://bmc.lab.example/redfish/v1/Systems/B"),
             told(lab, "node6", bmc="https://bmc.lab.example/blade6/redfish/v1/Systems/A"),

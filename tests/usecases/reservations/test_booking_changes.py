@@ -452,10 +452,10 @@ def test_a_booking_moves_to_make_room_for_a_replacement(fleet: Lab) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_booking_moves_to_make_room_when_another_host_is_prepared_instead(fleet: Lab, count: int) -> None:
-    """Of two that fail only one could be replaced: then no booking moves."""
+    """If two hosts fail and only one can be replaced, no booking moves."""
     fleet.policy('[prepare.image]\ncommand = ["./deploy.sh"]\n')
     made = book(fleet, 2, 3, selector="rack=r1", count=1)
-    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))  # it is not ready
+    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))  # the host is not usable
     if count == 2:
         hosts.set_attributes(fleet.context(), Choice(("node3",)), hosts.AttributeChanges(labels={"rack": "r1"}))
 

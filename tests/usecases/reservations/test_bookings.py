@@ -477,7 +477,7 @@ def test_a_booking_may_have_several_requirements(fleet: Lab) -> None:
 
 
 def planned_on(fleet: Lab) -> dict[str, list[str]]:
-    """The ids of what is planned on each host, by its name."""
+    """Return the ids of the bookings and maintenances of each host, by the host's name."""
     known = {host.name: host.planned for host in fleet.context().store.hosts.find()}
     return {name: [each.id for each in planned] for name, planned in known.items()}
 
@@ -600,7 +600,7 @@ def test_a_booking_moved_to_another_time_displaces_another_one_that_can_move(fle
 
 
 def test_a_lease_without_a_length_is_shortened_before_a_booking_moves(fleet: Lab) -> None:
-    book(fleet, 0.005, 3, selector="rack=r1", count=3)  # in eighteen seconds: too soon for any lease
+    book(fleet, 0.005, 3, selector="rack=r1", count=3)  # it begins in eighteen seconds: too soon for any lease
     assert names_of(reserve(fleet, "node4")) == ["node4"]
     with pytest.raises(BusyError):
         reserve(fleet, "node1", actor="carol")
@@ -624,7 +624,7 @@ def test_a_grant_after_passed_checks_still_moves_a_booking(fleet: Lab) -> None:
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_booking_moves_to_make_room_for_one_whose_host_broke(fleet: Lab, is_known: bool) -> None:
-    """It moves before the other booking begins if the broken host is known by then, else when that one is taken."""
+    """The booking moves at once if bmhctl knows of the broken host, else when the other booking is taken."""
     later = book(fleet, 2, 5, selector="rack in (r1,r2)", count=1, actor="carol")
     broken = book(fleet, 1, 4, selector="rack=r1", count=1)
     assert (later.hosts, broken.hosts) == (("node1",), ("node2",))

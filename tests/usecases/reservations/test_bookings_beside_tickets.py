@@ -1,4 +1,4 @@
-"""Tickets are older than what is booked after them: no booking makes one wait longer."""
+"""Tickets come before later bookings: no booking makes an older ticket wait longer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fleet(lab: Lab) -> Lab:
 
 @contextmanager
 def waiting(lab: Lab, wanted: ReservationRequest) -> Iterator[None]:
-    """Bob waits for hosts with a ticket, as a process does."""
+    """Add a ticket of bob, like that of a waiting process."""
     ctx = lab.context("bob")
     requirements = dump_requirements(wanted.requirements)
     with ctx.store.transaction():
@@ -59,7 +59,7 @@ def book(lab: Lab, begin: float, end: float, *names: str, count: int | None = No
 
 
 def known(lab: Lab) -> tuple[object, object]:
-    """What is booked, and by when bob's ticket fits."""
+    """Return the bookings, and the time by which bob's ticket fits."""
     etas = [item.eta for item in queue.queue(lab.context()).items]
     return bookings.bookings(lab.context()).items, etas
 
@@ -109,7 +109,7 @@ def test_a_booking_is_made_on_hosts_for_which_no_ticket_waits(fleet: Lab) -> Non
 
 
 def test_a_booking_gets_the_only_host_that_no_ticket_requires(fleet: Lab) -> None:
-    """More choices than are tried would each delay the ticket."""
+    """All other choices would delay the ticket, and there are more of them than bmhctl tries."""
     hosts.add(fleet.context(), ["rack[01-30]"], hosts.AttributeChanges(labels={"gpu": ""}))
     hosts.add(fleet.context(), ["spare"], hosts.AttributeChanges())
     step_verbs.ready(fleet.context(), Choice(states=frozenset({State.INITIAL})))
@@ -153,7 +153,7 @@ def test_moving_a_booking_never_delays_an_older_ticket(fleet: Lab) -> None:
 
 
 def test_the_hint_of_a_refused_booking_can_be_followed(fleet: Lab) -> None:
-    """Times are shown by the minute, and what is in the way may end within one."""
+    """Times are shown in whole minutes, but a booking may end within a minute."""
     first = bookings.book(
         fleet.context("carol"), reservation_request(("node1",)), at(5), at(6) + timedelta(seconds=20)
     ).items[0]

@@ -1,4 +1,4 @@
-"""When a request fits at the latest: against a simulation of every moment, and as it is shown in every backend."""
+"""The time by which a request fits: compared with a simulation of every minute, and in the output on every backend."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ queues = st.lists(
 
 
 class Simulated:
-    """A walk through every minute, at each of which the queue is served in its order until nothing is granted."""
+    """A simulation of every minute: in each, the queue is served in its order until no ticket gets hosts."""
 
     def __init__(self, fleet: list[Freeing], claims: list[Claim], limits: list[Limit], turnaround: int) -> None:
         self.claims, self.limits, self.turnaround = claims, limits, turnaround
@@ -81,7 +81,7 @@ class Simulated:
         return self.granted
 
     def room(self, host: int, minute: int) -> int | None:
-        """For how many minutes a host can be leased, None where it is taken."""
+        """Return for how many minutes a host can be leased, or None if it is taken."""
         spans = self.hosts[host].planned
         taken = any(
             minutes(each.starts_at) <= minute < minutes(each.ends_at) + (self.turnaround if each.is_booking else 0)
@@ -103,7 +103,7 @@ class Simulated:
         return sum(who == owner and end > now and limit.counts(self.hosts[host].spec) for who, host, end in self.leases)
 
     def grants_one(self, minute: int) -> bool:
-        """Serve the queue; return whether one was granted."""
+        """Serve the queue; return whether a ticket got its hosts."""
         now = at(minute)
         left = [host for _, host in sorted((self.used[host], host) for host in self.hosts)]
         left = [host for host in left if self.room(host, minute) is not None]
@@ -145,7 +145,7 @@ def minutes(moment: datetime) -> int:
 
 
 def spans(rows: list[tuple[bool, int, int]], free_at: int) -> tuple[Planned, ...]:
-    """What is planned on a host, one after the other, not before it is free."""
+    """Return the planned times of a host, one after the other, beginning when the host is free."""
     found: list[Planned] = []
     begin = free_at
     for number, (is_booking, wait, length) in enumerate(rows):
@@ -255,7 +255,7 @@ def test_a_ticket_and_its_progress_show_an_eta_behind_earlier_tickets(fleet: Lab
 
 
 def told(lab: Lab, **more: object) -> datetime | None:
-    """By when a refusal says that one host of rack r1 is free."""
+    """Return the time at which one host of rack r1 is free, as a refusal says."""
     with pytest.raises(BusyError) as error:
         reserve.reserve_or_wait(lab.context(), reservation_request((), parse_selector("rack=r1"), 1, **more))  # type: ignore[arg-type]
     eta = error.value.details["eta"]
@@ -293,7 +293,7 @@ def test_the_eta_includes_the_turnaround_after_a_lease_and_a_release(fleet: Lab)
 
 
 def test_a_waiter_beside_a_booking_gets_a_host_by_its_eta(fleet: Lab) -> None:
-    """Meanwhile its ticket keeps no other from a lease that ends before the booking."""
+    """Until then, its ticket does not prevent leases of others that end before the booking."""
     begin = fleet.clock.now
     for name in ("node2", "node3"):
         lifecycle_verbs.cordon(fleet.context(), Choice((name,)))

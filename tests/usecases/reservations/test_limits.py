@@ -1,4 +1,4 @@
-"""Limits of owners in every backend: what is refused and why, what waits, and that no moment exceeds one."""
+"""Limits of owners on every backend: refusals with their reasons, waiting requests, and no moment beyond a limit."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_two_grants_at_once_do_not_exceed_a_limit_together(fleet: Lab) -> None:
 
 
 def test_the_limits_hold_after_every_command(fleet: Lab) -> None:
-    """Random acts of three owners, of which two are under limits; each is refused or keeps within them."""
+    """Random commands of three owners, two of them with limits; each command is refused or keeps the limits."""
     random = Random(7)
     owners = ("intern-1", "intern-2", "alice")
 

@@ -1,4 +1,4 @@
-"""Two days of a lab: bookings, a nightly job, power work, an intern, and a waiter who is told when."""
+"""Two days of a lab: bookings, a nightly job, power work, an intern, and a request that waits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def reserve(fleet: Lab, actor: str, wanted: ReservationRequest) -> Grant:
 
 
 def recycle(fleet: Lab) -> None:
-    """What cron does: end what is over, clean, and check."""
+    """Do what cron does: end expired leases, clean and check hosts."""
     with fleet.visit("cron") as ctx:
         expiry.reap(ctx)
         step_verbs.recycle(ctx, Choice())
@@ -84,7 +84,7 @@ def test_two_planned_days_of_a_lab_run_as_expected(fleet: Lab) -> None:
     )  # fmt: skip
     assert [(item.host, item.error) for item in planned.items] == [("gpu1", None), ("node4", None), ("node5", None)]
 
-    # In the night, a job that names four hours is given other hosts; where there are none it is told why.
+    # In the night, a job that asks for four hours gets other hosts; if there are none, the refusal says why.
     fleet.clock.now = at(2, 6)
     nightly = reserve(fleet, "nightly", want(ttl=timedelta(hours=4)))
     assert [host.name for host in nightly.held.hosts] == ["node4"]
@@ -107,14 +107,14 @@ def test_two_planned_days_of_a_lab_run_as_expected(fleet: Lab) -> None:
     assert {host.name for host in demo.held.hosts} == {"node1", "node2", "node3"}
     assert demo.held.reservation.expires_at == at(2, 12)
 
-    # An intern hits the limit, and is told which.
+    # An intern reaches the limit, and the refusal names it.
     reserve(fleet, "intern-1", want("rack=r2,!gpu", ttl=timedelta(hours=1)))
     with pytest.raises(BusyError, match="limit interns: at most 1 host for intern-1, who holds node5"):
         reserve(fleet, "intern-1", want())
     with pytest.raises(UnsatisfiableError, match="more than limit interns allows"):
         reserve(fleet, "intern-1", want("", 2))
 
-    # A waiter is told 14:05, and gets its host by then.
+    # A waiting request reports 14:05, and gets its host by then.
     fleet.clock.now = at(2, 10)
     reserve(fleet, "carol", want("gpu", ttl=timedelta(hours=3, minutes=55)))
     told: list[Waiting] = []
@@ -131,7 +131,7 @@ def test_two_planned_days_of_a_lab_run_as_expected(fleet: Lab) -> None:
     lifecycle_verbs.release(fleet.context("dave"), Choice(), reservation=granted.held.reservation.id)
     recycle(fleet)
 
-    # Saturday: leases end before the power work; the rack goes and comes back by itself.
+    # Saturday: leases end before the power work; the hosts of the rack go to maintenance and come back automatically.
     fleet.clock.now = at(3, 7)
     late = reserve(fleet, "nightly", want("rack=r2"))
     assert late.held.reservation.expires_at == at(3, 7, 50)

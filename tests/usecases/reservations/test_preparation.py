@@ -44,7 +44,7 @@ RunStep = tuple[str, str, dict[str, str]]
 
 
 class Steps:
-    """Prepare steps that run, and what they were given; those on a host in ``bad`` fail."""
+    """Records which prepare steps ran, with their values; steps on a host in ``bad`` fail."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -207,7 +207,7 @@ def test_no_booking_moves_away_from_the_substitute_of_a_failed_host(fleet: Lab, 
 
 
 def test_no_more_hosts_are_tried_than_the_policy_allows(lab: Lab, steps: Steps) -> None:
-    """A value that no host can be prepared with does not use up the fleet."""
+    """A value with which no host can be prepared does not use up the fleet."""
     available(lab, "[defaults]\nprepare_failures = 2\n" + POLICY)
     steps.bad = {"node1", "node2", "node3", "node4"}
     for wait in (None, 30.0):
@@ -276,7 +276,7 @@ def test_a_lease_lost_during_the_preparation_is_reported_as_lost(fleet: Lab, ste
 
 
 def test_no_lock_is_held_while_a_step_runs(fleet: Lab, steps: Steps) -> None:
-    """Another command writes and reserves meanwhile, and no other step runs on the host."""
+    """Other commands can write and reserve in the meantime, and no other step runs on the host."""
     seen: list[object] = []
 
     def meanwhile() -> None:
@@ -310,13 +310,13 @@ def test_a_repeated_request_continues_the_preparation_of_a_killed_process(fleet:
     assert (granted.held.reservation.id, granted.held.reservation.is_unprepared) == (begun.id, False)
     number = len(steps.ran)
     assert take(fleet, request_id="job-1").held.reservation.id == begun.id
-    assert len(steps.ran) == number  # what is prepared is not prepared again
+    assert len(steps.ran) == number  # a prepared host is not prepared again
     with pytest.raises(UsageError, match="was used for image=noble, not image=jammy"):
         take(fleet, request_id="job-1", params={"image": "jammy"})
     steps.during = killed
     with pytest.raises(KilledError):
         take(fleet)
-    assert len(open_ones(fleet)) == 1  # without a request id, it was given back
+    assert len(open_ones(fleet)) == 1  # without a request id, the host was given back
 
 
 def test_replace_prepares_the_new_host(fleet: Lab, steps: Steps) -> None:
@@ -358,6 +358,6 @@ def test_two_processes_with_one_request_both_get_the_substitute_of_a_failed_host
     ask()
     second.join(30)
     assert [sorted(host.name for host in answer.held.hosts) for answer in answers] == [["node2", "node3"]] * 2
-    # Either process may prepare what is left after node1 failed; none has answered before all are prepared.
+    # Either process may prepare the other hosts after node1 failed; neither answers before all hosts are prepared.
     assert {*steps.hosts} == {"node1", "node2", "node3"}
     assert states(fleet) == {"node1": "tainted", "node2": "reserved", "node3": "reserved", "node4": "available"}

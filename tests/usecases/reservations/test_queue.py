@@ -1,4 +1,4 @@
-"""The queue in every backend, with a clock that the test moves: which ticket is next, and what ends a wait."""
+"""The queue on every backend, with a clock that the test moves: the order of tickets, and the ends of waits."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def missing(lab: Lab) -> list[str]:
 
 
 def busy(act: Step) -> Step:
-    """A step that finds nothing free: it is due to an older ticket."""
+    """A step that finds no free host, because an older ticket has a right to it."""
 
     def step() -> None:
         with pytest.raises(BusyError):
@@ -350,7 +350,7 @@ def test_a_grant_that_comes_after_the_deadline_is_undone(
 
 
 class Interruption(BaseException):
-    """As a signal ends a command."""
+    """The exception with which a signal ends a command."""
 
 
 @pytest.mark.parametrize("way", ["grant_uncontended", "try_grant"])
@@ -371,7 +371,7 @@ def test_a_grant_is_given_back_when_its_process_is_interrupted_before_it_reads_i
     assert states(fleet)[0] == "tainted"
     assert fleet.context().store.reservations.open() == []
 
-    with pytest.raises(Interruption):  # with a request id, who asks again gets it
+    with pytest.raises(Interruption):  # with a request id, the same request gets the hosts
         wait(fleet, count=1, request_id="job-1")
     monkeypatch.undo()
     assert names(wait(fleet, count=1, request_id="job-1")) == ["node2"]
@@ -623,7 +623,7 @@ def test_a_shared_ticket_is_valid_beyond_the_deadline_of_the_first_process(fleet
 
     def second() -> None:
         def later() -> None:
-            fleet.clock.move(seconds=8)  # the first one's time is over
+            fleet.clock.move(seconds=8)  # the first wait has timed out
             give_back(fleet, "node1")
             busy(lambda: take(fleet, count=1))()
 

@@ -1,4 +1,4 @@
-"""What a reservation keeps for later: its tags, and when it was asked for; in every backend."""
+"""The tags of a reservation, and the time of its request, on every backend."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_job_gives_back_its_own_hosts_by_their_tag(fleet: Lab) -> None:
         return {item.host: item.error is None for item in outcomes.items}
 
     assert release("job=4711,rack=r1") == {"node1": True}
-    assert release("job=4711") == {"node3": False}  # it is bob's
+    assert release("job=4711") == {"node3": False}  # this reservation is bob's
     assert release("job=4713") == {}
     assert fleet.said == ["no host fits job=4713, by its labels or by the tags of its reservation"]
     assert found(fleet) == ["node2", "node3"]
@@ -87,7 +87,7 @@ def test_a_job_gives_back_its_own_hosts_by_their_tag(fleet: Lab) -> None:
 def test_a_tag_wins_over_a_label_with_the_same_key(fleet: Lab) -> None:
     reserve(fleet, "node1", rack="other")
     released = lifecycle_verbs.release(fleet.context(), Choice(selector=parse_selector("rack=r1")))
-    assert [item.host for item in released.items] == ["node2"]  # it fits, and is not reserved
+    assert [item.host for item in released.items] == ["node2"]  # this host fits, but is not reserved
     released = lifecycle_verbs.release(fleet.context(), Choice(selector=parse_selector("rack=other")))
     assert [(item.host, item.changed) for item in released.items] == [("node1", True)]
 
@@ -108,7 +108,7 @@ def test_tags_have_the_same_syntax_as_labels(tags: dict[str, str]) -> None:
 
 
 def test_a_reservation_records_when_it_was_requested(fleet: Lab) -> None:
-    """At once it was asked for when it began; after a wait, when its process began to wait."""
+    """Without a wait, that is the beginning of the reservation; after a wait, the beginning of the wait."""
     held = reserve(fleet, "node1").reservation
     assert held.asked_at is not None
     assert timedelta(0) <= held.created_at - held.asked_at < timedelta(milliseconds=1)

@@ -182,7 +182,7 @@ def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> Non
 
 
 def test_an_empty_toml_file_is_refused_and_undeclares_no_host(cellar: Lab) -> None:
-    cellar.path.write_bytes(b"")  # as a killed editor or a full disk leaves the file
+    cellar.path.write_bytes(b"")  # the file after a killed editor or on a full disk
     with pytest.raises(InvalidError, match="is empty: was it cut off while it was saved"):
         seen(cellar)
     cellar.path.write_text(LAB)
@@ -281,7 +281,7 @@ def test_an_edit_before_the_sync_of_another_edit_keeps_its_meaning(
     others = iter([lambda: hosts.add(cellar.context("bob"), ["new1"], hosts.AttributeChanges())])
 
     def overtaken(*args: object) -> bytes:
-        """The file is replaced, and before its editor goes on, another edit is made and undone."""
+        """The file is replaced, and before the command continues, another edit is made and undone."""
         done = edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
         for other in others:
             other()
@@ -325,13 +325,13 @@ REMOVALS: dict[str, tuple[Callable[[Context], Outcomes], Callable[[Context], obj
 def test_a_host_that_is_used_between_the_edit_and_its_sync_stays_undeclared(
     how: str, cellar: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The removal could neither be made nor refused any more: from then on, every command failed."""
+    """The removal could neither be applied nor refused any more, and from then on every command failed."""
     remove, use, state = REMOVALS[how]
     hosts.add(cellar.context(), ["node3"], hosts.AttributeChanges())
     has_looked, is_replaced = threading.Event(), threading.Event()
 
     def late() -> datetime:
-        """The clock of a command that has looked at the file before it was replaced."""
+        """The clock of a command that looked at the file before the file was replaced."""
         has_looked.set()
         assert is_replaced.wait(20)
         return cellar.clock()

@@ -1,4 +1,4 @@
-"""Importing again: what was set here stays and is reported, what was not follows the file; in every backend."""
+"""A second import keeps and reports values that were set here, and updates all others, on every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases and their tokens in every backend: who may act for one, how it ends, what replaces it."""
+"""Leases and their tokens on every backend: who may act for a lease, how it ends, and what replaces it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def as_(lab: Lab, actor: str) -> Inventory:
-    """The inventory as this actor uses it."""
+    """Return the inventory as a Python object, for this actor."""
     return Inventory(lab.context(actor))
 
 
@@ -80,7 +80,7 @@ def test_a_command_with_an_ended_reservation_changes_nothing_and_names_the_prese
         lambda: alice.replace("node1", old, reason="dead fan"),
     ]
     if given_back:
-        alice.release(old)  # is done already
+        alice.release(old)  # the host is already in the end state
     else:
         acts.append(lambda: alice.release(old))
     said = []
@@ -278,7 +278,7 @@ def test_replace_changes_nothing_when_no_other_host_fits(fleet: Lab) -> None:
     before: list[Event] = list(fleet.context().store.events.read())
 
     with pytest.raises(BusyError):
-        alice.replace("node1", held.reservation.id, reason="dead fan")  # those of the other rack are free
+        alice.replace("node1", held.reservation.id, reason="dead fan")  # only hosts of the other rack are free
 
     assert list(fleet.context().store.events.read()) == before
     with pytest.raises(UsageError):

@@ -1,4 +1,4 @@
-"""Power, inspection and whole lives through Redfish, against sushy-tools' emulator: nothing is mocked."""
+"""Power, inspection and whole lifecycles through Redfish, with the emulator of sushy-tools and without mocks."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ sys.exit(main())
 
 @dataclass(frozen=True)
 class Emulator:
-    """Where it answers; seven systems, of which the odd ones are on."""
+    """The address of the emulator. It has seven systems; those with odd numbers are on."""
 
     url: str
 
@@ -201,7 +201,7 @@ def test_a_host_is_set_up_checked_and_cleaned_through_redfish(fleet: Lab) -> Non
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 def test_switching_the_power_waits_for_the_new_state_or_the_timeout(fleet: Lab) -> None:
-    # The emulator takes more than a second for what it is told, as real BMCs do.
+    # Like real BMCs, the emulator takes more than a second for each change.
     assert power(fleet, "compute-4", Power.ON, timeout=timedelta(seconds=30)) == {"compute-4": "power on"}
     assert power(fleet, "compute-4", Power.STATUS) == {"compute-4": "power on"}
     started = time.monotonic()
@@ -323,7 +323,7 @@ def test_the_example_for_ipmi_is_a_shell_script() -> None:
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 def test_a_host_is_installed_by_virtual_media_before_its_holder_gets_it(fleet: Lab) -> None:
-    """An image server and the policy are all that it takes: no script. The emulator never shows a boot once."""
+    """This needs only an image server and the policy, no script. The emulator never shows a boot once."""
     with serving(saying("an image", 200, "application/octet-stream")) as port:
         image = f"http://127.0.0.1:{port}/{{param.image}}.iso"
         demand = f'insert = "{image}", power = "cycle"'

@@ -31,7 +31,7 @@ def fleet(lab: Lab) -> Lab:
 
 @contextmanager
 def left_step(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
-    """A step that ignores TERM, with a child, whose bmhctl has given up the claim that both inherited."""
+    """A step with a child, both ignoring TERM; its bmhctl has given up the claim that both inherited."""
     with lab.context().store.claims.claim(host_claim(host(lab).id)) as hold:
         assert hold is not None
         assert hold.inherit
@@ -69,7 +69,7 @@ def test_end_step_ends_the_step_of_a_killed_bmhctl_with_its_children(fleet: Lab)
 
 
 def test_end_step_refuses_the_step_of_a_running_bmhctl(fleet: Lab) -> None:
-    """Another connection stands for another process: this one is not among the holders of a file."""
+    """Another connection acts as another process, because this process is not listed as a holder of the file."""
     with fleet.context().store.claims.claim(host_claim(host(fleet).id)):
         [outcome] = end_step.end_step(fleet.context(), NODE).items
         assert isinstance(outcome.error, StateRefusedError)

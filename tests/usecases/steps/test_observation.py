@@ -1,4 +1,4 @@
-"""Properties that steps report: state beside what is declared, for selectors, and never instead of it."""
+"""Properties that steps report: selectors use them, but they never replace declared properties."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def found(lab: Lab, selector: str) -> list[str]:
 
 
 def replace_policy(lab: Lab, word: str, text: str) -> None:
-    """Replace the policy by one with another command in place of ``word``."""
+    """Replace ``word`` in the policy by another command."""
     if lab.is_toml:
         lab.path.write_text(lab.path.read_text(encoding="utf-8").replace(f'"{word}"', f'"{word}2"'), encoding="utf-8")
     else:

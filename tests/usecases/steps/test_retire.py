@@ -1,4 +1,4 @@
-"""Retired hosts are reserved no more, leave clean, and are known when they come back."""
+"""Retired hosts can't be reserved any more, leave clean, and are recognised when they come back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAC = "bc:55:85:92:de:b1"
 
 
 class Steps:
-    """Steps that pass, save those with a name in ``bad``."""
+    """Steps that pass, except those with a name in ``bad``."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -105,7 +105,7 @@ def test_retire_cleans_a_used_host_before_it_is_removed(fleet: Lab, steps: Steps
 def test_adding_a_retired_machine_again_reports_when_and_why_it_was_retired(fleet: Lab) -> None:
     retire(fleet.context(), named("node1"), reason="too old")
     (back,) = hosts.add(fleet.context(), ["node9"], hosts.AttributeChanges(mac=MAC)).items
-    assert back.state is State.INITIAL  # it left clean
+    assert back.state is State.INITIAL  # the host left clean
     words = "its machine was retired as node1 at 2026-01-01 12:00 UTC: too old; retire steps passed"
     assert history(fleet, "node9")[0][2] is not None
     assert words in str(history(fleet, "node9")[0][2])
@@ -203,7 +203,7 @@ def test_an_interrupted_retire_can_be_continued_and_its_host_is_not_reserved(fle
 
 
 def test_a_dry_run_of_retire_names_what_is_removed_at_once_and_changes_nothing(lab: Lab) -> None:
-    """No step has to run on a clean host; on a used one, only its cleanup."""
+    """No step has to run on a clean host, and only the cleanup on a used one."""
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
     reserve.reserve_or_wait(lab.context(), reservation_request(("node2",)))

@@ -1,4 +1,4 @@
-"""Setup: steps that run once in initial before the checks, and what is remembered of them."""
+"""Setup steps run once on initial hosts, before the checks, and their results are remembered."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def replace_policy(lab: Lab, before: str, after: str) -> None:
-    """Put another policy in the place of one."""
+    """Replace one policy by another."""
     if lab.is_toml:
         text = lab.path.read_text(encoding="utf-8")
         assert before in text
@@ -55,7 +55,7 @@ def replace_policy(lab: Lab, before: str, after: str) -> None:
 
 
 class Ran:
-    """What steps ran, in order; those in ``fails`` fail."""
+    """Records which steps ran, in their order; those in ``fails`` fail."""
 
     def __init__(self, *fails: str) -> None:
         self.steps: list[str] = []
@@ -145,7 +145,7 @@ def test_only_a_setup_step_that_changed_in_the_policy_runs_again(fleet: Lab) -> 
 
 
 def test_a_setup_step_that_was_removed_from_the_policy_does_not_count(fleet: Lab) -> None:
-    """The step that failed was renamed, and then there are no steps at all; a policy that comes back finds it again."""
+    """The failed step is renamed, then all steps are removed; with the old policy, its result is shown again."""
 
     def shown() -> tuple[str, str | None, list[str], list[str], list[str]]:
         found = queries.list_hosts(fleet.context(), Choice())
@@ -180,7 +180,7 @@ def test_a_command_uses_and_records_the_policy_that_it_started_with(fleet: Lab) 
             with fleet.visit() as ctx:
                 if fleet.is_toml:
                     replace_policy(fleet, POLICY, changed)
-                    queries.list_hosts(ctx, Choice())  # it reads the file
+                    queries.list_hosts(ctx, Choice())  # this syncs the file
                 else:
                     apply_policy(ctx, changed, "policy.toml")
         return FAIL if step.name == "firmware" else PASS
@@ -263,7 +263,7 @@ def test_each_setup_step_is_recorded_as_soon_as_it_ended(fleet: Lab) -> None:
     def says(step: Step, _: object) -> Verdict:
         if step.name == "firmware":
             for _attempt in range(200):
-                with fleet.visit() as ctx:  # what a thread opens, only that thread can close
+                with fleet.visit() as ctx:  # only the thread that opened a connection can close it
                     found = ctx.store.hosts.named("node1")
                 progress = None if found is None else found.setup
                 if progress is not None:

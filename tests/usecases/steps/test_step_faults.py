@@ -1,4 +1,4 @@
-"""Steps that fail in every way, in every phase: no used host becomes clean, and no process is left.
+"""Steps fail in every way, in every phase: no used host becomes clean, and no process is left behind.
 
 In process, with a short grace: what a runner does that is killed, or that loses its server, is in
 ``tests/faults/test_step_claims.py``.

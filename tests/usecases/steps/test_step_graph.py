@@ -1,4 +1,4 @@
-"""Steps that say what they need: independent ones of one host run at the same time."""
+"""Steps with ``needs``: independent steps of one host run at the same time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fleet(lab: Lab, **steps: str) -> Lab:
 
 
 class Order:
-    """When steps began and ended; those in ``meet`` wait for each other, ``fails`` fail."""
+    """Records when steps began and ended; those in ``meet`` wait for each other, those in ``fails`` fail."""
 
     def __init__(self, meet: int = 0, fails: str = "") -> None:
         self.events: list[str] = []

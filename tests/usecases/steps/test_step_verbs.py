@@ -1,4 +1,4 @@
-"""Steps of many hosts at once: what is recorded, what moves, and what never does."""
+"""Steps of many hosts at once: their records, and which hosts change their state."""
 
 from __future__ import annotations
 
@@ -359,7 +359,7 @@ def test_finished_hosts_are_recorded_and_reported_when_a_command_is_interrupted(
 
     def interrupted(pool: WorkerPool[object, object]) -> tuple[object, object]:
         assert ended.wait(10)
-        while pool._done.qsize() < 2:  # both have ended, and neither result was handled
+        while pool._done.qsize() < 2:  # both steps have ended, and no result was handled yet
             time.sleep(0.01)
         raise KeyboardInterrupt
 
@@ -379,7 +379,7 @@ def test_an_interrupted_recycle_reports_how_far_it_came(fleet: Lab, monkeypatch:
 
     def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
         if step.name == "a":
-            raise KeyboardInterrupt  # as if it came while the checks ran
+            raise KeyboardInterrupt  # this acts as if it came while the checks ran
         return CheckResult(step.name, PASS, "", 0.1)
 
     monkeypatch.setattr(probe, "run", run)
@@ -621,7 +621,7 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
 
 
 def test_an_event_keeps_the_steps_that_led_to_it_with_their_seconds(fleet: Lab) -> None:
-    """In ready, reset, resume, step-failed, and in what a checked reservation does; none where none can run."""
+    """This holds for ready, reset, resume, step-failed and ``reserve --check``; other events have no steps."""
 
     def kept(verb: Verb | EventKind) -> list[tuple[str, str, str, float]] | None:
         event = [each for each in fleet.context().store.events.read(host(fleet)) if each.verb is verb][-1]
@@ -661,7 +661,7 @@ def test_the_checks_of_a_host_that_failed_before_a_grant_are_in_its_event(fleet:
 
 
 def waiting(lab: Lab, says: Says) -> dict[str, tuple[bool, str]]:
-    """Return what ``recycle`` says without a choice, when steps end as ``says`` wants."""
+    """Return the messages of ``recycle`` without chosen hosts; steps end as in ``says``."""
     with saying(says):
         return said(step_verbs.recycle(lab.context(), Choice()))
 

@@ -53,7 +53,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 class Ran:
-    """What a stream did: outcomes, troubles, pages."""
+    """The records of a stream: outcomes, errors, pages."""
 
     def __init__(self) -> None:
         self.outcomes: list[tuple[str, str, bool]] = []
@@ -62,7 +62,7 @@ class Ran:
 
 
 def run(lab: Lab, says: Says, each_time: Callable[[Backlog], None], *, interval: float = 60, jobs: int = 2) -> Ran:
-    """Run a stream until ``each_time`` raises the error that ends it, or for too long."""
+    """Run a stream until ``each_time`` raises the error that ends it; fail after a time limit."""
     ran, ctx, until = Ran(), lab.context("recycler"), time.monotonic() + 60
 
     def ended(verb: str, outcome: Outcome) -> None:
