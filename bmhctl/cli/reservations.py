@@ -55,14 +55,12 @@ def extend(
     ] = None,
 ) -> None:
     """Make a lease end later: its length counts from now. It never gets shorter, or longer than the policy allows."""
-    from bmhctl.errors import UsageError
     from bmhctl.usecases.reservations.holder import extend as extend_lease
+    from bmhctl.usecases.shared.leases import reservation_missing
 
-    if reservation is None:
-        raise UsageError(
-            "which reservation?", hint="give -R ID, or set BMH_RESERVATION; bmhctl reservations lists them"
-        )
     with session(ctx, Grant) as lab:
+        if reservation is None:
+            raise reservation_missing(lab.context, "extend", "which reservation?")
         length = None if ttl is None else parse_duration(ttl)
         lab.show(extend_lease(lab.context, reservation, length))
 
@@ -113,14 +111,12 @@ def replace(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with the host.")] = "",
 ) -> None:
     """Replace a broken host of a reservation by another that fits; the broken one is tainted with a fault."""
-    from bmhctl.errors import UsageError
     from bmhctl.usecases.reservations.replacement import replace_host
+    from bmhctl.usecases.shared.leases import reservation_missing
 
-    if reservation is None:
-        raise UsageError(
-            "of which reservation?", hint="give -R ID, or set BMH_RESERVATION; bmhctl reservations lists them"
-        )
     with session(ctx, Grant) as lab:
+        if reservation is None:
+            raise reservation_missing(lab.context, f"replace {host}", "of which reservation?")
         lab.show(replace_host(lab.context, host, reservation, reason))
 
 

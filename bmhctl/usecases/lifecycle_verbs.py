@@ -22,6 +22,7 @@ from bmhctl.usecases.shared.leases import (
     give_back,
     held_reservation,
     known_reservation,
+    reservation_missing,
 )
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
@@ -134,7 +135,8 @@ def release(
     Returns the outcome of each. A selector sees the tags of a host's reservation before the host's labels, so that
     ``job=4711`` selects the hosts of a job. ``fault`` and ``task`` apply when all hosts are given back: ``fault``
     records what is broken, and ``task`` how the task ended. A host on which too many tasks failed in a row goes to
-    maintenance.
+    maintenance. Asks for confirmation before all hosts of another owner are given back, unless the environment names
+    the reservation.
 
     A reservation that its holder has given back already is a success without hosts. Raises
     :class:`bmhctl.errors.NotYoursError` if its lease was lost, :class:`bmhctl.errors.NotFoundError` for an unknown
@@ -146,11 +148,14 @@ def release(
         choice = replace(choice, with_tags=True)
         return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
     if reservation is None:
-        raise UsageError(
-            "no host and no reservation is named",
-            hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them",
-        )
+        raise reservation_missing(ctx, "release", "no host and no reservation is named")
     refresh_and_reap(ctx)
+    if ctx.confirm is not None and ctx.environ.get("BMH_RESERVATION") != reservation:
+        from bmhctl.usecases.shared.confirmation import confirm_owner
+
+        known = ctx.store.reservations.get(reservation)
+        if known is not None and known.is_open():
+            confirm_owner(ctx, known, "release gives back {hosts}")
     with ctx.transaction() if ctx.dry_run else ctx.store.transaction(shared=True):
         now = ctx.clock()
         ctx.store.hosts.lock_held_by(reservation)

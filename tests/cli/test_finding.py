@@ -22,6 +22,19 @@ def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_t
     assert cli("reservations", "--owner", "dave*").stderr == ""
 
 
+@pytest.mark.parametrize("command", ["extend", "release", "replace node01"])
+def test_a_command_without_its_reservation_gets_that_of_the_actor_as_a_hint(command: str, cli: Cli, lab: Path) -> None:
+    done = cli(*command.split())
+    assert (done.status, done.stderr.splitlines()[-1]) == (
+        2,
+        "hint: give -R ID, or set BMH_RESERVATION; bmhctl reservations lists them",
+    )
+    assert cli("ready", "node01", "node02").status == 0
+    assert cli("reserve", "node02", "--as", "bob").status == 0
+    key = json_of(cli("reserve", "node01", "-o", "json"))["reservation"]["id"]
+    assert cli(*command.split()).stderr.splitlines()[-1] == f"hint: bmhctl {command} -R {key} (node01)"
+
+
 def test_a_missing_inventory_is_reported_with_the_command_that_makes_one(cli: Cli) -> None:
     assert cli("list") == Run(2, "", NONE + HOW)
 

@@ -134,6 +134,17 @@ def test_a_person_is_asked_about_each_holder_that_force_overrides(cli: Cli, doze
     assert status == 0
 
 
+def test_a_person_is_asked_before_the_hosts_of_another_owner_are_given_back(cli: Cli, dozen: Path) -> None:
+    held = json_of(cli("reservations", "-o", "json"))["reservations"][0]["id"]
+    text, status = answered("n\n", "release", "-R", held, "--as", "bob", cwd=dozen)
+    assert (status, f"release gives back node01: held by alice ({held}" in text) == (2, True)
+    assert json_of(cli("show", "node01", "-o", "json"))["host"]["owner"] == "alice"
+    child = spawn("release", "--as", "bob", cwd=dozen, BMH_RESERVATION=held)
+    assert "node01" in child.read()
+    child.close()
+    assert child.exitstatus == 0
+
+
 @pytest.mark.slow
 def test_a_person_is_asked_before_a_large_resume_or_import_and_before_a_reservation_is_taken_away(
     cli: Cli, dozen: Path

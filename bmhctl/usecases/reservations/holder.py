@@ -11,7 +11,7 @@ from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
-from bmhctl.usecases.shared.leases import describe_reservation, forced_reason, give_back, held_reservation
+from bmhctl.usecases.shared.leases import forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
 
@@ -101,16 +101,6 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
 
 
-def _confirm_handover(ctx: Context, reservation: str, to: str) -> None:
-    """Ask for confirmation if the reservation belongs to another owner."""
-    held = held_reservation(ctx, reservation, ctx.clock())
-    if ctx.confirm is not None and held.owner != ctx.actor:
-        from bmhctl.support.folding import folded
-
-        names = " ".join(folded(host.name for host in ctx.store.hosts.held_by(held.id)))
-        ctx.confirm(f"handover gives {names} to {to}: held by {describe_reservation(held)}")
-
-
 @retried
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
@@ -126,7 +116,9 @@ def handover(
         raise UsageError("no new owner is given", hint="bmhctl handover RESERVATION --to OWNER")
     refresh_and_reap(ctx)
     if force and ctx.confirm is not None:
-        _confirm_handover(ctx, reservation, to)
+        from bmhctl.usecases.shared.confirmation import confirm_owner
+
+        confirm_owner(ctx, held_reservation(ctx, reservation, ctx.clock()), "handover gives {hosts} to " + to)
     with ctx.store.transaction():
         now = ctx.clock()
         old = held_reservation(ctx, reservation, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bmhctl.domain.model import Host
+from bmhctl.domain.model import Host, Reservation
 from bmhctl.support.folding import folded
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
@@ -20,6 +20,13 @@ def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MAN
     """Ask for confirmation if ``what`` is about to change more than ``most`` hosts; ``act`` says what it does."""
     if ctx.confirm is not None and not ctx.dry_run and len(names) > most:
         ctx.confirm(_summary(what, names, act))
+
+
+def confirm_owner(ctx: Context, held: Reservation, act: str) -> None:
+    """Ask for confirmation if a reservation belongs to another owner; in ``act``, ``{hosts}`` stands for its hosts."""
+    if ctx.confirm is not None and not ctx.dry_run and held.owner != ctx.actor:
+        names = " ".join(folded(host.name for host in ctx.store.hosts.held_by(held.id)))
+        ctx.confirm(f"{act.replace('{hosts}', names)}: held by {describe_reservation(held)}")
 
 
 def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:

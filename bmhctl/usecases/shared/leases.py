@@ -12,6 +12,8 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
+_MOST_NAMED = 3  # reservations in a hint
+
 EXPIRED = "lease expired"
 """The reason for a taint after the lease has expired."""
 
@@ -84,6 +86,17 @@ def _failed_tasks(host: Host, reservation: Reservation, task: TaskResult | None)
         return ()
     others = tuple(t for t in host.failed_tasks if (t.owner, t.purpose) != (reservation.owner, reservation.purpose))
     return (*others, FailedTask(reservation.owner, reservation.purpose))[-_MOST_FAILED_TASKS:]
+
+
+def reservation_missing(ctx: Context, command: str, message: str) -> UsageError:
+    """Return the error of a command that was given no reservation; its hint has the command for those of the actor."""
+    mine = [each for each in ctx.store.reservations.open() if each.owner == ctx.actor][:_MOST_NAMED]
+    if not mine:
+        return UsageError(message, hint="give -R ID, or set BMH_RESERVATION; bmhctl reservations lists them")
+    from bmhctl.support.folding import folded
+
+    hosts = {each.id: " ".join(folded(host.name for host in ctx.store.hosts.held_by(each.id))) for each in mine}
+    return UsageError(message, hint="; ".join(f"bmhctl {command} -R {key} ({names})" for key, names in hosts.items()))
 
 
 def known_reservation(ctx: Context, token: str) -> Reservation:
