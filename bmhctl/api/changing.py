@@ -26,10 +26,11 @@ class Changing(Opened):
     ) -> Outcomes:
         """Add hosts, all or none, in the state ``initial``; return the outcome of each.
 
-        A machine that was removed while it was dirty enters as ``tainted``. The parameters after ``names`` are the
-        attributes that all these hosts get. Raises :class:`~bmhctl.errors.StateRefusedError` for a name that is taken,
-        :class:`~bmhctl.errors.InvalidError` for a MAC that another host has, and :class:`~bmhctl.errors.UsageError` for
-        an attribute that is not valid.
+        The parameters after ``names`` are attributes that all these hosts get: ``bmc`` is the address of the BMC, and
+        ``credentials`` a reference to the user and password for it, such as ``env:LAB_BMC``. A machine that was removed
+        while it was dirty enters as ``tainted``. Raises :class:`~bmhctl.errors.StateRefusedError` for a name that is
+        taken, :class:`~bmhctl.errors.InvalidError` for a MAC that another host has, and
+        :class:`~bmhctl.errors.UsageError` for an attribute that is not valid.
         """
         from bmhctl.usecases.hosts import AttributeChanges, add
 

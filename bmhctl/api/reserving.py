@@ -74,7 +74,10 @@ class Reserving(Opened):
         ttl: timedelta | str | None = None,
         params: Mapping[str, str] | None = None,
     ) -> Outcomes:
-        """Return which hosts :meth:`reserve` would reserve now, and raise its errors; nothing changes."""
+        """Return which hosts :meth:`reserve` would reserve now, and raise its errors; nothing changes.
+
+        The parameters are those of :meth:`reserve`.
+        """
         from bmhctl.usecases.reservations.reserve import plan_reserve
 
         plan = plan_reserve(self._context, _request(names, selector, count, wants, ttl, params=params))

@@ -68,9 +68,10 @@ class Endpoint(Frozen):
 def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | None:
     """Return the Redfish service and system that a BMC's address names; None for another protocol, such as ``ipmi://``.
 
-    Accepts the forms of manifests (``redfish+https://``, ``redfish-virtualmedia://``, ``idrac-redfish://``, …) and
-    plain ``http(s)://``. Raises :class:`ValueError` for a path that is neither a service nor a system, and for a system
-    id that contradicts the path: if a part were ignored, the address could mean another machine.
+    ``system_id`` is the id of the system, if it is declared apart from the address. Accepts the forms of manifests
+    (``redfish+https://``, ``redfish-virtualmedia://``, ``idrac-redfish://``, …) and plain ``http(s)://``. Raises
+    :class:`ValueError` for a path that is neither a service nor a system, and for a system id that contradicts the
+    path: if a part were ignored, the address could mean another machine.
     """
     from urllib.parse import urlsplit
 

@@ -90,7 +90,10 @@ def is_set_aside(host: Host, now: datetime) -> bool:
 
 
 def free_until(host: Host, turnaround: timedelta = _NOTHING) -> datetime:
-    """Return when a lease on a host must end because of what is planned on it; :data:`NEVER` if nothing is."""
+    """Return when a lease on a host must end because of what is planned on it; :data:`NEVER` if nothing is.
+
+    ``turnaround`` is the time that must be left before the next plan.
+    """
     return host.planned[0].starts_at - turnaround if host.planned else NEVER
 
 
@@ -102,9 +105,9 @@ def is_leased_until(host: Host) -> datetime | None:
 
 
 def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> bool:
-    """Return whether a host may be booked for a span: usable, with nothing else planned, and its lease over before.
+    """Return whether a host may be booked from ``starts`` to ``ends``: usable, nothing else planned, no lease then.
 
-    ``turnaround`` must pass between the span and each lease or plan beside it.
+    ``turnaround`` must pass between this time and each lease or plan beside it.
     """
     leased = is_leased_until(host)
     if leased is not None and leased > starts - turnaround:

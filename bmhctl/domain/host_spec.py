@@ -155,7 +155,7 @@ def shared_systems(bmcs: Iterable[tuple[str, Bmc]]) -> Iterator[tuple[str, list[
 
 
 def same(kind: str, value: str, names: list[str]) -> str:
-    """Return the warning that several hosts have the same MAC, address or system of a BMC."""
+    """Return the warning that several hosts have the same MAC, address or system of a BMC (``kind``)."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
     who = f"{', '.join(shown[:-1])} and {shown[-1]}"
     return f"{who} have the same {kind} {value}: {ONE_MACHINE}"

@@ -94,5 +94,8 @@ def by_minute(eta: datetime) -> datetime:
 
 
 def local_time(at: datetime, form: str = "%Y-%m-%d %H:%M") -> str:
-    """Return a point in time for people: in the local zone, with its name (``2026-11-28 14:05 CET``)."""
+    """Return a point in time for people: in the local zone, with its name (``2026-11-28 14:05 CET``).
+
+    ``form`` is the format for ``strftime``, such as :data:`SECONDS`.
+    """
     return at.astimezone().strftime(f"{form} %Z")

@@ -117,7 +117,10 @@ class Claims(Protocol):
         """Return the names of the claims that some process shares, and perhaps of some that several processes test."""
 
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Remove the file or row of a claim that no process holds; a killed process may leave one."""
+        """Remove the file or row of a claim that no process holds; a killed process may leave one.
+
+        ``shared`` is whether processes share the claim, as with tickets.
+        """
 
     def is_there(self, name: str) -> bool:
         """Return whether there is a file or row of a claim: a process holds it, or was killed while it held it."""

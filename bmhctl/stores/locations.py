@@ -26,9 +26,10 @@ VARIABLE = "BMHCTL_INVENTORY"
 def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, report: Callable[[str], None]) -> str:
     """Return the location of the inventory: ``given``, ``$BMHCTL_INVENTORY``, or the nearest ``bmh.toml``/``bmh.db``.
 
-    An inventory names commands to run. So a file that was found is used only if it belongs to this user or root, and
-    not every user may write it; and with ``$CI`` set, none is searched for. ``report`` is called with a line for each
-    ignored file. Raises :class:`UsageError` if no inventory is found, or two in the same folder.
+    The search begins in ``folder``. An inventory names commands to run. So a file that was found is used only if it
+    belongs to this user or root, and not every user may write it; and with ``$CI`` set in ``environ``, none is searched
+    for. ``report`` is called with a line for each ignored file. Raises :class:`UsageError` if no inventory is found, or
+    two in the same folder.
     """
     if given or environ.get(VARIABLE):
         return given or environ[VARIABLE]

@@ -57,13 +57,19 @@ def totals(store: Store, now: datetime) -> Mapping[str, int]:
 
 
 def names(store: Store, which: str, most: int) -> tuple[str, ...]:
-    """Return the first ``most`` names of hosts that are ``cordoned``, ``undeclared``, or have ``faults``, by name."""
+    """Return the first ``most`` names of hosts that are ``cordoned``, ``undeclared``, or have ``faults``, by name.
+
+    ``which`` is one of these words.
+    """
     rows = store.database.execute(f"SELECT name {_LISTS[which]} ORDER BY name LIMIT {int(most)}")
     return tuple(str(row[0]) for row in rows)
 
 
 def hosts_held_back(store: Store, which: str, most: int) -> list[Host]:
-    """Return the first ``most`` hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``."""
+    """Return the first ``most`` hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``.
+
+    ``which`` is one of these words.
+    """
     where = "WHERE state = 'maintenance'" if which == "in_maintenance" else _LISTS[which].removeprefix("FROM hosts ")
     where = where.replace("WHERE ", "WHERE hosts.", 1)
     return _hosts(store, f"{where} ORDER BY hosts.name LIMIT {int(most)}")
@@ -85,7 +91,10 @@ def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: in
 
 
 def reservations(store: Store, which: str, now: datetime, most: int) -> list[Reservation]:
-    """Return the first ``most`` open ``reservations`` by age, or the ``expired`` or the ``leases`` by their end."""
+    """Return the first ``most`` open ``reservations`` by age, or the ``expired`` or the ``leases`` by their end.
+
+    ``which`` is one of these words.
+    """
     order, moments = (
         ("created_at, id", []) if which == "reservations" else ("expires_at", [(now - EPOCH) // MICROSECOND])
     )

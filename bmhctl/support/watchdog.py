@@ -141,7 +141,7 @@ def end_task(
 ) -> None:
     """End all members of a :class:`Family`: send TERM, and KILL after ``grace`` seconds.
 
-    ``left`` is called meanwhile, and returns how many seconds of the grace are left if that has become less.
+    ``group``, ``root`` and ``mark`` are those of the family.
     """
     deadline = time.monotonic() + max(0.0, grace)
     family = Family(group, root, mark)

@@ -55,8 +55,9 @@ class AttributeChanges(Frozen):
 def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcomes:
     """Add hosts, all or none, as initial; return the outcome of each. A folded range in ``names`` means several hosts.
 
-    Raises :class:`UsageError` for attributes that are not valid, :class:`bmhctl.errors.StateRefusedError` for a name
-    that is taken, and :class:`InvalidError` for a MAC that a known host has.
+    ``changes`` are the attributes of the hosts. Raises :class:`UsageError` for attributes that are not valid,
+    :class:`bmhctl.errors.StateRefusedError` for a name that is taken, and :class:`InvalidError` for a MAC that a known
+    host has.
     """
     unfolded = unfold(names)
     if not unfolded:

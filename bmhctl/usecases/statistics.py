@@ -40,7 +40,7 @@ GROUPS = ("host", "owner", "label:KEY", "tag:KEY", "hour")
 def statistics(
     ctx: Context, since: datetime, until: datetime | None = None, by: str | None = None, sort: str | None = None
 ) -> Statistics:
-    """Return the figures of the fleet between two times (``until`` is now by default), and those of each group.
+    """Return the figures of the fleet from ``since`` to ``until`` (default: now), and those of each group.
 
     ``by`` is one of :data:`GROUPS` except ``hour``. ``sort`` is ``name`` or one of :data:`SORT_KEYS`, with ``-`` before
     it for the reverse; by default, hosts are sorted by failed tasks, and other groups by name. Raises
@@ -67,9 +67,10 @@ def statistics(
 
 
 def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> HourlyUse:
-    """Return the share of the fleet that was reserved, for each hour of the week in the local zone.
+    """Return the share of the fleet that was reserved in each hour of the week, in the local zone.
 
-    Raises :class:`UsageError` for an impossible window.
+    The figures are from the time ``since`` to ``until`` (default: now). Raises :class:`UsageError` for an impossible
+    window.
     """
     now = refresh(ctx)
     until = _checked(since, until, now)

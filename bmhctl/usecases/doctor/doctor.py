@@ -32,8 +32,8 @@ _ROUNDS = 5  # one repair may reveal another problem
 def doctor_at(location: str, context: Callable[[Store], Context], *, fix: bool = False) -> Diagnosis:
     """Return the diagnosis of the inventory at ``location``; if it can't be opened, this is one of the findings.
 
-    ``context`` makes the context for the open store. Raises :class:`UnreachableError` when no file of the inventory
-    exists, or when a server can't be reached.
+    ``context`` makes the context for the open store. ``fix`` is that of :func:`doctor`. Raises
+    :class:`UnreachableError` when no file of the inventory exists, or when a server can't be reached.
     """
     if is_on_server(location):
         with closing(open_store(location)) as store:

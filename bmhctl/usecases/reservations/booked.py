@@ -111,7 +111,10 @@ def await_beginning(ctx: Context, booking_id: str, pause: Callable[[float], None
 def notes_of_plan(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, asked: ReservationRequest
 ) -> tuple[str, ...]:
-    """Return the notes that :func:`take` would make on a lease if no booking moved; change nothing."""
+    """Return the notes that :func:`take` would make on a lease if no booking moved; change nothing.
+
+    The parameters are those of :func:`take`.
+    """
     notes: tuple[str, ...] = ()
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)
@@ -144,9 +147,10 @@ def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -
 def choose_around(ctx: Context, request: ReservationRequest, before: int | None) -> tuple[Host, ...]:
     """Return the hosts that a request gets now, in the caller's transaction, with regard to what is planned on hosts.
 
-    Hosts whose next plan begins soonest after the lease come first, so that the others stay free for longer leases. If
-    no hosts are free for the whole lease, a request without a length gets those that are free the longest. Raises the
-    errors of :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    ``before`` is the id of the request's own ticket; None for none. Hosts whose next plan begins soonest after the
+    lease come first, so that the others stay free for longer leases. If no hosts are free for the whole lease, a
+    request without a length gets those that are free the longest. Raises the errors of
+    :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
     """
     policy, now, requirements = ctx.store.policy(), ctx.clock(), request.requirements
     check_names(ctx, requirements)
@@ -280,9 +284,10 @@ def take(
 ) -> tuple[Sequence[Host], LeaseTerms]:
     """End the booking that a request takes, in the caller's transaction; return its hosts and the terms of the lease.
 
-    If no booking is taken, the given hosts are returned. ``asked`` is the request before :func:`resolve`; if only that
-    function found the booking, the notes of the terms say so. Bookings move away from hosts that were chosen in spite
-    of them. The lease ends before anything else that is planned on its hosts.
+    If no booking is taken, the given hosts are returned. ``terms`` are the terms of the lease without regard to
+    bookings, and ``token`` is the id of the new reservation. ``asked`` is the request before :func:`resolve`; if only
+    that function found the booking, the notes of the terms say so. Bookings move away from hosts that were chosen in
+    spite of them. The lease ends before anything else that is planned on its hosts.
     """
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)

@@ -258,7 +258,7 @@ def reschedule(
     force: bool = False,
     reason: str | None = None,
 ) -> Bookings:
-    """Move a booking to another time, on the same hosts if they are free then; return the booking.
+    """Move a booking to the time from ``starts`` to ``ends``, on the same hosts if they are free; return the booking.
 
     Without ``ends``, the booking keeps its length. Raises :class:`BusyError` when too few hosts are free then,
     :class:`StateRefusedError` for an ended booking and for a planned maintenance, and :class:`NotYoursError` for

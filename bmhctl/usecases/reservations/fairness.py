@@ -170,7 +170,8 @@ def free_beside(
 ) -> list[Host]:
     """Return the hosts of :func:`free_for`, with enough that are free as long as the request and each ticket need.
 
-    An earlier ticket has a right only to hosts that are free for its own lease.
+    ``until`` is how long the request needs them; ``before`` and ``more`` are as in :func:`free_for`. An earlier ticket
+    has a right only to hosts that are free for its own lease.
     """
     now = ctx.clock()
     tickets = ctx.store.tickets.all(before)
@@ -204,7 +205,10 @@ def length_of(ticket: Ticket | ReservationRequest, policy: Policy) -> timedelta 
 def match_beside(
     ctx: Context, owner: str, requirements: Requirements, before: int | None, policy: Policy, until: Until
 ) -> Match:
-    """Return the match that an owner would get now, with regard to plans; parameters are as in :func:`match_free`."""
+    """Return the match that an owner would get now, of hosts that are free of plans for long enough.
+
+    ``until`` is how long that is; the other parameters are as in :func:`match_free`.
+    """
     caps: Sequence[Cap] = ()
     if policy.limits:
         from bmhctl.usecases.reservations.limits import caps_of
@@ -309,7 +313,10 @@ def comes_back(ctx: Context, requirements: Requirements) -> bool:
 
 
 def ticket_ahead(ctx: Context, before: int | None) -> str | None:
-    """Return which ticket goes first, in words that do not change while it waits; None if no ticket does."""
+    """Return which ticket goes first, in words that do not change while it waits; None if no ticket does.
+
+    ``before`` is the id of the caller's own ticket; None for none.
+    """
     earlier = live_tickets(ctx, before)
     if not earlier:
         return None

@@ -53,8 +53,8 @@ def reserve_prepared(
 ) -> Grant:
     """Prepare the hosts of a grant and return it; if no host is left to try, call ``again`` to wait in the queue.
 
-    Without ``again``, :class:`NoSpareError` is raised in this case. The other parameters and errors are those of
-    :class:`Preparation`.
+    ``first`` is the grant. Without ``again``, :class:`NoSpareError` is raised in this case. ``pause``, ``is_late`` and
+    ``is_safe`` are as in :class:`Preparation` and its method ``run``, which also raise the other errors.
     """
     preparation = Preparation(ctx, pause=pause, is_late=is_late)
     granted = first

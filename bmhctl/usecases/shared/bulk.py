@@ -40,7 +40,7 @@ def each_in_one_commit(
 
 
 def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:
-    """Report the outcomes so far of an interrupted verb, and how many hosts have no outcome."""
+    """Report the outcomes so far of an interrupted verb, and how many of the ``total`` hosts have no outcome."""
     done = tuple(outcomes)
     if ctx.show_part is None:
         for outcome in done:

@@ -53,9 +53,10 @@ def power(
 ) -> Outcomes:
     """Switch the power of hosts and wait until BMCs report it; or read it (``STATUS``), or switch the indicator light.
 
-    ``timeout`` is for each BMC. A host that another owner has reserved is switched only with ``force`` and a
-    ``reason``, which is recorded. With ``then_off``, a host that has not shut down (``SOFT_OFF``) after ``timeout`` is
-    switched off. Returns the outcomes; raises :class:`UsageError` for ``then_off`` with another action.
+    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. A host that another owner has reserved is
+    switched only with ``force`` and a ``reason``, which is recorded. With ``then_off``, a host that has not shut down
+    (``SOFT_OFF``) after ``timeout`` is switched off. Returns the outcomes; raises :class:`UsageError` for ``then_off``
+    with another action.
     """
     forced_reason(force, reason)
     if then_off and action is not Power.SOFT_OFF:
@@ -99,7 +100,7 @@ def boot_once(
     """Set what hosts boot from at their next start, and wait until their BMCs report it; restart nothing.
 
     A host that another owner has reserved is changed only with ``force`` and a ``reason``, which is recorded.
-    ``timeout`` is for each BMC. Returns the outcomes.
+    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. Returns the outcomes.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -167,8 +168,8 @@ def inspect(
 ) -> Outcomes:
     """Read hardware from BMCs and save it as hardware properties: see :func:`bmhctl.probes.redfish_hardware.hardware`.
 
-    Properties that a BMC does not report stay as they are. With ``dry_run``, the differences are only reported. Returns
-    the outcomes.
+    Properties that a BMC does not report stay as they are. With ``dry_run``, the differences are only reported.
+    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. Returns the outcomes.
     """
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)

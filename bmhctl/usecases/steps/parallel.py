@@ -217,9 +217,10 @@ class _HasStepsError(Exception):
 def each(
     ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
 ) -> Outcomes:
-    """Process each host independently, ``jobs`` at once, and return the outcomes.
+    """Process each host independently with ``operation``, ``jobs`` at once, and return the outcomes.
 
-    After an interruption, the steps that have ended keep their effect and are reported.
+    ``missing`` are errors for names without a host; they become failed outcomes. After an interruption, the steps that
+    have ended keep their effect and are reported.
     """
     if ctx.dry_run:
         return _planned(ctx, operation, hosts, missing)

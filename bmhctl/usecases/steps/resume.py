@@ -46,7 +46,10 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
 
 
 def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
-    """Return to which state ``resume`` would move each host and why; nothing runs and nothing changes."""
+    """Return to which state ``resume`` would move each host and why; nothing runs and nothing changes.
+
+    ``everyones`` is that of :func:`resume`.
+    """
     now = refresh(ctx)
     hosts, missing = choose(ctx, choice)
     items = [_resume_words(ctx, host, everyones, now) for host in hosts]

@@ -28,8 +28,9 @@ def to_available(
 ) -> Job:
     """Return the job that makes an initial host available: the remaining setup steps, then its readiness checks.
 
-    ``again`` repeats setup steps that are done. ``so_far`` is the outcome of the verb before this job, if any. With
-    ``recycles``, failures are counted, and too many in a row lead to maintenance.
+    ``overridden`` names steps that count as passed, each with the reason. ``again`` repeats setup steps that are done.
+    ``so_far`` is the outcome of the verb before this job, if any. With ``recycles``, failures are counted, and too many
+    in a row lead to maintenance.
     """
 
     def check(setup: StepsRun | None = None) -> Job:
@@ -72,7 +73,10 @@ def _checked(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None,
 
 
 def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET, *, recycles: bool = False) -> Outcome:
-    """Move a host after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
+    """Move a host after its cleanup, whose results are in ``run``; raise :class:`StepFailedError` if it failed.
+
+    With ``recycles``, ``recycle`` makes the host available afterwards.
+    """
     if run.refusal is not None:
         raise note_failure(ctx, held, run, Phase.CLEANUP)
     return finish(ctx, held, verb, cleanup=run, recycles=recycles)
@@ -109,7 +113,11 @@ def finish(
     cleanup: StepsRun | None = None,
     recycles: bool = False,
 ) -> Outcome:
-    """Move a claimed host with ``verb`` and the results of its steps; raise the error if the lifecycle refuses."""
+    """Move a claimed host with ``verb`` and the results of its steps; raise the error if the lifecycle refuses.
+
+    ``checks`` and ``cleanup`` are the results of those steps that ran. With ``recycles``, ``recycle`` makes a host that
+    becomes initial available afterwards.
+    """
     run = checks or cleanup or NO_STEPS
 
     def go(now: datetime) -> Outcome:
