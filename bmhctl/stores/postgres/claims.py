@@ -44,7 +44,8 @@ _CLAIM = (
     " holder = excluded.holder, backend = excluded.backend, guarded = excluded.guarded, until = excluded.until"
     f" WHERE {_OVER} RETURNING token"
 )
-_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also past the deadline
+# Succeeds even past the deadline, unless another process has taken the claim.
+_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"
 _ANY: Question = "SELECT name FROM claims", ()  # cheap: the table has little more than a row for each running step
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (

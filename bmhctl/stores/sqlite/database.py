@@ -214,7 +214,7 @@ class SqliteDatabase(WriteBuffer):
         self._path = path
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while the file is being built under a temporary name
-        self._is_alone = False  # whether no work goes on for an earlier file; once true, this stays true
+        self._is_alone = False  # whether it is certain that no step runs for an earlier file
 
     def configure(self) -> None:
         """Apply the settings that every connection needs."""

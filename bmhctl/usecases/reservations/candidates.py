@@ -17,7 +17,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[Host]:
     """Return as many hosts of a query that fit any of the requirements as a match can need, least recently used first.
 
-    For a query for all states the order is arbitrary, because no index has it.
+    The order is arbitrary if the query is for all states, because no index covers all states by last use.
     """
     queries = queries_for(everyone, query, more)
     if query.free_until is not None:
