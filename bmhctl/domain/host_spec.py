@@ -170,8 +170,19 @@ def _line(value: str | None, where: str) -> str | None:
 
 def _address(value: str | None, where: str) -> str | None:
     if value is not None and not is_network_name(value):
-        raise type_error(where, "an IP address or a DNS name", value)
+        error = type_error(where, "an IP address or a DNS name", value)
+        error.hint = _name_in_dns(value) or error.hint
+        raise error
     return value
+
+
+def _name_in_dns(value: str) -> str | None:
+    """Return a hint with the form that DNS has of a name with letters beyond ASCII; None for any other text."""
+    try:
+        name = value.encode("idna").decode()
+    except UnicodeError:
+        return None
+    return None if name == value.lower() or not is_network_name(name) else f"in DNS it is {name}"
 
 
 def is_network_name(value: str) -> bool:
@@ -303,6 +314,8 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
         or len(address) > 1000
     ):
         error = type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
+        named = _BMC_URL.fullmatch(address)
+        error.hint = _name_in_dns((named and named["name"]) or "") or error.hint
         if is_ip(address.partition("://")[2].partition("/")[0]):
             error.hint = "an IPv6 address stands in brackets: redfish+https://[fd00::1]/redfish/v1/Systems/1"
         raise error

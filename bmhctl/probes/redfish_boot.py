@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import PassingError, RefusedError
+from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, listed, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -175,10 +175,10 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
         if not passing.sent:
             client.limit.retry_later(passing)
             return None
-        client.limit.note_sent(f"the change ({change.words})", passing.error)
+        client.limit.note_sent(f"the change ({change.words})", passing.error, CHANGE_HINT)
         pause = _AGAIN if passing.after is None else passing.after
     else:
-        client.limit.note_sent(f"the change ({change.words})")
+        client.limit.note_sent(f"the change ({change.words})", hint=CHANGE_HINT)
     return time.monotonic() + pause, path
 
 

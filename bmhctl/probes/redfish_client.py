@@ -114,7 +114,7 @@ class Client:
                 if isinstance(count, int) and count > len(found):
                     words = f"lists {len(found)} of the {count} systems that it counts"
                     raise BmcError(f"{self.name} {words}", hint=_NAME_IT)
-                return list({link.rstrip("/").casefold(): link for link in found}.values())
+                return list({link.rstrip("/"): link for link in found}.values())
             page = following
         raise BmcError(f"{self.name} lists systems without end")
 
@@ -207,7 +207,8 @@ class Client:
     def _get(self, path: str, missing: str, seconds: float | None) -> Json:
         reply = self._login.send("GET", path, None, {}, seconds)
         if reply.status == 404 and missing:
-            raise PassingError(BmcError(f"{self.name} {missing}"), sent=True)
+            hint = CHECK_ADDRESS if path.rstrip("/") == self.where.root else None
+            raise PassingError(BmcError(f"{self.name} {missing}", hint=hint), sent=True)
         if reply.status >= 300:
             raise self._refusal(reply, acting=False)
         found = self._parse(reply)

@@ -17,8 +17,10 @@ _TLS_HINTS = {
     "only tls": _TRY_TLS,
     "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
 }
-LATE_HINT = "bmhctl power HOST status shows what became of it"
-"""The hint after an action whose effect is not known."""
+POWER_HINT = "bmhctl power HOST status shows what became of it"
+"""The hint after a reset whose effect is not known."""
+CHANGE_HINT = "try again: what the BMC shows as done is not sent again"
+"""The hint after any other change whose effect is not known."""
 
 _PAGES = (  # texts of nginx, Apache and Go with status 400
     (b"HTTPS port", _TRY_TLS),

@@ -7,7 +7,7 @@ from threading import Lock
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import Reply, basic
-from bmhctl.probes.redfish_errors import LATE_HINT, PassingError, RejectedError
+from bmhctl.probes.redfish_errors import PassingError, RejectedError
 from bmhctl.probes.redfish_reply import Json, json_object, message_of, reason_of, retry_after, table, to_unicode
 from bmhctl.probes.redfish_requests import Requests
 
@@ -96,7 +96,9 @@ class Login:
             self._authorization = {}
             reply = self._log_in({"UserName": to_unicode(user), "Password": to_unicode(password)})
             token = reply.headers.get("x-auth-token", "")
-            if reply.status >= 300 or not token.isascii() or not token.isprintable() or not token:
+            if reply.status < 300 and not (token and token.isascii() and token.isprintable()):
+                raise BmcError(f"{self._requests.name} opens no session: it gives no token ({reply.status})")
+            if reply.status >= 300:
                 reason, is_passing = reason_of(reply)
                 if is_passing or reply.status in (429, 500, 502, 503, 504):
                     said = f"{self._requests.name} opens no session: {self.shown(reason)} ({reply.status})"
@@ -141,5 +143,5 @@ class Login:
             self._rejection = RejectedError(said, hint=_CHECK_LOGIN)
             return self._rejection
         self._rejections += 1  # the part of the BMC that checks credentials may be restarting
-        error = BmcError(said, hint=LATE_HINT if self._requests.limit.has_sent else _CHECK_LOGIN)
+        error = BmcError(said, hint=self._requests.limit.hint or _CHECK_LOGIN)
         return PassingError(error, sent=False, after=_PAUSE) if self._rejections <= _MOST_REJECTIONS else error

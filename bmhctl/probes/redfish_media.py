@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import PassingError, RefusedError
+from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -88,13 +88,13 @@ def _change(
         if not is_sent:
             try:
                 _send(client, path, target, bodies, properties, found)
-                client.limit.note_sent(action)
+                client.limit.note_sent(action, hint=CHANGE_HINT)
                 is_sent = True
             except PassingError as passing:
                 if not passing.sent:
                     client.limit.retry_later(passing)
                 else:
-                    client.limit.note_sent(action, passing.error)
+                    client.limit.note_sent(action, passing.error, CHANGE_HINT)
                     is_sent = True  # the reads below show whether the BMC received it
         if client.limit.left <= POLL:
             raise BmcError(

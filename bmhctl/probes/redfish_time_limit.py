@@ -6,7 +6,7 @@ import time
 
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_errors import LATE_HINT, PassingError
+from bmhctl.probes.redfish_errors import POWER_HINT, PassingError
 
 POLL = 0.5
 """Seconds between two reads while a change is awaited."""
@@ -25,6 +25,8 @@ class TimeLimit:
         self._cancelled = cancelled
         self.unconfirmed: BmcError | None = None
         """Why bmhctl does not know whether the BMC accepted the last action; None if it did."""
+        self.hint: str | None = None
+        """What to do about the action that was sent last; None if its effect was seen, or none was sent."""
         self._sent: str | None = None
         self._trouble: BmcError | None = None
         self._has_answered = False
@@ -38,11 +40,6 @@ class TimeLimit:
     def part(self) -> float:
         """Seconds for one of several requests, so that a lost answer does not take all the time."""
         return max(1.0, self.seconds / 3)
-
-    @property
-    def has_sent(self) -> bool:
-        """Whether an action was sent whose effect was not seen yet."""
-        return self._sent is not None
 
     def check(self) -> None:
         """Raise :class:`InterruptedStepError` once it is cancelled, and what :meth:`late` returns at the deadline."""
@@ -67,21 +64,23 @@ class TimeLimit:
         """Record that the BMC answered, for the message at the deadline."""
         self._trouble, self._has_answered = None, True
 
-    def note_sent(self, what: str | None, unconfirmed: BmcError | None = None) -> None:
+    def note_sent(self, what: str | None, unconfirmed: BmcError | None = None, hint: str = POWER_HINT) -> None:
         """Record the action that was sent, for the message at the deadline; None once its effect was seen.
 
-        ``unconfirmed`` is the error that came instead of a confirmation.
+        ``unconfirmed`` is the error that came instead of a confirmation, ``hint`` what to do if it is not seen.
         """
+        self.hint = None if what is None else hint
         self._sent, self.unconfirmed, self._has_answered = what, unconfirmed, False
 
     def late(self) -> BmcError:
         """Return the error for a deadline that has passed."""
         trouble = self._trouble
         if self._sent is not None and self._has_answered and trouble is None:
-            return BmcError(f"{self._sent} was sent; {self._name} does not show it after {self.seconds:g} s")
+            words = f"{self._sent} was sent; {self._name} does not show it after {self.seconds:g} s"
+            return BmcError(words, hint=self.hint)
         if self._sent is not None:
             since = f": {trouble.message}" if trouble else ""
-            return BmcError(f"{self._sent} was sent; {self._name} has not answered since{since}", hint=LATE_HINT)
+            return BmcError(f"{self._sent} was sent; {self._name} has not answered since{since}", hint=self.hint)
         if trouble is not None:
             return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint or _MORE_TIME)
         if self._has_answered:

@@ -125,6 +125,15 @@ def test_a_bmc_address_with_a_part_that_would_be_ignored_is_refused(
     assert (done.status, said in done.stderr) == (2, True), done
 
 
+def test_the_form_that_dns_has_of_a_name_is_the_hint_where_it_is_needed(cli: Cli) -> None:
+    assert cli("init").status == 0
+    for option, value in (("--bmc", "https://bücher.lab:444/redfish/v1"), ("--address", "bücher.lab")):
+        done = cli("add", "node01", option, value)
+        assert (done.status, done.stderr.splitlines()[-1]) == (2, "hint: in DNS it is xn--bcher-kva.lab"), done
+    done = cli("add", "node01", "--address", "a b")
+    assert (done.status, "in DNS" in done.stderr) == (2, False)
+
+
 def test_requests_to_a_bmc_keep_the_path_prefix_of_its_declared_address(cli: Cli) -> None:
     with fake_bmc(prefix="/bmc/node7") as bmc:
         declared(cli, f"redfish+{bmc.url}/bmc/node7/redfish/v1/Systems/1")

@@ -136,8 +136,10 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
 
 
 def cut_off(sent: str, seconds: float) -> str:
-    """Return the message that comes instead if the deadline falls into the last read, as on a busy machine."""
-    return f"{sent} was sent; its BMC at BMC does not show it after {seconds:g} s"
+    """What is said instead where the deadline comes during the last look, as on a busy machine."""
+    again = "try again: what the BMC shows as done is not sent again"
+    hint = again if sent.startswith("the change") else "bmhctl power HOST status shows what became of it"
+    return f"{sent} was sent; its BMC at BMC does not show it after {seconds:g} s ({hint})"
 
 
 def test_the_answer_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
@@ -176,6 +178,23 @@ def test_a_bmc_that_stays_silent_after_a_command_is_reported_with_the_command_th
             "(bmhctl power HOST status shows what became of it)"
         )
         assert bmc.resets == ["On"]
+
+
+def test_a_bmc_that_stays_silent_after_another_change_is_not_asked_for_its_power() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            is_silent = bool(bmc.received)
+            if is_silent:
+                saying("{}", 503)(request)
+            return is_silent
+
+        bmc.trouble = trouble
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3) == (
+            "the change (booting once from pxe) was sent; its BMC at BMC has not answered since: "
+            "its BMC at BMC refuses: Service Unavailable (503) "
+            "(try again: what the BMC shows as done is not sent again)"
+        )
 
 
 def test_a_bmc_that_is_busy_for_a_while_does_not_fail_a_cleanup(probe: Probe) -> None:
@@ -446,7 +465,7 @@ def test_other_systems_behind_the_same_gateway_are_never_changed() -> None:
         with fake_bmc(prefix="/bmc/node7", writes_prefix=writes_prefix) as bmc:
             assert talk(bmc, switch(Power.OFF), path="/bmc/node7/redfish/v1/Systems/1") == "off"
             assert {path for _, path, _ in bmc.received} == {f"/bmc/node7{SYSTEM}/Actions/ComputerSystem.Reset"}
-            assert talk(bmc, status) == "its BMC at BMC is not a Redfish service"
+            assert talk(bmc, status) == "its BMC at BMC is not a Redfish service (bmhctl set HOST --bmc … declares it)"
             assert talk(bmc, status, path="/bmc/node8/redfish/v1/Systems/1") == (
                 "its BMC at BMC/bmc/node8 is not a Redfish service"
             )
@@ -1386,6 +1405,19 @@ def test_the_login_is_named_when_no_session_is_opened() -> None:
         )
         assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC cut the connection at 3 logins"
         assert len(logins) == 3, "each may have opened a session"
+
+
+def test_a_login_without_a_token_is_not_taken_for_wrong_credentials() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.path.endswith("/Sessions"):
+                saying("<html>Welcome</html>")(request)
+            return request.path.endswith("/Sessions")
+
+        bmc.trouble = trouble
+        said = talk(bmc, status, login="admin:s3cret")
+        assert said == "its BMC at BMC opens no session: it gives no token (200)"
 
 
 def test_a_restart_is_sent_after_a_login_that_was_lost() -> None:

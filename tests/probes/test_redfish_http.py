@@ -123,6 +123,12 @@ def test_a_system_that_is_listed_twice_counts_once() -> None:
         assert talk(bmc, status) == "on"
 
 
+def test_systems_whose_ids_differ_only_in_case_are_two() -> None:
+    with fake_bmc(systems=[FakeSystem("a"), FakeSystem("A")]) as bmc:
+        assert talk(bmc, switch(Power.OFF)).startswith("its BMC at BMC has 2 systems")
+        assert bmc.received == []
+
+
 # bodies
 
 
