@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
@@ -131,12 +132,7 @@ def _apply(system: System, change: _Change, found: Json) -> Json:
     while True:
         if sent is None or time.monotonic() > sent[0]:
             sent = _patch(client, change, found, is_without_effect=sent is not None)
-        if client.limit.left <= POLL:
-            shown = listed([str(value) for value in change.shown(found).values()])
-            raise BmcError(
-                f"{client.answer_to(change.words)} shows {shown} after {client.limit.seconds:g} s",
-                hint=client.why("check the BMC itself"),
-            )
+        client.limit.expect(partial(_unseen, client, change, found))
         client.limit.pause(POLL / 2)
         for path in dict.fromkeys((sent[1] if sent else change.path, change.path)):
             found = _read(system, path)
@@ -144,6 +140,15 @@ def _apply(system: System, change: _Change, found: Json) -> Json:
                 client.limit.note_sent(None)
                 return found
         client.check_task()
+
+
+def _unseen(client: Client, change: _Change, found: Json) -> BmcError:
+    """Return the error for a change that was sent, and which the BMC does not show."""
+    shown = listed([str(value) for value in change.shown(found).values()])
+    return BmcError(
+        f"{client.answer_to(change.words)} shows {shown} after {client.limit.seconds:g} s",
+        hint=client.why("check the BMC itself"),
+    )
 
 
 def _read(system: System, path: str) -> Json:

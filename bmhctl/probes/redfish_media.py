@@ -96,11 +96,12 @@ def _change(
                 else:
                     client.limit.note_sent(action, passing.error, CHANGE_HINT)
                     is_sent = True  # the reads below show whether the BMC received it
-        if client.limit.left <= POLL:
-            raise BmcError(
+        client.limit.expect(
+            lambda: BmcError(
                 f"{client.answer_to(action)} does not show it after {client.limit.seconds:g} s",
                 hint=client.why("look at the BMC itself: can it reach the image?"),
             )
+        )
         client.limit.pause(POLL / 2)
         found = client.get(path, missing="has lost its virtual drive", patient=True)
         if is_done(found):

@@ -129,12 +129,7 @@ class PowerSwitch:
         before = self._system.report
         self._send_once(kind)
         while not _has_left(before, self._system.report):
-            if client.limit.left <= _CYCLE_POLL:
-                instead = "use power off, then power on: every BMC reports these"
-                raise BmcError(
-                    f"{client.answer_to(kind)} no restart was seen in {client.limit.seconds:g} s",
-                    hint="; ".join(filter(None, (client.why(), instead))),
-                )
+            client.limit.expect(lambda: _unseen(client, kind))
             client.limit.pause(_CYCLE_POLL)
             self._system.look()
             if not _has_left(before, self._system.report):
@@ -255,10 +250,11 @@ class PowerSwitch:
 
     def _wait(self, sent: _Sent | None, words: str) -> None:
         client = self._system.client
-        if client.limit.left <= POLL:
-            raise BmcError(
+        client.limit.expect(
+            lambda: BmcError(
                 f"{words}, after {client.limit.seconds:g} s", hint=None if sent is None else sent.hint(client)
             )
+        )
         client.limit.pause(POLL)
         self._system.look()
 
@@ -282,6 +278,15 @@ class _Sent:
         if self.trouble is not None:
             return self.trouble
         return f"{client.name} accepted {self.kind}: {client.why('check the BMC itself')}"
+
+
+def _unseen(client: Client, kind: str) -> BmcError:
+    """Return the error for a restart that was sent, and of which the BMC shows nothing."""
+    instead = "use power off, then power on: every BMC reports these"
+    return BmcError(
+        f"{client.answer_to(kind)} no restart was seen in {client.limit.seconds:g} s",
+        hint="; ".join(filter(None, (client.why(), instead))),
+    )
 
 
 def _has_left(before: Json, now: Json) -> bool:

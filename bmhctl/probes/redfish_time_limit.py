@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
 from bmhctl.probes.credentials import BmcError
@@ -28,6 +29,7 @@ class TimeLimit:
         self.hint: str | None = None
         """What to do about the action that was sent last; None if its effect was seen, or none was sent."""
         self._sent: str | None = None
+        self._expected: Callable[[], BmcError] | None = None
         self._trouble: BmcError | None = None
         self._has_answered = False
 
@@ -70,14 +72,18 @@ class TimeLimit:
         ``unconfirmed`` is the error that came instead of a confirmation, ``hint`` what to do if it is not seen.
         """
         self.hint = None if what is None else hint
+        self._expected = None
         self._sent, self.unconfirmed, self._has_answered = what, unconfirmed, False
+
+    def expect(self, error: Callable[[], BmcError]) -> None:
+        """Set what :meth:`late` returns if the BMC answers until the deadline, but does not show what is awaited."""
+        self._expected = error
 
     def late(self) -> BmcError:
         """Return the error for a deadline that has passed."""
         trouble = self._trouble
-        if self._sent is not None and self._has_answered and trouble is None:
-            words = f"{self._sent} was sent; {self._name} does not show it after {self.seconds:g} s"
-            return BmcError(words, hint=self.hint)
+        if self._expected is not None and self._has_answered and trouble is None:
+            return self._expected()
         if self._sent is not None:
             since = f": {trouble.message}" if trouble else ""
             return BmcError(f"{self._sent} was sent; {self._name} has not answered since{since}", hint=self.hint)

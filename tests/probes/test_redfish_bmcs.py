@@ -135,19 +135,11 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
     bmc.trouble = trouble
 
 
-def cut_off(sent: str, seconds: float) -> str:
-    """What is said instead where the deadline comes during the last look, as on a busy machine."""
-    again = "try again: what the BMC shows as done is not sent again"
-    hint = again if sent.startswith("the change") else "bmhctl power HOST status shows what became of it"
-    return f"{sent} was sent; its BMC at BMC does not show it after {seconds:g} s ({hint})"
-
-
 def test_the_answer_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
     busy = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.Busy", "Message": "An update runs."}]}}
     with fake_bmc(systems=[FakeSystem(ignores=ALL)]) as bmc:
-        assert talk(bmc, switch(Power.OFF), seconds=3) in (
-            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: check the BMC itself)",
-            cut_off("ForceOff", 3),
+        assert talk(bmc, switch(Power.OFF), seconds=3) == (
+            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: check the BMC itself)"
         )
 
         def refuse(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -275,10 +267,9 @@ def test_a_lost_command_is_sent_again_after_the_state_was_read_except_a_restart(
         assert len(second) > 3, "the state was read for a while in between"
     with fake_bmc() as bmc:
         losing(bmc, acts=False)
-        assert talk(bmc, switch(Power.CYCLE), seconds=3) in (
+        assert talk(bmc, switch(Power.CYCLE), seconds=3) == (
             "its BMC at BMC did not confirm ForceRestart, and no restart was seen in 3 s "
-            "(its BMC at BMC cut the connection; use power off, then power on: every BMC reports these)",
-            cut_off("ForceRestart", 3),
+            "(its BMC at BMC cut the connection; use power off, then power on: every BMC reports these)"
         )
         assert bmc.resets == ["ForceRestart"]
 
@@ -343,7 +334,7 @@ def test_a_change_that_was_not_confirmed_is_not_reported_as_accepted() -> None:
             ),
         ):
             said = talk(bmc, goal, seconds=3)
-            assert said == words or " was sent; its BMC at BMC does not show it after 3 s" in said
+            assert said == words
 
 
 # a change counts as done when it is seen
@@ -376,9 +367,8 @@ def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_reported(monkey
         assert bmc.resets == ["ForceRestart", "On"]
     shorten_pauses(monkeypatch, poll=0.1, resend=10.0, busy=0.2)
     with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
-        assert talk(bmc, switch(Power.CYCLE), seconds=2.5) in (
-            "went off with ForceRestart and is not on again, after 2.5 s",
-            cut_off("ForceRestart", 2.5),
+        assert talk(bmc, switch(Power.CYCLE), seconds=2.5) == (
+            "went off with ForceRestart and is not on again, after 2.5 s"
         )
 
 
@@ -467,7 +457,7 @@ def test_other_systems_behind_the_same_gateway_are_never_changed() -> None:
             assert {path for _, path, _ in bmc.received} == {f"/bmc/node7{SYSTEM}/Actions/ComputerSystem.Reset"}
             assert talk(bmc, status) == "its BMC at BMC is not a Redfish service (bmhctl set HOST --bmc … declares it)"
             assert talk(bmc, status, path="/bmc/node8/redfish/v1/Systems/1") == (
-                "its BMC at BMC/bmc/node8 is not a Redfish service"
+                "its BMC at BMC/bmc/node8 is not a Redfish service (bmhctl set HOST --bmc … declares it)"
             )
 
 
@@ -852,16 +842,15 @@ def test_a_task_without_a_failure_does_not_end_the_wait_for_the_power_state(task
         with fake_bmc(allowed=("ForceOff",)) as bmc:
             accepting(bmc, (404, {}), task, location=location)
             said = talk(bmc, switch(Power.OFF), seconds=3)
-            assert said.startswith(("is still on, not off, after 3 s", cut_off("ForceOff", 3))), said
+            assert said.startswith("is still on, not off, after 3 s"), said
 
 
 def test_a_task_that_goes_on_at_the_deadline_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_pauses(monkeypatch, poll=0.1, resend=10.0, busy=0.2)
     with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})], allowed=("ForceOff",)) as bmc:
         accepting(bmc, (202, {}), {"TaskState": "Running"})
-        assert talk(bmc, switch(Power.OFF), seconds=3) in (
-            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: its task is Running)",
-            cut_off("ForceOff", 3),
+        assert talk(bmc, switch(Power.OFF), seconds=3) == (
+            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: its task is Running)"
         )
 
 
@@ -1145,9 +1134,8 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
             return request.command == "PATCH"
 
         bmc.trouble = ignore
-        assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=3) in (
-            "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 3 s (check the BMC itself)",
-            cut_off("the change (booting once from cd)", 3),
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=3) == (
+            "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 3 s (check the BMC itself)"
         )
 
 
@@ -1182,8 +1170,7 @@ def test_the_next_boot_keeps_the_mode_uefi() -> None:
             changing(bmc, revert)
             said = talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3)
             lost = "accepted booting once from pxe in UEFI mode, but shows Once, Pxe, Legacy after 3 s"
-            late = cut_off("the change (booting once from pxe in UEFI mode)", 3)
-            assert said in (("pxe",) if is_obeyed else (f"its BMC at BMC {lost} (check the BMC itself)", late))
+            assert said == ("pxe" if is_obeyed else f"its BMC at BMC {lost} (check the BMC itself)")
     legacy = {**BOOT, "BootSourceOverrideMode": "Legacy"}
     with fake_bmc(systems=[FakeSystem(extra={"Boot": legacy})]) as bmc:
 
@@ -1255,10 +1242,9 @@ def test_the_reason_of_a_refusal_is_read_from_the_refused_property(within: bool)
             "its BMC at BMC refuses: The property is read-only. (400)"
         )
         changing(bmc, lambda *_: 200, said)
-        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3) in (
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3) == (
             "its BMC at BMC accepted booting once from pxe, but shows Disabled, None after 3 s "
-            "(The property is read-only.)",
-            cut_off("the change (booting once from pxe)", 3),
+            "(The property is read-only.)"
         )
 
 
