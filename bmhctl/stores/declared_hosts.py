@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec
+from bmhctl.domain.selector import selectable
+from bmhctl.domain.units import quantity
 from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, event_row, lifecycle_row, planned_at, to_spec
 from bmhctl.stores.rows import UNREADABLE, Value, from_json, to_json
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
@@ -67,11 +69,11 @@ class DeclaredHosts(Frozen):
                     yield host_id
 
     def add(self, host: Host, event: Event) -> None:
-        """Save a new host with the event of its entry; both get new ids."""
+        """Save a new host with the event of its entry, at which its state begins; both get new ids."""
         host_id = self._database.next_id("hosts")
         last_event = self._add_event(host_id, event)
-        row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), planned_at(host), last_event, host_id]
-        self._database.enqueue(_ADD_HOST, row)
+        row = [*spec_row(host.spec), *lifecycle_row(host, event.at), back_at(host), planned_at(host)]
+        self._database.enqueue(_ADD_HOST, [*row, last_event, host_id])
         self._add_attributes(host_id, host.spec)
 
     def save_spec(self, host: Host, event: Event) -> Host:
@@ -101,9 +103,6 @@ class DeclaredHosts(Frozen):
         self._database.execute("DELETE FROM hosts WHERE id = 0")
 
     def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
-        from bmhctl.domain.selector import selectable
-        from bmhctl.domain.units import quantity
-
         rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
         self._database.enqueue(_ADD_ATTRIBUTE, *rows)
 

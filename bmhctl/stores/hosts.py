@@ -266,11 +266,11 @@ class Hosts(Frozen):
         self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [value, host.id])
 
 
-def lifecycle_row(host: Host) -> list[Value]:
-    """Return the values of :data:`LIFECYCLE_COLUMNS`."""
+def lifecycle_row(host: Host, since: datetime | None = None) -> list[Value]:
+    """Return the values of :data:`LIFECYCLE_COLUMNS`; ``since`` takes the place of the host's own."""
     return [
         host.state.value,
-        (host.since - EPOCH) // MICROSECOND,
+        ((since or host.since) - EPOCH) // MICROSECOND,
         int(host.dirty),
         int(host.undeclared),
         None if host.came_from is None else host.came_from.value,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import End, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
+from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
@@ -160,8 +160,10 @@ def _enter(
         ctx.store.departed.remove(host.name, host.spec.mac)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
-    event = replace(event_of(ctx, host, Verb.ENTER, now, reason), source=None, before=former.of(None))
-    ctx.store.declared.add(replace(host, since=now), event)
+    reservation = None if host.reservation is None else host.reservation.id
+    before = former.of(None)
+    event = Event(host.name, now, ctx.actor, Verb.ENTER, None, host.state, reason, reservation, before=before)
+    ctx.store.declared.add(host, event)
     words = "added" if host.state is State.INITIAL else f"added as {host.state}"
     return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, host.state)
 
