@@ -11,7 +11,7 @@ from itertools import chain, count
 from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key, with_slashes
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
-from bmhctl.domain.selector import LABEL_VALUE, is_label_key
+from bmhctl.domain.selector import is_label_key, is_label_value
 from bmhctl.domain.tables import check_keys, flag, optional_text, require_table, type_error
 from bmhctl.errors import InvalidError, nearest
 from bmhctl.support.lazy_regex import pattern
@@ -162,10 +162,18 @@ def same(kind: str, value: str, names: list[str]) -> str:
 
 
 def _line(value: str | None, where: str) -> str | None:
-    # isprintable first: it is many times as fast as the search, and true for most texts.
-    if value is not None and ((not value.isprintable() and _CONTROL.search(value)) or len(value) > 1000):
-        raise type_error(where, "one line of at most 1000 characters without control characters", value)
+    if value is not None and not _is_line(value):
+        raise _not_a_line(value, where)
     return value
+
+
+def _is_line(value: str) -> bool:
+    # isprintable first: it is many times as fast as the search, and true for most texts.
+    return len(value) <= 1000 and (value.isprintable() or not _CONTROL.search(value))
+
+
+def _not_a_line(value: str, where: str) -> InvalidError:
+    return type_error(where, "one line of at most 1000 characters without control characters", value)
 
 
 def _address(value: str | None, where: str) -> str | None:
@@ -216,10 +224,10 @@ def normal_mac(value: str) -> str | None:
     Accepts colons, hyphens, dots or no separators.
     """
     mac = value.strip().lower().replace("-", ":")
-    if _BARE_MAC.fullmatch(mac):
-        bare = mac.replace(".", "")
-        mac = ":".join(bare[at : at + 2] for at in range(0, 12, 2))
-    return mac if _MAC.fullmatch(mac) else None
+    if _MAC.fullmatch(mac):
+        return mac
+    bare = mac.replace(".", "") if _BARE_MAC.fullmatch(mac) else ""
+    return ":".join(bare[at : at + 2] for at in range(0, 12, 2)) if bare else None
 
 
 def _mac(value: str | None, where: str) -> str | None:
@@ -238,7 +246,7 @@ def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
                 hint="at most 63 letters, digits, '-', '_' and '.', after an optional 'dns.name/'",
                 details={"key": where},
             )
-        if not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
+        if not isinstance(value, str) or not is_label_value(value):
             raise type_error(f"{where}.{key}", "a text of at most 63 letters, digits, '-', '_' and '.'", value)
         labels[key] = value
     return labels
@@ -254,7 +262,9 @@ def parse_properties(table: object, where: str) -> dict[str, PropertyValue]:
             raise type_error(f"{where}.{key}", 'a text, a whole number or a size such as "256GiB"', value)
         if isinstance(value, int) and abs(value) >= 2**63:
             raise type_error(f"{where}.{key}", "a number of at most 63 bits", value)
-        hardware[key] = _line(value, f"{where}.{key}") or "" if isinstance(value, str) else value
+        if isinstance(value, str) and not _is_line(value):
+            raise _not_a_line(value, f"{where}.{key}")
+        hardware[key] = value
     return hardware
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import HostSpec
-from bmhctl.domain.selector import EVERY_HOST, LABEL_VALUE, Selector, is_label_key, parse_selector
+from bmhctl.domain.selector import EVERY_HOST, Selector, is_label_key, is_label_value, parse_selector
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, field
@@ -144,7 +144,7 @@ def reservation_request(
 def check_tags(tags: Mapping[str, str]) -> None:
     """Raise :class:`UsageError` unless the tags have the syntax of labels, and there are not too many."""
     for key, value in tags.items():
-        if not is_label_key(key) or not LABEL_VALUE.fullmatch(value):
+        if not is_label_key(key) or not is_label_value(value):
             what = "value" if is_label_key(key) else "key"
             raise UsageError(
                 f"{f'{key}={value}'!r} has no valid {what} of a tag",

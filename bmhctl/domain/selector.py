@@ -18,9 +18,7 @@ from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, Words
 
 _LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-
-LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-"""A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
+_LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 MOST_TERMS = 100
 """The most terms of a selector."""
@@ -172,7 +170,7 @@ def _term(match: re.Match[str], text: str) -> Term:
 
 
 def _value(value: str, text: str) -> str:
-    if not LABEL_VALUE.fullmatch(value):
+    if not is_label_value(value):
         raise UsageError(f"{value!r} in the selector {text!r} is not a label value", hint=_HINT)
     return value
 
@@ -181,6 +179,12 @@ def _value(value: str, text: str) -> str:
 def is_label_key(key: str) -> bool:
     """Return whether a text is a label key: up to 63 letters, digits, ``-_.``, after an optional DNS name and slash."""
     return _LABEL_KEY.fullmatch(key) is not None
+
+
+@lru_cache(maxsize=1000)
+def is_label_value(value: str) -> bool:
+    """Return whether a text is the value of a label: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
+    return _LABEL_VALUE.fullmatch(value) is not None
 
 
 @lru_cache(maxsize=1000)

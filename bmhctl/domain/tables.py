@@ -107,7 +107,7 @@ def require_table(value: object, where: str) -> Mapping[str, object]:
 def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | None:
     """Return the text under ``key``; None if there is none. Raise :class:`InvalidError` for a value of another type."""
     value = entry.get(key)
-    return None if value is None else text(value, f"{where}.{key}")
+    return value if value is None or isinstance(value, str) else text(value, f"{where}.{key}")
 
 
 def check_keys(

@@ -70,6 +70,7 @@ def quantity(text: str) -> float | None:
     return float(f"{whole}.{fraction or 0}") * factor
 
 
+@lru_cache(maxsize=1000)
 def format_size(size: int) -> str:
     """Return a number of bytes in the largest binary unit that divides it: ``256GiB``; else in bytes: ``1000B``."""
     for power in range(len(_STEPS), 0, -1):

@@ -41,8 +41,9 @@ class Fields:
 
     def fields(self, key: str) -> Fields:
         """Return the mapping under a key, an empty one if the key is absent; raise an error for any other value."""
-        value = self._typed(key, dict, "a mapping")
-        return _NOTHING if value is None else Fields(value, self, key)
+        if self.data.get(key) is None:
+            return _NOTHING
+        return Fields(self._typed(key, dict, "a mapping") or {}, self, key)
 
     def rows(self, key: str) -> list[Fields]:
         """Return the mappings of the list under a key."""
@@ -58,9 +59,11 @@ class Fields:
 
         Return None for an empty text, which Go programs write for "unset".
         """
-        value = self._typed(key, str, "a text")
+        value = self.data.get(key)
         if value is None:
             return None
+        if not isinstance(value, str):
+            raise wrong_kind(self.path_of(key), "a text", value)
         if len(value) > _MAX_LINE or (not value.isprintable() and _NOT_IN_LINE.search(value)):
             raise bad_field(
                 self.path_of(key), f"must be one line of at most {_MAX_LINE} characters without control characters"

@@ -11,7 +11,7 @@ from bmhctl.domain.host_spec import dump_spec, parse_properties, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import FailedTask, Host, Note, Reservation, State
 from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
-from bmhctl.domain.selector import LABEL_VALUE, is_label_key
+from bmhctl.domain.selector import is_label_key, is_label_value
 from bmhctl.domain.tables import (
     Kind,
     check_keys,
@@ -212,7 +212,7 @@ def _reservation(key: str, value: object) -> Reservation:
 def _tags(value: object, where: str) -> dict[str, str]:
     tags = require_table(value, where)
     for key, tag in tags.items():
-        if not is_label_key(key) or not isinstance(tag, str) or not LABEL_VALUE.fullmatch(tag):
+        if not is_label_key(key) or not isinstance(tag, str) or not is_label_value(tag):
             raise type_error(f"{where}.{key}", "a tag, written as a label is", tag)
     return {key: str(tag) for key, tag in tags.items()}
 

@@ -141,7 +141,12 @@ class _Reader:
             return items, event
         entry: dict[object, object] = {}
         while type(event := self._next()) is not MappingEndEvent:
-            key = self._key(event)
+            # A shortcut that saves a call, as below: most keys are scalars without an anchor, and few are <<.
+            key: object
+            if type(event) is ScalarEvent and event.anchor is None and event.value != "<<":
+                key = event.value
+            else:
+                key = self._key(event)
             if key in entry:
                 raise _RefusedError(event, key_twice("<<" if key is _MERGE else key))
             value = self._next()

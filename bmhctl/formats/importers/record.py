@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from bmhctl.domain.host_spec import is_ip, known_mac, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
-from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
+from bmhctl.domain.selector import Selector, is_label_key, is_label_value
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import InvalidError
 from bmhctl.formats.import_batch import FoundHost, Nic, Source, entering
@@ -125,15 +125,14 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         return Found()
     name = (mapped.get("name") or record.name or "").removesuffix(".") or None  # absolute DNS names end with a dot
     identity = mapped.get("id") or record.id
-    title = f"{name or identity or 'a host':.100}"
     word, state = record.word, record.state
     if "state" in mapped:
         word, state = mapped["state"], _own_state(mapped["state"])
     if state is None:
-        return Found(skipped=f"{item.place}: {title} skipped: {record.gone}")
+        return Found(skipped=_skipped(item, name or identity, record.gone))
     if name is None and (options.names is None or options.names.needs("name")):
         way = ": --name 'host-{id}' names it" if identity else ""
-        return Found(skipped=f"{item.place}: {title} skipped: it has no name there{way}", nameless=True)
+        return Found(skipped=_skipped(item, identity, f"it has no name there{way}"), nameless=True)
     named = host_name(options.names, name or "", labels, record.namespace, identity, _PATHS)
     spec = _spec(named, record, mapped, labels, hardware)
     owner = mapped.get("owner") or record.owner
@@ -148,15 +147,19 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         aside=record.aside or (("in maintenance there",) if state is State.MAINTENANCE else ()),
     )
     arrival = ImportedHost(host, word or None, item.place)
-    warnings = tuple(f"{item.place}: {said}" for said in record.warnings)
+    warnings = tuple([f"{item.place}: {said}" for said in record.warnings])
     return Found(FoundHost(arrival, None, record.secret, {}, identity), warnings=warnings)
+
+
+def _skipped(item: Item, name: str | None, why: str) -> str:
+    return f"{item.place}: {name or 'a host':.100} skipped: {why}"
 
 
 def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]:
     for source, target in options.mapping:
         value = text_of(record.attributes.get(source))
         if value is not None and not is_secret(source):
-            yield target, _PASSWORD.sub("", value)
+            yield target, _without_password(value)
 
 
 def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
@@ -166,7 +169,7 @@ def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -
     for pattern in chosen or ():
         for key, value in record.attributes.items():
             if fnmatchcase(key, pattern) and not is_secret(key) and (text := text_of(value)) is not None:
-                labels[key] = _PASSWORD.sub("", text)
+                labels[key] = _without_password(text)
     labels |= {key.removeprefix("labels."): value for key, value in mapped.items() if key.startswith("labels.")}
     made = {label_key(key): label_value(value) for key, value in labels.items()}
     return {key: value for key, value in made.items() if key and value}
@@ -176,6 +179,10 @@ def takes_group(options: ImportOptions, group: str) -> bool:
     """Return whether a group or tag becomes a label: all do unless ``--label-from`` names others."""
     chosen = options.label_from
     return chosen is None or GROUPS in chosen or any(fnmatchcase(group, pattern) for pattern in chosen)
+
+
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub("", text) if "@" in text else text
 
 
 def _fact(value: str) -> PropertyValue:
@@ -198,7 +205,7 @@ def _spec(
 ) -> HostSpec:
     bmc = {key: value for key, value in record.bmc.items() if value is not None}
     bmc |= {key.removeprefix("bmc."): value for key, value in mapped.items() if key.startswith("bmc.")}
-    if isinstance(address := bmc.get("address"), str):
+    if isinstance(address := bmc.get("address"), str) and "@" in address:
         bmc["address"] = _USER.sub("", address)
     entry: dict[str, object] = {
         "address": without_prefix(mapped.get("address") or record.address),
@@ -206,7 +213,7 @@ def _spec(
         "labels": labels,
         "bmc": bmc if bmc.get("address") else None,
         "hardware": hardware,
-        "note": mapped.get("note") or (_PASSWORD.sub("", record.note) if record.note else None),
+        "note": mapped.get("note") or (_without_password(record.note) if record.note else None),
     }
     try:
         return parse_spec(name, {key: value for key, value in entry.items() if value is not None})
@@ -240,12 +247,12 @@ def label_key(text: str) -> str | None:
 
 def label_value(text: str) -> str:
     """Return a text as the value of a label, with ``-`` for characters that it can't have, cut to 63 characters."""
-    return text if LABEL_VALUE.fullmatch(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.")
+    return text if is_label_value(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.")
 
 
 def without_prefix(address: str | None) -> str | None:
     """Return an address without the length of its network: ``10.0.0.1/24`` is ``10.0.0.1``."""
-    match = _PREFIX.fullmatch(address) if address else None
+    match = _PREFIX.fullmatch(address) if address and "/" in address else None
     return match[1] if match else address
 
 
@@ -359,12 +366,13 @@ def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool
     for value in pending:
         if isinstance(value, dict):
             for key, each in value.items():
-                if type(each) in _NESTED:
+                kind = type(each)
+                if kind in _NESTED:
                     pending.append(each)
                 elif (
-                    (_SECRETS[key] and each and type(each) is not bool)
+                    (_SECRETS[key] and each and kind is not bool)
+                    or (kind is str and "@" in each and _PASSWORD.search(each))
                     or (vaults and _is_vault(each))
-                    or (type(each) is str and "@" in each and _PASSWORD.search(each))
                 ):
                     keys[key] = keys.get(key, 0) + 1
         elif isinstance(value, list):
