@@ -105,12 +105,12 @@ def book_hosts(
     if begins is None:
         raise UsageError(
             "a booking needs a start",
-            hint="--from 'tomorrow 09:00' --until 12:00; a lease that begins now has a length: --ttl 2h",
+            hint="--from 'tomorrow 09:00' --until 12:00; or --ttl 2h for a lease that begins now",
         )
     if has_other or request.booking is not None or request.params or request.tags:
         raise UsageError(
             "a booking can't be made with --wait, --check, --shell, --param, --tag or --booking",
-            hint="give them when it is taken: bmhctl reserve --booking ID",
+            hint="give them when you take the booking: bmhctl reserve --booking ID",
         )
     from bmhctl.usecases.reservations.bookings import book
 

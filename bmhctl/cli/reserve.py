@@ -137,7 +137,7 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
             raise
         silence(lab.display.stdout)
         raise UnreachableError(
-            f"can't write the answer ({error.strerror}): what was reserved is given back",
+            f"can't write the answer ({error.strerror}): the reserved hosts are given back",
             details={"reservation": grant.held.reservation.id},
         ) from error
 
@@ -169,7 +169,7 @@ def read_request(
     if ttl is None and purpose and _LENGTH.fullmatch(purpose):
         raise UsageError(
             f"--for says what the hosts are for, and {purpose} is a length",
-            hint=f"--ttl {purpose} sets the length of the lease; as a purpose, write more words",
+            hint=f"--ttl {purpose} sets the length of the lease; for a purpose, write more words",
         )
     return reservation_request(
         names,

@@ -294,6 +294,6 @@ def decode(text: str | bytes, origin: str) -> str:
     except UnicodeDecodeError as error:
         raise InvalidError(
             f"{origin}: not UTF-8 text (at byte {error.start})",
-            hint="save it as UTF-8; what Excel wrote in western Europe: iconv -f WINDOWS-1252 -t UTF-8 FILE",
+            hint="save it as UTF-8; a file of Excel in western Europe: iconv -f WINDOWS-1252 -t UTF-8 FILE",
             details={"file": origin},
         ) from error

@@ -139,7 +139,9 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
             return unpack_inventory(text, origin, now, options.names)
         except InvalidError as error:
             if suffix != ".toml":
-                error.hint = error.hint or "by its first lines, the file was read as TOML; --from KIND says what it is"
+                error.hint = (
+                    error.hint or "the file was read as TOML because of its first lines; --from KIND names another kind"
+                )
             raise
     return unpack_manifests(text, origin, now, options.names, others)
 

@@ -80,7 +80,7 @@ def _record(value: object, number: int) -> Mapping[str, object]:
     if missing:
         raise InvalidError(
             f"{where}: {', '.join(missing[:3])} {'is' if len(missing) == 1 else 'are'} missing",
-            hint="write it again without --fields: a host's state needs all of them",
+            hint="write it again without --fields: a host's state needs all fields",
             details={"key": where},
         )
     return {key: value for key, value in record.items() if value is not None}

@@ -105,7 +105,7 @@ def document_looks_like(document: object) -> str:
     """Return what the value of a YAML or JSON document seems to be; of its content, only keys and kinds are shown."""
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str):
         if isinstance(document.get("version"), int):
-            return f"what bmhctl wrote of another kind: {kind!r:.60}"
+            return f"output of bmhctl of another kind: {kind!r:.60}"
         return f"a manifest of the kind {kind!r:.60}"
     for record in samples(document):
         for words, keys in _RECORDS:

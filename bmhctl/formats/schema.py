@@ -54,7 +54,7 @@ def _defaults() -> Schema:
         "ttl": {**lease, "description": "How long a reservation lasts by default."},
         "max_ttl": {**lease, "description": "The longest that a lease may last."},
         "quarantine_after": _whole(
-            1, 1000, "Failures in a row to clean a host or make it ready before it goes to maintenance."
+            1, 1000, "Failed cleanups or setups in a row after which a host goes to maintenance."
         ),
         "quarantine_after_task_failures": _whole(2, 20, "Failed tasks in a row before a host goes to maintenance."),
         "prepare_failures": _whole(1, 1000, "On how many hosts the preparation of a request may fail."),
@@ -64,7 +64,7 @@ def _defaults() -> Schema:
         "check_on_reserve": {"enum": [each.value for each in CheckOnReserve]},
         "no_show": _duration("After how long a booking that is not taken lapses.", zero=True),
         "turnaround": _duration("How long a host is kept free before a booking or a planned maintenance.", zero=True),
-        "bmc_parallel": _whole(1, 1000, "How many conversations are held with one BMC at a time."),
+        "bmc_parallel": _whole(1, 1000, "With how many hosts of one BMC a command works at a time."),
         "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
     }
     defaults = _table({key: known.get(key, {}) for key in DEFAULTS}, "Leases and limits.")
@@ -107,7 +107,9 @@ def _step(phase: Phase) -> Schema:
         "timeout": _duration("How long one try may take.", zero=False),
         "retries": _whole(0, 100, "How many more tries follow a failure."),
         "selector": _text("The hosts that it applies to."),
-        "needs": _described({"type": "array", "items": {"type": "string"}}, "The steps of this table before it."),
+        "needs": _described(
+            {"type": "array", "items": {"type": "string"}}, "The steps of this table that must pass before it."
+        ),
         "params": _described({"type": "object"}, "The values that a reservation may give it."),
         "properties": _described(
             {"type": "array", "items": {"type": "string"}}, "The hardware properties that its output may set."

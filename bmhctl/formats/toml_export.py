@@ -191,13 +191,13 @@ def found_host(
 def _check(host: Host, where: str) -> None:
     """Raise an error for a host that breaks the invariants of the lifecycle, above all a used host marked as clean."""
     if host.came_from is not None and (host.state is not State.MAINTENANCE or host.came_from is State.MAINTENANCE):
-        raise _invalid(f"{where}.came_from", "is the state before maintenance, and there only")
+        raise _invalid(f"{where}.came_from", "is the state before maintenance, so only a host in maintenance has it")
     if host.reservation is not None and host.state not in (State.RESERVED, State.MAINTENANCE):
         raise _invalid(f"{where}.reservation", f"a host that is {host.state} has none")
     if host.reservation is None and host.state is State.RESERVED:
-        raise _invalid(f"{where}.reservation", "a reserved host has one")
+        raise _invalid(f"{where}.reservation", "a reserved host needs one")
     if host.failed_recycles is not None and host.state is not State.INITIAL:
-        raise _invalid(f"{where}.failed_recycles", "an initial host has it, and no other")
+        raise _invalid(f"{where}.failed_recycles", "only an initial host has it")
     if not host.dirty and (host.reservation is not None or host.state is State.TAINTED):
         raise _invalid(f"{where}.dirty", f"a host that is {'reserved' if host.reservation else 'tainted'} is dirty")
     if host.dirty and host.state in (State.INITIAL, State.AVAILABLE):

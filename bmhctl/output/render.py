@@ -341,7 +341,7 @@ _JOINED = "\0"  # stands for a space at which a line is not broken; no cleaned t
 _COMMAND = pattern(
     r"bmhctl(?: -i \S+)?(?: [a-z][a-z-]*)?(?: (?:-[^\s;,?]+|[A-Z]+|'[^']*'|[^\s;,?]*[0-9@=*/\[][^\s;,?]*))*"
 )
-"""A command line in a message: its options, its placeholders, and words that can't be of a sentence."""
+"""A command line in a message: its options, its placeholders, and words that can't belong to a sentence."""
 
 
 def folded_text(text: str, width: int | None, used: int = 0) -> list[str]:

@@ -17,7 +17,7 @@ MOST = 1 << 20
 
 
 _SAFE = "%/?:@!$&'()*+,;=[]~"
-"""What may stand in a path and a query as it is; parameters may bring other letters."""
+"""Characters that are not escaped in a path and a query; parameters may contain others."""
 
 
 def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:

@@ -260,7 +260,7 @@ def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> by
         try:
             content = unpacker.decompress(content, most + 1)
         except zlib.error:
-            words = f"sends an answer that is marked as {encoding} and is not"
+            words = f"sends an answer that is marked as {encoding}, but is not"
             raise HttpError("answer", words, sent=True) from None
         if not unpacker.eof and len(content) <= most and not may_cut:
             raise HttpError("half", "cut the connection", sent=True)

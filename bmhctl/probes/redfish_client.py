@@ -220,7 +220,7 @@ class Client:
     def _parse(self, reply: Reply) -> Json:
         found = json_object(reply.body)
         if found is None:  # a web server that is still starting may answer in this way, too
-            words = "is not a Redfish service: it answers something else than JSON objects"
+            words = "is not a Redfish service: its answers are not JSON objects"
             raise PassingError(BmcError(f"{self.name} {words}", hint=CHECK_ADDRESS), sent=True)
         return found
 

@@ -18,7 +18,7 @@ from bmhctl.probes.redfish_time_limit import TimeLimit
 _MOST_REDIRECTS = 3  # requests in all
 _REDIRECTS = (301, 302, 303, 307, 308)
 CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
-"""What to do when the address does not lead to a Redfish service."""
+"""The hint for an address that does not lead to a Redfish service."""
 
 
 class Requests:

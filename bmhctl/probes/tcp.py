@@ -14,7 +14,7 @@ from bmhctl.probes.step_environment import StepEnvironment
 def connect(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:
     """Return a pass if the host accepts a connection on the step's port within the timeout."""
     if spec.address is None:
-        return Verdict.FAIL, f"it has no address to reach port {step.port} at"
+        return Verdict.FAIL, f"it has no address, so port {step.port} can't be reached"
     there, seconds = (spec.address, step.port), step.timeout.total_seconds()
     where = f"{spec.address} port {step.port}"
     try:

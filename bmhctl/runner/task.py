@@ -148,7 +148,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         returning.ended_at = ctx.clock()
         child.close(lease.deadline)
     if lost is None and child.was_ended_by_watchdog():
-        lost = "this process was stopped for so long that it was not renewed in time"
+        lost = "this process was stopped for too long, so the lease was not renewed in time"
     if lost is not None:
         ctx.report(f"the lease is lost: {lost}; the task was ended")
         returning.give_back_quietly()

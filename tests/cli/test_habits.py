@@ -445,7 +445,7 @@ def test_a_duration_given_as_the_purpose_gets_ttl_as_a_hint(command: str, cli: C
     assert (done.status, done.stderr) == (
         125 if "run" in command else 2,
         "bmhctl: --for says what the hosts are for, and 2h is a length\n"
-        "hint: --ttl 2h sets the length of the lease; as a purpose, write more words\n",
+        "hint: --ttl 2h sets the length of the lease; for a purpose, write more words\n",
     )
     assert cli("ready", "node02").status == 0
     assert cli("reserve", "node02", "--for", "2h", "--ttl", "1h").status == 0

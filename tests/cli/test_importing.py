@@ -127,7 +127,7 @@ def test_a_list_with_chosen_fields_is_not_an_export(cli: Cli, fleet: str) -> Non
     assert (done.status, done.stdout) == (10, "")
     assert done.stderr == (
         "bmhctl: written: hosts[0]: owner, purpose, until are missing\n"
-        "hint: write it again without --fields: a host's state needs all of them\n"
+        "hint: write it again without --fields: a host's state needs all fields\n"
     )
 
 

@@ -85,7 +85,7 @@ def test_a_reserve_that_cannot_print_its_answer_gives_the_hosts_back(output: str
     with full() as file:
         status, said = run_into(file, "reserve", "-n", "2", "-o", output, cwd=lab.parent)
     assert status == 11
-    assert "can't write the answer (No space left on device): what was reserved is given back" in said
+    assert "can't write the answer (No space left on device): the reserved hosts are given back" in said
     assert cli("ready", "node03").status == 0
     with broken_pipe() as pipe:
         status, said = run_into(pipe, "reserve", "node03", "-o", output, cwd=lab.parent)

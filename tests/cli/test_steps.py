@@ -116,7 +116,7 @@ def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, pol
         ('command = ["/"]', "/: Permission denied"),
         ('command = ["sh", "-c", "kill -9 $$"]', "ended by SIGKILL"),
         ('command = ["echo", "{labels.zone}"]', "it has no labels.zone to put into '{labels.zone}'"),
-        ("tcp = 1", "it has no address to reach port 1 at"),
+        ("tcp = 1", "it has no address, so port 1 can't be reached"),
     ],
 )
 @BEFORE_AVAILABLE

@@ -251,7 +251,7 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("---\n# nothing\n", "an empty file"),
         ("resources:\n- type: x\n  state: free\n  names: [a]\n", "Boskos resources"),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n", "a manifest of the kind 'Secret'"),
-        ('{"version": 1, "kind": "status", "inventory": "x"}', "what bmhctl wrote of another kind: 'status'"),
+        ('{"version": 1, "kind": "status", "inventory": "x"}', "output of bmhctl of another kind: 'status'"),
         ('{"version": 1, "error": {"code": "usage", "status": 2, "message": "x"}}', "an error that bmhctl wrote"),
         ("a: 1\nb: 2\nc: 3\nd: 4\ne: 5\n", "a mapping with a, b, c, d …"),
         ("what,address,rack\nn1,10.0.0.1,r1\n", "CSV"),
@@ -317,7 +317,7 @@ def test_the_error_for_a_binary_file_says_what_it_looks_like(content: bytes, loo
 def test_an_unknown_file_is_refused_with_the_format_that_was_assumed() -> None:
     with pytest.raises(InvalidError, match=r"standard input:1:13: Invalid value") as caught:
         read_paths(["-"], io.BytesIO(b"ClusterName=c\nNodeName=node[01-20] CPUs=64\n"), NOW)
-    assert caught.value.hint == "by its first lines, the file was read as TOML; --from KIND says what it is"
+    assert caught.value.hint == "the file was read as TOML because of its first lines; --from KIND names another kind"
 
 
 def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> None:

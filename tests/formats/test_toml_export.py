@@ -207,7 +207,7 @@ LEASE = '[reservations.r-1]\nowner = "ada"\ncreated_at = 2026-05-01T14:00:00Z\nt
         ),
         (f'{LIFE}"available"\ndirty = true', "hosts.n1.lifecycle.dirty: a dirty host can't be available"),
         (f'{LIFE}"tainted"', "hosts.n1.lifecycle.dirty: a host that is tainted is dirty"),
-        (f'{LIFE}"reserved"\ndirty = true', "hosts.n1.lifecycle.reservation: a reserved host has one"),
+        (f'{LIFE}"reserved"\ndirty = true', "hosts.n1.lifecycle.reservation: a reserved host needs one"),
         (
             f'{LIFE}"reserved"\nreservation = "r-1"\n{LEASE}',
             "hosts.n1.lifecycle.dirty: a host that is reserved is dirty",
@@ -219,7 +219,7 @@ LEASE = '[reservations.r-1]\nowner = "ada"\ncreated_at = 2026-05-01T14:00:00Z\nt
         (f'{LIFE}"reserved"\nreservation = "r-9"', "hosts.n1.lifecycle.reservation: there is no [reservations.r-9]"),
         (
             f'{LIFE}"initial"\ncame_from = "available"',
-            "hosts.n1.lifecycle.came_from: is the state before maintenance, and there only",
+            "hosts.n1.lifecycle.came_from: is the state before maintenance, so only a host in maintenance has it",
         ),
         ('[reservations.r-1]\nttl = "soon"', "reservations.r-1.ttl: 'soon' is not a duration"),
         ('[reservations.r-1]\nttl = "1h"', "reservations.r-1.owner: is missing"),

@@ -70,8 +70,8 @@ def test_the_status_shows_the_fleet_at_a_glance() -> None:
         "  undeclared  node07\n"
         "  fault       node05\n"
         "  expired     r-9ab1\n"
-        "  an expired lease ends with the next writing command, or\n"
-        "  now with: bmhctl reap\n"
+        "  the next command that writes ends an expired lease; to end\n"
+        "  it now: bmhctl reap\n"
     )
 
 

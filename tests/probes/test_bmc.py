@@ -161,16 +161,16 @@ def test_a_bmc_with_one_system_needs_no_system_id(probe: Probe) -> None:
     [
         (
             saying("<html><body>Log in</body></html>"),
-            "its BMC at {where} is not a Redfish service: it answers something else than JSON objects",
+            "its BMC at {where} is not a Redfish service: its answers are not JSON objects",
         ),
         (saying("not found", 404), "its BMC at {where} is not a Redfish service"),
         (
             saying("[]", content_type="application/json"),
-            "its BMC at {where} is not a Redfish service: it answers something else than JSON objects",
+            "its BMC at {where} is not a Redfish service: its answers are not JSON objects",
         ),
         (
             saying("{", content_type="application/json"),
-            "its BMC at {where} is not a Redfish service: it answers something else than JSON objects",
+            "its BMC at {where} is not a Redfish service: its answers are not JSON objects",
         ),
         (saying("", 500), "its BMC at {where} refuses: "),
         (saying('{"error": {"message": "a\\nb\\u001b[31m"}}', 400, "application/json"), "its BMC at {where} refuses: "),

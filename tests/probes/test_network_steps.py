@@ -43,7 +43,7 @@ def test_a_port_that_does_not_answer_fails_within_the_timeout(probe: Probe) -> N
 
 
 def test_a_host_without_an_address_or_with_one_that_does_not_resolve_fails(probe: Probe) -> None:
-    assert probe({"tcp": 22}, HostSpec("node01")) == ("fail", "it has no address to reach port 22 at")
+    assert probe({"tcp": 22}, HostSpec("node01")) == ("fail", "it has no address, so port 22 can't be reached")
     verdict, said = probe({"tcp": 22}, HostSpec("node01", "no-such-host.invalid"))
     assert (verdict, said.startswith("no-such-host.invalid port 22: ")) == ("fail", True)
     verdict, said = probe({"tcp": 22}, HostSpec("node01", "x" * 80 + ".invalid"))

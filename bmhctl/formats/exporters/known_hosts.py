@@ -27,7 +27,7 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
                 raise InvalidError(
                     f"hardware {key} is not a host key",
                     host=host.name,
-                    hint="it is what ssh-keyscan shows after the name: ssh-ed25519 AAAA…",
+                    hint="give the text that ssh-keyscan shows after the name: ssh-ed25519 AAAA…",
                 )
             yield f"{names} {match[1]}\n"
 

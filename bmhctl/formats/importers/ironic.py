@@ -34,7 +34,7 @@ STATES: dict[str, State | None] = {
         State.TAINTED,
     ),
 }
-"""Ironic's provision states, and what a node in each is here."""
+"""Ironic's provision states, each with the state of a host in it."""
 
 _BMC = (
     ("redfish_address", "redfish+https"),
@@ -45,7 +45,7 @@ _BMC = (
     ("xclarity_manager_ip", "https"),
 )
 _HEADINGS = (("provisioning_state", "provision_state"), ("pxe_boot_enabled", "pxe_enabled"))
-"""Headings of the command line that are other words than the API's."""
+"""Headings of the command line that differ from the names of the API."""
 
 _PAIR = re.compile(r"(\w+)='([^']*)'")
 _FALSE = ("false", "no", "off", "0")

@@ -13,7 +13,7 @@ __all__ = ["read_text", "reader"]
 
 _CUT_OFF = "the file may be cut off"
 _HELD = "0"
-"""The state of a lease that its client has; others were declined, or their time was over."""
+"""The state of a lease that its client holds; other leases were declined or have expired."""
 
 
 _COLUMNS = {"address", "hwaddr", "hostname", "state", "valid_lifetime"}

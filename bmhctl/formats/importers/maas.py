@@ -25,10 +25,10 @@ STATES: dict[str, State | None] = {
     **dict.fromkeys(("rescue mode", "entering rescue mode", "exiting rescue mode"), State.MAINTENANCE),
     "retired": None,
 }
-"""MAAS's names of a machine's status, and what a machine of each is here."""
+"""MAAS's names of a machine's status, each with the state of a host with this status."""
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le"}
-"""Debian's words for what Linux calls otherwise."""
+"""Debian's words for processor architectures, each with Linux's word."""
 
 _SCHEMES = {"redfish": "redfish+https", "ipmi": "ipmi"}
 

@@ -28,7 +28,7 @@ STATES: dict[str, State | None] = {
     **dict.fromkeys(("released", "tainted", "error"), State.TAINTED),
     **dict.fromkeys(("parked", "maintenance"), State.MAINTENANCE),
 }
-"""The states of a Server, and what a server in each is here."""
+"""The states of a Server, each with the state of a host in it."""
 
 _JOINED = ("BMC", "Endpoint", "ServerClaim", "ServerMaintenance")
 _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64", "amd64": "x86_64", "arm64": "aarch64"}

@@ -86,7 +86,7 @@ class ForeignRecords:
 def not_as_wanted(wanted: Kind, looks_like: str | None) -> InvalidError:
     """Return the error for a file whose kind differs from ``--from``; the message lacks the name of the file."""
     said = f"not {wanted.title}" + (f": it looks like {looks_like}" if looks_like else "")
-    return bad_field("", said, hint="leave out --from where the kind is to be found by itself")
+    return bad_field("", said, hint="leave out --from, so that bmhctl recognises the kind")
 
 
 def _is_manifest(document: object) -> bool:

@@ -12,7 +12,7 @@ STATES: dict[str, State] = {
     **dict.fromkeys(("in_use", "provisioned", "active"), State.RESERVED),
     **dict.fromkeys(("deprovisioning", "deleted", "failed", "error"), State.TAINTED),
 }
-"""The words for a Hardware's state that say more than that it is declared; any other is initial here."""
+"""The words for a Hardware's state, each with the state of a host in it; any other word means initial."""
 
 _OWNER = "v1alpha1.tinkerbell.org/ownerName"
 _OWNER_SPACE = "v1alpha1.tinkerbell.org/ownerNamespace"

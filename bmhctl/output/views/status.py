@@ -88,7 +88,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
             yield [("  ", ""), (text, "yellow")]
         yield from _more(len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
     if status.expired:
-        yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]
+        yield [("  the next command that writes ends an expired lease; to end it now: bmhctl reap", "dim")]
 
 
 _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned": "magenta"}
