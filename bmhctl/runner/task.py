@@ -41,6 +41,7 @@ from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.leases import EXPIRED
 from bmhctl.usecases.steps import step_verbs
 
 FAILED, NOT_RUNNABLE, NOT_FOUND = 125, 126, 127
@@ -302,6 +303,8 @@ class _Returning:
         if known is None or self.ended_at is None:
             return False
         if known.end in (None, End.EXPIRED):
+            if known.end_reason not in (None, EXPIRED):  # it still ran
+                return False
             return self.is_in_time or (known.expires_at is not None and self.ended_at < known.expires_at)
         return known.ended_at is not None and self.ended_at < known.ended_at
 

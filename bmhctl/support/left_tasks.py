@@ -1,4 +1,4 @@
-"""Find and end tasks that still run although their ``run`` and its watchdog were killed.
+"""Find and end tasks that still run although their ``run`` and its watchdog were killed or stopped.
 
 Such a task is recognised by variables that ``run`` set in its environment: :data:`~bmhctl.support.watchdog.MARK` and
 :data:`RESERVATION`. Only root can read the environment of another user's processes.
@@ -84,10 +84,27 @@ def left_tasks() -> dict[str, LeftTask]:
         variables = _variables(process)
         if MARK in variables and RESERVATION in variables:
             marks.setdefault(variables[RESERVATION], {})[variables[MARK]] = None
-    # A task whose mark is an argument of a running watchdog is not left.
-    words = {word for process in known for word in words_of(process)} if marks else set()
-    found = {reservation: [mark for mark in of if mark and mark not in words] for reservation, of in marks.items()}
+    watched = _watched(known, {mark for of in marks.values() for mark in of}) if marks else set()
+    found = {reservation: [mark for mark in of if mark and mark not in watched] for reservation, of in marks.items()}
     return {reservation: LeftTask(left) for reservation, left in found.items() if left}
+
+
+def _watched(known: Iterable[int], marks: set[str]) -> set[str]:
+    """Return the marks that are an argument of a watchdog which is not stopped."""
+    found = set()
+    for process in known:
+        own = marks.intersection(words_of(process))
+        if own and not _is_stopped(process):
+            found |= own
+    return found
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in "Tt"
+    except OSError:
+        return True
 
 
 def describe(process: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.support.left_tasks import left_tasks
-from tests.conftest import Run
+from tests.conftest import Lab, Run
 from tests.processes import lives, until
 from tests.runner.conftest import Fleet, children
 from tests.runner.test_signals import command, descendants, ended, on_terminal
@@ -125,7 +126,7 @@ def test_a_task_whose_run_and_watchdog_were_killed_is_ended_with_its_lease(fleet
         until_over(fleet, token)
         ended = fleet.bmhctl("cordon", "node2")
         assert (
-            f"{token}: its lease has expired, and its run was killed or stopped; its task was ended: " in ended.stderr
+            f"{token}: its lease has expired, but its run was killed or stopped; its task was ended: " in ended.stderr
         )
         assert all(f"process {each} (" in ended.stderr for each in family)
         left = [lives(each) for each in (*family, hidden)]
@@ -166,19 +167,35 @@ def test_a_command_inside_such_a_task_leaves_its_lease_to_a_command_outside(toml
         assert not lives(task)
 
 
-def test_a_task_is_left_to_a_watchdog_that_lives(fleet: Fleet) -> None:
-    task = "echo $$; exec sleep 1000"
-    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", task)
-    task_id, watchdog = int(turn.line()), watchdog_of(turn.pid)
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["run stopped", "run killed"])
+def test_a_task_is_ended_with_its_lease_where_its_watchdog_is_stopped(number: int, fleet: Fleet) -> None:
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", "echo $$; exec sleep 1000")
+    task, watchdog = int(turn.line()), watchdog_of(turn.pid)
     (token,) = fleet.open_reservations()
     os.kill(watchdog, signal.SIGSTOP)
-    turn.send(signal.SIGKILL)
+    turn.send(number)
     until_over(fleet, token)
     until(lambda: reaped(fleet))
-    assert lives(task_id)
+    was_ended = not lives(task)
     os.kill(watchdog, signal.SIGCONT)
-    until(lambda: not lives(task_id))
-    assert fleet.history()[-1] == ("node1", "taint", "lease expired")
+    turn.send(signal.SIGCONT)
+    assert (was_ended, turn.end().status) == (True, 125 if number == signal.SIGSTOP else 137)
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_task_goes_on_when_its_lease_ends_in_a_copy_of_the_inventory(fleet: Fleet) -> None:
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", "echo; read line", pipe_in=True)
+    assert turn.line() == ""
+    (token,) = fleet.open_reservations()
+    copy = fleet.folder / "copy.db"
+    fleet.bmhctl("backup", str(copy))
+    shutil.copytree(f"{fleet.lab.path}.claims", f"{copy}.claims")
+    copied = Fleet(Lab(copy))
+    until_over(copied, token)
+    until(lambda: reaped(copied))
+    assert turn.process.stdin is not None
+    turn.process.stdin.write("go\n")
+    assert turn.end() == Run(0, "", "")
 
 
 def test_a_retry_ends_the_task_of_a_run_that_was_killed_with_its_watchdog(toml_fleet: Fleet) -> None:

@@ -24,8 +24,8 @@ def reap(ctx: Context) -> list[Reservation]:
 
     The caller has to retry after a conflict. The hosts of these reservations are tainted; hosts in maintenance stay
     there without the reservation. A lease that was granted before the clock was set back gets a new end. A task that
-    still runs, because its watchdog was killed and its ``run`` was killed or stopped, is ended first. If this process
-    belongs to such a task, another command has to end the lease.
+    still runs, because its ``run`` and its watchdog were killed or stopped, is ended first. If this process belongs to
+    such a task, another command has to end the lease.
     """
     ctx.store.retirement.check()
     reports = []
@@ -42,7 +42,7 @@ def reap(ctx: Context) -> list[Reservation]:
                 continue
             if task is not None and (ended := task.end()):
                 reason = f"{EXPIRED}; its task still ran, and {ended.outcome}"
-                reports.append(f"{reservation.id}: its lease has expired, and its run was killed or stopped; {ended}")
+                reports.append(f"{reservation.id}: its lease has expired, but its run was killed or stopped; {ended}")
             expired.append(reservation)
             hosts = ctx.store.hosts.held_by(reservation.id)
             for host in hosts:
