@@ -231,6 +231,10 @@ def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
         from bmhctl.cli.suggestions import meant_label
 
         meant = meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
+    elif isinstance(error, UsageError) and name == "maintain" and "--reason" not in args:
+        from bmhctl.cli.suggestions import meant_reason
+
+        meant = meant_reason(arg for before, arg in pairwise(args) if not before.startswith("-"))
     elif isinstance(error, UsageError) and (owner := _owner_in(args)):
         meant = f"{PROGRAM} reservations --owner {owner}"
     if meant:

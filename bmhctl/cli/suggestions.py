@@ -277,6 +277,11 @@ def meant_label(words: Iterable[str]) -> str | None:
     return next((f"--label {word}" for word in words if _LABEL_WORD.fullmatch(word)), None)
 
 
+def meant_reason(words: Iterable[str]) -> str | None:
+    """Return the option that the first sentence among host names stands for; None if there is none."""
+    return next((f"--reason {shlex.quote(word)}" for word in words if " " in word.strip()), None)
+
+
 def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
     """Return what the user probably meant by a name that no host has: an option or a command line; None if unclear.
 

@@ -431,6 +431,24 @@ def test_an_address_beside_a_name_is_not_added_as_a_host(cli: Cli) -> None:
     assert cli("add", "10.0.0.21", "10.0.0.22").status == 0
 
 
+def test_a_sentence_among_the_hosts_of_maintain_gets_the_reason_as_a_hint(cli: Cli, lab: Any) -> None:
+    assert cli("maintain", "node01", "psu is dead").stderr == (
+        "bmhctl: maintain needs a reason\nhint: did you mean --reason 'psu is dead'?\n"
+    )
+
+
+def test_the_beginning_of_a_name_gets_the_first_host_that_begins_like_it_as_a_hint(cli: Cli, lab: Any) -> None:
+    assert cli("add", "rack2-node07", "rack20").status == 0
+    assert cli("show", "rack2").stderr == "bmhctl: rack2: there is no such host\nhint: did you mean rack2-node07?\n"
+
+
+def test_a_host_in_place_of_its_reservation_gets_the_reservation_as_a_hint(cli: Cli, lab: Any) -> None:
+    assert cli("ready", "node01").status == 0
+    key = cli("reserve", "node01", "-o", "json").stdout.partition('"id": "')[2].partition('"')[0]
+    done = cli("handover", "node01", "--to", "bob")
+    assert done.stderr.splitlines()[-1] == f"hint: did you mean {key}, which holds node01?"
+
+
 def test_a_label_without_a_value_is_reported_with_the_right_form(cli: Cli) -> None:
     cli("init")
     assert cli("add", "node01", "--label", "gpu").stderr == (

@@ -179,3 +179,11 @@ def test_a_warning_about_an_import_is_printed_once(cli: Cli, lab: Path) -> None:
 
     assert bring(cli, "bmh.toml", two("redfish://10.0.0.1")).stderr.count("have the same MAC") == 1
     assert bring(cli, "bmh.toml", two("redfish://10.0.0.2")).stderr.count("x1: the BMC address changed") == 1
+
+
+def test_an_import_of_many_hosts_ends_with_their_number_and_the_way_back(cli: Cli, tmp_path: Path) -> None:
+    assert cli("init").status == 0
+    (tmp_path / "some.csv").write_text("name\n" + "".join(f"n{number:02}\n" for number in range(1, 11)))
+    assert cli("import", "some.csv", "--dry-run").stderr == "dry run: 10 new; nothing was changed\n"
+    assert cli("import", "some.csv").stderr == "import: 10 new\nbmhctl undo takes this back\n"
+    assert cli("import", "some.csv").stderr == "import: 10 unchanged\n"

@@ -185,7 +185,7 @@ def test_a_host_name_given_as_a_reservation_gets_the_id_as_a_hint(fleet: Lab) ->
     mine = reserve(fleet, "node1")
     with pytest.raises(NotFoundError) as refused:
         lifecycle_verbs.release(fleet.context(), Choice(), reservation="node1")
-    assert refused.value.hint == f"node1 is held under {mine}"
+    assert refused.value.hint == f"did you mean {mine}, which holds node1?"
 
 
 def test_maintain_says_who_holds_the_host_and_until_when_it_lasts(fleet: Lab) -> None:

@@ -81,6 +81,19 @@ def _summary(result: Outcomes, display: Display) -> Iterable[str]:
     yield f"{result.verb}: {', '.join(f'{count} {word}' for word, count in counts.items() if count)}"
 
 
+def _import_summary(result: Imported, display: Display) -> Iterable[str]:
+    """Yield the number of hosts that an import of many added, changed and left: ``import: 20 new, 4 unchanged``."""
+    if display.shown not in TEXT or len(result.items) <= _MANY:
+        return
+    changed = [item for item in result.items if item.changed]
+    new = sum(1 for item in changed if item.source is None)
+    counts = {"new": new, "changed": len(changed) - new, "unchanged": len(result.items) - len(changed)}
+    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    yield f"dry run: {words}; nothing was changed" if result.dry_run else f"import: {words}"
+    if changed and not result.dry_run:
+        yield "bmhctl undo takes this back"
+
+
 _FIELDS = ("host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps")
 _CSV = ("host", "ok", "changed", "code", "status", "message", "source", "state", "reservation")
 _OUTCOMES = View(
@@ -100,6 +113,10 @@ VIEWS = {
     Imported: replace(
         _OUTCOMES,
         document=_imported,
-        notes=lambda result, _: (*result.warnings, *(f"skipped {text}" for text in result.skipped)),
+        notes=lambda result, display: (
+            *result.warnings,
+            *(f"skipped {text}" for text in result.skipped),
+            *_import_summary(result, display),
+        ),
     ),
 }

@@ -105,7 +105,7 @@ def known_reservation(ctx: Context, token: str) -> Reservation:
     if reservation is None:
         host = ctx.store.hosts.named(token)
         held = host.reservation if host is not None else None
-        hint = f"{token} is held under {held.id}" if held is not None else "bmhctl reservations lists the open ones"
+        hint = f"did you mean {held.id}, which holds {token}?" if held else "bmhctl reservations lists the open ones"
         raise NotFoundError(f"there is no reservation {token}", hint=hint)
     return reservation
 

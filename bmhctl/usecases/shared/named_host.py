@@ -73,4 +73,5 @@ def _same_number(name: str, known: Iterable[str]) -> str | None:
 def _nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that differs only in leading zeros of numbers, else the most similar one."""
     known = [*known]
-    return _same_number(name, known) or nearest(name, known)
+    longer = (each for each in known if each.startswith(name))
+    return _same_number(name, known) or next(longer, None) or nearest(name, known)
