@@ -73,13 +73,21 @@ class Client:
                 return found
 
     def find(self, path: str) -> Json | None:
-        """Return the object at a path that has only optional properties; None if it can't be read."""
-        if self.limit.left < 1:
-            return None
-        try:
-            return self._get(path, "", min(self.limit.left / 2, _EXTRA_READ))
-        except (BmcError, PassingError):
-            return None
+        """Return the object at a path that has only optional properties; None if it can't be read.
+
+        A busy BMC is asked again, for ten seconds or half of the time that is left.
+        """
+        reserve = max(self.limit.left / 2, self.limit.left - _EXTRA_READ)
+        while self.limit.left > max(1.0, reserve):
+            try:
+                return self._get(path, "", self.limit.left - reserve)
+            except BmcError:
+                return None
+            except PassingError as passing:
+                if not passing.busy or (passing.after or 0) > self.limit.left - reserve:
+                    return None
+                self.limit.pause_after(passing)
+        return None
 
     def members(self, path: str, *, needed: bool = True) -> list[str] | None:
         """Return the paths of all members of a collection; None if they can't be read and are not ``needed``.

@@ -60,6 +60,10 @@ class TimeLimit:
     def retry_later(self, passing: PassingError) -> None:
         """Wait before a request that the BMC did not act on is repeated; at the deadline raise its error."""
         self._trouble = passing.error
+        self.pause_after(passing)
+
+    def pause_after(self, passing: PassingError) -> None:
+        """Wait as long as the BMC asks for, or one second, but not beyond the deadline."""
         self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
 
     def note_answer(self) -> None:

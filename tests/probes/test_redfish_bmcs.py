@@ -228,6 +228,31 @@ def test_failures_that_a_restart_does_not_explain_are_reported_at_once() -> None
         assert talk(bmc, status, seconds=3) == f"its BMC at BMC refuses: Too Many Requests (429), for 3 s{LATER}"
 
 
+def test_an_optional_read_is_retried_while_the_bmc_is_busy() -> None:
+    light = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}]}}
+    link = {"Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/1"}]}}
+    for how in ("503", "reset"):
+        system = FakeSystem(extra=link)
+        with fake_bmc(
+            systems=[system], allowed=("On",), action_info=True, resources={"/redfish/v1/Chassis/1": dict(light)}
+        ) as bmc:
+            left: list[str] = []
+
+            def trouble(request: BaseHTTPRequestHandler, body: bytes, how: str = how, left: list[str] = left) -> bool:
+                is_busy = request.path.endswith(("ActionInfo", "Chassis/1")) and left.count(request.path) < 2
+                if is_busy:
+                    left.append(request.path)
+                    cut = request.connection.shutdown
+                    cut(socket.SHUT_RDWR) if how == "reset" else saying("{}", 503)(request)
+                return is_busy
+
+            bmc.trouble = trouble
+            assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC can't switch it off: it allows On"
+            assert bmc.received == [], "without the list, it would have tried ForceOff"
+            assert talk(bmc, lambda system: identify(system, True)) == "on"
+            assert len(left) == 4
+
+
 def losing(bmc: FakeBmc, *, acts: bool, how: str = "cut") -> None:
     """Lose the answer to each first POST, or answer 500, after the BMC acted on the request or not."""
     lost: list[str] = []
