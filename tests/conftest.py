@@ -33,7 +33,7 @@ from tests.postgres import VARIABLE, Contents, EmptyInventories, Server, drop_sc
 pytest_plugins = ("tests.fast", "tests.faults.figures")
 
 SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.05"))
-"""How much of all faults and races is tried: 1 is every one of them."""
+"""The share of all faults and races that is tried; 1 means all of them."""
 
 settings.register_profile(
     "default",
@@ -49,20 +49,20 @@ BACKENDS = ("toml", "sqlite", "postgres")
 """Every backend of an inventory."""
 
 FILES = ("toml", "sqlite")
-"""Those that are files of this machine."""
+"""The backends that are files."""
 
 SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db", "postgres": "lab.schema"}
-"""What stands for an inventory in a test's folder: its file, or the schema of that path's name on the server."""
+"""The path of an inventory in a test's folder: its file, or a path after which its schema on the server is named."""
 
 _server: list[Server] = []
 
 _empty: list[EmptyInventories] = []
 
 _new: dict[str, dict[str, bytes]] = {}
-"""The files of a new inventory of a kind, by what follows their stem."""
+"""The files of a new inventory of a kind, by their endings."""
 
 _opened: list[Store] = []
-"""What labs opened and have not closed."""
+"""The contexts that labs have opened and not closed yet."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -119,7 +119,7 @@ class Clock:
 def _is_unused(store: Store) -> bool:
     """Return whether a context is open, and only ``Lab.opened`` and ``_opened`` refer to it.
 
-    Its ``settle`` may keep its last context alive; then nothing else may refer to that.
+    The lab's ``settle`` may also keep its last context alive.
     """
     last = store.settle.args[0] if isinstance(store.settle, partial) else None
     if store not in _opened or (last is not None and sys.getrefcount(last) > 3):
@@ -148,7 +148,7 @@ class Lab:
     def context(self, actor: str = "alice") -> Context:
         """Return a context with a connection of its own, like that of another process; unused contexts are reused.
 
-        To open one takes up to 10 ms of a processor, and many tests need a dozen, each for one call.
+        To open a context takes up to 10 ms of processor time, and many tests need a dozen contexts, each for one call.
         """
         store = next((store for store in self.opened if _is_unused(store)), None)
         if store is None:
@@ -258,7 +258,7 @@ def write_copy(files: dict[str, bytes], folder: Path) -> None:
 def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
     """Lets a fixture prepare an empty inventory once on each backend; later tests get a copy of the result.
 
-    It must not use anything but the inventory and its clock.
+    The fixture must use only the inventory and its clock.
     """
     left: dict[str, tuple[dict[str, bytes] | Contents, datetime, list[str]]] = {}
 

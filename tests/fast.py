@@ -1,8 +1,8 @@
 """The fast form of the suite: ``--fast`` leaves out slow tests, and runs each test on one backend only.
 
-A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests
-come first, those that take longest before all others and each in another worker, so that at the end no worker is left
-with one while the others have nothing to do.
+A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests run
+first, the slowest before all others and on different workers, so that at the end no worker still runs a slow test while
+the others are idle.
 """
 
 from __future__ import annotations

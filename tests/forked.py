@@ -1,9 +1,9 @@
 """The real command, forked from a process that has imported everything: a fifth of the time of an interpreter's start.
 
-Each command is a process of its own, with its own streams, folder and environment, and ends through the command's own
-entry point. What is about the start of a process (what it imports, its locale) starts an interpreter.
-The parent of all commands runs this very file; it also forks functions of the tests (``act``), which can do what no
-command does, such as refuse a write.
+Each command is a separate process, with its own streams, folder and environment, and runs the command's own entry
+point. Tests of the start of a process (its imports, its locale) start an interpreter instead. The parent of all
+commands runs this file. It also forks functions of the tests (``act``), which can do what no command does, such as
+refuse a write.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _AT_START = ("PYTHON", "LC_", "LANG")
 """Variables that an interpreter reads when it starts."""
 
 _FAULTS = "PYTHONFAULTHANDLER"
-"""One of them that a fork obeys, too."""
+"""One of these variables, which a fork obeys, too."""
 
 _LARGEST = 1 << 17
-"""Bytes of a request: arguments and environment."""
+"""The most bytes of a request, which has arguments and environment."""
 
 _CLIENT = """\
 #!{python} -IS
@@ -112,8 +112,8 @@ def run(
 class Process:
     """A command that was forked and runs beside the test, with the methods of ``subprocess.Popen`` in text mode.
 
-    With ``code``, that is run instead, as by ``python -c``; bmhctl's modules are loaded already, so it can't change
-    what they read at their import. What it writes to stderr goes to an open file if there is one.
+    With ``code``, that program is run instead, as by ``python -c``. bmhctl's modules are already loaded, so it can't
+    change what they read when they are imported. Its stderr goes to an open file if there is one.
     """
 
     def __init__(
@@ -222,8 +222,8 @@ def run_code(code: str, *args: str) -> int:
 def install(folder: Path) -> None:
     """Creates ``bmhctl`` in a folder, for scripts that call it often: it lets the parent process fork the command.
 
-    Such a command has the caller's streams, arguments, folder and environment, but is not in its process group: not for
-    what is about signals, a terminal's foreground, limits or the mask of permissions.
+    Such a command has the caller's streams, arguments, folder and environment, but not its process group. Do not use it
+    in tests of signals, the foreground of a terminal, resource limits or the umask.
     """
     with _lock:
         _ensure_parent()

@@ -31,7 +31,7 @@ _SETTINGS = ("listen_addresses=", "max_connections=300", "fsync=off", "log_min_m
 
 
 _given: dict[Path, str] = {}
-"""The schemas of paths that were given a used one."""
+"""The schemas of paths that got a reused schema."""
 
 
 def schema_url(server: str, path: Path) -> str:
@@ -60,7 +60,7 @@ SELECT md5(string_agg(item, ' ' ORDER BY item)) FROM (
   UNION ALL SELECT concat('p', oid, '.', xmin) FROM pg_proc WHERE pronamespace IN (TABLE space)
 ) AS items (item)
 """
-"""Which transaction wrote each part of a schema's definition: nothing was defined again if it is the same."""
+"""The transactions that wrote the parts of a schema's definition: if they are the same, nothing was redefined."""
 
 _TABLES = """
 SELECT relname, pg_relation_size(oid) FROM pg_class
@@ -93,7 +93,7 @@ class _Made:
 class EmptyInventories:
     """Empty inventories of one server, which are emptied and reused: that takes 10 ms of processor time, a new one 80.
 
-    One whose tables were defined again, or grew large, is dropped.
+    An inventory whose tables were redefined or grew large is dropped.
     """
 
     def __init__(self, server: str) -> None:
@@ -205,8 +205,8 @@ _ROOM = 1 << 30  # bytes, for the servers of all workers
 def _where() -> str:
     """Return the parent of a server's folder: in memory even if tests work on a disk, as an inventory has 60 files.
 
-    To make them takes four times as long on a disk. The path of a socket has at most 107 bytes, and the server's user
-    may have to come by.
+    To create its files takes four times as long on a disk. The path of a socket may have at most 107 bytes, and the
+    server's user needs access to the folder.
     """
     memory, place = Path("/dev/shm"), Path(tempfile.gettempdir())
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM:
@@ -227,7 +227,7 @@ def _may_run(program: Path, user: int) -> bool:
 class Server:
     """A separate server in a temporary folder, reached by a socket in it. ``remove`` removes everything.
 
-    What is killed with the whole machine is not what these tests are about: it does not wait for the disk.
+    The server does not wait for the disk, because these tests do not crash the whole machine.
     """
 
     def __init__(self, *settings: str, place: str | None = None) -> None:

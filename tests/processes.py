@@ -23,9 +23,9 @@ claims._RENEW, claims._RETRY, claims._MARGIN = 0.5, 0.2, 3.5
 connection.SILENCE, connection.CONNECT_PATIENCE = 2.0, 2
 main()
 """
-"""The command with what it waits for on a server divided by five or six: the order of events stays.
+"""The command with its time limits for a server divided by five or six, so that the order of events stays the same.
 
-A claim that can't be renewed counts as lost after 1.5 s; before a server that does not answer is given up after 2 s.
+A claim that can't be renewed counts as lost after 1.5 s; a server that does not answer is given up after 2 s.
 """
 
 
@@ -77,7 +77,7 @@ def lives(pid: int) -> bool:
 def until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
     """Wait until a condition holds that another process brings about; fail the test if that takes too long.
 
-    The longer a look at the condition takes, the fewer there are: it leaves the processor to what it waits for, and
+    If a check of the condition takes long, it is repeated less often, to leave the processor to the awaited process and
     to other tests.
     """
     deadline = time.monotonic() + 40

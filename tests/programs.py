@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 REQUIRED = frozenset(os.environ.get("BMHCTL_TEST_PROGRAMS", "").split())
-"""What ``.ci/programs`` installed: a test that lacks one of these fails."""
+"""The programs that ``.ci/programs`` has installed: if one of these is missing, its tests fail."""
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:

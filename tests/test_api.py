@@ -1,4 +1,4 @@
-"""The Python API: an inventory as an object, in every backend."""
+"""The Python API: an inventory as an object, on every backend."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Waiter:
 class Lives(RuleBasedStateMachine):
     """Random verbs. ``used`` is true for each machine (by its MAC) that was used since its last cleanup.
 
-    ``longer`` are leases that reach into a maintenance which was planned when they were there already.
+    ``longer`` are leases that reach into a maintenance that was planned after they were granted.
     """
 
     kind = "sqlite"

@@ -316,7 +316,7 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
 
 
 def meant_format(text: str) -> str | None:
-    """Return the output format that an unknown one stands for; None if that is not clear."""
+    """Return the output format that was probably meant by an unknown one; None if that is not clear."""
     word = text.lower().partition("=")[0]
     if word == "custom-columns":
         return "--fields name,state"
@@ -326,7 +326,7 @@ def meant_format(text: str) -> str | None:
 
 
 def meant_power(words: Sequence[str]) -> list[str]:
-    """Return the hosts and the action of ``power`` that words without an action at their end stand for."""
+    """Guess the hosts and the action of ``power`` from words that do not end with an action."""
     for action, hosts in ((words[-1:], words[:-1]), (words[:1], words[1:])):
         for word in action:
             word = "cycle" if word == _HARD_RESET else word
@@ -350,7 +350,7 @@ _BOOT_WORDS = {
 
 
 def meant_boot(words: Sequence[str]) -> list[str]:
-    """Return the hosts and the target of ``boot-once`` that words without a target at their end stand for."""
+    """Guess the hosts and the target of ``boot-once`` from words that do not end with a target."""
     meant = _BOOT_WORDS.get(words[-1].lower()) if len(words) > 1 else None
     return [*words[:-1], meant] if meant else []
 

@@ -57,7 +57,7 @@ class System:
         self.report = self._read(patient=True)
 
     def linked(self, name: str) -> Iterator[tuple[str, Json]]:
-        """Yield the path and the report of each resource that the system's links with this name lead to."""
+        """Yield the path and the report of each resource to which the system's links with this name lead."""
         for value in items(table(self.report.get("Links")).get(name)):
             path = self.client.link(value)
             found = self.client.find(path) if path is not None else None

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks [NAME…] [--quick] [--rounds N] [--json FILE]
 
-A NAME is a figure's or a pattern of some: start/db-1000/list-oname, 'start/*', 'bulk/*'. Without one, all are measured,
-which takes a quarter of an hour or more and some gigabytes of disk; --quick takes minutes: three rounds, and smaller
-inventories where the ratio does not depend on the size. Exit status 1: a figure misses its bound.
+A NAME is the name of a figure, or a pattern: start/db-1000/list-oname, 'start/*', 'bulk/*'. Without a NAME, all figures
+are measured, which takes a quarter of an hour or more and some gigabytes of disk. --quick takes minutes: it measures
+three rounds, with smaller inventories if the ratio does not depend on the size. Exit status 1: a figure misses its
+bound.
 """
 
 from __future__ import annotations

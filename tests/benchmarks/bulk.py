@@ -16,7 +16,7 @@ _ALL = "arch"
 """A selector that every host fits."""
 
 FROM = {"maintain": "available", "taint": "reserved", "reset": "tainted"}
-"""The state that each verb's hosts are in before."""
+"""The state of the hosts before each verb."""
 
 
 def _apply(verb: str, lab: Inventory) -> None:

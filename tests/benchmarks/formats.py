@@ -24,7 +24,7 @@ PARSE = {
     "yaml": "import sys, yaml; list(yaml.load_all(open(sys.argv[1], encoding='utf-8'), yaml.CSafeLoader))",
     "csv": "import csv, sys; list(csv.reader(open(sys.argv[1], encoding='utf-8', newline='')))",
 }
-"""The least that reading each kind of text takes: its parser in C."""
+"""The floor for reading each kind of text: its parser in C."""
 
 WRITE = """
 import sqlite3
@@ -40,7 +40,7 @@ for table in ("reservations", "hosts", "facts", "events"):
 database.execute("COMMIT")
 database.close()
 """
-"""The rows of the import, written by hand: rows and parsing together are the least that an import can take."""
+"""The rows of the import, written by a raw loop; together with parsing, this is the floor of an import."""
 
 Record = Callable[[int, HostSpec], object]
 
@@ -277,7 +277,7 @@ FILES: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "labgrid": ("yaml", _yaml(_labgrid, documents=False)),
     "csv": ("csv", _csv),
 }
-"""The kinds that have a parser in C: what parses each, and what writes a file of so many hosts."""
+"""The kinds with a parser in C: the parser of each, and a function that writes a file with a number of hosts."""
 
 
 def _imported(kind: str, script: str, bench: Bench) -> Series:

@@ -47,7 +47,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "events": ("id", "host_id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation"),
     "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),
 }
-"""What is written of each table, in an order that satisfies the foreign keys; what is not named has its default."""
+"""The columns that are written of each table, in an order that satisfies the foreign keys; others have defaults."""
 
 T = TypeVar("T")
 
@@ -226,7 +226,7 @@ def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> N
 def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) -> Path:
     """Makes a new inventory of ``hosts`` hosts: a ``.db``, or a ``.toml`` with a synced state file.
 
-    With ``state``, all hosts are in that one, and none has a fault.
+    With ``state``, all hosts are in that state, and none has a fault.
     """
     inventories.init(str(path))
     is_declared = path.suffix == ".toml"

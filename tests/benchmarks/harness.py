@@ -44,8 +44,8 @@ class Series:
 class Figure:
     """What is measured, and its bound: an upper bound, or with ``at_least`` a lower one.
 
-    ``unit`` is empty for a ratio. ``by_cpu`` is for a subject that waits for the disk and a floor that does not: the
-    ratio of their processor times is held to the bound, which is the same on a busy disk and in few rounds.
+    ``unit`` is empty for a ratio. ``by_cpu`` is for a subject that waits for the disk while its floor does not: then
+    the ratio of the processor times has to keep the bound, because it is the same on a busy disk and in few rounds.
     """
 
     name: str

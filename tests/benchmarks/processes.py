@@ -95,7 +95,7 @@ def environment() -> dict[str, str]:
 def programs(bench: Bench) -> Programs:
     """Install bmhctl into a virtual environment of its own, with compiled files and a console script.
 
-    A checkout that is installed as editable adds a hook to every start of Python.
+    An editable installation would add a hook to every start of Python.
     """
     return bench.once(programs, lambda: _install(bench.folder / "installed"))
 

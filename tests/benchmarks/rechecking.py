@@ -29,7 +29,7 @@ import subprocess
 for child in [subprocess.Popen(["sleep", "1"], start_new_session=True) for _ in range({_STALE})]:
     child.wait()
 """
-"""The same checks by hand, all at once: there are more jobs than stale hosts."""
+"""The floor: the same checks without bmhctl, all at once, because there are more jobs than stale hosts."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """One reservation through the Python API, beside a raw loop that writes the same rows as durably.
 
-A raw loop is all that the figure of a backend needs: it takes the least recently used free host that fits, as a program
-would that checks nothing. Another backend has another loop with the same methods, and its line in ``FIGURES``.
+The figure of a backend needs only a raw loop that takes the least recently used free host that fits, without any
+checks. For another backend, add a loop with the same methods, and a line in ``FIGURES``.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from tests.benchmarks.processes import Cost, Programs, programs
 
 COMMANDS = ("list -o name", "reserve", "reserve -l", "show", "taint", "status")
 HELD = ("list -o name", "reserve", "taint", "show")
-"""Those whose start-up has a bound."""
+"""The commands whose start-up has a bound."""
 
 LARGE = ("reserve -l", "taint", "show", "status")
-"""Those that must not be slower in a large inventory."""
+"""The commands that must not be slower in a large inventory."""
 
 
 class Lab:

@@ -23,7 +23,7 @@ for row in rows:
     sys.stdout.write(json.dumps(dict(zip(names, row))) + "\\n")
 database.close()
 """
-"""The same rows, fetched and dumped by hand."""
+"""The floor: the same rows, fetched and dumped without bmhctl."""
 
 
 def _line(tools: Programs, bench: Bench, hosts: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The cost of waiting: the time from a release to the next grant, and the processor time of a hundred waiting commands.
 
-Each waiter is a process of its own, ``bmhctl reserve --wait``; each follower one of ``bmhctl history --follow``.
+Each waiting command is a process of ``bmhctl reserve --wait``, each follower one of ``bmhctl history --follow``.
 """
 
 from __future__ import annotations

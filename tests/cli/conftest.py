@@ -69,7 +69,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 def prepared(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     """Calls a function in an empty folder, or copies the files that an earlier call has left, and returns its result.
 
-    It is called for the first of several tests, in another folder; what it has made is copied for half a minute.
+    The function is called for the first of several tests, in another folder; for half a minute, other tests get copies.
     """
 
     def prepare(make: Callable[[Cli], Any]) -> Any:

@@ -53,7 +53,7 @@ SPANS: dict[str, tuple[list[str], int, str, str]] = {
     ),
     "overlapping": (["--from", "12h", "--ttl", "1h"], 5, "node1 is booked by bob from", "free for that long: --from"),
 }
-"""For new bookings and for moved ones."""
+"""Times that are refused for new bookings and for moved ones."""
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "help": [],
     "completion": ["bash"],
 }
-"""What each command needs to do something; a new command has to be added here. ``{held}`` is what ``fleet`` holds."""
+"""The arguments of each command; add new commands here. ``{held}`` is the id of the reservation in ``fleet``."""
 
 
 def words_of(name: str, held: str = "r-none", *added: str) -> list[str]:

@@ -32,7 +32,7 @@ SHOW = {
     "zsh": r"show() { print -r -- 'LINE<'$BUFFER'>' }; zle -N show; bindkey '^Xs' show",
     "fish": r"bind \cxs 'echo LINE\<(commandline)\>'",
 }
-"""What makes ^Xs print the line that is being typed."""
+"""The shell code that makes ^Xs print the line that is being typed."""
 
 
 class Shell:

@@ -1,4 +1,4 @@
-"""``history --follow`` as a real command in every backend: what it prints, how soon, and what ends it."""
+"""``history --follow`` as a real command on every backend: what it prints, how soon, and what ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each backend."""
+    """An empty inventory, once on each backend."""
     yield from made_in(request.param, tmp_path)
 
 

@@ -97,7 +97,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "completion": (VIEWER, lambda _: ["bash"]),
     "help": (VIEWER, lambda _: ["ci"]),
 }
-"""Every command with the least role that may do it, and with something for it to do."""
+"""Every command, with the least role that may run it, and with valid arguments."""
 
 
 FORBIDDEN = (
@@ -113,7 +113,7 @@ FORBIDDEN = (
     "DELETE FROM migrations",
     "INSERT INTO migrations VALUES (99, 'mine')",
 )
-"""What only the owner may do."""
+"""The commands that only the owner may run."""
 
 OPERATORS = (
     *(f"UPDATE hosts SET {column} = 'x'" for column in ("name", "address", "mac", "labels", "bmc", "note")),
@@ -122,7 +122,7 @@ OPERATORS = (
     "UPDATE meta SET value = ''",
     "DELETE FROM hosts",
 )
-"""What only an operator may."""
+"""The commands that only an operator may run."""
 
 
 @pytest.fixture

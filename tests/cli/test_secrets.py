@@ -62,7 +62,7 @@ COMMANDS = (
     "init --group users -i ELSEWHERE",
     "init --adopt",
 )
-"""Commands that print the name of an inventory, or might."""
+"""Commands that print, or might print, the name of an inventory."""
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("-o", "json"), ("-o", "jsonl"), ("-q",)], ids=" ".join)

@@ -55,7 +55,7 @@ NEEDLESS = {
     "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS, *RESULTS},
     "taint node01 --force --reason drill": {*STEPS, *EDITS, *QUEUE, *POLICY, *RESULTS},
 }
-"""What each command must leave unloaded, beside what is slow."""
+"""The modules that each command must not load, besides the slow ones."""
 
 
 def test_every_module_that_must_stay_unloaded_exists() -> None:
@@ -175,7 +175,7 @@ CHANGES = {
     ("maintain", "node0*", "--reason", "drill"): {"hosts": 9, "events": 9},
     ("cordon", "node01"): {"hosts": 1, "events": 1},
 }
-"""How many rows a change writes of each table."""
+"""The number of rows that a change writes in each table."""
 
 
 @pytest.mark.parametrize("args", CHANGES, ids=" ".join)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """Two hosts in two racks, once in each backend."""
+    """Two hosts in two racks, once on each backend."""
     for lab in made_in(request.param, tmp_path):
         for name, rack in (("node1", "r1"), ("node2", "r2")):
             hosts.add(lab.context(), [name], hosts.AttributeChanges(labels={"rack": rack}))

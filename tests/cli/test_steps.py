@@ -19,7 +19,7 @@ HINT = "hint: fix it and try again; bmhctl why node01\n"
 BEFORE_AVAILABLE = pytest.mark.parametrize(
     ("table", "noun", "counted"), [("checks", "readiness check", ""), ("setup", "setup step", "; 0 of 1 done")]
 )
-"""The tables whose steps ``ready`` runs: what a step is called, and what is counted when the only one failed."""
+"""The tables whose steps ``ready`` runs: the word for a step, and the text after the only step has failed."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Waiting with the real command in every backend: processes that queue, and what ends their wait."""
+"""Waiting with the real command on every backend: processes that queue, and what ends their wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each backend."""
+    """An empty inventory, once on each backend."""
     yield from made_in(request.param, tmp_path)
 
 

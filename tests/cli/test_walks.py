@@ -1,8 +1,8 @@
 """How many files a command enters, and how often it moves between them.
 
-Both are counted work, the same on every machine. A command that enters few files, and seldom moves on from one to
-another and back, is read from the command line to its answer without losing the thread. A file counts, too, if only
-the bodies of its classes run, because the command loads it: what is never loaded need not be read.
+Both numbers are the same on every machine. A command that enters few files, and seldom moves between them, can be read
+from the command line to its answer without losing the thread. A file also counts if only the bodies of its classes run,
+because the command loads it; a reader can skip only files that are never loaded.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MOST: dict[str, tuple[int, int]] = {
     "extend -R r-one": (23, 88),
     "release -R r-one": (23, 115),
 }
-"""For each command how many files it enters at most, and how often it moves from one to another."""
+"""For each command, the largest allowed number of files that it enters, and of moves between them."""
 
 
 WITH_POLICY: dict[str, tuple[int, int]] = {
@@ -66,7 +66,7 @@ WITH_POLICY: dict[str, tuple[int, int]] = {
     "ready n8": (38, 177),
     "extend -R r-one": (27, 103),
 }
-"""The same where a policy has a check, a cleanup step and defaults: it is parsed, and the steps run."""
+"""The same with a policy that has a check, a cleanup step and defaults: it is parsed, and its steps run."""
 
 POLICY = """
 [defaults]

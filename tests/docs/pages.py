@@ -29,7 +29,7 @@ FILES = (ROOT / "README.md", *sorted(MANUAL.glob("*.md")))
 """Every page that the tests read: the README and the manual."""
 
 FOLDER = "/home/alice"
-"""What the pages show in place of the folder in which their sessions are played."""
+"""The path that the pages show instead of the folder in which their sessions are played."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _WIDTH = 96

@@ -2,7 +2,7 @@
 
     python tests/docs/pictures.py
 
-They are SVG with a background of their own, so that they can be read on a light page and on a dark one.
+The pictures are SVG with a background, so that they can be read on light and on dark pages.
 """
 
 from __future__ import annotations

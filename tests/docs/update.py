@@ -2,8 +2,8 @@
 
     python tests/docs/update.py [PAGE…]
 
-A PAGE is README or the name of a page of the manual. Without one, the pages are rewritten on which more than
-times and ids differs. All outputs of a page come from one run, so that its times and ids agree.
+A PAGE is README or the name of a page of the manual. Without a PAGE, all pages are rewritten on which the commands
+print something new, apart from times and ids. All outputs of a page come from one run, so that its times and ids agree.
 """
 
 from __future__ import annotations

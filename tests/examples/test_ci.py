@@ -38,7 +38,7 @@ VARIABLES = {
 }
 
 BEFORE = {name: ["node1"] if name.startswith("flock") else [] for name in VARIABLES}
-"""The arguments before the command."""
+"""The arguments of each example before the command that it runs."""
 
 OWNERS = {
     "github-actions.sh": "github/acme/firmware",

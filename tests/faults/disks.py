@@ -1,9 +1,9 @@
 """The possible contents of a disk after a power cut: everything that was synced, and any part of the other writes.
 
-Played from what :class:`tests.faults.forked_commands.Recorder` wrote. A file keeps what was in it at its last sync;
-each later write may be there, be missing, or be there in part, sector by sector. A name that was made, moved or removed
-since the last sync of the folder may be so or as before; a rename is one step. That is less than journaling file
-systems promise.
+The module uses the record of :class:`tests.faults.forked_commands.Recorder`. A file keeps the contents of its last
+sync; each later write may be present, missing, or partly present, sector by sector. A name that was made, moved or
+removed since the last sync of the folder may have its new or its old state; a rename is one step. Journaling file
+systems guarantee more than that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.faults.vfs import Change
 SECTOR = 512
 
 Names = dict[str, int | None]
-"""Which file is behind a name; None: there is no such name any more."""
+"""The number of the file behind each name; None if the name was removed."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Disk:
 
 
 MODES = (("none", "none"), ("none", "all"), ("all", "none"), ("all", "all"), ("some", "some"), ("some", "all"))
-"""What of contents and what of names is there though it was not synced."""
+"""Which unsynced contents and which unsynced names survive."""
 
 
 def cuts(
@@ -117,8 +117,8 @@ def cuts(
 ) -> Iterator[tuple[int, tuple[str, str], int, Folder]]:
     """Yield for every moment and mode: its number, the mode, the number of acknowledged commands, and the contents.
 
-    What was found before, after as many acknowledgements, is left out; so is all but a share of the moments, never the
-    first, nor the first after an acknowledgement.
+    Contents that were yielded before, with the same number of acknowledgements, are left out. Only a share of the
+    moments is tried, always with the first one and the first after each acknowledgement.
     """
     disk, said = Disk(start), 0
     seen: set[tuple[int, int]] = set()

@@ -1,7 +1,7 @@
 """The counts of the fault suites, printed at the end of a session: a line for each suite and backend.
 
-A plugin that `tests/conftest.py` names, since with pytest-xdist the process that prints never reads a conftest below
-it. The figures travel in the tests' own reports.
+`tests/conftest.py` names this plugin, because with pytest-xdist the process that prints does not read a conftest in a
+subfolder. The reports of the tests transport the figures.
 """
 
 from __future__ import annotations

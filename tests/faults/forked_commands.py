@@ -1,7 +1,7 @@
 """Commands that a test kills, starves of space or records: forks of a process that has imported everything.
 
-A whole interpreter for each of some thousand kills would take minutes; a fork that runs one command line takes some
-hundredths of a second, and is a process of its own all the same. :mod:`tests.forked` forks them.
+New interpreters for some thousand kills would take minutes. A fork that runs one command line takes some hundredths of
+a second, and is a real process, too. :mod:`tests.forked` forks them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ class ForkedCommands:
     def run(self, folder: Path, *lines: Sequence[str], **fault: object) -> End:
         """Runs command lines one after the other in one process; without a fault, they run as always.
 
-        ``kill_at=n`` kills it in its n-th change (``halfway``: when half of it is done). ``refuse_at=n`` refuses that
-        change and, unless ``once``, all later ones, with ``error`` (ENOSPC). ``record=path`` writes all changes there;
-        ``keep_open=path`` holds an inventory open meanwhile, as others may. ``user`` (an id) runs it as that user,
-        ``size`` limits every file to so many bytes, ``checkpoint`` SQLite's WAL to so many pages.
+        ``kill_at=n`` kills the process at its n-th change (``halfway``: in the middle of it). ``refuse_at=n`` refuses
+        the n-th change and, unless ``once``, all later ones, with ``error`` (ENOSPC). ``record=path`` writes all
+        changes into that file. ``keep_open=path`` holds an inventory open at the same time, like another process.
+        ``user`` is the id of the user, ``size`` the largest size of a file in bytes, ``checkpoint`` the size of
+        SQLite's WAL in pages.
         """
         with tempfile.NamedTemporaryFile() as counted:  # the file outlives the process, however that ends
             counted.write(bytes(8))
@@ -69,8 +70,8 @@ def record(path: Path) -> list[tuple[Change, dict[str, int], dict[int, bytes]]]:
 class Recorder:
     """Records each change, with the contents of the folder directly before it.
 
-    That is the inode behind each name, and the content of those files that only Python wrote to since the last change:
-    of SQLite's the changes themselves tell.
+    These contents are the inode behind each name, and the bytes of files that only Python has written since the last
+    change; the bytes of SQLite's files follow from the recorded changes.
     """
 
     def __init__(self, folder: Path) -> None:

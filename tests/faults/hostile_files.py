@@ -11,10 +11,10 @@ from tests.faults.hostile_texts import DEEP, Made
 _IS_WHOLE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1")) >= 1
 
 BIG = 1_000_000 if _IS_WHOLE else 250_000
-"""As many characters as a large file has: a parser of quadratic time would never end."""
+"""The number of characters of a large file: a parser with quadratic time would never end."""
 
 MANY = 100_000 if _IS_WHOLE else 25_000
-"""So many of what is short."""
+"""The number of repetitions of short texts."""
 
 REPEATED = 1_000_000
 """The characters of a text that aliases repeat: at any scale, all copies of it are more than the memory."""

@@ -12,7 +12,7 @@ from bmhctl.cli import main
 from tests.conftest import Run
 
 PATIENCE = 30.0
-"""Seconds after which a command counts as one that hangs."""
+"""Seconds after which a command counts as hanging."""
 
 
 def call(*args: str) -> Run:

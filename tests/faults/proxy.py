@@ -55,7 +55,7 @@ def everything_passes(_: Message) -> Fate:
 class Proxy:
     """Listens in a folder of its own; ``plan`` decides about each message, of all connections.
 
-    With ``is_away``, clients are turned away and counted (``turned_away``). ``passed`` is what was seen since
+    With ``is_away``, clients are refused and counted in ``turned_away``. ``passed`` are the messages since
     :meth:`begin`.
     """
 

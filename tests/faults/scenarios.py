@@ -88,7 +88,7 @@ def use(lab: Lab) -> None:
 def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], object]:
     """Books the first hosts for three hours under a fixed id; a negative ``begins`` is in the past.
 
-    A booking that has begun was made a day ago.
+    A booking whose beginning is in the past was made a day ago.
     """
 
     def make(lab: Lab) -> None:

@@ -65,8 +65,8 @@ def settle(folder: Path) -> None:
 def snapshot_of(path: Path, *, writes: bool = False) -> Snapshot:
     """Opens an inventory like the next command, and returns its contents.
 
-    Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a reservation
-    is without its hosts. With ``writes``, a next command that writes must succeed, too.
+    Raises :class:`AssertionError` if the inventory is not consistent: it can't be opened, a chain of events has a gap,
+    or a reservation has no hosts. With ``writes``, a command that writes must succeed, too.
     """
     try:
         with closing(open_store(str(path))) as store:

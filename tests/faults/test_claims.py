@@ -1,6 +1,6 @@
 """Lock files of claims that are missing or stale: a claim is only the lock of a living process.
 
-What a step found counts only for a host to which nothing happened since, so two that ran at once do no harm.
+The result of a step counts only if the host has no event since the step began, so two steps at once do no harm.
 """
 
 from __future__ import annotations

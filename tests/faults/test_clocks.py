@@ -34,7 +34,7 @@ WRONG = {"an hour": HOUR, "a day": 24 * HOUR, "three years": timedelta(days=3 * 
 
 @pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each backend."""
+    """An empty inventory, once on each backend."""
     yield from made_in(request.param, tmp_path)
 
 

@@ -1,6 +1,6 @@
 """A connection to a server that is cut, or becomes silent, at any message: the report of a command is true.
 
-``BMHCTL_TEST_SCALE=1`` cuts at every message in every way; the default is a part of that.
+``BMHCTL_TEST_SCALE=1`` cuts at every message in every way; by default only some cuts are tried.
 """
 
 from __future__ import annotations

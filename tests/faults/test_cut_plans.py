@@ -1,7 +1,7 @@
 """Commands of bookings, of planned maintenance, of the queue and of sharing, cut off from their server at any message.
 
-A command took effect as a whole or not at all, and what it says is true; run again, it gives the right result.
-``BMHCTL_TEST_SCALE=1`` cuts at every message: before it, in the middle or after it; the default is a part of that.
+A command takes effect as a whole or not at all, its report is true, and when it is run again, the result is right.
+``BMHCTL_TEST_SCALE=1`` cuts before, in and after every message; by default only some cuts are tried.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Case:
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
     again: tuple[int, ...] = (0,)
-    """How it ends where it took effect already."""
+    """The end of the command if it has already taken effect."""
 
 
 def of_bob(lab: Lab) -> None:

@@ -1,8 +1,8 @@
 """A TOML file under editors and git while processes reserve, release and recycle: no command breaks, no host is lost.
 
-What a command says meanwhile may be that the file is broken (10), missing or changing (11), or that its host is gone
-from it; that is no loss. A loss is a traceback, a status that is not published, an acknowledged reservation or release
-that is not in the inventory, a chain of events with a gap, or a used host that is clean without its cleanup.
+Commands may report that the file is broken (10), missing or changing (11), or that their host is not in it any more.
+Faults are a traceback, an undocumented status, an acknowledged reservation or release that is not in the inventory, a
+chain of events with a gap, and a used host that is clean without its cleanup.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ command = ["true"]
 HOSTS = [f'[hosts.node{number}]\nmac = "52:54:00:00:00:0{number}"\n' for number in range(1, 7)]
 FEW = "# a lab\n" + POLICY + "".join(HOSTS[:4])
 MANY = "# a lab\n" + POLICY + "".join(HOSTS[:3]).replace("\nmac", '\nnote = "moved"\nmac', 1) + "".join(HOSTS[4:])
-"""Two declarations of a lab: node4 is only in the one, node5 and node6 only in the other."""
+"""Two declarations of a lab: node4 is only in the first, node5 and node6 are only in the second."""
 
 
 Edit = Iterator[None]
-"""A save of a file that stops wherever commands may find it as it must not be, until some have."""
+"""A save of a file that stops at each moment at which the file is not complete, until some commands have read it."""
 
 
 def in_place(path: Path, text: str) -> Edit:
@@ -103,7 +103,7 @@ EDITORS: dict[str, Callable[[Path, str], Edit]] = {
 class Worker(threading.Thread):
     """Repeatedly reserves a host, gives it back and recycles it; each command is a process.
 
-    What the file is in the way of is tried again. With ``sets`` it edits the file itself, too.
+    Commands that fail because of the file are tried again. With ``sets``, the worker edits the file, too.
     """
 
     def __init__(self, folder: Path, number: int, over: threading.Event, *, sets: bool) -> None:
@@ -114,7 +114,7 @@ class Worker(threading.Thread):
         self._sets = sets
         self.ends: list[tuple[tuple[str, ...], End]] = []
         self.held: dict[str, bool] = {}
-        """The reservations that were acknowledged, and whether giving them back was."""
+        """The acknowledged reservations, each with whether its release was acknowledged."""
 
     def run(self) -> None:
         while not self._over.is_set():

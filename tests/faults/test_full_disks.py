@@ -1,7 +1,8 @@
 """The disk is full, or fails: each refusal has status 11 and the reason, and no change is partial.
 
-Injected at the writes of SQLite and the calls of Python, by a limit on the size of files, and on a disk that is full.
-``BMHCTL_TEST_SCALE=1`` tries each trouble at every change, else at some.
+The faults are injected into the writes of SQLite and the calls of Python; others come from a limit on the size of files
+and from a disk that is full. ``BMHCTL_TEST_SCALE=1`` tries each fault at every change; by default only some changes are
+tried.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ KIND = {
     "--wait": ["0s", "1x", "", "-1s"],  # no wait that never ends
     "--watch": ["0s", "1x", "", "-1s"],  # the same
 }
-"""What the options take, as it is meant and otherwise; others take anything."""
+"""Valid and invalid values of some options; other options get any text."""
 
 texts = st.text(st.characters(exclude_characters="/\0", codec=None), max_size=20)  # no other folder is written to
 anything = st.sampled_from(POOL) | texts

@@ -1,6 +1,6 @@
 """SIGKILL at every write, sync, rename and removal of a command's commit: it took effect as a whole or not at all.
 
-By default at some of them; ``BMHCTL_TEST_SCALE=1`` kills at every one.
+``BMHCTL_TEST_SCALE=1`` kills at every one of them; by default only some are tried.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A power cut at any moment of a command: acknowledged changes survive, any other change is whole or absent.
 
-A command runs once, and each of its writes and syncs is recorded. For every prefix of them the disk is put together as
-a power cut may leave it, and opened. ``BMHCTL_TEST_SCALE=1`` opens all of these disks, else some.
+A command runs once, and each of its writes and syncs is recorded. For every prefix of this record, the test makes the
+disks that a power cut may leave, and opens the inventory on them. ``BMHCTL_TEST_SCALE=1`` opens all of these disks; by
+default only some are opened.
 """
 
 from __future__ import annotations

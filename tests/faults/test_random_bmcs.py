@@ -1,7 +1,7 @@
 """Random Redfish services: any mix of missing, null, odd, slow, lost and wrong answers.
 
-Whatever they do, a command ends in time with one clear line, acts on no system but the declared one, and reports
-something as done only if the service showed it.
+Whatever the services do, a command ends in time with one clear line, acts only on the declared system, and reports a
+change as done only if the service showed it.
 """
 
 from __future__ import annotations

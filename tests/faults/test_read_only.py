@@ -18,7 +18,7 @@ from tests.faults.snapshots import read_folder, snapshot_of, write_folder
 
 IS_ROOT = os.geteuid() == 0
 OWNER, OTHER = (65533, 65534) if IS_ROOT else (os.geteuid(), os.geteuid())
-"""Two users; where the tests are not run by root, they are one who took rights from himself."""
+"""Two users. If the tests do not run as root, both are the same user, who has removed permissions from the files."""
 
 LINES = [
     ("list",),

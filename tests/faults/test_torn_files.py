@@ -1,6 +1,7 @@
 """Files that are torn, missing, old, or of another inventory: nothing acknowledged is lost, no half file is accepted.
 
-``BMHCTL_TEST_SCALE=1`` tears at every byte of what was written last, and at every 11th of a WAL; else at some.
+``BMHCTL_TEST_SCALE=1`` tears the last write at every byte, and a WAL at every 11th byte; by default only some are
+tried.
 """
 
 from __future__ import annotations

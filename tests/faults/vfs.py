@@ -1,7 +1,8 @@
 """A layer between SQLite and its files, and between Python and a folder, that counts, refuses and records changes.
 
-For a process under test, once: a VFS that wraps SQLite's own is registered as the default one of the very library that
-Python's ``sqlite3`` uses; what Python itself does to the folder is seen by an audit hook. No compiler, no root.
+In a process under test, the module registers a VFS that wraps SQLite's own one, as the default of the library that
+Python's ``sqlite3`` uses. An audit hook sees the changes that Python itself makes in the folder. This needs neither a
+compiler nor root.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _REFUSALS = {"write": 3, "sync": 4, "truncate": 6, "delete": 10, "share": 19}  #
 class Change:
     """A change of a file or its name, directly before it is made.
 
-    ``kind``: write, truncate, sync, delete, create, share (SQLite's); open, rename, link, remove, fsync (Python's);
-    sync-folder (of both). ``to`` is the other name of a rename or link.
+    ``kind`` is write, truncate, sync, delete, create or share for SQLite; open, rename, link, remove or fsync for
+    Python; sync-folder for both. ``to`` is the second name of a rename or link.
     """
 
     kind: str
@@ -81,8 +82,7 @@ class _Methods(ctypes.Structure):
 class Files:
     """The wrapped files of this process; create one instance, and keep it as long as the process lives.
 
-    Only what happens in ``folder`` is told to ``before``. A write that is refused is done by half, as on a disk that is
-    full.
+    ``before`` is called only for changes in ``folder``. Half of a refused write is done, as on a disk that is full.
     """
 
     def __init__(self, folder: Path, before: Before) -> None:

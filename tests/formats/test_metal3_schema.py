@@ -98,7 +98,7 @@ STATES = {
     *("unmanaged", "registering", "match profile", "preparing", "ready", "available", "provisioning", "provisioned"),
     *("externally provisioned", "deprovisioning", "inspecting", "powering off before delete", "deleting"),
 }
-"""What ``provisioning.state`` may be; the definition does not say it."""
+"""The values of ``provisioning.state``, which the definition does not list."""
 
 LABEL = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
@@ -116,7 +116,7 @@ METADATA = {
         "annotations": {"additionalProperties": {"type": "string"}},
     },
 }
-"""What a cluster demands of the metadata of any object."""
+"""The rules of a cluster for the metadata of any object."""
 
 
 @cache

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 VALIDATOR = Draft202012Validator(inventory_schema())
 
 BEYOND = (".selector", "there is no [", "need each other in a circle", "longer than defaults.max_ttl")
-"""Words of refusals that a schema can't express: what spans several places, or has a grammar of its own."""
+"""Texts of errors that a schema can't express, because they concern several places or another grammar."""
 
 
 def rejected_policies() -> Iterator[Any]:

@@ -2,8 +2,8 @@
 
     python -m tests.nemesis --backend postgres --minutes 60 --seed 7
 
-Exit status 1: the checker found something. The checker reads what the tasks wrote down and what ``bmhctl history``
-prints, and nothing else.
+Exit status 1: the checker found something. The checker reads only the logs of the tasks and the output of ``bmhctl
+history``.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from tests.postgres import Server
 
 HOSTS = ("node1", "node2", "node3", "node4")
 STATUSES = {0, 4, 5, 7, 8, 11, 12, 124, 125, 137, 143}
-"""How a command may end here: published statuses, and what ends a process from outside."""
+"""The allowed exit statuses: the documented ones, and those of processes that were ended from outside."""
 
 DECOY = "decoy1"
-"""The host of the other inventory, in maintenance, that takes the place of the clients' own for a while."""
+"""The host in the other inventory, which replaces that of the clients for a while; it is in maintenance."""
 
 TASK = (
     'trap "" TERM; n=0; while [ $n -lt {beats} ]; do'
     ' echo "$BMH_HOST $BMH_RESERVATION $$ $(date +%s.%N)" >> {log}; sleep 0.05; n=$((n+1)); done'
 )
-"""A task that ignores TERM, and writes down when it is on which host."""
+"""A task that ignores TERM, and records the times at which it uses each host."""
 
 CLOCK = """
 import datetime, os, sys
@@ -61,7 +61,7 @@ class Moved(right):
 
 datetime.datetime = Moved
 """
-"""Lets a client have the clock that the nemesis sets: so many seconds off, as a file says."""
+"""Gives a client the clock that the nemesis sets: a file has the number of seconds by which it is wrong."""
 
 COMMAND = "from bmhctl.__main__ import main\nmain()\n"
 
@@ -131,8 +131,8 @@ _Moments = defaultdict[tuple[str, str], float]
 class Clients:
     """Processes that run random commands on one inventory; they write into ``log``.
 
-    ``unwatched`` are those whose watchdog was killed: nothing ends their task if they are killed or stopped, too.
-    No act of the nemesis takes longer than ``longest`` seconds.
+    ``unwatched`` are processes whose watchdog was killed: if they are killed or stopped as well, nothing ends their
+    task. No act of the nemesis takes longer than ``longest`` seconds.
     """
 
     location: str
@@ -264,7 +264,7 @@ def move(clients: Clients, dice: random.Random) -> None:
 def set_clock(clients: Clients, dice: random.Random) -> None:
     """Set the clients' clock back by up to an hour; on a server, whose clock counts, also far ahead.
 
-    A machine's clock that is set ahead ends leases under their tasks: with files no code can prevent that.
+    If a machine's clock is set ahead, leases end while their tasks run; with file inventories no code can prevent that.
     """
     if clients.location.startswith("postgres"):
         clients.set_clock(dice.uniform(-3600, 3600))
@@ -296,8 +296,8 @@ def lock(clients: Clients, dice: random.Random) -> None:
 def overlapping(bookings: str, history: str = "") -> list[str]:
     """Return the pairs of bookings of a host that overlap, of those that were kept until they began; reads JSON lines.
 
-    The clock was set back, so a booking may get a host for a time at which another one had it and ended before: whether
-    both had it at once is seen from the order of the events.
+    Because the clock is set back, a booking may get a host for a time for which an earlier booking, which has ended,
+    had it. The order of the events shows whether both had it at once.
     """
     kept = [each for each in map(json.loads, bookings.splitlines()) if each["kind"] == "booking"]
     planned, ended = _lives(kept, history)

@@ -17,7 +17,7 @@ _OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-extensions", "--disable-sync", "--mute-audio", "--no-sandbox"),
 )
-"""Without its sandbox, which root can't have; it opens nothing but the pages of the tests."""
+"""Chromium runs without its sandbox, which root can't use; it opens only the pages of the tests."""
 
 _START = """\
 import fcntl, os, sys

@@ -382,7 +382,7 @@ HOST_GRAPH = Graph(COUNTS, WHY, EVENTS)
 MAINTENANCE_GRAPH = Graph(COUNTS, WHY_MAINTENANCE, MAINTENANCE_EVENTS)
 
 HOSTILE = "[red]x[/red]\x1b[31m\u202eevil\u2066\n\x9b1m\t\udc80</text>\"'&;\\-->"
-"""Rich markup, escape sequences, bidi overrides, line breaks, and what ends a text in each drawing."""
+"""Rich markup, escape sequences, bidi overrides, line breaks, and the characters that end a text in each drawing."""
 
 
 def display(

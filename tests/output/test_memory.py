@@ -22,13 +22,13 @@ from tests.benchmarks.generate import generate
 pytestmark = pytest.mark.slow
 
 SMALL, LARGE = 750, 1500
-"""Hosts: enough in the small one that what is kept for a while has all that it will ever have."""
+"""Numbers of hosts: enough in the small inventory that all caches are full."""
 
 AT_ONCE = 50
-"""Rows that are looked at together."""
+"""The number of rows that are read together."""
 
 ROOM = 25_000
-"""Bytes by which a peak may differ: less than the names of the hosts that the large one has more."""
+"""The allowed difference of peaks in bytes: less than the names of the additional hosts in the large inventory."""
 
 
 class Nowhere(io.TextIOBase):

@@ -18,7 +18,7 @@ from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.servers import make_certificate
 
 Probe = Callable[..., tuple[str, str]]
-"""Runs one step, given as its TOML entry, against a host; its verdict and what it said."""
+"""Runs one step, given as its TOML entry, against a host; returns its verdict and its detail."""
 
 
 @pytest.fixture(scope="session")

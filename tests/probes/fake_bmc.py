@@ -68,8 +68,9 @@ def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: floa
 class FakeSystem:
     """One system: its power, and how it reacts.
 
-    ``lag`` is the seconds before a change of power begins, ``ramp`` those it takes; ``restart_off`` how long a restart
-    leaves it off (None: nothing is seen of it). ``refuses`` are resets that are answered with 400.
+    ``lag`` are the seconds before a change of power begins, ``ramp`` the seconds that it takes. ``restart_off`` are the
+    seconds for which a restart switches the power off; with None, nothing shows a restart. ``refuses`` are resets that
+    are answered with 400.
     """
 
     name: str = "1"
@@ -83,7 +84,7 @@ class FakeSystem:
     extra: Json = field(default_factory=dict)
     changes: Json = field(default_factory=dict)
     then: list[tuple[float, str]] = field(default_factory=list)
-    """Power states to come, each with its moment."""
+    """The next power states, each with its moment."""
     reset_time: int = 0
 
     def now(self) -> str | None:
@@ -116,8 +117,8 @@ class FakeSystem:
 class FakeBmc:
     """The service: its systems under ``prefix``, and what it does to requests before it answers them.
 
-    ``trouble`` is called with each request and may return the answer itself; ``allowed`` is the AllowableValues of
-    Reset (None: none are given), in an ActionInfo if ``action_info``.
+    ``trouble`` is called with each request and may return the answer itself. ``allowed`` are the AllowableValues of
+    Reset, or None if the BMC does not give them; with ``action_info``, they are in an ActionInfo.
     """
 
     systems: list[FakeSystem] = field(default_factory=lambda: [FakeSystem()])
@@ -128,7 +129,7 @@ class FakeBmc:
     login: tuple[str, str] | None = None
     basic: bool = True
     media_keys: tuple[str, ...] = ("Image", "Inserted", "WriteProtected")
-    """What InsertMedia takes."""
+    """The parameters that InsertMedia accepts."""
     resources: dict[str, Json] = field(default_factory=dict)
     """More resources, by their path without the prefix."""
     trouble: Callable[[BaseHTTPRequestHandler, bytes], bool] | None = None

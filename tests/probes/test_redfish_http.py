@@ -472,7 +472,7 @@ def test_a_bmc_without_a_common_cipher_is_not_said_to_require_a_client_certifica
 
 
 SERVER_HELLO = bytes.fromhex("16 0303 002a02 0000260303" + "00" * 32 + "00c02f00")
-"""That of a TLS 1.2 server which knows nothing of secure renegotiation."""
+"""The first answer of a TLS 1.2 server without secure renegotiation."""
 
 
 def test_a_bmc_without_secure_renegotiation_is_reported_with_the_setting_that_accepts_it() -> None:

@@ -154,7 +154,7 @@ def _ended(fleet: Fleet) -> None:
 
 @pytest.fixture
 def fleet(lab: Lab) -> Iterator[Fleet]:
-    """node1 to node3, available; once in each backend."""
+    """node1 to node3, available; once on each backend."""
     made = make_fleet(lab)
     yield made
     _ended(made)

@@ -21,7 +21,7 @@ mv pid.new pid
 sleep 60
 sleep 60
 """
-"""Ignores TERM. It says so only after a moment: its runner has to tell the watchdog of it before a test stops that."""
+"""A step that ignores TERM. It reports that after a moment, so that its runner can first inform the watchdog of it."""
 
 
 def preparing(fleet: Fleet, script: str, more: str = "") -> None:

@@ -154,7 +154,7 @@ while signal.sigwait({signal.SIGINT, signal.SIGTERM}) == signal.SIGINT:
     print("interrupted", interrupts, flush=True)
 sys.exit(5)
 """
-"""A task that counts Ctrl-C and ends with TERM; a shell may lose one that comes while it runs its trap."""
+"""A task that counts Ctrl-C and ends with TERM; a shell may lose a Ctrl-C that comes while its trap runs."""
 
 
 def test_ctrl_c_reaches_the_task_once_and_run_ends_with_the_task(toml_fleet: Fleet) -> None:

@@ -29,7 +29,7 @@ trap '' TERM
 echo ready
 while :; do sleep 0.1; done
 """
-"""A task with a grandchild, one in a session of its own, an orphan in its group, a daemon, and that ignores TERM."""
+"""A task that ignores TERM, with a grandchild, a child in another session, an orphan in its group, and a daemon."""
 
 
 def watchdog_of(pid: int) -> int:
@@ -85,7 +85,7 @@ DAEMON = "(setsid sleep 1000 >/dev/null 2>&1 & echo $!)"
 """Prints the id of a process that leaves the task's group and has no parent."""
 
 HIDDEN = f"(unset BMHCTL_RUN; {DAEMON})"
-"""The same, of a process that has only the variables that a person's shell may have, too."""
+"""The same for a process that has only variables that a person's shell may also have."""
 
 
 @contextmanager

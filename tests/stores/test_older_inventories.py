@@ -28,7 +28,7 @@ COMMANDS = {
     "status": ["status"],
     "doctor": ["doctor"],
 }
-"""What was asked of the inventory when it was made."""
+"""The commands whose answers were recorded when the inventory was made."""
 
 Ask = Callable[..., Run]
 
@@ -61,7 +61,8 @@ def answered(ask: Ask, *words: str) -> dict[str, Any]:
 def comparable(answer: dict[str, Any], backend: str) -> dict[str, Any]:
     """Return an answer without the inventory's location, the time of the answer and the wording of messages.
 
-    A ticket of a process that is gone counts on a server that was started a moment ago: its owner may be reconnecting.
+    On a server that was just started, the ticket of a process that has ended still counts, because its owner may be
+    reconnecting.
     """
     kept = {key: value for key, value in answer.items() if key not in ("now", "inventory")}
     if "findings" in kept:

@@ -29,7 +29,7 @@ from tests.processes import until
 pytestmark = pytest.mark.slow
 
 IS_WHOLE = SCALE >= 1
-"""Whether every moment is tried, or a part of them that is the same in each run."""
+"""Whether every moment is tried, or only a sample that is the same in each run."""
 
 
 @pytest.fixture(autouse=True)

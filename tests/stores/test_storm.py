@@ -1,7 +1,7 @@
 """Many processes wait for few hosts, and many are killed: no host is shared or lost, no ticket overtaken or starved.
 
-``BMHCTL_TEST_SCALE=1`` runs the race in full: 32 processes, 8 hosts, 1,000 grants, and twice as many of both on
-PostgreSQL, which is made for many; the default is a tenth of it, by 12 processes.
+``BMHCTL_TEST_SCALE=1`` runs the whole race: 32 processes, 8 hosts, 1,000 grants; on PostgreSQL twice as many processes
+and grants. The default is a tenth of it, with 12 processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 HOSTS = 8
 PATIENCE = 120 + 1200 * SCALE
-"""Seconds after which a race that goes on is given up."""
+"""Seconds after which a race is given up."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Following the history, in every backend: each event once, in order, whatever happens to the inventory meanwhile."""
+"""Following the history, on every backend: each event once, in order, whatever happens to the inventory meanwhile."""
 
 from __future__ import annotations
 

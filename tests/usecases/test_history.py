@@ -1,4 +1,4 @@
-"""The history of many hosts: which events are found, in which order, and what is refused; in every backend."""
+"""The history of many hosts: which events are found, in which order, and what is refused; on every backend."""
 
 from __future__ import annotations
 

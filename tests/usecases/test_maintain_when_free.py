@@ -1,4 +1,4 @@
-"""A held host that goes to maintenance when it is given back, in every backend."""
+"""A held host that goes to maintenance when it is given back, on every backend."""
 
 from __future__ import annotations
 

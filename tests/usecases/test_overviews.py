@@ -1,4 +1,4 @@
-"""The fleet by reasons and by labels, in every backend."""
+"""The fleet by reasons and by labels, on every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends or begins soon is reported once, in every backend, with the owners that wait for it."""
+"""What ends or begins soon is reported once, on every backend, with the owners that wait for it."""
 
 from __future__ import annotations
 

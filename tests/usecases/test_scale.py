@@ -1,6 +1,6 @@
 """Commands read the same amount in a small and in a large fleet; reads are counted, not timed.
 
-Of SQLite the steps of its machine are counted; of a server the rows that it says it read.
+For SQLite, the steps of its virtual machine are counted; for a server, the rows that it reports as read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 SMALL, LARGE, HUGE = 100, 2_000, 20_000
 DEEPER = 1.35
-"""An index of more hosts is a level deeper, and a page holds more of what is near."""
+"""The allowed difference: an index of more hosts is one level deeper, and its pages contain more neighbours."""
 
 FEW = tuple(f"r00000-n{number:02}" for number in range(1, 9))
 """The hosts that both fleets have: two broken, two held, three cordoned, each with labels that no other host has."""
@@ -104,7 +104,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 ON_SERVER = [name for name in COMMANDS if name not in ("status", "list --state, of a few")]
-"""Where many are reserved, these count or show them all."""
+"""Commands that count or show all reserved hosts."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,4 +1,4 @@
-"""The last change of declarations is undone, in every backend, unless something happened since."""
+"""The last change of declarations is undone, on every backend, unless something happened since."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ MEANWHILE: dict[str, tuple[Callable[[Lab, Context], object], str]] = {
         r"since: (set of node1|policy) by carol",
     ),
 }
-"""For a change, another one that is made while the question whether to undo it is on the screen, and its words."""
+"""For each change, another change that is made while bmhctl asks whether to undo it, and the resulting message."""
 
 
 @pytest.mark.parametrize("name", MEANWHILE)

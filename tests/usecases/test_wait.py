@@ -1,4 +1,4 @@
-"""Waiting until hosts are in a state, in every backend."""
+"""Waiting until hosts are in a state, on every backend."""
 
 from __future__ import annotations
 

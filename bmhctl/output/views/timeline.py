@@ -29,7 +29,7 @@ BOOKED, PLANNED = ("◇", "cyan"), ("□", COLOUR[State.MAINTENANCE])
 
 _NOW = "│"
 _WIDEST = 240
-_LONGEST_NAME = 24  # cells; or a quarter of a wide line
+_LONGEST_NAME = 24  # cells for a name; on a wide line a quarter of it
 _LEAST_CHART = 20  # cells
 _LABEL = 12  # cells or more between two ticks
 

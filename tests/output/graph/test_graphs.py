@@ -41,7 +41,7 @@ stateDiagram-v2
     Maintenance --> Available: Maintenance complete
     Maintenance --> Reserved: Maintenance complete
 """
-"""The diagram of the document that the lifecycle comes from."""
+"""The diagram of the document that defined the lifecycle."""
 
 EXIT = """\
     Initial --> [*]: Host is retired
@@ -49,7 +49,7 @@ EXIT = """\
     Tainted --> [*]: Host is retired
     Maintenance --> [*]: Host is retired
 """
-"""Decommissioning, of which the document speaks without drawing it."""
+"""The edges of decommissioning, which that document describes, but does not draw."""
 
 DRAWN = {(e.source or "[*]", e.verb.value, e.dest) for e in EDGES if e.drawn and e.dest}
 EXITS = {(e.source, e.verb.value, "[*]") for e in EDGES if e.drawn and not e.dest}

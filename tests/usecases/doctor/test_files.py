@@ -31,7 +31,7 @@ from tests.conftest import FILES, Lab, copied, environment, made_in
 
 @pytest.fixture(params=FILES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each backend that is files."""
+    """An empty inventory, once on each backend that is files."""
     yield from made_in(request.param, tmp_path)
 
 

@@ -33,7 +33,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 @copied
 def fleet(lab: Lab) -> Lab:
-    """A host in each state; its events have the same numbers in every backend, though a server skips some."""
+    """A host in each state; its events have the same numbers on every backend, though a server skips some."""
     a_host_in_each_state(lab)
     unchecked(
         lab,
@@ -52,7 +52,7 @@ def event_of(lab: Lab, name: str, place: int) -> int:
 # faults that need a decision
 
 Broken = Callable[[Lab], tuple[str, ...]]
-"""What to do to the rows."""
+"""A change of the rows."""
 
 
 def told(lab: Lab, name: str, **attributes: str) -> str:

@@ -1,4 +1,4 @@
-"""What happens to bookings when their owners, their hosts or the policy change, in every backend."""
+"""What happens to bookings when their owners, their hosts or the policy change, on every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bookings and planned maintenances in every backend, with a clock that the test moves."""
+"""Bookings and planned maintenances on every backend, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, copied
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-"""When the clock of a lab starts."""
+"""The first time of a lab's clock."""
 
 
 @pytest.fixture

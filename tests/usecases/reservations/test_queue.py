@@ -54,7 +54,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 told: list[Waiting] = []
-"""The positions that the last waiter reported."""
+"""The positions that the last waiting command has reported."""
 
 
 def wait(

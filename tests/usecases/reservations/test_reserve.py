@@ -1,4 +1,4 @@
-"""Reserving hosts in every backend: all or none, in order, and the reasons of refusals."""
+"""Reserving hosts on every backend: all or none, in order, and the reasons of refusals."""
 
 from __future__ import annotations
 

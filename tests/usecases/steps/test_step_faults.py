@@ -1,7 +1,7 @@
 """Steps fail in every way, in every phase: no used host becomes clean, and no process is left behind.
 
-In process, with a short grace: what a runner does that is killed, or that loses its server, is in
-``tests/faults/test_step_claims.py``.
+The steps run in this process, with a short time between TERM and KILL. ``tests/faults/test_step_claims.py`` has tests
+of runners that are killed or lose their server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCRIPTS = {
     "stubborn": ("trap '' TERM; echo $$ > '{folder}/pid'; sleep 60; sleep 60", "took longer than 1 s"),
 }
 WHERE = {"missing": BACKENDS, "noisy": ("sqlite",), "hostile": BACKENDS, "stubborn": ("sqlite", "postgres")}
-"""The backends that may differ: in how a step is claimed and watched, and in which texts they store."""
+"""The backends that differ: in the claims and guards of steps, and in the texts that they can store."""
 
 AFTER = {
     "setup": "initial",
@@ -43,7 +43,7 @@ AFTER = {
     "retire": "maintenance",
     "recheck": "maintenance",
 }
-"""Where a host is whose step of this phase failed."""
+"""The state of a host after a step of each phase has failed."""
 
 
 @pytest.fixture
