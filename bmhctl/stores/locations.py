@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmhctl.errors import UsageError
+from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, STATE_SUFFIX
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
         found = [place / name for name in NAMES if (place / name).exists()]
         trusted = [path for path in found if _is_trusted(path, report)]
         if len(trusted) > 1:
+            retired = [path for path in trusted if _is_retired(path)]
+            left = [path for path in trusted if path not in retired]
+            choice = f": -i {left[0].name}, because {retired[0].name} is retired" if retired and left else ""
             raise UsageError(
-                f"there are two inventories here: {trusted[0]} and {trusted[1]}", hint="choose one with -i"
+                f"there are two inventories here: {trusted[0]} and {trusted[1]}",
+                hint=f"choose one{choice or ' with -i'}; or move the other one away",
             )
         if trusted:
             return str(trusted[0])
@@ -51,6 +56,13 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
         "no inventory is named, and there is no bmh.toml or bmh.db in this folder or above it",
         hint=f"create one: bmhctl -i bmh.toml init, or name one with -i or ${VARIABLE}",
     )
+
+
+def _is_retired(path: Path) -> bool:
+    """Return whether an inventory refuses changes; false if that is not known."""
+    with suppress(BmhctlError), closing(open_store(str(path), create=False)) as store:
+        return store.retirement.successor() is not None
+    return False
 
 
 def _is_trusted(path: Path, report: Callable[[str], None]) -> bool:

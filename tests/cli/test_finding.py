@@ -54,9 +54,19 @@ def test_two_inventories_in_one_folder_are_both_named(cli: Cli, lab: Path) -> No
     assert cli("-i", "bmh.db", "init", "-q").status == 0
     here = lab.parent
     assert cli("list") == Run(
-        2, "", f"bmhctl: there are two inventories here: {here}/bmh.toml and {here}/bmh.db\nhint: choose one with -i\n"
+        2,
+        "",
+        f"bmhctl: there are two inventories here: {here}/bmh.toml and {here}/bmh.db\n"
+        "hint: choose one with -i; or move the other one away\n",
     )
     assert cli("list", "-i", "bmh.toml", "-o", "name") == NAMES
+
+
+def test_a_retired_inventory_beside_its_successor_is_named(cli: Cli, lab: Path) -> None:
+    assert cli("copy", "--retire-source", "bmh.toml", "bmh.db").status == 0
+    assert cli("list").stderr.splitlines()[-1] == (
+        "hint: choose one: -i bmh.db, because bmh.toml is retired; or move the other one away"
+    )
 
 
 def test_no_inventory_is_searched_for_in_ci(cli: Cli, lab: Path) -> None:
