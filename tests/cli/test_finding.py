@@ -35,6 +35,13 @@ def test_a_command_without_its_reservation_gets_that_of_the_actor_as_a_hint(comm
     assert cli(*command.split()).stderr.splitlines()[-1] == f"hint: bmhctl {command} -R {key} (node01)"
 
 
+def test_a_host_that_the_actor_holds_already_gets_its_reservation_as_a_hint(cli: Cli, lab: Path) -> None:
+    assert cli("ready", "node01").status == 0
+    key = json_of(cli("reserve", "node01", "-o", "json"))["reservation"]["id"]
+    assert cli("reserve", "node01").stderr.splitlines()[-1] == f"hint: you hold it: bmhctl extend -R {key} keeps it"
+    assert cli("reserve", "node01", "--as", "bob").stderr.splitlines()[-1] == "hint: bmhctl why node01"
+
+
 def test_a_missing_inventory_is_reported_with_the_command_that_makes_one(cli: Cli) -> None:
     assert cli("list") == Run(2, "", NONE + HOW)
 

@@ -133,10 +133,13 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
                 held += f", and is being retired by {host.cordon.actor}"
                 is_left_alone = False
             following = _NEXT_COMMAND.get(host.state) if is_left_alone else None
+            mine = host.reservation if host.reservation and host.reservation.owner == ctx.actor else None
             return BusyError(
                 f"is {where(host.state)}{held}: nothing was reserved",
                 host=host.name,
-                hint=f"{following or 'bmhctl why'} {host.name}",
+                hint=f"you hold it: bmhctl extend -R {mine.id} keeps it"
+                if mine
+                else f"{following or 'bmhctl why'} {host.name}",
             )
         if host is not None:
             ahead = ticket_ahead(ctx, before)

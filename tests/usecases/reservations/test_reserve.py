@@ -91,7 +91,7 @@ def test_the_hint_of_a_busy_refusal_says_how_hosts_of_each_state_become_availabl
     assert hint("node1") == "bmhctl ready node1"
     step_verbs.ready(lab.context(), Choice(("node[1-2]",)))
     take(lab, "node1")
-    take(lab, "node2")
+    take(lab, "node2", actor="bob")
     lifecycle_verbs.release(lab.context(), Choice(("node1",)))
     assert hint("node1") == "bmhctl recycle node1"
     assert hint("node2") == "bmhctl why node2"
