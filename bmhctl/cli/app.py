@@ -52,7 +52,7 @@ class OptionalValueCommand(TyperCommand):
         return super().get_help(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as Typer does; arguments after ``--``, or of a command to run, are not changed."""
+        """Insert missing values of options and parse like Typer; arguments after ``--`` or of a program to run stay."""
         if not ctx.resilient_parsing:
             self._refuse_swallowed(ctx, args)
         return super().parse_args(ctx, list(self._completed(args)))
@@ -96,7 +96,7 @@ class OptionalValueCommand(TyperCommand):
         }
 
     def _takes_value(self) -> dict[str, bool]:
-        """Return the options of this command, and whether each takes a value."""
+        """Return the options of this command, each with whether it takes a value."""
         return {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
 
     def _refuse_swallowed(self, ctx: Any, args: Sequence[str]) -> None:
@@ -175,7 +175,7 @@ class LazyGroup(TyperGroup):
         return list(dict.fromkeys(name.split(" ")[0] for name in names))
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # the same
-        """Build one command, with the global options among its own."""
+        """Build a command with its own and the global options."""
         name = self.prefix + cmd_name
         command = build_command(name, ENTRIES[name]) if name in ENTRIES else None
         if not any(known.startswith(f"{name} ") for known in ENTRIES):
@@ -233,7 +233,7 @@ def _group(name: str, prefix: str, help: str | None) -> LazyGroup:
 
 
 def build_command(name: str, entry: Entry) -> OptionalValueCommand:
-    """Import one command's module and return the command, with the global options among its own."""
+    """Import the module of a command, and return the command with its own and the global options."""
     from importlib import import_module
 
     function = getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function)

@@ -85,7 +85,7 @@ COMMANDS: dict[str, str] = {word: meant for meant, words in _WORDS.items() for w
 """Commands of other tools, each with the command line that does the same here."""
 
 NOUNS = frozenset(("baremetal", "host", "hosts", "machine", "machines", "node", "nodes", "server", "servers", "system"))
-"""What other tools call hosts, before or after a command."""
+"""Words for hosts in other tools, which may stand before or after a command."""
 
 _IN_GROUPS: dict[str, str] = {
     "bookings cancel ID": "bookings del|delete|remove|rm",

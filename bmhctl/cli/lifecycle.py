@@ -36,7 +36,7 @@ def taint(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Give hosts back as used: out of their reservation, into tainted.
+    """Give hosts back as used: they leave their reservation and become tainted.
 
     With --fault, the host is recycled only when it is named.
     """

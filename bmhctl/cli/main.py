@@ -180,7 +180,7 @@ def _open_streams() -> bool:
 
 
 class _EndedError(KeyboardInterrupt):
-    """A signal asked the process to end. Derived from KeyboardInterrupt, after which libraries clean up."""
+    """A signal asked the process to end. It derives from KeyboardInterrupt, because libraries clean up after that."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -1,4 +1,4 @@
-"""``remind``: what ends or begins soon, once; for cron."""
+"""``remind``: report once what ends or begins soon; for cron."""
 
 from __future__ import annotations
 

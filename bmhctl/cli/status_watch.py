@@ -1,4 +1,4 @@
-"""``status --watch``: the fleet again whenever the inventory changed, until q, a signal or a closed pipe ends it."""
+"""``status --watch``: show the fleet after each change of the inventory, until q, a signal or a closed pipe ends it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def hide_range(param: Any, limit: int) -> None:
 
 
 def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str, str] | None]:
-    """Yield the words that may stand at the end of a command line, in its last word's place, and what they mean.
+    """Yield the candidates for the last word of a command line, each with its meaning.
 
     None stands for all names of files.
     """

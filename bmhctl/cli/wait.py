@@ -1,4 +1,4 @@
-"""``wait``: until hosts are in a state."""
+"""``wait``: wait until hosts are in a state."""
 
 from __future__ import annotations
 

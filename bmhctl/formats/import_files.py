@@ -1,4 +1,4 @@
-"""Read the files, folders and standard input that an import names, of every known format."""
+"""Read the files of an import, in every known format: from files, folders and standard input."""
 
 from __future__ import annotations
 

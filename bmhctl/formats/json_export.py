@@ -1,4 +1,4 @@
-"""Read hosts with their states from what ``export`` and ``list`` write with ``-o json`` or ``-o jsonl``."""
+"""Read hosts with their states from the JSON and JSON lines that ``export`` and ``list`` write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of the fleet as one HTML page that needs nothing else; the only user of jinja2."""
+"""A report of the fleet as one HTML page that needs no other files; the only user of jinja2."""
 
 from __future__ import annotations
 

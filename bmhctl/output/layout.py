@@ -118,11 +118,11 @@ def columns(
     header: bool = True,
     names_left_out: bool = True,
 ) -> Iterator[Line]:
-    """Yield rows under their heads, in lines no wider than ``width`` if dropping and cutting columns allows it.
+    """Yield rows under their heads, if possible in lines no wider than ``width``, by dropping and cutting columns.
 
-    A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are empty are
-    left out. Unless ``names_left_out`` is False, a last line names those that hold something but have no room. Widths
-    are found in chunks of rows and only ever grow, so a generator is streamed.
+    Without a ``width``, everything is shown whole, with ``-`` for empty cells. With a width, empty columns are left
+    out. Unless ``names_left_out`` is False, a last line names the columns with values that have no room. The widths are
+    computed from chunks of rows and never shrink, so that the rows of a generator are streamed.
     """
     stream = iter(rows)
     naturals = [0] * len(heads)

@@ -17,7 +17,7 @@ def clean(text: str) -> str:
 
 
 def clean_lines(text: str) -> list[str]:
-    """Return a text as :func:`clean` does, but keep its line breaks: for longer texts of bmhctl."""
+    """Return a text like :func:`clean`, but with its line breaks, for longer texts of bmhctl."""
     return [clean(line) for line in text.split("\n")]
 
 

@@ -30,11 +30,11 @@ class AnyOf(Frozen):
     others: tuple[Cancelled, ...]
 
     def is_set(self) -> bool:
-        """Return whether one of them is set."""
+        """Return whether one of the others is cancelled."""
         return any(other.is_set() for other in self.others)
 
     def wait(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for one of them; return whether one is cancelled."""
+        """Wait up to ``timeout`` seconds until one of the others is cancelled; return whether one is."""
         deadline = time.monotonic() + timeout
         while not self.is_set() and (left := deadline - time.monotonic()) > 0:
             self.others[0].wait(min(_TICK, left))

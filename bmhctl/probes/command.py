@@ -73,7 +73,7 @@ class Ended(Frozen):
     output: bytes
 
     def words(self, seconds: float) -> str:
-        """Return how it ended, in words; ``seconds`` was its time limit."""
+        """Return in words how the program ended; ``seconds`` was its time limit."""
         if self.status is None:
             return f"took longer than {seconds:g} s"
         if self.status >= 0:

@@ -1,4 +1,4 @@
-"""Fill the placeholders of a step's arguments from what is known of a host."""
+"""Fill the placeholders of a step's arguments with the values of a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a system boots from next, and its indicator light: changed, and then read until the BMC shows it."""
+"""Change the next boot or the indicator light of a system, and read until the BMC shows the change."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _simple_drives(client: Client, report: Json) -> int | None:
 
 
 def _parts(client: Client, reference: object) -> list[Json] | None:
-    """Return the members of the collection that a reference leads to; None unless all can be read."""
+    """Return the members of the collection to which a reference leads; None unless all can be read."""
     path = client.link(reference)
     members = None if path is None else client.members(path, needed=False)
     return None if members is None else _read(client, members)

@@ -1,4 +1,4 @@
-"""The virtual media of a system: insert an image, eject it, and read until the BMC shows it."""
+"""The virtual media of a system: insert or eject an image, and read until the BMC shows the change."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class System:
         return _health(self.report.get("Status"))
 
     def look(self) -> None:
-        """Read the system again, and retry failures that may pass."""
+        """Read the system again, and retry after temporary failures."""
         self.report = self._read(patient=True)
 
     def linked(self, name: str) -> Iterator[tuple[str, Json]]:

@@ -137,7 +137,7 @@ class Child:
                 self._process.send_signal(number)
 
     def tell_deadline(self, deadline: Deadline | None) -> None:
-        """Send the watchdog the end of the lease, before which it ends the task; None for a lease without an end."""
+        """Send the watchdog the times at which it has to end the task; None for a lease without an end."""
         self._write(b"until\n" if deadline is None else deadline.to_line())
 
     def end(self, grace: Callable[[], float]) -> None:
@@ -150,7 +150,7 @@ class Child:
         self._process.wait()
 
     def time_out(self, limit: timedelta, grace: Callable[[], float]) -> None:
-        """End the task because it ran for ``limit``, as :meth:`end` does."""
+        """End the task like :meth:`end`, because it has run for ``limit``."""
         self.timed_out = limit
         self.end(grace)
 

@@ -76,7 +76,7 @@ class Lease:
 
     @property
     def deadline(self) -> Deadline | None:
-        """When the task has to be ended; None for a lease without an end."""
+        """The times at which the task has to be ended; None for a lease without an end."""
         return self._deadline
 
     def lost(self) -> Loss | None:
@@ -162,7 +162,7 @@ class Lease:
         self._wake()
 
     def _now(self) -> tuple[float, datetime]:
-        """Return the time by the steady clock, in seconds, and by the clock of the leases, which may be set."""
+        """Return the time of the steady clock, in seconds, and of the clock of the leases, which may be set."""
         return steady(), self._ctx.clock()
 
     def _ends_with(self, held: Reservation, before: tuple[float, datetime]) -> None:

@@ -1,4 +1,4 @@
-"""Signals to ``run``: they end it before the task has started, and are passed on to the task after."""
+"""Signals to ``run``: before the task has started they end ``run``, later they are passed on to the task."""
 
 from __future__ import annotations
 

@@ -174,10 +174,10 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
 
 
 def _attend(child: Child, lease: Lease, signals: Signals, timeout: timedelta | None) -> str | None:
-    """Pass signals on and renew the lease until the task ends; end the task when the lease is lost, and return why.
+    """Pass signals on and renew the lease until the task ends; if the lease is lost, end the task and return why.
 
-    The task is also ended after ``timeout``.
-    Signals are handled in a thread of their own, so that a slow inventory does not delay them.
+    The task is also ended after ``timeout``. Signals are handled in a separate thread, so that a slow inventory does
+    not delay them.
     """
     lost: list[str] = []
     over = threading.Event()

@@ -90,7 +90,7 @@ Reader = Callable[[Item], Record | str]
 
 
 def alone(read: Reader) -> Callable[[list[Item]], Reader]:
-    """Return the ``reader`` of a kind's module for a function that reads each item alone."""
+    """Make the ``reader`` of a kind's module from a function that reads each item without the others."""
     return lambda _: read
 
 

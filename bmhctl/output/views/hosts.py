@@ -52,7 +52,7 @@ def host_rows(result: Hosts) -> Iterator[list[Line]]:
 
 
 def _checked(host: Host, now: datetime) -> Line:
-    """Return how long ago the checks of a free host last passed; nothing if that was when it became available."""
+    """Return how long ago the checks of a free host last passed, or nothing if it became available at that time."""
     if host.proven_at is None or host.state is not State.AVAILABLE or host.proven_at <= host.since:
         return []
     return [(format_age(now - host.proven_at), "")]

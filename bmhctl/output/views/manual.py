@@ -72,7 +72,7 @@ def write_markdown(text: str, display: Display) -> None:
 
 
 def _with_backticks(text: str) -> str:
-    """Return a page whose code in sentences is shown with its backticks."""
+    """Return a page with escaped backticks around code in sentences, so that the terminal shows them."""
     import re
 
     parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)

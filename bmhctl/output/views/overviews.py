@@ -130,7 +130,7 @@ def _runs(marks: Iterable[Span]) -> Iterator[Span]:
 
 
 def _legend(marks: Iterable[Span], width: int | None) -> Iterator[Line]:
-    """Yield what each mark that is shown means, and how many hosts have it."""
+    """Yield the meaning of each mark in the drawing, and the number of hosts that have it."""
     seen = Counter(marks)
     words = [((GLYPH[state], COLOUR[state]), state.value) for state in State]
     words += [(_KEPT_BACK, "available, but cordoned, undeclared or set aside"), (_FAULT, "fault")]

@@ -1,4 +1,4 @@
-"""The queue: tickets with what each one still misses."""
+"""The queue: its tickets, and the hosts that each still misses."""
 
 from __future__ import annotations
 

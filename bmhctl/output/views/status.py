@@ -148,7 +148,7 @@ def _planned(item: Booked, now: datetime) -> list[Line]:
 
 
 def _in_short(names: Sequence[str], limit: int | None) -> Line:
-    """Return the hosts of a lease as the lines above show them: a few by name, more as ranges."""
+    """Return the hosts of a lease in short: a few by name, more as ranges."""
     return _folded(names, limit) if len(names) > 2 else _names(names, limit)
 
 
