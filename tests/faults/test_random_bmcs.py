@@ -38,8 +38,8 @@ SECONDS = 0.8
 BEYOND = 3.0  # seconds that the end of a session and a busy machine may add
 ODD: list[Any] = [None, "", "Weird", 7, -1, 1e300, True, [], {}, ["x"], {"a": None}, "\x1b[31m", "x" * 5000, "€"]
 MISHAPS = (
-    *("404", "401", "403", "409", "412", "429", "500", "503", "204"),
-    *("cut", "act and cut", "act and 500", "slow", "hang", "null", "missing", "odd", "garbage"),
+    *("404", "401", "403", "409", "412", "429", "500", "502", "503", "204"),
+    *("cut", "act and cut", "act and 500", "act and 503", "slow", "hang", "null", "missing", "odd", "garbage"),
     *("another",) * 5,
 )
 ACTIONS = ("status", "on", "off", "cycle", "soft-off", "identify", "identify-off", "boot", "inspect", *ALL)
@@ -81,8 +81,8 @@ class Service:
                 status, said, headers = self.bmc.accept(request, body)
             if mishap == "act and cut":
                 request.connection.shutdown(socket.SHUT_RDWR)
-            elif mishap == "act and 500":
-                saying("{}", 500)(request)
+            elif mishap.startswith("act and 50"):
+                saying("{}", int(mishap[-3:]), headers={"Retry-After": "0"})(request)
             else:
                 said = self._bent(mishap, said, number)
                 if status == 200:
@@ -151,14 +151,16 @@ def act(client: Client, action: str) -> object:
     return PowerSwitch(system).set_power(Power(action))
 
 
+RESTARTS = ("ForceRestart", "GracefulRestart", "PowerCycle")
+
+
 def is_shown(action: str, states: list[dict[str, Any]]) -> bool:
     """Return whether the service showed the effect that bmhctl reported as done."""
     last = states[-1]
     powers = [state.get("PowerState") for state in states]
-    restarts = ("cycle", "ForceRestart", "GracefulRestart", "PowerCycle")
     if action in ("status", "inspect", "Nmi"):
         return True
-    if action in restarts:
+    if action in ("cycle", *RESTARTS):
         return powers[-1] == "On" and any(power in ("Off", "PoweringOff", "PoweringOn", "Paused") for power in powers)
     if action.startswith("identify"):
         lit = action == "identify"
@@ -242,6 +244,7 @@ def test_a_random_bmc_is_reported_in_one_line_and_gets_only_the_requested_action
                 if "Session" not in path:
                     counts["actions"] += 1
                     assert path.split("/")[4:5] == [meant], (method, path, meant)
+            assert all(bmc.resets.count(kind) <= 1 for kind in RESTARTS), "a restart may have been taken the first time"
             if login is not None and "cut" not in " ".join(mishaps) and set(mishaps) <= {"fine", "slow", "null"}:
                 assert bmc.sessions == set()
 
