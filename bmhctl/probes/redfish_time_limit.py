@@ -13,6 +13,7 @@ POLL = 0.5
 """Seconds between two reads while a change is awaited."""
 
 _MORE_TIME = "a longer timeout waits for a BMC that is restarting or busy"
+_LAST_TRY = 5.0  # seconds before the deadline in which a BMC is asked though it asks to wait longer
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 
 
@@ -60,11 +61,14 @@ class TimeLimit:
     def retry_later(self, passing: PassingError) -> None:
         """Wait before a request that the BMC did not act on is repeated; at the deadline raise its error."""
         self._trouble = passing.error
+        if passing.after is not None and passing.after >= self.left and self._trouble.hint is None:
+            self._trouble.hint = f"it asks to wait for {passing.after:.0f} s"
         self.pause_after(passing)
 
     def pause_after(self, passing: PassingError) -> None:
-        """Wait as long as the BMC asks for, or one second, but not beyond the deadline."""
-        self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
+        """Wait as long as the BMC asks for, or one second; where that is beyond the deadline, try shortly before it."""
+        seconds = _BUSY_PAUSE if passing.after is None else passing.after
+        self.pause(seconds if seconds < self.left else max(_BUSY_PAUSE, self.left - _LAST_TRY))
 
     def note_answer(self) -> None:
         """Record that the BMC answered, for the message at the deadline."""

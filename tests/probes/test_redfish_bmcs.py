@@ -1333,6 +1333,28 @@ def test_a_request_is_retried_only_at_the_time_that_the_bmc_names() -> None:
         assert asked[1] - asked[0] >= 1
 
 
+def test_a_bmc_that_asks_to_wait_beyond_the_deadline_is_asked_shortly_before_it() -> None:
+    with fake_bmc() as bmc:
+        asked: list[float] = []
+        full = [True]
+
+        def busy(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            asked.append(time.monotonic())
+            is_busy = len(asked) == 1 or full[0]
+            if is_busy:
+                saying("{}", 503, headers={"Retry-After": "600"})(request)
+            return is_busy
+
+        bmc.trouble = busy
+        assert talk(bmc, status, seconds=2) == (
+            "its BMC at BMC refuses: Service Unavailable (503), for 2 s (it asks to wait for 600 s)"
+        )
+        full[0] = False
+        asked.clear()
+        assert talk(bmc, status, seconds=7) == "on"
+        assert asked[1] - asked[0] > 1.5, "not at once"
+
+
 def test_a_changed_property_is_sent_with_its_etag_or_to_the_settings() -> None:
     settings = {"@Redfish.Settings": {"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}}
     system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": '"a1"', **settings})
