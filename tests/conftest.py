@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Starts one server for all tests, unless one is given, and shows times in UTC on any machine."""
     os.environ["TZ"] = "UTC"
     time.tzset()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does in the background; programs inherit it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # set by a shell in the background, and inherited
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         _server.append(Server())
@@ -318,7 +318,7 @@ def closes_labs() -> Iterator[None]:
         store.close()
     del _opened[before:]
     for key, handle in [*os_files._open.items()]:
-        if not os.fstat(handle).st_nlink:  # its test is over, and opening an inventory looks at each open file
+        if not os.fstat(handle).st_nlink:  # the test is over; each new inventory checks all open files
             os.close(os_files._open.pop(key))
 
 

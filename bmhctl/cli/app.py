@@ -155,7 +155,7 @@ def _is_duration(text: str) -> bool:
     try:
         parse_duration(text)
     except UsageError:
-        return bool(re.fullmatch(r"[\d.]+\w*", text))  # a misspelt duration is refused as one
+        return bool(re.fullmatch(r"[\d.]+\w*", text))  # a misspelt duration counts, to be refused as one
     return True
 
 

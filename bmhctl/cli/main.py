@@ -32,13 +32,13 @@ def run(args: list[str]) -> int:
         if status and "--shell" in args and _command_in(args) == "reserve":
             from bmhctl.runner.environment import unset_line
 
-            sys.stdout.write(unset_line(status, os.environ) + "\n")  # whatever the failure, eval must fail as well
+            sys.stdout.write(unset_line(status, os.environ) + "\n")  # eval must fail after any failure
         sys.stdout.flush()
     except BrokenPipeError:
         status = 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is not None:
-            raise  # not from writing the output: a defect, shown with its traceback
+            raise  # it does not come from writing the output, so it is a defect: show its traceback
         status = invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -72,7 +72,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
         answer(application(), os.environ[COMPLETION_VARIABLE])
         return ExitStatus.DONE
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup set it
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores this signal
             signal.signal(number, _end)
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     try:
@@ -166,7 +166,7 @@ def _open_streams() -> bool:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # os.open uses the lowest free number, which is this one
     if sys.__stdin__ is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.__stdout__ is None:

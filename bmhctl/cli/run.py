@@ -82,7 +82,7 @@ def _run(
         for text in grant.notes:
             lab.context.report(text)
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
-            if mine is None:  # the same request id is in use twice: one task at a time on a host
+            if mine is None:  # another run with the same request id has a task on the hosts
                 raise BusyError(
                     f"request {request.request_id} is running already: nothing was started",
                     hint="wait until it ends, or use another request id",

@@ -118,7 +118,7 @@ def _keys(view: LiveView) -> Iterator[Pause]:
         view.pause()
         leave()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # continued here after the stop
+        os.kill(os.getpid(), signal.SIGTSTP)  # the process continues here after the stop
         signal.signal(signal.SIGTSTP, note)
         enter()
         view.resume()

@@ -30,7 +30,7 @@ _OF_COMMAND = {
     **{(command, "--mine"): f"{PROGRAM} reservations --owner ME" for command in ("list", "status", "release")},
     **{("reservations", option): "--ended" for option in _ALL},
 }
-"""What an option that other tools have in one command stands for."""
+"""Options that other tools have in one command, each with its meaning."""
 _OF_ONE = ("status", "why", "graph")
 _OF_ALL = ("list", "export", "history", "timeline")  # commands that show all hosts if none is named
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
@@ -44,7 +44,7 @@ _BY_WORD = (
     (_CANCELS, _RESERVATION, "release -R ID"),
     (("mv",), _LOCATION, "copy --retire-source SRC DST"),
 )
-"""What commands of other tools stand for where a word of this form follows them."""
+"""Commands of other tools whose meaning depends on the form of the next word."""
 _SHELL_RANGE = re.compile(
     r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?:(?P=start))?(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
 )  # node{1,2}, node{1..3}, node1-3, node1..node3
@@ -66,7 +66,7 @@ _FORMS = tuple(
         (".*", r"\S.*"),
     )
 )
-"""Forms of examples, each with the form of a value that may take its place."""
+"""Patterns of example values, each with the pattern of values that may replace them."""
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
 _LIKELY_HABIT = 0.85  # the same for words of other tools: the suggestion is another command, which may do harm
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
@@ -346,7 +346,7 @@ _BOOT_WORDS = {
     "network": "pxe",
     "setup": "bios",
 }
-"""What ipmitool and others call the targets of ``boot-once``."""
+"""Words of ipmitool and other tools for the targets of ``boot-once``."""
 
 
 def meant_boot(words: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Record
     from bmhctl.output.render import Display
 
-_LINES_AT_ONCE = 1000  # lines that are written in one call
+_LINES_AT_ONCE = 1000  # the number of lines that are written in one call
 _FEW = 1000  # encoding this many records takes less time than loading a quick encoder
 
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
@@ -66,7 +66,7 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
 
     def encode(record: Record) -> str:
         try:
-            text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # json refuses datetimes, too
+            text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # the json module refuses datetimes, too
         except TypeError:  # orjson refuses lone surrogates and numbers of more than 64 bits
             return careful(record)
         is_plain = text.isascii() and b"\x7f" not in text

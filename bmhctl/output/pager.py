@@ -35,7 +35,7 @@ def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bo
     try:
         process = subprocess.Popen(pager, stdin=subprocess.PIPE, env={"LESS": _LESS, **environ})
         process.communicate(text.encode(display.stdout.encoding or "utf-8", "replace"))
-    except OSError:  # no such program, or a file that is not one
+    except OSError:  # no such program, or a file that can't be executed
         return False
     finally:
         signal.signal(signal.SIGINT, before)

@@ -111,7 +111,7 @@ class Login:
             return True
 
     def _log_in(self, body: Json) -> Reply:
-        """Return the reply to a login; its errors are the login's: the request that needs it was not sent."""
+        """Return the reply to a login. After an error, the request that needs the login has not been sent."""
         try:
             return self._requests.send("POST", self.sessions, body, {}, self._requests.limit.part)
         except PassingError as passing:

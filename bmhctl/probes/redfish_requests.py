@@ -15,7 +15,7 @@ from bmhctl.probes.redfish_errors import unreachable
 from bmhctl.probes.redfish_reply import Json, one_line
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
-_MOST_REDIRECTS = 3  # requests in all
+_MOST_REDIRECTS = 3  # the first request included
 _REDIRECTS = (301, 302, 303, 307, 308)
 CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
 """The hint for an address that does not lead to a Redfish service."""

@@ -15,7 +15,7 @@ _FAILED = ("Exception", "Killed", "Cancelled", "Failed", "CompletedWithErrors", 
 """States of a task, or of a job (``JobState``), in which it has ended."""
 
 _MOST_MESSAGES = 3
-_LONGEST = 40  # characters of a state
+_LONGEST = 40  # the most characters of a state in a message
 
 
 class Task:

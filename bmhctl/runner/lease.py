@@ -25,7 +25,7 @@ _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals once the lease is as long as the policy allows
 _BACK = 2.0  # seconds in which a missing inventory file may come back
 _STEP = 0.05  # seconds; if the clock is off by more, in either direction, the deadline is moved to an earlier time
-_WARNINGS = (timedelta(hours=1), timedelta(minutes=10))  # before the lease ends: when its planned end is reported
+_WARNINGS = (timedelta(hours=1), timedelta(minutes=10))  # how long before a planned end it is reported
 
 
 def check_length(ttl: timedelta | None) -> None:

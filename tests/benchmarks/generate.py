@@ -104,7 +104,7 @@ class Generator:
     """Makes hosts one after the other, with all their rows; all in one ``state`` if it is given."""
 
     def __init__(self, seed: int, state: str | None = None) -> None:
-        self._spec_draw = random.Random(seed).random  # apart, so that what is declared can be made alone
+        self._spec_draw = random.Random(seed).random  # separate, to make declarations without rows
         self._draw = random.Random(seed + 1).random
         self._state = state
         self._events = 0

@@ -269,7 +269,7 @@ def test_a_schema_may_have_capitals_and_hyphens(name: str, shared: str, cli: Cli
 
 def test_a_pooler_that_changes_connections_is_not_reported_as_damage(shared: str) -> None:
     with open_inventory(shared) as lab:
-        lab._context.store.database.execute("RESET search_path")  # as in a connection that another client had
+        lab._context.store.database.execute("RESET search_path")  # a pooler may pass on such a connection
         for act in (lab.hosts, lab.queue, lambda: lab.reserve(count=1)):
             with pytest.raises(UnreachableError, match="a pooler gave it another connection") as refused:
                 act()

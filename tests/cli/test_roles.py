@@ -140,7 +140,7 @@ def test_each_role_can_run_its_own_commands_only(
     role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: dict[object, object] = {hardware: {"cpus": 64}}
-    monkeypatch.setattr(bmc, "ask", lambda *given: answers.get(given[-1], "off"))  # no BMC is near
+    monkeypatch.setattr(bmc, "ask", lambda *given: answers.get(given[-1], "off"))  # there is no BMC
     assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
     who = fleet.login(role)
     [[owner]] = fleet.sql("SELECT current_user")

@@ -36,7 +36,7 @@ _COLUMNS = 104
 _CELL, _LINE, _PAD = 8, 18, 14
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _BACKGROUND, _PLAIN, _DIM = "#1c2128", "#d6dde6", "#8b98a8"
-_COLOURS = ("", "#f47067", "#6bc46d", "#e0b252", "#6cb6ff", "#c297ff", "#76d9e6", "")  # by the numbers of terminals
+_COLOURS = ("", "#f47067", "#6bc46d", "#e0b252", "#6cb6ff", "#c297ff", "#76d9e6", "")  # by their numbers on terminals
 _SOLID = {"█": "1", "░": "0.35"}  # drawn as bars without gaps, with this opacity
 
 

@@ -55,7 +55,7 @@ def test_a_man_page_has_the_text_of_the_commands_help() -> None:
         told = without_globals(help) if name != "bmhctl" else help.partition("\nInventory:")[0]
         told = re.sub(r"(?m)^\w+:$", "", told.removeprefix("Usage: ")).replace("…", "...")
         printed = iter(shown(text).split())
-        missing = [word for word in told.split() if word not in printed]  # each is sought behind the one before it
+        missing = [word for word in told.split() if word not in printed]  # each search begins after the last word
         assert missing == [], name
 
 
@@ -107,6 +107,6 @@ def test_a_wheel_and_an_sdist_contain_the_man_pages(tmp_path: Path) -> None:
     with zipfile.ZipFile(build("wheel", unpacked)) as wheel:
         files = {Path(name).name: name for name in wheel.namelist() if name.endswith(".1")}
         assert sorted(files) == sorted(f"{name}.1" for name in NAMES)
-        assert all("/data/share/man/man1/" in name for name in files.values())  # where pip and pipx install them from
+        assert all("/data/share/man/man1/" in name for name in files.values())  # pip and pipx install from there
         text = wheel.read(files["bmhctl.1"]).decode()
     assert text == man_pages.man_pages(man_pages.Edition(version("bmhctl"), "2001-09-09"))["bmhctl"]

@@ -93,7 +93,7 @@ def test_every_row_leads_to_its_state_when_every_guard_allows_it(edge: table.Edg
 )
 def test_every_guard_of_every_row_can_refuse_with_a_reason(edge: table.Edge, guard: Guard) -> None:
     facts = OPEN
-    if edge.verb is Verb.RESUME and edge.dest is not State.RESERVED:  # the rows before it must not lead away first
+    if edge.verb is Verb.RESUME and edge.dest is not State.RESERVED:  # earlier rows must not apply to the host
         facts = replace(OPEN, reservation_valid=False, came_from=State.AVAILABLE)
     answer = ask(edge.verb, edge.source, replace(facts, **REFUSING[guard]))  # type: ignore[arg-type]  # a row has a source
 

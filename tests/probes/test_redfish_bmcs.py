@@ -148,7 +148,7 @@ def test_the_answer_to_a_command_without_effect_is_reported_at_the_deadline() ->
             return request.command == "POST"
 
         bmc.trouble = refuse
-        assert talk(bmc, switch(Power.OFF), seconds=3) in (  # at the deadline it looks again, or is about to repeat it
+        assert talk(bmc, switch(Power.OFF), seconds=3) in (  # at the deadline bmhctl reads or repeats
             "is still on, not off, after 3 s (its BMC at BMC refuses: An update runs. (409))",
             f"its BMC at BMC refuses: An update runs. (409), for 3 s{LATER}",
         )
@@ -427,7 +427,7 @@ def test_a_command_waits_for_a_power_transition_and_is_sent_again_if_it_ends_in_
     with fake_bmc(systems=[system]) as bmc:
 
         def lost_on(request: BaseHTTPRequestHandler, body: bytes) -> bool:
-            if request.command == "POST" and not bmc.resets:  # accepted, and then it goes off after all
+            if request.command == "POST" and not bmc.resets:  # accepted, and the host goes off later
                 bmc.received.append(("POST", request.path, json.loads(body)))
                 system.power = "PoweringOff"
                 system.plan((0.4, "Off"))

@@ -454,7 +454,7 @@ def test_a_bmc_that_requires_a_client_certificate_is_reported_as_that(
             f"its BMC at https://127.0.0.1:{port} {words} (let the BMC accept clients without a certificate)"
         )
         url = f"https://127.0.0.1:{port}/"
-        if version == "TLSv1_2":  # with 1.3 the request is on its way before the reason comes, and may be reset
+        if version == "TLSv1_2":  # with 1.3 the request is sent before the alert, and may be reset
             assert probe({"http": url}) == ("fail", f"{url}: {words}")
     page = "<html><head><title>400 No required SSL certificate was sent</title></head></html>"
     with serving(saying(page, 400)) as port:

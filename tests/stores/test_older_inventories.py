@@ -140,7 +140,7 @@ def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
     assert ask("taint", "held01").status == 8  # alice is not alice@ci
     again = answered(ask, "reserve", "held01", "--request-id", "job-17-1", "--as", "alice@ci")
     assert (again["reservation"]["id"], [host["name"] for host in again["hosts"]]) == ("r-ajgwmgdf", ["held01"])
-    assert ask("reserve", "bad01", "--request-id", "job-18-1", "--as", "alice@ci").status == 8  # it ended
+    assert ask("reserve", "bad01", "--request-id", "job-18-1", "--as", "alice@ci").status == 8  # it has ended
     expired = {"lapsed01": "tainted"}
     assert states(ask) == before | expired
 

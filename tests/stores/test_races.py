@@ -356,7 +356,7 @@ def test_a_second_opening_in_one_process_loses_no_commit(lab: Lab) -> None:
     lab.close()
     kept = lab.context()
     queries.list_hosts(kept, Choice(everything=True))
-    with open_inventory(lab.location):  # SQLite's locks are the process's: closing the file anywhere would drop them
+    with open_inventory(lab.location):  # closing the file anywhere in the process would release SQLite's locks
         pass
     cordon = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1]).cordon('node1')"
     subprocess.run([sys.executable, "-c", cordon, lab.location], env=environment(), check=True)

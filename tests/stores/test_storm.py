@@ -155,7 +155,7 @@ def test_after_many_kills_every_host_comes_back_when_its_lease_expires(fleet: La
         while len(victims) < (12 if SCALE >= 1 else 6):
             victims.append(spawn(VICTIM, fleet.location, dice.choice([1, 1, 1, 4]), actor=f"victim{number}"))
         beaten = victims.pop(dice.randrange(len(victims)))
-        time.sleep(dice.uniform(0, 0.5))  # the kill comes whenever it comes: starting, waiting, holding, giving back
+        time.sleep(dice.uniform(0, 0.5))  # a kill at any time: at the start, in a wait, with hosts, at the end
         beaten.kill()
         beaten.communicate()
     for victim in victims:

@@ -14,7 +14,7 @@ from bmhctl.output.spans import plural
 from bmhctl.results.why import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30
-_BOX, _STEP, _LEFT = 156, 244, 46  # the width of a box, from one box to the next, the left end of the first
+_BOX, _STEP, _LEFT = 156, 244, 46  # a box's width, the distance to the next box, the left end of the first
 _TOP, _HIGH = 112, 64
 _LOW, _LOW_HIGH = 296, 60
 _LANE = 34  # the distance of the arrows to and from maintenance from the middle of a box

@@ -441,7 +441,7 @@ def test_a_booking_moves_to_make_room_for_a_replacement(fleet: Lab) -> None:
     held = reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))
     made = book(fleet, 2, 3, selector="rack=r1", count=1)
     assert (names_of(held), made.hosts) == (["node1"], ("node2",))
-    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))  # not ready, but may be then
+    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))  # not ready, but perhaps later
     replaced = replace_host(fleet.context("bob"), "node1", held.held.reservation.id, "dead fan")
     assert names_of(replaced) == ["node2"]
     assert replaced.notes == (

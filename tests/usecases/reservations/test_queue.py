@@ -139,7 +139,7 @@ def test_a_request_for_two_is_not_starved_by_those_for_one(fleet: Lab) -> None:
         def step() -> None:
             give_back(fleet, name)
             if name == "node1":
-                busy(lambda: take(fleet, count=1))()  # it is held for the pair, which takes none before it has both
+                busy(lambda: take(fleet, count=1))()  # set aside for the request for two, which needs both at once
                 assert states(fleet)[0] == "available"
                 assert missing(fleet) == ["1 more host"]
 
@@ -257,7 +257,7 @@ def test_overlapping_requirements_find_the_hosts_that_fit_them_all(fleet: Lab) -
 
     def unfit() -> None:
         assert missing(fleet) == ["2 more hosts"]
-        give_back(fleet, "switch")  # it could be one of the two in the rack, but then no switch would be left
+        give_back(fleet, "switch")  # the switch could be one of the two, but then no switch is left
 
     granted = wait(fleet, unfit, lambda: give_back(fleet, "node2"), requirements=wants)
 
