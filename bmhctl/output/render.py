@@ -339,7 +339,8 @@ def note(text: str, display: Display) -> None:
 
 _JOINED = "\0"  # stands for a space at which a line is not broken; no cleaned text has it
 _COMMAND = pattern(
-    r"bmhctl(?: -i \S+)?(?: [a-z][a-z-]*)?(?: (?:-[^\s;,?]+|[A-Z]+|'[^']*'|[^\s;,?]*[0-9@=*/\[][^\s;,?]*))*"
+    r"bmhctl(?: -i \S+)?(?: [a-z][a-z-]*)?(?: (?:show|check|apply|cancel|move)\b)?"
+    r"(?: (?:-[^\s;,?]+|[A-Z]+|'[^']*'|[^\s;,?]*[0-9@=*/\[][^\s;,?]*))*"
 )
 """A command line in a message: its options, its placeholders, and words that can't belong to a sentence."""
 

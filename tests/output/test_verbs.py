@@ -111,6 +111,14 @@ def test_in_json_mode_an_error_is_one_object() -> None:
             ],
         ),
         (
+            "m-vxgr4kq2 is from 2026-12-03 08:00 UTC to 2026-12-03 12:00 UTC: "
+            "bmhctl bookings cancel m-vxgr4kq2 cancels it",
+            [
+                "m-vxgr4kq2 is from 2026-12-03 08:00 UTC to 2026-12-03 12:00 UTC:",
+                "  bmhctl bookings cancel m-vxgr4kq2 cancels it",
+            ],
+        ),
+        (
             "look at it: bmhctl -i 'postgresql://postgres@/postgres?host=/dev/shm/a-folder-with-a-long-name' status",
             [
                 "look at it:",

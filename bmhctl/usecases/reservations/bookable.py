@@ -17,6 +17,7 @@ from bmhctl.domain.ticket import Ticket
 from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BmhctlError, BusyError
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable
 from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earliest_start
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     _Placed = tuple[Booked, tuple[str, ...]]
 
+_PLURAL = {"is": "are", "has": "have", "goes": "go"}
+_MOST_IN_WAY = 100  # hosts of which a refusal says what is in the way
 _MOST_CHOICES = 20  # the most choices of hosts that are tried for a booking
 _MOST_TICKETS = 100  # only so many tickets are protected: their forecast takes up to 0.4 s of CPU time
 
@@ -169,20 +172,23 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
     requirements, starts, ends, turnaround = demand.requirements, demand.starts_at, demand.ends_at, demand.turnaround
     check_satisfiable(ctx, requirements)
     begins = earliest_start(ctx, demand)
-    in_way = []
-    for host in candidates(ctx, requirements, HostQuery(declared=True)):
-        if host.reservation is not None and (host.reservation.expires_at or ends) > starts - turnaround:
-            in_way.append(f"{host.name} is held by {describe_reservation(host.reservation)}")
-        in_way += [
-            f"{host.name} is {describe_planned(each)}"
+    named: dict[str, list[str]] = {}
+    for number, host in enumerate(candidates(ctx, requirements, HostQuery(declared=True))):
+        reasons = [
+            f"is {describe_planned(each)}"
             for each in host.planned
             if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
         ]
+        if host.reservation is not None and (host.reservation.expires_at or ends) > starts - turnaround:
+            reasons.insert(0, f"is held by {describe_reservation(host.reservation)}")
         if is_broken(host, starts):
-            in_way.append(f"{host.name} {_describe_trouble(host)}")
-        if len(in_way) > 3:
+            reasons.append(_describe_trouble(host))
+        for reason in reasons:
+            named.setdefault(reason, []).append(host.name)
+        if len(named) > 3 or number > _MOST_IN_WAY:
             break
-    more = " …" if len(in_way) > 3 else ""
+    in_way = [_of_all(names, reason) for reason, names in named.items()]
+    more = " …" if len(named) > 3 else ""
     return BusyError(
         f"{describe_requirements(requirements)} from {local_time(starts)} to {local_time(ends)}: "
         f"{free} of {demand.total} free then, nothing was booked"
@@ -192,6 +198,14 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
         else "it is not known when they will be free: see bmhctl why HOST and bmhctl bookings",
         details={"free": free, "from": begins.isoformat() if begins else None},
     )
+
+
+def _of_all(names: Sequence[str], reason: str) -> str:
+    """Return a sentence about hosts; ``reason`` is about one, such as ``is cordoned``."""
+    if len(names) == 1:
+        return f"{names[0]} {reason}"
+    verb, _, rest = reason.partition(" ")
+    return f"{' and '.join(in_short(names))} {_PLURAL.get(verb, verb)} {rest}"
 
 
 def _describe_trouble(host: Host) -> str:

@@ -417,6 +417,14 @@ def test_the_same_request_id_books_once(fleet: Lab) -> None:
     assert len(open_ids(fleet)) == 1
 
 
+def test_a_refusal_has_each_reason_once_with_all_of_its_hosts(fleet: Lab) -> None:
+    plan_maintenance(fleet.context("carl"), Choice(("node1", "node2")), at(3), at(5), reason="power work")
+    with pytest.raises(BusyError) as refused:
+        book(fleet, 2, 5, "node1", "node2")
+    assert ": node1 and node2 are planned for a maintenance by carl from " in refused.value.message
+    assert refused.value.message.count("carl") == 1
+
+
 def test_leases_end_before_a_planned_maintenance_which_the_next_command_begins(fleet: Lab) -> None:
     done = plan_maintenance(fleet.context("carl"), Choice(("node1", "node2")), at(3), at(5), reason="power work")
     assert [(item.host, item.message) for item in done.items] == [
