@@ -167,6 +167,9 @@ class HttpConnection:
         if is_over_tls:
             context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
             made.sock = context.wrap_socket(made.sock, server_hostname=host.partition("%")[0])
+        if self._connection is not made:  # another thread has called close
+            made.close()
+            raise http.client.NotConnected
         return made
 
     def _target(self, target: str) -> str:

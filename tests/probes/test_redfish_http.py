@@ -18,6 +18,7 @@ import pytest
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.domain.model import Bmc, HostSpec
 from bmhctl.probes import redfish_conversation
+from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.redfish_boot import identify
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
@@ -25,6 +26,7 @@ from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import LATER, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
 from tests.probes.servers import Answer, closed_port, saying, serving
+from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
@@ -395,6 +397,25 @@ def test_a_network_in_no_proxy_is_reached_without_the_proxy() -> None:
             environ = {"http_proxy": f"http://127.0.0.1:{closed_port()}", "no_proxy": network}
             said = talk(bmc, status, setting=StepEnvironment(environ, "/", proxy="environment"))
             assert (said == "on") is is_direct
+
+
+def test_nothing_is_sent_over_a_connection_that_opens_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, opened = socket.create_connection, list[socket.socket]()
+    cancelled, ended = threading.Event(), threading.Event()
+
+    def slow(*there: Any, **how: Any) -> socket.socket:
+        cancelled.set()
+        ended.wait(10)
+        opened.append(connect(*there, **how))
+        return opened[0]
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with fake_bmc() as bmc:
+        with pytest.raises(InterruptedStepError):
+            talk(bmc, status, cancelled=cancelled)
+        ended.set()
+        until(lambda: opened and opened[0].fileno() == -1)
+        assert bmc.reads == []
 
 
 # where to
