@@ -153,6 +153,18 @@ def test_a_task_is_ended_with_its_lease_where_run_is_stopped_and_the_watchdog_wa
     assert f"the lease was lost while the task ran: reservation {token} has ended: lease expired" in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["reset", "recycle"])
+def test_a_task_that_was_left_is_ended_before_hosts_that_were_taken_from_it_are_cleaned(
+    verb: str, toml_fleet: Fleet
+) -> None:
+    with left_by_kills(toml_fleet, "echo $$; exec sleep 1000") as (printed, token):
+        toml_fleet.bmhctl("taint", "node1", "--force", "--reason", "fire")
+        cleaned = toml_fleet.bmhctl(verb, "node1")
+        assert not lives(int(printed[0]))
+    ended = f"its task was ended: process {printed[0]} (sleep 1000)"
+    assert f"{token}: has ended (forced: fire), but its run was killed; {ended}\n" in cleaned.stderr
+
+
 def test_a_command_inside_such_a_task_leaves_its_lease_to_a_command_outside(toml_fleet: Fleet, tmp_path: Path) -> None:
     go, told = tmp_path / "go", tmp_path / "told"
     os.mkfifo(go)

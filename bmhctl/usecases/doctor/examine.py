@@ -30,7 +30,7 @@ from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, WARNING, Repair
 from bmhctl.usecases.reservations.fairness import is_gone, remove_dead
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.expiry import forget_left_claims, open_reservation_of
+from bmhctl.usecases.shared.expiry import forget_left_claims, reservation_of
 from bmhctl.usecases.shared.host_changes import differences
 
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
@@ -353,8 +353,9 @@ def _processes(ctx: Context, seen: Examination) -> None:
     for left in ctx.store.claims.left_behind():
         if left.name not in dead:
             message = f"the claim {left.name}{_claimant(ctx, left.name)} is left over: {left.cause}"
-            if (reservation := open_reservation_of(ctx, left.name)) is not None:
-                remedy = f"bmhctl reap ends the lease when it has expired; or bmhctl release -R {reservation}"
+            known = reservation_of(ctx, left.name)
+            if known is not None and known.is_open():
+                remedy = f"bmhctl reap ends the lease when it has expired; or bmhctl release -R {known.id}"
                 seen.note(Finding("claim", NOTE, message, remedy))
             else:
                 seen.fixable("claim", NOTE, message, "removes it; it no longer claims anything", forget_left_claims)

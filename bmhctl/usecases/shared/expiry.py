@@ -69,21 +69,28 @@ def left_task(ctx: Context, reservation_id: str) -> LeftTask | None:
 
 
 def forget_left_claims(ctx: Context) -> None:
-    """Remove the claims that killed processes left behind, as ``reap`` and ``recycle`` do.
+    """Remove the claims that killed processes left behind, as ``reset``, ``recycle`` and ``reap`` do.
 
     Claims of ``run`` under open reservations stay, because they tell :func:`reap` to look for a task that still runs.
+    If a reservation was taken from its holder, such a task is ended here, before its hosts are cleaned.
     """
     with suppress(AwayError):  # a later command may be able to remove the claims
         for claim in ctx.store.claims.left_behind():
-            if open_reservation_of(ctx, claim.name) is None:
-                ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+            known = reservation_of(ctx, claim.name)
+            if known is not None and known.is_open():
+                continue
+            task = left_task(ctx, known.id) if known is not None and known.was_lost() else None
+            if task is not None and task.has_this_process():
+                continue
+            if known is not None and task is not None and (ended := task.end()):
+                ctx.report(f"{known.id}: has ended ({known.end_reason}), but its run was killed; {ended}")
+            ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
 
 
-def open_reservation_of(ctx: Context, claim: str) -> str | None:
-    """Return the id of the open reservation to which a claim of ``run`` belongs; None for any other claim."""
+def reservation_of(ctx: Context, claim: str) -> Reservation | None:
+    """Return the reservation, open or ended, to which a claim of ``run`` belongs; None for any other claim."""
     token = claim.removeprefix(run_claim(""))
-    known = ctx.store.reservations.get(token) if token != claim else None
-    return token if known is not None and known.is_open() else None
+    return ctx.store.reservations.get(token) if token != claim else None
 
 
 def _shorten(ctx: Context, reservation: Reservation, now: datetime) -> None:

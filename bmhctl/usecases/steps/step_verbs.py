@@ -82,10 +82,19 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     def prepare(held: Claimed) -> Job:
         return Job(held, held.plan(Phase.CLEANUP), lambda run: cleaned(ctx, held, run))
 
+    _tidy(ctx)
     refresh_and_reap(ctx)
     choice = confirmed(ctx, "reset", choice)
     operation = BulkOperation("reset", early, prepare, ctx.store.policy().of(Phase.CLEANUP), State.INITIAL)
     return each(ctx, operation, *choose(ctx, choice), jobs)
+
+
+def _tidy(ctx: Context) -> None:
+    """Remove what killed processes left behind, before hosts are cleaned."""
+    if not ctx.dry_run:
+        from bmhctl.usecases.shared.expiry import forget_left_claims
+
+        forget_left_claims(ctx)
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -97,10 +106,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     ``quarantine_after`` failures in a row (see the policy), a host goes to maintenance. A host that is being retired is
     retired instead. ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
     """
-    if not ctx.dry_run:
-        from bmhctl.usecases.shared.expiry import forget_left_claims
-
-        forget_left_claims(ctx)
+    _tidy(ctx)
     named = set(unfold(choice.names))
 
     def unless_named(item: Outcome) -> Outcome:
