@@ -6,7 +6,7 @@ import os
 import shlex
 from contextlib import suppress
 from itertools import takewhile
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +40,10 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.holder import extend, give_up
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.expiry import left_task
+
+if TYPE_CHECKING:
+    from bmhctl.support.left_tasks import LeftTask
 
 
 def _run(
@@ -81,15 +85,16 @@ def _run(
             raise
         for text in grant.notes:
             lab.context.report(text)
-        with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
+        left = left_task(lab.context, token) if is_older else None  # the claim below hides that an earlier one is left
+        with lab.context.store.claims.claim(run_claim(token)) as mine:
             if mine is None:  # another run with the same request id has a task on the hosts
                 raise BusyError(
                     f"request {request.request_id} is running already: nothing was started",
                     hint="wait until it ends, or use another request id",
                 )
             mine.guard()
-            if is_older:
-                _end_left_task(lab.context, token)
+            if left is not None:
+                _end(lab.context, token, left)
             held = extend(lab.context, token, silent=True).held if is_older else grant.held
             environ = task_environment(os.environ, held, lab.context.store.address, lab.context.actor)
             task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status), limit)
@@ -97,12 +102,9 @@ def _run(
             return run_task(lab.context, held, task, signals, mine.inherit)
 
 
-def _end_left_task(ctx: Context, token: str) -> None:
-    """End the task that a killed run of this request has left, if there is one: only one task runs on a host."""
-    from bmhctl.support.left_tasks import left_tasks
-
-    task = left_tasks().get(token)
-    if task is not None and not task.has_this_process() and (ended := task.end()):
+def _end(ctx: Context, token: str, task: LeftTask) -> None:
+    """End the task that a killed run of this request has left: only one task runs on a host."""
+    if not task.has_this_process() and (ended := task.end()):
         ctx.report(f"{token}: its earlier run was killed; {ended}")
 
 

@@ -13,6 +13,7 @@ from datetime import timedelta
 from bmhctl.domain.units import format_duration
 from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
 from bmhctl.support import watchdog
+from bmhctl.support.left_tasks import RESERVATION, new_mark
 from bmhctl.support.watchdog import Deadline
 
 TIMED_OUT = 124
@@ -52,7 +53,7 @@ class Child:
         self.shares_group = _in_foreground()
         self.was_asked_to_end = False
         self.timed_out: timedelta | None = None
-        self._mark = os.urandom(8).hex()
+        self._mark = new_mark(environ[RESERVATION])
         end, self._pipe = os.pipe()
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, "shared" if self.shares_group else "group", self._mark],

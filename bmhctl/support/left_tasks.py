@@ -1,7 +1,9 @@
 """Find and end tasks that still run although their ``run`` and its watchdog were killed or stopped.
 
-Such a task is recognised by variables that ``run`` set in its environment: :data:`~bmhctl.support.watchdog.MARK` and
-:data:`RESERVATION`. Only root can read the environment of another user's processes.
+Such a task is recognised by :data:`~bmhctl.support.watchdog.MARK` in its environment, whose value begins with the id of
+its reservation. :data:`RESERVATION` does not show this: a shell that outlived its task has the mark of this task, and
+may have the id of another reservation from ``reserve --shell``. Only root can read the environment of another user's
+processes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ RESERVATION = "BMH_RESERVATION"
 _PATIENCE = 2.0  # seconds to wait for killed processes: one in a system call ends when the call returns
 _PAUSE = 0.01
 _MOST_NAMED = 5
+
+
+def new_mark(reservation: str) -> str:
+    """Return a new value of :data:`~bmhctl.support.watchdog.MARK` for a task under a reservation."""
+    return f"{reservation}.{os.urandom(8).hex()}"
 
 
 class Ended(Frozen):
@@ -79,14 +86,11 @@ class LeftTask:
 def left_tasks() -> dict[str, LeftTask]:
     """Return, by reservation id, the tasks on this machine that no watchdog will end, as far as this user sees them."""
     known = processes() or {}
-    marks: dict[str, dict[str, None]] = {}
-    for process in known:
-        variables = _variables(process)
-        if MARK in variables and RESERVATION in variables:
-            marks.setdefault(variables[RESERVATION], {})[variables[MARK]] = None
-    watched = _watched(known, {mark for of in marks.values() for mark in of}) if marks else set()
-    found = {reservation: [mark for mark in of if mark and mark not in watched] for reservation, of in marks.items()}
-    return {reservation: LeftTask(left) for reservation, left in found.items() if left}
+    marks = {mark for process in known if (mark := _mark_of(process))}
+    found: dict[str, list[str]] = {}
+    for mark in marks - _watched(known, marks) if marks else ():
+        found.setdefault(mark.rpartition(".")[0], []).append(mark)
+    return {reservation: LeftTask(of_task) for reservation, of_task in found.items()}
 
 
 def _watched(known: Iterable[int], marks: set[str]) -> set[str]:
@@ -120,10 +124,10 @@ def listed(processes: Iterable[str]) -> str:
     return ", ".join(words[:_MOST_NAMED]) + more
 
 
-def _variables(process: int) -> dict[str, str]:
+def _mark_of(process: int) -> str:
     try:
         with open(f"/proc/{process}/environ", "rb") as file:
             text = os.fsdecode(file.read())
     except OSError:
-        return {}
-    return {name: value for name, _, value in (each.partition("=") for each in text.split("\0"))}
+        return ""
+    return next((each.partition("=")[2] for each in text.split("\0") if each.startswith(f"{MARK}=")), "")

@@ -175,7 +175,7 @@ class Family:
     def __init__(self, group: int, root: int, mark: str = "") -> None:
         self._group = group
         self._root = root
-        self._mark = f"{MARK}={mark}\0".encode() if mark else b""
+        self._mark = os.fsencode(f"{MARK}={mark}\0") if mark else b""
         self._unmarked: set[tuple[int, str]] = set()
         self._seen: set[tuple[int, str]] = set()  # with their start times: process ids are reused
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.stores.claims import run_claim
+from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.support.left_tasks import left_tasks
 from tests.conftest import Lab, Run
 from tests.processes import lives, until
@@ -217,6 +220,52 @@ def test_a_retry_ends_the_task_of_a_run_that_was_killed_with_its_watchdog(toml_f
         assert (done.status, done.stdout, lives(int(printed[0]))) == (0, "second\n", False)
     words = f"its earlier run was killed; its task was ended: process {printed[0]} (sleep 1000)"
     assert f"{token}: {words}\n" in done.stderr
+
+
+@contextmanager
+def sleeping(**env: str | bytes) -> Iterator[int]:
+    """Start a process with these variables; return its id, and end it."""
+    variables = {name: os.fsdecode(value) for name, value in env.items()}
+    with subprocess.Popen(["sleep", "1000"], env={**os.environ, **variables}) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_shell_that_outlived_its_task_is_no_task_of_what_it_reserves(toml_fleet: Fleet) -> None:
+    """``tmux`` on a terminal keeps BMHCTL_RUN; ``reserve --shell`` in it changes only BMH_RESERVATION."""
+    mark = toml_fleet.bmhctl("run", "--host", "node2", "--", "printenv", "BMHCTL_RUN").stdout.rstrip()
+    again = ("--host", "node1", "--request-id", "job-1")
+    toml_fleet.bmhctl("reserve", "node1", "--request-id", "job-1")
+    (token,) = toml_fleet.open_reservations()
+    with sleeping(BMHCTL_RUN=mark, BMH_RESERVATION=token) as shell:
+        claims = folder_beside(toml_fleet.lab.path.with_name("lab.state.db"))
+        claims.mkdir()
+        (claims / run_claim(token)).touch()  # as a killed run leaves it
+        findings = json.loads(toml_fleet.bmhctl("doctor", "-o", "json").stdout)["findings"]
+        done = toml_fleet.bmhctl("run", *again, "--", "echo", "second")
+        assert (done, lives(shell)) == (Run(0, "second\n", "request job-1 was granted before\n"), True)
+    assert token not in [word for each in findings if each["kind"] == "task" for word in each["message"].split()]
+
+
+def test_a_retry_leaves_what_stayed_on_the_terminal_of_a_run_that_ended_by_itself(toml_fleet: Fleet) -> None:
+    again = ("--host", "node1", "--request-id", "job-1")
+    program = (sys.executable, "-m", "bmhctl", "run", *again, "--keep-on-fail", "1h", "--")
+    terminal = on_terminal(toml_fleet, *program, "sh", "-c", f"{DAEMON}; exit 3")
+    terminal.expect(r"(\d+)")
+    daemon = int(terminal.match[1])
+    assert ended(terminal) == 3
+    try:
+        done = toml_fleet.bmhctl("run", *again, "--", "echo", "second")
+        assert (done, lives(daemon)) == (Run(0, "second\n", "request job-1 was granted before\n"), True)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
+def test_a_mark_in_no_encoding_keeps_no_command_from_its_work(toml_fleet: Fleet) -> None:
+    with sleeping(BMHCTL_RUN=b"\xff", BMH_RESERVATION="r-00000000"):
+        assert toml_fleet.bmhctl("doctor").status == 0
 
 
 def test_doctor_names_a_task_whose_run_and_watchdog_were_killed(toml_fleet: Fleet) -> None:
