@@ -155,7 +155,7 @@ def end_task(
         if not members:
             return
         if left is not None:
-            deadline = min(deadline, time.monotonic() + left())
+            deadline = min(deadline, time.monotonic() + max(0.0, left()))
         if time.monotonic() + max(look, _PAUSE) >= deadline:
             time.sleep(max(0.0, deadline - time.monotonic()))
             family.send(signal.SIGKILL, members)
