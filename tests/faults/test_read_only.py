@@ -6,15 +6,18 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bmhctl.stores.sqlite.claims import folder_beside
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import End, ForkedCommands
 from tests.faults.scenarios import FILES, start_of
 from tests.faults.snapshots import read_folder, snapshot_of, write_folder
+from tests.processes import until
 
 IS_ROOT = os.geteuid() == 0
 OWNER, OTHER = (65533, 65534) if IS_ROOT else (os.geteuid(), os.geteuid())
@@ -67,6 +70,7 @@ def test_a_user_with_read_permission_only_gets_the_reason_and_changes_nothing(
     assert left == start
     for path in folder.iterdir():
         path.chmod(0o666)
+    folder.chmod(0o777)
     assert run(forked, folder, ("-i", FILES[backend], "reserve", "-n", "1")).status == 0
 
 
@@ -134,3 +138,19 @@ def test_a_read_only_file_system_is_named_in_the_error(file: str, tmp_path: Path
     done = in_room(_MOUNTED, file, tmp_path)
     assert done.returncode == 11
     assert "can't be written: its file system is mounted read-only\nhint: mount " in done.stderr
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_a_user_who_may_not_read_the_claims_gets_the_reason(backend: str, forked: ForkedCommands, folder: Path) -> None:
+    write_folder(start_of("reserve", backend), folder)
+    for path in folder.iterdir():
+        path.chmod(0o666)
+    folder.chmod(0o777)
+    assert run(forked, folder, ("-i", FILES[backend], "reserve", "-n", "1", "--ttl", "1s")).status == 0
+    granted = time.monotonic()
+    claims = folder_beside(next(folder.glob("*.db")))
+    claims.mkdir(mode=0)
+    until(lambda: time.monotonic() > granted + 1)
+    end = run(forked, folder, ("-i", FILES[backend], "reap"))
+    claims.chmod(0o700)
+    assert (end.status, end.stderr.partition(": Perm")[0]) == (11, f"bmhctl: can't make claims in {claims}")

@@ -142,7 +142,7 @@ class FileClaims:
 
     def is_there(self, name: str) -> bool:
         """Return whether there is a file of the claim, as far as this user may know."""
-        return self._path(name).exists()
+        return os.path.exists(self._path(name))  # False for a folder that this user must not read
 
     def holders(self, name: str) -> list[Holder]:
         """Return the processes of this machine that have the claim's file open."""
