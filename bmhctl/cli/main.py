@@ -235,7 +235,7 @@ def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
         from bmhctl.cli.suggestions import meant_reason
 
         meant = meant_reason(arg for before, arg in pairwise(args) if not before.startswith("-"))
-    elif isinstance(error, UsageError) and (owner := _owner_in(args)):
+    elif isinstance(error, UsageError) and (owner := _owner_in(args)) and f"owner={owner}" in error.message:
         meant = f"{PROGRAM} reservations --owner {owner}"
     if meant:
         error.hint = f"did you mean {meant}?"

@@ -343,6 +343,11 @@ def test_an_owner_in_a_selector_of_hosts_gets_the_reservations_as_a_hint(cli: Cl
     )
 
 
+def test_an_owner_in_a_selector_changes_the_hint_of_no_other_error(cli: Cli, lab: Any) -> None:
+    done = cli("list", "-l", "owner=bob", "--fields", "nam")
+    assert done.stderr.splitlines()[-1].startswith("hint: did you mean name?")
+
+
 def test_a_line_of_a_shell_given_to_run_gets_the_shell_as_a_hint(cli: Cli, lab: Any) -> None:
     done = cli("run", "-n", "1", "--", "echo $BMH_HOST; true")
     assert (done.status, done.stderr) == (
