@@ -272,6 +272,8 @@ def _intent(ctx: Context, declaration: Declaration) -> tuple[str, Changes] | Non
     there = ctx.store.hosts.with_names(removal.name for removal in changes.removals)
     possible = []
     for removal in changes.removals:
+        if removal.name not in there:  # it was undeclared, and another command removed it from the state
+            continue
         try:
             check_removal(there[removal.name], removal)
             possible.append(removal)

@@ -310,6 +310,41 @@ def test_two_edits_of_one_host_keep_each_others_changes(cellar: Lab, monkeypatch
     assert (host.spec.note, host.spec.labels) == ("hello", {"rack": "r9"})
 
 
+def test_an_undeclared_host_that_another_command_removes_between_the_edit_and_its_sync_is_removed(
+    cellar: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second removal found no host, and from then on every command failed."""
+    hosts.add(cellar.context(), ["node3", "node4"], hosts.AttributeChanges())
+    text = cellar.path.read_text()
+    cellar.path.write_text(text[: text.index("[hosts.node4]")])
+    has_looked, is_replaced = threading.Event(), threading.Event()
+
+    def bobs_command() -> None:
+        with cellar.visit("bob") as bob:
+            hosts.remove(bob, Choice(("node4",)))
+
+    edit_file = atomic_replace.edit_file
+    command = threading.Thread(target=bobs_command)
+
+    def overtaken(*args: object) -> bytes:
+        is_bobs = threading.current_thread() is command
+        if not is_bobs:
+            command.start()
+            assert has_looked.wait(20)
+        done = edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
+        (has_looked if is_bobs else is_replaced).set()
+        if is_bobs:
+            assert is_replaced.wait(20)
+        else:
+            command.join()
+        return done
+
+    monkeypatch.setattr(atomic_replace, "edit_file", overtaken)
+    outcomes = hosts.remove(cellar.context(), Choice(("node3", "node4")))
+    assert outcomes.status == 0
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+
+
 REMOVALS: dict[str, tuple[Callable[[Context], Outcomes], Callable[[Context], object], str]] = {
     "remove": (
         lambda ctx: hosts.remove(ctx, Choice(("node2",))),
