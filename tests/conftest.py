@@ -190,7 +190,7 @@ class Lab:
 
 @dataclass(frozen=True)
 class Run:
-    """How one command ended."""
+    """The exit status and the output of a command."""
 
     status: int
     stdout: str

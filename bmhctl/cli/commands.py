@@ -11,7 +11,7 @@ COMPLETION_VARIABLE = "_BMHCTL_COMPLETE"
 
 
 class Entry(Frozen):
-    """Where a command's function is, and its line in the root help."""
+    """The place of a command's function, and the command's line in the root help."""
 
     module: str
     function: str

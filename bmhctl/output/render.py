@@ -159,7 +159,7 @@ def _no_notes(*_: object) -> Iterable[str]:
 
 
 class View(Frozen):
-    """How one kind of result is shown.
+    """The functions and fields that show one kind of result.
 
     ``formats`` are its output formats. ``fields`` are the keys of its records, for ``--fields``; ``plain`` and ``csv``
     are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too). ``document`` makes

@@ -67,7 +67,7 @@ def run_command(
 
 
 class Ended(Frozen):
-    """How a program ended: its ``status`` as in :mod:`subprocess` (None: it timed out), and its last lines."""
+    """The end of a program: its ``status`` as in :mod:`subprocess` (None: it timed out), and its last lines."""
 
     status: int | None
     output: bytes

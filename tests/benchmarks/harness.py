@@ -107,7 +107,7 @@ class Bench:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long something takes."""
+    """Return how many seconds some work takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -49,7 +49,7 @@ def _lab(bench: Bench, tools: Programs) -> Iterator[Path]:
 
 
 def _stale(path: Path) -> int:
-    """How many hosts did not pass their checks for a day."""
+    """Return the number of hosts whose checks have not passed for a day."""
     with closing(sqlite3.connect(path, timeout=10)) as database:
         before = (time.time() - 86_400) * 1e6
         sql = "SELECT COUNT(*) FROM hosts WHERE state = 'available' AND proven_at <= ?"
@@ -91,7 +91,7 @@ def _recheck(path: Path) -> None:
 
 
 class _Round(NamedTuple):
-    """Seconds for rechecking all hosts beside a reserve loop, for that loop, for the loop alone, and for the floor."""
+    """Seconds for rechecking all hosts during a reserve loop, for this loop, for a loop alone, and for the floor."""
 
     rechecked: float
     beside: float

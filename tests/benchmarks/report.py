@@ -16,7 +16,7 @@ HEAD = f"{'FIGURE':32}{'MEDIAN':>9}{'MIN':>9}{'MAX':>9}{'CPU':>8}{'BOUND':>9}  R
 
 
 def line(figure: Figure, series: Series) -> str:
-    """One figure: its median, the spread, the ratio of processor times, and the bound with whether it is kept."""
+    """Return the line of a figure: its median, the spread, the ratio of processor times, the bound and the verdict."""
     unit = f" {figure.unit}" if figure.unit else ""
     cpu = Series(series.cpu).median if series.cpu else None
     bound = "" if figure.bound is None else f"{'≥' if figure.at_least else '≤'} {figure.bound:g}"
@@ -40,7 +40,7 @@ def machine() -> dict[str, object]:
 
 
 def document(found: Iterable[tuple[Figure, Series]]) -> str:
-    """All figures with all their samples."""
+    """Return the JSON document of all figures with all their samples."""
     figures = [
         {
             "name": figure.name,

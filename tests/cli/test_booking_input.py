@@ -77,7 +77,7 @@ def everything(folder: Path) -> tuple[object, object]:
 
 
 def refused(folder: Path, *args: str) -> tuple[int, str]:
-    """How a command ended; it changed nothing."""
+    """Run a command that is refused, check that it changed nothing, and return its status and its message."""
     before = everything(folder)
     done = run_bmhctl(*args, cwd=folder, **ZONE)
     assert everything(folder) == before

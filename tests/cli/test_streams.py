@@ -53,7 +53,7 @@ def test_each_command_has_its_formats_and_refuses_the_others_before_it_does_anyt
     for name in [each for each in FORMATS if each in formats]:
         done = cli(*args, "-o", name)
         if done.status in (4, 5):
-            continue  # the format before this one has done it already
+            continue  # the command with the previous format has already made the change
         assert done.status == 0
         notes = (
             done.stderr in ("", "no reservations: bmhctl reserve -n 1 takes a host that is free\n")

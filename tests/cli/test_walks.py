@@ -92,7 +92,7 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inventory_with_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a policy."""
+    """The same inventory with a policy."""
     return made(tmp_path_factory.mktemp("walks") / "lab.db", POLICY)
 
 

@@ -68,7 +68,7 @@ class Page:
 
     @property
     def name(self) -> str:
-        """Its path in the repository."""
+        """The path of the page in the repository."""
         return str(self.path.relative_to(ROOT))
 
     def blocks(self, *languages: str) -> list[Block]:

@@ -19,7 +19,7 @@ class Figures(Protocol):
     """Counts of one test; those of the same suite and backend are added up."""
 
     def __call__(self, suite: str, backend: str, **counts: int) -> None:
-        """As in `figures("killed in a commit", "sqlite", tries=200, faults=200, losses=0)`."""
+        """Records a row: `figures("killed in a commit", "sqlite", tries=200, faults=200, losses=0)`."""
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def check(store: Store) -> None:
         assert [tuple(row) for row in store.database.execute("PRAGMA integrity_check")] == [("ok",)]
         assert list(store.database.execute("PRAGMA foreign_key_check")) == []
     held: set[str] = set()
-    # a planned maintenance that has begun is in the notes of its hosts instead
+    # a planned maintenance that has begun is not in `planned`, but in the notes of its hosts
     waiting = [each for each in store.bookings.open() if not each.is_maintenance or each.due_at == each.starts_at]
     planned = [(host, each.span) for each in sorted(waiting, key=lambda each: each.id) for host in each.hosts]
     for host in store.hosts.find(HostQuery()):

@@ -62,7 +62,7 @@ def lease(lab: Lab, reservation_id: str) -> Reservation:
 
 
 def left(lab: Lab, reservation_id: str) -> timedelta:
-    """How long a lease still lasts, in whole seconds."""
+    """Return how long a lease still lasts, in whole seconds."""
     end = lease(lab, reservation_id).expires_at
     assert end is not None
     return timedelta(seconds=round((end - lab.clock.now).total_seconds()))

@@ -30,7 +30,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Page:
-    """One tab of the browser: ``said`` is what its console has shown as warnings and errors."""
+    """One tab of the browser; ``said`` are the warnings and errors on its console."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self.said: list[str] = []

@@ -173,7 +173,7 @@ def kept_lease(fleet: Fleet, length: float) -> Lease:
 def test_setting_the_clock_back_during_a_renewal_lengthens_no_task(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its watchdog let a task go on for an hour; if ``run`` was stopped then, another job got the host meanwhile."""
+    """The watchdog once let a task continue for an hour; with a stopped ``run``, another job got the host meanwhile."""
     over = threading.Event()
     renew = runner_lease.extend
 

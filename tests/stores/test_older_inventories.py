@@ -133,7 +133,7 @@ def states(ask: Ask) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
-    """Its leases, fencing, request ids, counted failures, notes and departed hosts all still count."""
+    """The leases, fencing, request ids, counted failures, notes and departed hosts of the inventory still count."""
     before = states(ask)
     assert ask("reserve", "free02").status == 5  # cordoned
     assert ask("reserve", "-l", "cpus=65").status == 6

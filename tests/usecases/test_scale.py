@@ -116,7 +116,7 @@ def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
 
 @pytest.fixture(scope="module")
 def booked(fleets: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same inventories with a booking of each host, a day ahead and more."""
+    """The same inventories with a booking of each host, at least a day ahead."""
     folder = tmp_path_factory.mktemp("booked")
     for path in fleets.values():
         shutil.copy(path, folder / path.name)
@@ -165,7 +165,7 @@ def check_steps(command: Command, fleets: dict[int, Path], folder: Path, monkeyp
 
 
 def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many steps SQLite takes for a command, whether it is refused or not."""
+    """Return how many steps SQLite takes for a command, even if the command is refused."""
     shutil.copy(fleet, copy)
     connect = sqlite_database.connect
     taken = 0
@@ -218,7 +218,7 @@ def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
 
 
 def rows(command: Command, url: str, watcher: psycopg.Connection[tuple[int]]) -> int:
-    """How many rows a server reads for a process that opens the inventory and runs the command."""
+    """Return how many rows a server reads for a process that opens the inventory and runs the command."""
     before = _read(watcher)
     with closing(open_store(url)) as store:
         backend = store.database.execute("SELECT pg_backend_pid()")[0][0]

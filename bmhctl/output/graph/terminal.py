@@ -23,7 +23,7 @@ Way = tuple[State | None, State | None]
 
 
 class Marks(Frozen):
-    """What a drawing shows of one host: where it is, the edges that it took, the edges that are open to it now.
+    """The marks for one host in a drawing: its state, the edges that it took, and the edges that are open now.
 
     Without a host ``here`` is None and every edge counts as open.
     """

@@ -49,7 +49,7 @@ def fleet(lab: Lab, more: str = "") -> Lab:
 
 
 def age(lab: Lab) -> timedelta:
-    """How long ago the checks of node1 passed, in whole seconds."""
+    """Return how long ago the checks of node1 passed, in whole seconds."""
     proven = host(lab).proven_at
     assert proven is not None
     return timedelta(seconds=round((lab.clock.now - proven).total_seconds()))
