@@ -181,7 +181,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Reserve hosts, run a command on them, and give them back, also if it fails.
+    """Reserve hosts, run a command on them, and give them back, even if the command fails.
 
     The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting, or the
     command ran into --timeout; 125: bmhctl itself failed, or the lease was lost; 126, 127: the command is not

@@ -344,7 +344,7 @@ def held_record(held: Held) -> Record:
 
 
 def picked(records: Iterable[Record], fields: tuple[str, ...] | None) -> Iterable[Record]:
-    """Return the records narrowed to some of their keys, or as they are."""
+    """Return the records with only some of their keys, or unchanged without ``fields``."""
     return ({name: record[name] for name in fields} for record in records) if fields else records
 
 

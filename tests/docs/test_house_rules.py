@@ -22,13 +22,13 @@ def is_below(path: Path, *places: str) -> bool:
 
 
 def nodes(path: Path, *words: str) -> Iterator[ast.AST]:
-    """The nodes of a module that contains any of these words; walking all modules takes seconds."""
+    """Yield the nodes of a module that contains any of these words, because walking all modules takes seconds."""
     text = path.read_text(encoding="utf-8")
     return ast.walk(ast.parse(text)) if any(word in text for word in words) else iter(())
 
 
 def uses(names: set[str], *allowed: str) -> list[str]:
-    """The places where modules use one of these names, except in the allowed folders and modules."""
+    """Return the places where modules use one of these names, except in the allowed folders and modules."""
     return [
         f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
         for path in MODULES
@@ -39,7 +39,7 @@ def uses(names: set[str], *allowed: str) -> list[str]:
 
 
 def _used(node: ast.AST) -> Iterator[str]:
-    """The dotted names of what it uses."""
+    """Yield the dotted names that a node uses."""
     match node:
         case ast.Attribute(value=ast.Name(id=module), attr=name):
             yield f"{module}.{name}"
