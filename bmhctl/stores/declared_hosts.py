@@ -50,22 +50,24 @@ class DeclaredHosts(Frozen):
 
     def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
         """Yield the ids of the hosts whose BMC leads to the same system as one of ``bmcs``."""
-        from bmhctl.domain.bmc_address import server_word
+        from bmhctl.domain.bmc_address import server_word, system_key
 
+        bmcs = list(bmcs)
+        if all(system_key(bmc.address, bmc.system_id) is None for bmc in bmcs):
+            return
         servers: dict[str, list[Bmc]] = {}
         for bmc in bmcs:
             servers.setdefault(server_word(bmc.address), []).append(bmc)
-        if all(_key(bmc) is None for of_server in servers.values() for bmc in of_server):
-            return
         keys: dict[str, set[object]] = {}  # by server, for servers of stored hosts
         for host_id, text in self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL"):
             word = server_word(str(text))
             if word not in servers:
                 continue
             if word not in keys:
-                keys[word] = {_key(bmc) for bmc in servers[word]} - {None}
+                keys[word] = {key for bmc in servers[word] if (key := system_key(bmc.address, bmc.system_id))}
             with suppress(*UNREADABLE):  # ``doctor`` reports a row that can't be read
-                if _key(Bmc(*from_json(str(text)))) in keys[word]:
+                bmc = Bmc(*from_json(str(text)))
+                if system_key(bmc.address, bmc.system_id) in keys[word]:
                     yield host_id
 
     def add(self, host: Host, event: Event) -> None:
@@ -110,12 +112,6 @@ class DeclaredHosts(Frozen):
         number = self._database.next_id("events")
         self._database.enqueue(ADD_EVENT, [number, *event_row(event), host_id])
         return number
-
-
-def _key(bmc: Bmc) -> object:
-    from bmhctl.domain.bmc_address import system_key
-
-    return system_key(bmc.address, bmc.system_id)
 
 
 def spec_row(spec: HostSpec) -> list[Value]:
