@@ -279,7 +279,8 @@ def meant_label(words: Iterable[str]) -> str | None:
 
 def meant_reason(words: Iterable[str]) -> str | None:
     """Return the option that the first sentence among host names stands for; None if there is none."""
-    return next((f"--reason {shlex.quote(word)}" for word in words if " " in word.strip()), None)
+    sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
+    return next((f"--reason {shlex.quote(word)}" for word in sentences), None)
 
 
 def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:

@@ -440,6 +440,9 @@ def test_a_sentence_among_the_hosts_of_maintain_gets_the_reason_as_a_hint(cli: C
     assert cli("maintain", "node01", "psu is dead").stderr == (
         "bmhctl: maintain needs a reason\nhint: did you mean --reason 'psu is dead'?\n"
     )
+    assert cli("maintain", "node01", "--until=tomorrow 09:00").stderr == (
+        "bmhctl: maintain needs a reason\nhint: bmhctl maintain HOST --reason 'new disk'\n"
+    )
 
 
 def test_the_beginning_of_a_name_gets_the_first_host_that_begins_like_it_as_a_hint(cli: Cli, lab: Any) -> None:
