@@ -84,7 +84,12 @@ _WORDS: dict[str, str] = {
 COMMANDS: dict[str, str] = {word: meant for meant, words in _WORDS.items() for word in words.split()}
 """Commands of other tools, each with the command line that does the same here."""
 
-NOUNS = frozenset(("baremetal", "host", "hosts", "machine", "machines", "node", "nodes", "server", "servers", "system"))
+NOUNS = frozenset(
+    (
+        *("baremetal", "device", "devices", "host", "hosts", "machine", "machines", "node", "nodes", "place", "places"),
+        *("server", "servers", "system"),
+    )
+)
 """Words for hosts in other tools, which may stand before or after a command."""
 
 _IN_GROUPS: dict[str, str] = {
@@ -136,16 +141,20 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--for": ("--since {2h}", "--until {2h}", "--reason {TEXT}"),
     "--format": ("-o {json}",),
     "--free": ("--state free",),
-    "--hours": _DURATION,
+    "--days": ("--ttl {3}d", "--until {3}d", "--since {3}d"),
+    "--hours": ("--ttl {4}h", "--until {4}h", "--since {4}h"),
+    "--minutes": ("--ttl {30}m", "--until {30}m", "--since {30}m"),
     "--id": ("-R {ID}",),
     "--json": ("-o json",),
     "--jsonl": ("-o jsonl",),
     "--label": _LABEL,
     "--labels": ("--label {rack=r1}", *_LABEL),
+    "--last": ("--since {7d}", *_COUNT),
     "--lease": _DURATION,
     "--limit": _COUNT,
     "--message": _TEXT,
     "--mine": ("--owner ME",),
+    "--month": ("--since 30d",),
     "--nodes": _COUNT,
     "--noop": ("--dry-run",),
     "--note": _TEXT,
@@ -158,6 +167,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--reason": ("--note {TEXT}", "--for {PURPOSE}"),
     "--recurring": _WEEKS,
     "--repeat": _WEEKS,
+    "--reverse": ("--newest-first",),
     "--silent": ("-q",),
     "--show-labels": ("--fields name,labels",),
     "--sort-by": ("--sort {name}",),
@@ -169,6 +179,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--timeout": ("--timeout {60s}", "--wait {10m}"),
     "--ttl": _DURATION,
     "--user": _OWNER,
+    "--week": ("--since 7d",),
     "--where": _LABEL,
     **{f"--{key}": (f"--label {key}={{VALUE}}", f"-l {key}={{VALUE}}") for key in LABELS},
     "-L": _LABEL,
@@ -181,7 +192,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "-r": ("-R {ID}",),
     "-s": ("--state {available}",),
     "-t": ("--ttl {4h}", "--timeout {60s}"),
-    "-u": _OWNER,
+    "-u": ("--owner {NAME}",),
     **{f"--{state}": (f"--state {state}",) for state in ("initial", "available", "reserved", "tainted", "maintenance")},
 }
 """Options of other tools, each with its equivalents: the first that the command has is suggested.

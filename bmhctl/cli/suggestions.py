@@ -17,17 +17,33 @@ from bmhctl.output.render import Format
 from bmhctl.usecases.shared.context import default_actor
 
 _WITH_HOSTS = (
-    *("boot-once", "check", "cordon", "history", "inspect", "list", "maintain", "power", "ready", "recycle", "release"),
+    *(
+        "add",
+        "boot-once",
+        "check",
+        "cordon",
+        "history",
+        "inspect",
+        "list",
+        "maintain",
+        "power",
+        "ready",
+        "recycle",
+        "release",
+    ),
     *("remove", "reserve", "reset", "resume", "retire", "set", "show", "taint", "uncordon", "why"),
 )
 _ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
 _HARD_RESET = "reset"  # a power action of ipmitool and Redfish, but a command of bmhctl that cleans a host
 _WITH_FORMAT = ("-o", "--output", "--format")
+_WITH_FILE = ("-f", "--file", "--filename")
+_FILLERS = ("for", "with")  # words of a sentence, such as lease node01 for 2h
 _ALL = ("--all", "-a", "-A")
 _OF_COMMAND = {
     **{("list", option): f"{PROGRAM} status --watch" for option in ("-w", "--watch")},
     **{(command, "--owner"): f"{PROGRAM} reservations --owner {{NAME}}" for command in ("list", "status", "release")},
     **{(command, "--mine"): f"{PROGRAM} reservations --owner ME" for command in ("list", "status", "release")},
+    **{("list", option): f"{PROGRAM} status --by {{rack}}" for option in ("--by", "--group-by")},
     **{("reservations", option): "--ended" for option in _ALL},
 }
 """Options that other tools have in one command, each with its meaning."""
@@ -98,7 +114,7 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
     if command is None:
         return None
     typed = [*args[args.index(command[1]) + 1 :]] if command[1] in args else []
-    if not prefix and command[1].lower() in NOUNS:
+    if not prefix and (command[1].lower() in NOUNS or (command[1] == "get" and _verb_of(typed[:1])[0])):
         verb, typed = _verb_of(typed)
         meant = verb or "list"
     else:
@@ -137,17 +153,19 @@ def _with_value(equivalent: str, value: str | None) -> str | None:
     example = _EXAMPLE.search(equivalent)
     if example is None or value is None:
         return equivalent.replace("{", "").replace("}", "")
-    before = equivalent[: example.start()]
+    before, after = equivalent[: example.start()], equivalent[example.end() :]
     if before == "-o ":
         return meant_format(value)
     if before == "--label ":
         labels = value.split(",")
         return " ".join(f"--label {each}" for each in labels) if all(map(_LABEL_WORD.fullmatch, labels)) else None
     form = next(form for kind, form in _FORMS if kind.fullmatch(example[1]))
-    return before + shlex.quote(value) if form.fullmatch(value) else None
+    return before + shlex.quote(value) + after if form.fullmatch(value) else None
 
 
-def _read(words: Sequence[str], name: str, command: Any, most: int | None) -> tuple[list[str], list[str], list[str]]:
+def _read(
+    words: Sequence[str], name: str, command: Any, most: int | None, *, takes_file: bool
+) -> tuple[list[str], list[str], list[str]]:
     """Return what the words of another tool are for a command: its options, the other words, and the program to run.
 
     The program is what follows ``--``, or ``most`` other words. Options without an equivalent are left out.
@@ -166,6 +184,10 @@ def _read(words: Sequence[str], name: str, command: Any, most: int | None) -> tu
             continue
         option = word[:2] if _SHORT_COUNT.fullmatch(word) else word.partition("=")[0]
         value = _value_of(option, [word, *rest])
+        if option in _WITH_FILE and takes_file and value:
+            others.append(value)
+            rest = rest[1:] if rest[:1] == [value] else rest
+            continue
         if option in _WITH_FORMAT:
             equivalents = ["-o {json}"]
         elif option in takes_value:
@@ -189,8 +211,10 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
     live = root.command
     for part in command.split(" "):
         live = live.get_command(root, part)
-    options, others, program = _read(typed, command, live, int("HOST" in meant) if "COMMAND" in meant else None)
-    named = [word for word in others if word.lower() not in NOUNS]
+    options, others, program = _read(
+        typed, command, live, int("HOST" in meant) if "COMMAND" in meant else None, takes_file="FILE" in meant
+    )
+    named = [word for word in others if word.lower() not in NOUNS and word not in _FILLERS]
     labels = [word for word in named if _LABEL_WORD.fullmatch(word)]
     hosts = [
         shlex.quote(word)
@@ -205,6 +229,8 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
             return meant
     if "ID" in meant and named and _ID.fullmatch(named[0]):
         meant = meant.replace("ID", named[0])
+    if "FILE" in meant and named:
+        meant = meant.replace("FILE", shlex.quote(named[0]))
     takes_host = meant == command and command in _WITH_HOSTS
     if hosts and ("HOST" in meant or takes_host):
         most = None if command not in _OF_ONE and command != "show" and "--host" not in meant else 1
@@ -248,6 +274,8 @@ def meant_option(option: str, known: Iterable[str], value: str | None = None, co
     """Return what an unknown option stands for in a command that has the options ``known``, with its value."""
     known = [*known]
     if equivalents := _equivalents(option, known, command):
+        if value is None and equivalents[0].startswith("-l "):
+            return equivalents[0].removesuffix("={VALUE}").replace("{", "").replace("}", "")
         return next(filter(None, (_with_value(text, value) for text in equivalents)), _with_value(equivalents[0], None))
     if option in OPTIONS:
         return None
@@ -299,6 +327,8 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} {command} --help"
     if name in _STATES.split("|") and "--state" in known:
         return f"--state {name}"
+    if _LENGTH.fullmatch(name) and "--ttl" in known:
+        return f"--ttl {name}"
     if written := _SHELL_RANGE.fullmatch(name):
         inner = written["list"] or f"{written['first']}-{written['last']}"
         return f"{PROGRAM} {command} " + shlex.quote(f"{written['start']}[{inner}]{written['rest']}")
