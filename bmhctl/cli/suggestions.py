@@ -45,6 +45,7 @@ _OF_COMMAND = {
     **{(command, "--mine"): f"{PROGRAM} reservations --owner ME" for command in ("list", "status", "release")},
     **{("list", option): f"{PROGRAM} status --by {{rack}}" for option in ("--by", "--group-by")},
     **{("reservations", option): "--ended" for option in _ALL},
+    ("completion", "--install"): f'eval "$({PROGRAM} completion bash)" in ~/.bashrc',
 }
 """Options that other tools have in one command, each with its meaning."""
 _OF_ONE = ("status", "why", "graph")
@@ -295,6 +296,8 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} -i {word} {command}"
     if command == "show":
         return f"{PROGRAM} list"
+    if command == "queue move" and word.isdecimal():
+        return f"--before {word}"
     if command == "extend":
         return f"--ttl {word}" if _LENGTH.fullmatch(word) else "-R ID"
     return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in _OF_ONE else None

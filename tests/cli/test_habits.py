@@ -137,6 +137,8 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("load hosts.csv", "bmhctl import hosts.csv"),
         ("lease node01 for 2h", "bmhctl reserve node01"),
         ("squeue -u me", "bmhctl queue"),
+        ("queue move 3 1", "--before 1"),
+        ("completion --install", 'eval "$(bmhctl completion bash)" in ~/.bashrc'),
         ("reserve --every week", "--weekly 4"),
         ("list -f lab.toml", "-i lab.toml"),
         ("-f lab.toml list", "-i lab.toml"),
