@@ -34,15 +34,18 @@ class PassingError(Exception):
     """A failure that may be temporary; ``error`` is the error to report if it lasts.
 
     ``after`` are the seconds to wait, if the BMC gives them. ``sent`` is true if the BMC may have acted on the request,
-    ``busy`` if it asks to try again, or answers like a BMC that restarts.
+    ``busy`` if it asks to try again, or answers like a BMC that restarts, ``silent`` if no answer came in time.
     """
 
-    def __init__(self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None) -> None:
+    def __init__(
+        self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None, silent: bool = False
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.sent = sent
         self.busy = busy
         self.after = after
+        self.silent = silent
 
 
 class RejectedError(BmcError):
@@ -63,7 +66,12 @@ def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError
     hint = _TLS_HINTS.get(error.kind)
     if error.kind == "cut" and error.sent and lacks_tls:
         hint = _TRY_TLS
-    return PassingError(BmcError(f"{name} {error.words}", hint=hint), sent=error.sent, busy=error.kind in _RESTARTING)
+    return PassingError(
+        BmcError(f"{name} {error.words}", hint=hint),
+        sent=error.sent,
+        busy=error.kind in _RESTARTING,
+        silent=error.kind == "timeout",
+    )
 
 
 def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool, resolution: str) -> BmcError | PassingError:

@@ -16,6 +16,7 @@ from bmhctl.probes.redfish_reply import Json, one_line
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
 _MOST_REDIRECTS = 3  # the first request included
+_SILENCE = 0.5  # seconds without an answer before the deadline that are more than a late request
 _REDIRECTS = (301, 302, 303, 307, 308)
 CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
 """The hint for an address that does not lead to a Redfish service."""
@@ -108,6 +109,8 @@ class Requests:
         except HttpError as error:
             self.check()
             if error.kind == "timeout" and self.limit.left <= 0:
+                if limit > _SILENCE:
+                    self.limit.note_silence()
                 raise self.limit.late() from None
             lacks_tls = self.where.is_plain and not self._has_talked
             raise unreachable(self.name, error, lacks_tls=lacks_tls) from None

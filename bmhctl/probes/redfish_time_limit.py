@@ -60,9 +60,12 @@ class TimeLimit:
 
     def retry_later(self, passing: PassingError) -> None:
         """Wait before a request that the BMC did not act on is repeated; at the deadline raise its error."""
-        self._trouble = passing.error
-        if passing.after is not None and passing.after >= self.left and self._trouble.hint is None:
-            self._trouble.hint = f"it asks to wait for {passing.after:.0f} s"
+        if passing.silent:
+            self.note_silence()
+        else:
+            self._trouble = passing.error
+        if passing.after is not None and passing.after >= self.left and passing.error.hint is None:
+            passing.error.hint = f"it asks to wait for {passing.after:.0f} s"
         self.pause_after(passing)
 
     def pause_after(self, passing: PassingError) -> None:
@@ -74,6 +77,10 @@ class TimeLimit:
         """Record that the BMC answered, for the message at the deadline."""
         self._trouble, self._has_answered = None, True
 
+    def note_silence(self) -> None:
+        """Record that a request got no answer in its time, for the message at the deadline."""
+        self._trouble, self._has_answered = None, False
+
     def note_sent(self, what: str | None, unconfirmed: BmcError | None = None, hint: str = POWER_HINT) -> None:
         """Record the action that was sent, for the message at the deadline; None once its effect was seen.
 
@@ -81,7 +88,7 @@ class TimeLimit:
         """
         self.hint = None if what is None else hint
         self._expected = None
-        self._sent, self.unconfirmed, self._has_answered = what, unconfirmed, False
+        self._sent, self.unconfirmed, self._has_answered = what, unconfirmed, unconfirmed is None
 
     def expect(self, error: Callable[[], BmcError]) -> None:
         """Set what :meth:`late` returns if the BMC answers until the deadline, but does not show what is awaited."""

@@ -309,5 +309,8 @@ def test_commands_that_contact_bmcs_obey_their_timeout(
         port = server.getsockname()[1]
         assert cli("set", "node001", "--bmc", f"http://127.0.0.1:{port}", "--bmc-system", "1").status == 0
         assert cli(*args, "--timeout", "1s") == Run(
-            9, "", f"bmhctl: node001: its BMC at http://127.0.0.1:{port} did not answer in 1 s\n"
+            9,
+            "",
+            f"bmhctl: node001: its BMC at http://127.0.0.1:{port} did not answer in 1 s\n"
+            "hint: a longer timeout waits for a BMC that is restarting or busy\n",
         )

@@ -172,6 +172,25 @@ def test_a_bmc_that_stays_silent_after_a_command_is_reported_with_the_command_th
         assert bmc.resets == ["On"]
 
 
+def test_a_bmc_that_answers_and_then_hangs_is_reported_as_silent() -> None:
+    with fake_bmc(systems=[FakeSystem(ignores=ALL)]) as bmc:
+        shown: list[str] = []
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            is_hanging = bool(bmc.resets) and len(shown) > 2
+            if bmc.resets and not is_hanging:
+                shown.append(request.path)
+            if is_hanging:
+                time.sleep(6)
+            return is_hanging
+
+        bmc.trouble = trouble
+        assert talk(bmc, switch(Power.OFF), seconds=4) == (
+            "ForceOff was sent; its BMC at BMC has not answered since "
+            "(bmhctl power HOST status shows what became of it)"
+        )
+
+
 def test_a_bmc_that_stays_silent_after_another_change_is_not_asked_for_its_power() -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
 
