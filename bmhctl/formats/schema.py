@@ -54,7 +54,7 @@ def _defaults() -> Schema:
         "ttl": {**lease, "description": "How long a reservation lasts by default."},
         "max_ttl": {**lease, "description": "The longest that a lease may last."},
         "quarantine_after": _whole(
-            1, 1000, "Failed cleanups or setups in a row after which a host goes to maintenance."
+            1, 1000, "After how many failures in a row, of cleanup, setup or recycle, a host goes to maintenance."
         ),
         "quarantine_after_task_failures": _whole(2, 20, "Failed tasks in a row before a host goes to maintenance."),
         "prepare_failures": _whole(1, 1000, "On how many hosts the preparation of a request may fail."),
