@@ -297,16 +297,21 @@ def overlapping(bookings: str, history: str = "") -> list[str]:
     """Return the pairs of bookings of a host that overlap, of those that were kept until they began; reads JSON lines.
 
     Because the clock is set back, a booking may get a host for a time for which an earlier booking, which has ended,
-    had it. The order of the events shows whether both had it at once.
+    had it. The order of the events shows whether both had it at once. A booking that
+    gets a host when the time of another one on it is over does not overlap with that one, even if nothing has recorded
+    its end yet.
     """
     kept = [each for each in map(json.loads, bookings.splitlines()) if each["kind"] == "booking"]
-    planned, ended = _lives(kept, history)
+    planned, ended, since = _lives(kept, history)
     wrong = []
     for one, other in combinations(kept, 2):
         begin = max(one["starts_at"], other["starts_at"])
         is_kept = all(each["ended_at"] is None or each["ended_at"] > begin for each in (one, other))
         is_shared = any(
-            planned[one["id"], host] < ended[other["id"], host] and planned[other["id"], host] < ended[one["id"], host]
+            planned[one["id"], host] < ended[other["id"], host]
+            and planned[other["id"], host] < ended[one["id"], host]
+            and max(since.get((each["id"], host), begin) for each in (one, other))
+            < min(one["ends_at"], other["ends_at"])
             for host in {*one["hosts"]} & {*other["hosts"]}
         )
         if is_kept and begin < min(one["ends_at"], other["ends_at"]) and is_shared:
@@ -314,21 +319,25 @@ def overlapping(bookings: str, history: str = "") -> list[str]:
     return wrong
 
 
-def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[_Moments, _Moments]:
-    """Return for each booking and host the event that set the host aside, and the event that ended this."""
+def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[_Moments, _Moments, dict[tuple[str, str], str]]:
+    """Return for each booking and host the event that set the host aside, the event that ended this, and when it was
+    set aside.
+    """
     taken = {each["reservation"]: each["id"] for each in bookings if each["reservation"]}
     planned: _Moments = defaultdict(float)
     ended: _Moments = defaultdict(lambda: float("inf"))
+    since: dict[tuple[str, str], str] = {}
     for event in map(json.loads, history.splitlines()):
         for booking in re.findall(r"b-\w{8}", event.get("reason") or ""):
             if event["verb"] == "planned":
                 planned[booking, event["host"]] = event["id"]
+                since[booking, event["host"]] = event["at"]
                 ended.pop((booking, event["host"]), None)
             elif event["verb"] == "plan-ended":
                 ended[booking, event["host"]] = event["id"]
         if event["verb"] == "reserve" and event["reservation"] in taken:
             ended[taken[event["reservation"]], event["host"]] = event["id"]
-    return planned, ended
+    return planned, ended, since
 
 
 def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:

@@ -75,9 +75,23 @@ def test_bookings_that_were_never_open_at_once_do_not_overlap() -> None:
     said = ["booked (b-00000001)", "b-00000001: lapsed", "booked (b-00000002)"]
     verbs = ["planned", "plan-ended", "planned"]
     events = [
-        {"id": number, "host": "node1", "verb": verb, "reason": reason, "reservation": None}
+        {"id": number, "at": 12, "host": "node1", "verb": verb, "reason": reason, "reservation": None}
         for number, (verb, reason) in enumerate(zip(verbs, said, strict=True), 1)
     ]
     assert overlapping(both, "\n".join(map(json.dumps, events))) == []
     events[1], events[2] = {**events[2], "id": 2}, {**events[1], "id": 3}
     assert overlapping(both, "\n".join(map(json.dumps, events))) == ["b-00000001 and b-00000002 overlap at 15"]
+
+
+@pytest.mark.parametrize(("at", "found"), [(19, ["b-00000001 and b-00000002 overlap at 15"]), (20, [])])
+def test_a_booking_that_gets_a_host_when_the_time_of_another_is_over_does_not_overlap(
+    at: int, found: list[str]
+) -> None:
+    """The end of the first one is recorded later, by the same command."""
+    both = f"{booked('b-00000001', 10, 20, ended=21)}\n{booked('b-00000002', 15, 30)}"
+    said = [(1, "booked (b-00000001)", "planned"), (at, "b-00000002: takes the place of another host", "planned")]
+    events = [
+        {"id": number, "at": when, "host": "node1", "verb": verb, "reason": reason, "reservation": None}
+        for number, (when, reason, verb) in enumerate([*said, (21, "b-00000001: lapsed", "plan-ended")], 1)
+    ]
+    assert overlapping(both, "\n".join(map(json.dumps, events))) == found
