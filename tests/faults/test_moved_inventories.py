@@ -20,7 +20,7 @@ import pytest
 
 from bmhctl import open_inventory
 from bmhctl.domain.requirements import reservation_request
-from bmhctl.errors import ExitStatus, GoneError, MovedError
+from bmhctl.errors import ExitStatus, GoneError, MovedError, WaitTimeoutError
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts
@@ -279,6 +279,26 @@ def test_a_waiter_whose_inventory_is_gone_keeps_its_deadline(fleet: Fleet) -> No
     assert (done.status, done.stdout) == (7, "")
     assert "is gone: it was removed, moved away or unmounted" in done.stderr
     assert not database(fleet.lab).exists(), "it is not made anew by one that waits"
+
+
+@pytest.mark.parametrize("way", ["replaced", "restored"])
+def test_a_program_that_waits_for_hosts_opens_the_inventory_that_replaced_its_own(way: str, fleet: Fleet) -> None:
+    with open_inventory(fleet.lab.location, actor="alice") as lab:
+        WAYS[way](fleet.lab)
+        held = lab.reserve("node1", wait="20s")
+    assert [host.name for host in held.hosts] == ["node1"]
+    assert fleet.states()["node1"] == "reserved"
+
+
+def test_a_program_that_waits_for_hosts_keeps_its_deadline_when_its_inventory_is_gone(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bmhctl.usecases.shared.absence.LONGEST", 5.0)
+    with open_inventory(fleet.lab.location, actor="alice") as lab:
+        removed(fleet.lab)
+        with pytest.raises(WaitTimeoutError, match="timed out after 1s waiting for node1: "):
+            lab.reserve("node1", wait="1s")
+    assert not database(fleet.lab).exists()
 
 
 def test_a_waiter_whose_lock_files_are_removed_keeps_its_position(fleet: Fleet) -> None:

@@ -64,11 +64,15 @@ class Attempt:
     def check_time(self) -> None:
         """Raise :class:`WaitTimeoutError` when the deadline has passed."""
         if self.is_late():
-            raise WaitTimeoutError(
-                f"timed out after {format_duration(self.timeout or timedelta())} "
-                f"waiting for {describe_requirements(self.request.requirements)}",
-                hint="bmhctl status shows who holds what, and which hosts are not available",
-            )
+            raise timed_out(self.timeout or timedelta(), self.request)
+
+
+def timed_out(timeout: timedelta, request: ReservationRequest) -> WaitTimeoutError:
+    """Return the error for a request that was not granted within ``timeout``."""
+    return WaitTimeoutError(
+        f"timed out after {format_duration(timeout)} waiting for {describe_requirements(request.requirements)}",
+        hint="bmhctl status shows who holds what, and which hosts are not available",
+    )
 
 
 @retried

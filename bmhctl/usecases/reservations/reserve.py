@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,12 @@ from bmhctl.errors import (
 )
 from bmhctl.results import Grant, Outcome, Plan
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before
+from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before, timed_out
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
 if TYPE_CHECKING:
     from bmhctl.usecases.reservations.waiting import WaitOptions
-    from bmhctl.usecases.shared.absence import Absence
 
 
 def reserve_or_wait(
@@ -66,15 +65,7 @@ def _reserve(
     if patience is None:
         now = refresh(ctx)
     else:
-        from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
-
-        pause = patience.pause
-        absence = Absence(ctx.report, ctx.store.location)
-        now = outlast(absence, lambda: pause(PAUSE, None), lambda: refresh(ctx))
-        if deadline is None and patience.timeout is not None:
-            deadline = now + patience.timeout
-        if request.booking is not None:
-            now = _await_beginning(ctx, request.booking, patience, deadline, absence)
+        now, deadline = _await_beginning(ctx, request, patience, deadline)
     if request.params:
         request = _with_parameters(ctx, request)
     timeout = patience.timeout if patience else None
@@ -113,17 +104,34 @@ def _reserve(
 
 
 def _await_beginning(
-    ctx: Context, booking: str, patience: WaitOptions, deadline: datetime | None, absence: Absence
-) -> datetime:
-    """Wait until the booking that a request names begins; return the time at that moment."""
-    from bmhctl.usecases.reservations.booked import await_beginning
-    from bmhctl.usecases.shared.absence import PAUSE, outlast
+    ctx: Context, request: ReservationRequest, patience: WaitOptions, deadline: datetime | None
+) -> tuple[datetime, datetime | None]:
+    """Wait until the inventory can be used, and until the booking that a request names begins, if it names one.
 
-    def pause(seconds: float) -> None:
+    Returns the time at that moment, and the deadline for the hosts: ``deadline`` if there is one already. Raises
+    :class:`WaitTimeoutError` when the time for the whole wait is over before.
+    """
+    from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening, outlast
+
+    began, waited = time.monotonic(), timedelta()
+    absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
+
+    def pause(seconds: float = PAUSE) -> None:
+        nonlocal waited
         patience.pause(seconds, None)
+        waited = timedelta(seconds=time.monotonic() - began)
+        if patience.timeout is not None and waited >= patience.timeout:
+            raise timed_out(patience.timeout, request)
 
-    outlast(absence, lambda: pause(PAUSE), lambda: await_beginning(ctx, booking, pause, deadline))
-    return outlast(absence, lambda: pause(PAUSE), lambda: refresh(ctx))
+    now = outlast(absence, pause, lambda: refresh(ctx), reopening)
+    if deadline is None and patience.timeout is not None:
+        deadline = now + patience.timeout - waited
+    if (booking := request.booking) is not None:
+        from bmhctl.usecases.reservations.booked import await_beginning
+
+        outlast(absence, pause, lambda: await_beginning(ctx, booking, pause, deadline), reopening)
+        now = outlast(absence, pause, lambda: refresh(ctx), reopening)
+    return now, deadline
 
 
 def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRequest:

@@ -81,19 +81,24 @@ class Reopening:
         return True
 
 
-def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Result]) -> _Result:
+def outlast(
+    absence: Absence, pause: Callable[[], None], act: Callable[[], _Result], reopening: Reopening | None = None
+) -> _Result:
     """Return what ``act`` returns; repeat it, with pauses, as long as it raises :class:`AwayError`.
 
-    Raises this error when the inventory can't be used for longer than :data:`LONGEST`.
+    ``reopening`` opens an inventory again that was replaced, before ``act`` is repeated. Raises the error when the
+    inventory can't be used for longer than :data:`LONGEST`, and what ``pause`` raises.
     """
     while True:
         try:
-            result = act()
+            if reopening is None or reopening.is_done(absence):
+                result = act()
+                absence.ends()
+                return result
         except AwayError as error:
             absence.record(error)
-        else:
-            absence.ends()
-            return result
+            if reopening is not None:
+                reopening.note(error)
         try:
             pause()
         except WaitTimeoutError as error:
