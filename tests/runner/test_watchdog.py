@@ -18,7 +18,7 @@ import pytest
 from bmhctl.stores.claims import run_claim
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.support.left_tasks import left_tasks
-from tests.conftest import Lab, Run
+from tests.conftest import Lab, Run, environment
 from tests.processes import lives, until
 from tests.runner.conftest import Fleet, children
 from tests.runner.test_signals import command, descendants, ended, on_terminal
@@ -247,6 +247,16 @@ def test_a_shell_that_outlived_its_task_is_no_task_of_what_it_reserves(toml_flee
         done = toml_fleet.bmhctl("run", *again, "--", "echo", "second")
         assert (done, lives(shell)) == (Run(0, "second\n", "request job-1 was granted before\n"), True)
     assert token not in [word for each in findings if each["kind"] == "task" for word in each["message"].split()]
+
+
+def test_doctor_does_not_advise_to_end_the_shell_in_which_it_runs(toml_fleet: Fleet) -> None:
+    mark = toml_fleet.bmhctl("run", "--host", "node1", "--", "printenv", "BMHCTL_RUN").stdout.rstrip()
+    doctor = [sys.executable, "-m", "bmhctl", "doctor", "-o", "json"]
+    shell = subprocess.run(
+        doctor, env=environment(**toml_fleet.environ, BMHCTL_RUN=mark), check=False, capture_output=True
+    )
+    findings = json.loads(shell.stdout)["findings"]
+    assert [each["message"] for each in findings if each["kind"] == "task"] == []
 
 
 def test_a_retry_leaves_what_stayed_on_the_terminal_of_a_run_that_ended_by_itself(toml_fleet: Fleet) -> None:

@@ -370,6 +370,8 @@ def _tasks(ctx: Context, seen: Examination) -> None:
         is_valid = reservation.is_valid(ctx.clock())
         if is_valid and ctx.store.claims.claimed([run_claim(token)]):
             continue  # only its watchdog was killed
+        if task.has_this_process():
+            continue  # a shell that a task left on a terminal runs this command
         ids = sorted(task.members())
         message = f"the task of reservation {token} runs without bmhctl run: {listed(map(describe, ids))}"
         remedy = f"end it: kill -KILL {' '.join(map(str, ids))}"
