@@ -64,7 +64,7 @@ class TimeLimit:
             self.note_silence()
         else:
             self._trouble = passing.error
-        if passing.after is not None and passing.after >= self.left and passing.error.hint is None:
+        if passing.after is not None and passing.after >= self.seconds and passing.error.hint is None:
             passing.error.hint = f"it asks to wait for {passing.after:.0f} s"
         self.pause_after(passing)
 

@@ -1355,20 +1355,23 @@ def test_a_request_is_retried_only_at_the_time_that_the_bmc_names() -> None:
 def test_a_bmc_that_asks_to_wait_beyond_the_deadline_is_asked_shortly_before_it() -> None:
     with fake_bmc() as bmc:
         asked: list[float] = []
-        full = [True]
+        full, wait = [True], ["600"]
 
         def busy(request: BaseHTTPRequestHandler, body: bytes) -> bool:
             asked.append(time.monotonic())
             is_busy = len(asked) == 1 or full[0]
             if is_busy:
-                saying("{}", 503, headers={"Retry-After": "600"})(request)
+                saying("{}", 503, headers={"Retry-After": wait[0]})(request)
             return is_busy
 
         bmc.trouble = busy
         assert talk(bmc, status, seconds=2) == (
             "its BMC at BMC refuses: Service Unavailable (503), for 2 s (it asks to wait for 600 s)"
         )
-        full[0] = False
+        wait[0] = "1"
+        said = talk(bmc, status, seconds=2.5)
+        assert said == f"its BMC at BMC refuses: Service Unavailable (503), for 2.5 s{LATER}", "it waited as asked"
+        full[0], wait[0] = False, "600"
         asked.clear()
         assert talk(bmc, status, seconds=7) == "on"
         assert asked[1] - asked[0] > 1.5, "not at once"
