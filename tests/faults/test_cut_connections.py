@@ -20,7 +20,7 @@ from tests.faults.proxy import Fate, at
 from tests.faults.server_link import ServerLink
 
 CUTS = (Fate.BEFORE, Fate.MIDDLE, Fate.AFTER)
-NOT_KNOWN = "it is not known whether it took effect"
+NOT_KNOWN = "it is not known whether the change was made"
 
 
 @dataclass(frozen=True)

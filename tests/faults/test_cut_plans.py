@@ -41,7 +41,7 @@ from tests.faults.snapshots import Snapshot, check, state_of
 pytestmark = pytest.mark.slow(seconds=20)
 
 CUTS = (Fate.BEFORE, Fate.MIDDLE, Fate.AFTER)
-NOT_KNOWN = "it is not known whether it took effect"
+NOT_KNOWN = "it is not known whether the change was made"
 HOUR = timedelta(hours=1)
 
 

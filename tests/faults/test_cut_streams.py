@@ -86,7 +86,7 @@ def test_a_copy_to_a_server_that_is_cut_off_leaves_no_inventory_there(
     assert losses == []
 
     uncertain = copied(link, source, url, first(lambda message: message.is_committed, Fate.BEFORE))
-    assert (uncertain.status, "it is not known whether it took effect" in uncertain.stderr) == (11, True)
+    assert (uncertain.status, "it is not known whether the change was made" in uncertain.stderr) == (11, True)
     link.proxy.begin()
     assert len(call("-i", url, "list", "-o", "name").stdout.splitlines()) == HOSTS, "it did, wholly"
     drop_schema(url)
