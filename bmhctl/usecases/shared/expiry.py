@@ -28,7 +28,6 @@ def reap(ctx: Context) -> list[Reservation]:
     such a task, another command has to end the lease.
     """
     ctx.store.retirement.check()
-    reports = []
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
@@ -42,7 +41,8 @@ def reap(ctx: Context) -> list[Reservation]:
                 continue
             if task is not None and (ended := task.end()):
                 reason = f"{EXPIRED}; its task still ran, and {ended.outcome}"
-                reports.append(f"{reservation.id}: its lease has expired, but its run was killed or stopped; {ended}")
+                # At once: if a conflict undoes this transaction, the next one finds no task any more.
+                ctx.report(f"{reservation.id}: its lease has expired, but its run was killed or stopped; {ended}")
             expired.append(reservation)
             hosts = ctx.store.hosts.held_by(reservation.id)
             for host in hosts:
@@ -54,8 +54,6 @@ def reap(ctx: Context) -> list[Reservation]:
             settle_due(ctx, now)
     for reservation in expired:
         ctx.store.claims.forget(run_claim(reservation.id))
-    for words in reports:
-        ctx.report(words)
     return expired
 
 
