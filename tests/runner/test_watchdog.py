@@ -59,12 +59,16 @@ def test_kill_9_of_run_ends_the_task_and_its_children_and_taints_the_host(toml_f
     assert toml_fleet.states() == dict.fromkeys(names, "tainted")
 
 
-def test_a_daemon_of_a_task_is_ended_unless_it_hides(toml_fleet: Fleet) -> None:
+def test_a_daemon_of_a_task_is_ended_unless_it_hides(toml_fleet: Fleet, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
     start = "setsid sleep 1000 > /dev/null 2>&1 & echo $!"
-    task = f"({start}); (env -u BMHCTL_RUN {start})"
+    task = f"({start}); (env -u BMHCTL_RUN {start}); read line < {go}"
     turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", task)
     daemon, hidden = int(turn.line()), int(turn.line())
     try:
+        until(lambda: os.getsid(hidden) == hidden, "it never left the group of its task")
+        go.write_text("go\n")
         assert turn.end().status == 0
         assert (lives(daemon), lives(hidden)) == (False, True)
     finally:
