@@ -172,6 +172,27 @@ def test_a_waiter_keeps_its_deadline_when_the_server_comes_back_only_briefly(lin
     assert (waiter.returncode, out) == (7, ""), err
 
 
+def test_a_waiter_that_does_not_learn_whether_it_is_in_the_queue_goes_on_waiting(link: ServerLink) -> None:
+    link.reserve()
+    is_asked = False
+
+    def cut_once(message: Message) -> Fate:
+        nonlocal is_asked
+        is_asked |= message.is_clients and b"INSERT INTO tickets" in message.body
+        if is_asked and message.is_committed:
+            link.proxy.plan = everything_passes
+            return Fate.BEFORE
+        return Fate.PASS
+
+    link.proxy.begin(cut_once)
+    with wait_through_proxy(link, "--wait", "1m") as waiter:
+        until(lambda: len(link.lab._context.store.tickets.all()) == 1)
+        link.bring(State.AVAILABLE)
+        out, err = waiter.communicate(timeout=30)
+    assert (waiter.returncode, out) == (0, "node1\n"), err
+    assert "is back" in err
+
+
 def test_a_waiter_that_reconnects_gets_what_its_request_was_granted_meanwhile(
     link: ServerLink,
 ) -> None:

@@ -85,7 +85,9 @@ def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
                 with _queued(attempt, ticket) as ticket:
                     return _wait_in_queue(attempt, patience, ticket, absence)
         except UnreachableError as error:
-            if isinstance(error, RetiredError) or (ticket is None and not isinstance(error, AwayError)):
+            if isinstance(error, RetiredError) or (
+                ticket is None and not isinstance(error, AwayError | UncertainError)
+            ):
                 raise
             granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
             if granted is not None:
