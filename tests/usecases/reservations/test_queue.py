@@ -21,7 +21,6 @@ from bmhctl.errors import (
     NotYoursError,
     StateRefusedError,
     UncertainError,
-    UnreachableError,
     UnsatisfiableError,
     UsageError,
     WaitTimeoutError,
@@ -405,7 +404,20 @@ def test_a_reservation_id_that_exists_already_is_refused(fleet: Lab) -> None:
     assert states(fleet)[:2] == ["reserved", "available"]
 
 
-def test_a_connection_lost_while_the_queue_is_joined_reserves_nothing(
+def test_a_connection_lost_while_the_queue_is_joined_is_waited_out(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(fleet, count=4)
+    join = waiting._queued
+
+    def lost(*_: object) -> object:
+        monkeypatch.setattr(waiting, "_queued", join)
+        raise UncertainError("gone, in the middle of a commit")
+
+    monkeypatch.setattr(waiting, "_queued", lost)
+    granted = wait(fleet, lambda: None, lambda: give_back(fleet, "node2"))
+    assert (names(granted), tickets(fleet)) == (["node2"], [])
+
+
+def test_a_wait_that_ends_while_joining_the_queue_is_uncertain_names_the_reason(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(fleet, count=4)
@@ -414,9 +426,9 @@ def test_a_connection_lost_while_the_queue_is_joined_reserves_nothing(
         raise UncertainError("gone, in the middle of a commit")
 
     monkeypatch.setattr(waiting, "_queued", lost)
-    with pytest.raises(UnreachableError, match="nothing was reserved") as refused:
-        wait(fleet)
-    assert refused.value.hint == "try again"
+    with pytest.raises(WaitTimeoutError, match=r"^timed out after 1m waiting for 1 host: gone, in the middle"):
+        wait(fleet, timeout=60)
+    assert states(fleet) == ["reserved"] * 4
 
 
 def test_a_repeated_request_for_an_expired_lease_ends_the_lease(fleet: Lab) -> None:
