@@ -208,3 +208,40 @@ FORMATS: dict[str, str] = {
     **dict.fromkeys(("names", "value"), "name"),
 }
 """Output formats of other tools, each with the equivalent format of bmhctl."""
+
+ALL = ("--all", "-a", "-A")
+"""Options of other tools for all hosts."""
+
+OF_COMMAND = {
+    **{("list", option): "bmhctl status --watch" for option in ("-w", "--watch")},
+    **{(command, "--owner"): "bmhctl reservations --owner {NAME}" for command in ("list", "status", "release")},
+    **{(command, "--mine"): "bmhctl reservations --owner ME" for command in ("list", "status", "release")},
+    **{("list", option): "bmhctl status --by {rack}" for option in ("--by", "--group-by")},
+    **{("reservations", option): "--ended" for option in ALL},
+    ("completion", "--install"): 'eval "$(bmhctl completion bash)" in ~/.bashrc',
+}
+"""Options that other tools have in one command, each with its meaning."""
+
+LOCATION = r"\S+\.(toml|db|sqlite3?)|postgres(ql)?://\S+"
+"""The form of an inventory's name."""
+
+_CANCELS = ("cancel", "kill", "scancel")
+BY_WORD = (
+    (_CANCELS, r"\d+", "queue cancel ID"),
+    (_CANCELS, r"[bm]-[a-z0-9]+", "bookings cancel ID"),
+    (_CANCELS, r"r-[a-z0-9]+", "release -R ID"),
+    (("mv",), LOCATION, "copy --retire-source SRC DST"),
+)
+"""Commands of other tools whose meaning depends on the form of the next word."""
+
+BOOT_WORDS = {
+    "cdrom": "cd",
+    "diag": "diagnostics",
+    "disk": "hdd",
+    "dvd": "cd",
+    "iso": "cd",
+    "net": "pxe",
+    "network": "pxe",
+    "setup": "bios",
+}
+"""Words of ipmitool and other tools for the targets of ``boot-once``."""

@@ -195,7 +195,8 @@ def _usage(error: Exception, args: list[str]) -> UsageError:
     """Return a usage error of Typer as one of bmhctl, with the command or option that was probably meant."""
     import re
 
-    from bmhctl.cli.suggestions import meant_by, synopsis
+    from bmhctl.cli.suggested_lines import meant_by
+    from bmhctl.cli.suggestions import synopsis
 
     # Typer adds its own suggestion to the formatted message only.
     is_option = hasattr(error, "possibilities")
