@@ -33,7 +33,7 @@ class Attempt:
 
     ``asked`` is the request as it was made, and ``request`` the one that is granted, which may take a booking.
     ``token`` is the id of the reservation that was made or is about to be committed; None before that. ``asked_at`` is
-    when the process first requested the hosts.
+    when the process first requested the hosts, and ``began`` the same by ``time.monotonic``.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Attempt:
         timeout: timedelta | None,
         deadline: datetime | None,
         asked_at: datetime,
+        began: float,
     ) -> None:
         self.ctx = ctx
         self.request = request
@@ -52,7 +53,7 @@ class Attempt:
         self.timeout = timeout
         self.deadline = deadline
         self.asked_at = asked_at
-        self._ends = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        self._ends = None if timeout is None else began + timeout.total_seconds()
         self.token: str | None = None
 
     def is_late(self) -> bool:

@@ -20,6 +20,7 @@ from bmhctl.errors import (
     StepFailedError,
     UnsatisfiableError,
     UsageError,
+    WaitTimeoutError,
 )
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
@@ -254,6 +255,23 @@ def test_the_deadline_of_the_wait_ends_the_search_for_another_host(fleet: Lab, s
         take(fleet, wait=10)
     assert steps.hosts == ["node1"]
     assert open_ones(fleet) == []
+
+
+def test_a_wait_goes_on_after_a_failed_preparation_for_the_rest_of_its_time(fleet: Lab, steps: Steps) -> None:
+    """Also by the clock that is never set; the clock of the inventory stands still here."""
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node[2-4]",)))
+    steps.bad = {"node1"}
+    began = time.monotonic()
+    passed = [0.0]
+
+    def pass_by(seconds: float, _: int | None = None) -> None:
+        passed[0] += seconds
+
+    steps.during = lambda: pass_by(8)
+    with mock.patch.object(time, "monotonic", lambda: began + passed[0]), pytest.raises(WaitTimeoutError):
+        asked = reservation_request(count=1)
+        reserve.reserve_or_wait(fleet.context(), asked, WaitOptions(pass_by, timedelta(seconds=10)))
+    assert 10 <= passed[0] < 11
 
 
 def test_the_lease_counts_from_when_the_hosts_are_prepared(fleet: Lab, steps: Steps) -> None:
