@@ -227,11 +227,14 @@ def _may_run(program: Path, user: int) -> bool:
 class Server:
     """A separate server in a temporary folder, reached by a socket in it. ``remove`` removes everything.
 
-    The server does not wait for the disk, because these tests do not crash the whole machine.
+    With ``port``, it is reached at this TCP port of 127.0.0.1 instead. The server does not wait for the disk, because
+    these tests do not crash the whole machine.
     """
 
-    def __init__(self, *settings: str, place: str | None = None) -> None:
-        self._settings = (*_SETTINGS, *settings)
+    def __init__(self, *settings: str, place: str | None = None, port: int | None = None) -> None:
+        self._port = port
+        beside = () if port is None else ("listen_addresses=127.0.0.1", f"port={port}")
+        self._settings = (*_SETTINGS, *beside, *settings)
         self._folder = self._make_folder(place or _where())
         self._site: Path | None = None
         self._user = _NOBODY if os.geteuid() == 0 else None
@@ -248,12 +251,13 @@ class Server:
     @property
     def url(self) -> str:
         """The URL of the server."""
-        return f"postgresql://postgres@/postgres?host={self._folder}"
+        where = f"/postgres?host={self._folder}" if self._port is None else f"127.0.0.1:{self._port}/postgres"
+        return f"postgresql://postgres@{where}"
 
     @property
     def socket(self) -> Path:
         """The socket that it listens on."""
-        return self._folder / ".s.PGSQL.5432"
+        return self._folder / f".s.PGSQL.{self._port or 5432}"
 
     @property
     def is_running(self) -> bool:
@@ -318,7 +322,7 @@ class Server:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _answers(self) -> bool:
-        return pq.PGconn.ping(f"host={self._folder} user=postgres".encode()) == pq.Ping.OK
+        return pq.PGconn.ping(self.url.encode()) == pq.Ping.OK
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -9,6 +10,8 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from bmhctl.stores.postgres.connection import connect
+from bmhctl.stores.postgres.url import Address
 from tests.conftest import Run
 from tests.faults.in_process import call
 from tests.postgres import Server
@@ -124,3 +127,17 @@ def test_a_role_whose_triggers_do_not_run_is_refused_where_it_may_not_change_tha
 
     assert done.status == 11
     assert "the role has session_replication_role = replica, with which no trigger runs" in done.stderr
+
+
+def test_the_server_ends_within_a_minute_the_session_of_a_machine_that_was_switched_off() -> None:
+    server = Server(port=20_000 + os.getpid() % 10_000)
+    try:
+        server.start()
+        with closing(connect(Address.parse(server.url))) as connection:
+            rows = connection.execute("SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp%'").fetchall()
+    finally:
+        server.remove()
+    setting = {str(name): int(str(value)) for name, value in rows}
+    silent = setting["tcp_keepalives_interval"] * setting["tcp_keepalives_count"]
+    assert 10 < setting["tcp_keepalives_idle"] + silent <= 60
+    assert 10_000 < setting["tcp_user_timeout"] <= 60_000

@@ -114,10 +114,17 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
 _AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
 
 
+_DEAD_AFTER = 45  # seconds of silence after which the server takes the machine of a client for dead
+
 # The settings of the role, the database and the server may be for other clients.
 _SETTINGS = f"""
 SELECT pg_backend_pid(), set_config('search_path', %s, false),
   set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),
+  -- a machine that is switched off closes no connection; without probes, its locks would last for two hours
+  set_config('tcp_keepalives_idle', '{_DEAD_AFTER // 3}', false),
+  set_config('tcp_keepalives_interval', '{_DEAD_AFTER // 3}', false),
+  set_config('tcp_keepalives_count', '2', false),
+  set_config('tcp_user_timeout', '{_DEAD_AFTER * 1000}', false),
   -- a process that waits is idle, and its locks end with its session; a copy or a doctor takes its time
   set_config('statement_timeout', '0', false),
   CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL  -- PostgreSQL 14
