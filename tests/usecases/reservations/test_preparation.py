@@ -267,9 +267,12 @@ def test_a_wait_goes_on_after_a_failed_preparation_for_the_rest_of_its_time(flee
     def pass_by(seconds: float, _: int | None = None) -> None:
         passed[0] += seconds
 
+    def steady() -> float:
+        return began + passed[0]
+
     steps.during = lambda: pass_by(8)
-    with mock.patch.object(time, "monotonic", lambda: began + passed[0]), pytest.raises(WaitTimeoutError):
-        asked = reservation_request(count=1)
+    asked = reservation_request(count=1)
+    with mock.patch.object(time, "monotonic", steady), pytest.raises(WaitTimeoutError):
         reserve.reserve_or_wait(fleet.context(), asked, WaitOptions(pass_by, timedelta(seconds=10)))
     assert 10 <= passed[0] < 11
 
