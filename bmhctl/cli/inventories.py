@@ -94,7 +94,9 @@ def _export_toml(ctx: typer.Context, wanted: Choice) -> None:
 def copy(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SRC", help="An inventory.")],
-    destination: Annotated[str, typer.Argument(metavar="DST", help="Where to copy it; must not exist yet.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DST", help="Where to copy it; must be new, or unused on a server.")
+    ],
     retire_source: Annotated[
         bool, typer.Option("--retire-source", help="SRC refuses changes afterwards and names DST.")
     ] = False,

@@ -130,11 +130,13 @@ def _group_id(group: str) -> int:
 def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: bool = False) -> Done:
     """Copy the whole inventory, row by row and unchanged, to a destination that does not exist yet.
 
+    On a server, the destination may also be an inventory that ``init`` created and no command has changed since.
     Reserved hosts stay reserved, and dirty hosts stay dirty. The destination appears complete or not at all. Returns
     what was copied. With ``retire_source``, this inventory then refuses changes and names the copy as its successor.
 
-    Raises :class:`StateRefusedError` when the destination exists. With ``retire_source`` it is also raised, unless
-    ``force``, when the inventory is in use by a task of ``run``, a step, or a wait for hosts, which could not go on.
+    Raises :class:`StateRefusedError` when there is another destination already. With ``retire_source`` it is also
+    raised, unless ``force``, when the inventory is in use by a task of ``run``, a step, or a wait for hosts, which
+    could not go on.
     Raises :class:`UsageError` for ``force`` without ``retire_source``.
     """
     if force and not retire_source:
@@ -219,7 +221,7 @@ def _copy(
     if is_on_server(destination):
         from bmhctl.stores.postgres import open
 
-        with open.creating(destination) as target:
+        with open.creating(destination, fills_unused=True) as target:
             counts = _fill(ctx, target, place)
             _record_owner(target, None, None)
         return open.shown(destination), counts

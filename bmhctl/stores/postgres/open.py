@@ -25,16 +25,17 @@ def open_store(location: str) -> Store:
 
 
 @contextmanager
-def creating(location: str) -> Iterator[Store]:
-    """Yield a new, empty inventory; its transaction commits when the block ends, so it appears complete or not at all.
+def creating(location: str, *, fills_unused: bool = False) -> Iterator[Store]:
+    """Yield an empty inventory; its transaction commits when the block ends, so it appears complete or not at all.
 
-    Raises :class:`bmhctl.errors.StateRefusedError` when the schema already has an inventory.
+    It is a new one or, with ``fills_unused``, one that was created and not changed since. Raises
+    :class:`bmhctl.errors.StateRefusedError` when the schema already has another inventory.
     """
     address = _address(location)
     from bmhctl.stores.postgres.claims import LeasedClaims
     from bmhctl.stores.postgres.schema import creating
 
-    with creating(address) as database:
+    with creating(address, fills_unused=fills_unused) as database:
         yield Store(database, claims=partial(LeasedClaims, database), folder=FOLDER, address=address.location)
 
 
