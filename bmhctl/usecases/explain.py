@@ -370,7 +370,7 @@ def _next(ctx: Context, host: Host, now: datetime) -> str | None:
             return "bmhctl reap"
         case State.RESERVED:
             mine = host.reservation is not None and host.reservation.owner == ctx.actor
-            return f"bmhctl taint {host.name}" if mine else None
+            return f"bmhctl release {host.name}" if mine else None
         case State.TAINTED:
             return f"bmhctl reset {host.name}"
         case State.MAINTENANCE:

@@ -65,3 +65,13 @@ def test_why_recommends_nothing_while_a_step_runs(lab: Lab) -> None:
     assert explain.why(lab.context(), "node1").next == "bmhctl ready node1"
     with lab.context().store.claims.claim(host_claim(host.id)):
         assert explain.why(lab.context("bob"), "node1").next is None
+
+
+def test_why_recommends_release_to_the_holder_of_a_host_only(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), NODE)
+    reserve_or_wait(lab.context("alice"), reservation_request(("node1",)))
+
+    recommended = [explain.why(lab.context(actor), "node1").next for actor in ("alice", "bob")]
+
+    assert recommended == ["bmhctl release node1", None]
