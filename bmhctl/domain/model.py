@@ -151,6 +151,10 @@ class HostSpec(Frozen):
         return {**self.observed, **self.hardware} if self.observed else self.hardware
 
 
+WHEN_FREE = "maintenance when it is free: "
+"""The beginning of the reason of an event that gives a host a cordon that ``maintains``."""
+
+
 class Note(Frozen):
     """A cordon, or one reason for maintenance: who made it, when and why.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import End, EventKind, Host, Note, State, TaskResult, Verb
+from bmhctl.domain.model import WHEN_FREE, End, EventKind, Host, Note, State, TaskResult, Verb
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.lifecycle.machine import refuse_impossible
@@ -211,7 +211,7 @@ def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
     if before is not None and before.maintains and (before.reason, before.until) == (mark.reason, mark.until):
         return already(host, f"already {words}")
     left = replace(host, cordon=replace(mark, maintains=True).over(before))
-    reason = f"maintenance when it is free: {mark.reason}"
+    reason = f"{WHEN_FREE}{mark.reason}"
     record_event(ctx, left, EventKind.CORDON, mark.since, reason=reason, before=Former().of(host, whole=True))
     held = "" if host.reservation is None else f"; held by {describe_reservation(host.reservation)}"
     return Outcome(host.name, True, words + held, host.state, host.state)

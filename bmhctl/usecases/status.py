@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, Reservation, State
+from bmhctl.domain.model import WHEN_FREE, Host, Reservation, State
 from bmhctl.results import Held
 from bmhctl.results.status import Ending, Obstacle, Status
 from bmhctl.stores import status_queries
@@ -95,7 +95,8 @@ def _reason(kind: str, host: Host) -> str:
         case "maintenance":
             return "; ".join(note.reason for note in host.maintenance)
         case _:
-            return host.cordon.reason if host.cordon else ""
+            cordon = host.cordon
+            return f"{WHEN_FREE if cordon.maintains else ''}{cordon.reason}" if cordon else ""
 
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Event, EventKind, HostSpec, PropertyValue, State, Verb
+from bmhctl.domain.model import WHEN_FREE, Event, EventKind, HostSpec, PropertyValue, State, Verb
 from bmhctl.domain.units import format_age
 from bmhctl.errors import NotFoundError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes
@@ -71,6 +71,8 @@ class _Change(Frozen):
 def _command(event: Event) -> str:
     if (event.reason or "").startswith(_UNDO):
         return _UNDONE
+    if event.verb is EventKind.CORDON and (event.reason or "").startswith(WHEN_FREE):
+        return "maintain --when-free"
     return "add" if event.verb is Verb.ENTER else event.verb.value
 
 
@@ -224,7 +226,8 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
     reason = f"{_UNDO}{_command(event)} by {event.actor}"
     before = Former().of(host, whole=True)
     record_event(ctx, replace(host, cordon=cordon), kind, now, reason=reason, before=before)
-    return Outcome(host.name, True, f"{kind}ed: {reason}", host.state, host.state)
+    word = "uncordoned" if cordon is None else cordon.flag
+    return Outcome(host.name, True, f"{word}: {reason}", host.state, host.state)
 
 
 def _inverse(ctx: Context, last: _Change) -> Changes:

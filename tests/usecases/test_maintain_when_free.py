@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.model import EventKind, State
+from bmhctl.errors import ExitStatus
 from bmhctl.output.records import flags
-from bmhctl.usecases import hosts, lifecycle_verbs, queries, undo
+from bmhctl.usecases import hosts, lifecycle_verbs, queries, status, undo
 from bmhctl.usecases.explain import why
 from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.shared.former import Former, whole_host
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.steps import retire, step_verbs
+from bmhctl.usecases.steps import resume, retire, step_verbs
 from tests.conftest import Lab, copied
 from tests.usecases.reservations.test_bookings import at, book, reserve
 
@@ -64,7 +65,60 @@ def test_a_host_with_a_maintenance_when_free_is_not_reserved_again(fleet: Lab) -
     assert "to go to maintenance when it is free by carl: new disk" in seen.facts
     assert [*flags(seen.host)] == ["draining"]
     undone = undo.undo(fleet.context("carl"))
-    assert [item.message for item in undone.items] == ["uncordoned: undo of cordon by carl"]
+    assert [item.message for item in undone.items] == ["uncordoned: undo of maintain --when-free by carl"]
+    assert undone.notes[0] == "took back the maintain --when-free of node1 by carl"
+    again = undo.undo(fleet.context("carl"))
+    assert [item.message for item in again.items] == ["draining: undo of undo by carl"]
+
+
+def test_resume_takes_back_a_maintenance_when_free_and_leaves_an_earlier_cordon(fleet: Lab) -> None:
+    for name in ("node1", "node2"):
+        reserve(fleet, name, ttl=timedelta(hours=1))
+    lifecycle_verbs.cordon(fleet.context("dave"), Choice(("node2",)), reason="slow")
+    both = Choice(("node1", "node2"))
+    lifecycle_verbs.maintain(fleet.context("carl"), both, reason="new disk", when_free=True)
+
+    plan = resume.plan_resume(fleet.context("carl"), both)
+    done = resume.resume(fleet.context("carl"), both)
+
+    words = "no longer goes to maintenance when it is free: new disk"
+    assert [(item.changed, item.message) for item in plan.items] == [(True, words)] * 2
+    assert [(item.changed, item.message) for item in done.items] == [(True, words)] * 2
+    seen = [queries.show(fleet.context(), name).host for name in ("node1", "node2")]
+    assert [host.cordon and (host.cordon.actor, host.cordon.reason) for host in seen] == [None, ("dave", "slow")]
+    lifecycle_verbs.release(fleet.context("bob"), both)
+    assert {queries.show(fleet.context(), name).host.state for name in ("node1", "node2")} == {State.TAINTED}
+
+
+def test_resume_takes_back_the_maintenance_when_free_of_another_actor_only_with_all(fleet: Lab) -> None:
+    reserve(fleet, "node1", ttl=timedelta(hours=1))
+    lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
+
+    plan = resume.plan_resume(fleet.context("dave"), Choice(("node1",)))
+    refused = resume.resume(fleet.context("dave"), Choice(("node1",)))
+
+    assert [(item.changed, item.message) for item in plan.items] == [
+        (False, "goes to maintenance when it is free, for carl: new disk")
+    ]
+    assert [(item.message, item.error and item.error.hint) for item in refused.items] == [
+        (
+            "goes to maintenance when it is free, and that is not yours: carl: new disk",
+            "bmhctl resume node1 --all takes it back",
+        )
+    ]
+    assert [*flags(queries.show(fleet.context(), "node1").host)] == ["draining"]
+    assert resume.resume(fleet.context("dave"), Choice(("node1",)), everyones=True).status is ExitStatus.DONE
+    assert [*flags(queries.show(fleet.context(), "node1").host)] == []
+
+
+def test_status_tells_a_maintenance_when_free_from_a_cordon(fleet: Lab) -> None:
+    reserve(fleet, "node1", ttl=timedelta(hours=1))
+    lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
+    lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node2",)), reason="new disk")
+    assert [(each.kind, each.reason, each.hosts) for each in status.status(fleet.context()).obstacles] == [
+        ("cordoned", "maintenance when it is free: new disk", ("node1",)),
+        ("cordoned", "new disk", ("node2",)),
+    ]
 
 
 def test_an_export_keeps_a_maintenance_when_free(fleet: Lab) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import EventKind, Host, Phase, State, Verb
+from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
@@ -18,17 +19,22 @@ from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, finish
 from bmhctl.usecases.steps.step_verbs import JOBS
 
+_TAKEN_BACK = "no longer goes to maintenance when it is free"
+
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
     """Close the actor's reasons (``everyones``: all), and move each host without other reasons; return the outcomes.
 
-    The host goes back to its valid reservation; or to available, if it came from there and its checks pass; or to
+    A host that goes to maintenance when it is free no longer does, and a cordon that it had before stays. Another host
+    goes back to its valid reservation; or to available, if it came from there and its checks pass; or to
     initial, after a cleanup if it is dirty. If the cleanup fails, the host stays in maintenance. ``jobs`` is how many
     hosts are processed at once.
     """
 
     def early(host: Host) -> Outcome | None:
         if host.state is not State.MAINTENANCE:
+            if host.cordon is not None and host.cordon.maintains:
+                return _take_back(ctx, host, everyones)
             return already(host, f"is not in maintenance: already {host.state}")
         return _close_reasons(ctx, host, everyones) if remaining_reasons(ctx, host, everyones) else None
 
@@ -80,9 +86,37 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
     return Outcome(host.name, True, f"closed: {reasons}; stays for {whose}", host.state, host.state)
 
 
+@retried
+def _take_back(ctx: Context, host: Host, everyones: bool) -> Outcome:
+    """Take back a maintenance that would begin when the host is free, and return the outcome."""
+    with ctx.store.transaction(shared=True):
+        fresh = ctx.store.hosts.with_id(host.id, lock=True)
+        if fresh is None or fresh.state is State.MAINTENANCE or fresh.cordon is None or not fresh.cordon.maintains:
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
+        cordon = fresh.cordon
+        if not _may_take_back(ctx, cordon, everyones):
+            raise NotYoursError(
+                f"goes to maintenance when it is free, and that is not yours: {in_words((cordon,))}",
+                host=host.name,
+                hint=f"bmhctl resume {host.name} --all takes it back",
+            )
+        kind = EventKind.UNCORDON if cordon.before is None else EventKind.CORDON
+        left, before = replace(fresh, cordon=cordon.before), Former().of(fresh, whole=True)
+        record_event(ctx, left, kind, ctx.clock(), reason=f"{_TAKEN_BACK}: {cordon.reason}", before=before)
+    return Outcome(host.name, True, f"{_TAKEN_BACK}: {cordon.reason}", host.state, host.state)
+
+
+def _may_take_back(ctx: Context, cordon: Note, everyones: bool) -> bool:
+    return everyones or cordon.actor == ctx.actor
+
+
 def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> Outcome:
     if host.state is not State.MAINTENANCE:
-        return already(host, f"is not in maintenance: already {host.state}")
+        if host.cordon is None or not host.cordon.maintains:
+            return already(host, f"is not in maintenance: already {host.state}")
+        if _may_take_back(ctx, host.cordon, everyones):
+            return Outcome(host.name, True, f"{_TAKEN_BACK}: {host.cordon.reason}", host.state, host.state)
+        return already(host, f"goes to maintenance when it is free, for {in_words((host.cordon,))}")
     rest = remaining_reasons(ctx, host, everyones)
     if rest:
         whose = in_words(rest)
