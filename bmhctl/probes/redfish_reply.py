@@ -19,6 +19,10 @@ _PASSING_MESSAGES = (
     "CouldNotEstablishConnection",
     "SessionLimitExceeded",
     "RAC0218",  # iDRAC: the maximum number of user sessions is reached
+    "UnableToModifyDuringSystemPOST",  # iLO, as those below
+    "ResetInProgress",
+    "ResourceBeingFlashed",
+    "ResourceTemporarilyUnavailable",
 )
 
 Json = dict[str, object]
@@ -80,7 +84,7 @@ def remark_of(reply: Reply) -> str:
 
 def text_of(info: Json) -> str:
     """Return the text of a message with its arguments filled in, or else its id with them; "" if it has neither."""
-    text, name = _text(info.get("Message")), _text(info.get("MessageId"))
+    text, name = _text(info.get("Message")), _name(info)
     arguments = [str(each) for each in items(info.get("MessageArgs")) if isinstance(each, str | int | float)]
     if text.strip():
         return re.sub("%([1-9])", lambda match: "".join(arguments[int(match[1]) - 1 :][:1]) or match[0], text)
@@ -95,14 +99,14 @@ def severity_of(info: Json) -> object:
 
 
 def _is_general(info: Json) -> bool:
-    return _text(info.get("MessageId")).endswith(("GeneralError", ".Success"))
+    return _name(info).endswith(("GeneralError", ".Success"))
 
 
 def _messages(body: object) -> list[tuple[str, str]]:
     """Return the text and the id of each message in an answer; general messages only if there are no others."""
     found = list(_infos(body))
     specific = [info for info in found if not _is_general(info)] or found
-    return [(text_of(info), _text(info.get("MessageId"))) for info in specific]
+    return [(text_of(info), _name(info)) for info in specific]
 
 
 def _infos(body: object) -> Iterator[Json]:
@@ -113,6 +117,11 @@ def _infos(body: object) -> Iterator[Json]:
         for key, infos in part.items() if isinstance(part, dict) else ():
             if key.endswith("@Message.ExtendedInfo"):
                 yield from map(table, infos if isinstance(infos, list) else [infos])
+
+
+def _name(info: Json) -> str:
+    """Return the id of a message; old BMCs write its key in another way."""
+    return _text(info.get("MessageId", info.get("MessageID")))
 
 
 def _text(value: object) -> str:
