@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError
+from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError, combined, first_accepted
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, listed, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -25,7 +25,7 @@ _BOOT = {
     BootTarget.HTTP: ("UefiHttp",),
     BootTarget.DIAGNOSTICS: ("Diags",),
 }
-_MODE, _UEFI = "BootSourceOverrideMode", "UEFI"
+_SOURCE, _MODE, _UEFI = "BootSourceOverrideTarget", "BootSourceOverrideMode", "UEFI"
 
 
 def boot_once(system: System, target: BootTarget) -> str:
@@ -35,7 +35,9 @@ def boot_once(system: System, target: BootTarget) -> str:
     words = f"booting once from {target}"
     if target is not BootTarget.NONE:
         properties = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": _source(system, boot, target)}
-    found = _apply(system, _Change(system.path, properties, words, "Boot"), system.report)
+    shown: Json = {key: boot[key] for key in (_SOURCE, _MODE) if isinstance(boot.get(key), str)}
+    change = _Change(system.path, properties, words, "Boot", whole=shown | properties)
+    found = _apply(system, change, system.report)
     was, mode = boot.get(_MODE), table(found.get("Boot")).get(_MODE)
     if was == _UEFI and isinstance(mode, str) and mode != _UEFI and target is not BootTarget.NONE:
         # Some BMCs change the boot mode if the request does not have it.
@@ -59,18 +61,18 @@ def _source(system: System, boot: Json, target: BootTarget) -> str:
 def identify(system: System, lit: bool) -> str:
     """Switch the indicator light of the system (or of its chassis, if that holds no other); ``on`` or ``off``."""
     word = "on" if lit else "off"
-    trouble = BmcError(f"{system.client.name} has no indicator light for it")
+    name, refusals = system.client.name, list[RefusedError]()
+    trouble = BmcError(f"{name} has no indicator light for it")
     for place, read in _lights(system):
-        if not isinstance(trouble, RefusedError):
-            trouble = BmcError(f"{system.client.name} can't switch its indicator light {word}")
+        trouble = BmcError(f"{name} can't switch its indicator light {word}")
         for properties, shown_as in _light(read, lit):
             try:
                 _apply(system, _Change(place, properties, f"the light {word}", shown_as=shown_as), read)
             except RefusedError as error:
-                trouble = error  # the BMC did nothing: try the next way
+                refusals.append(error)  # the BMC did nothing: try the next way
             else:
                 return word
-    raise trouble
+    raise combined(name, refusals) if refusals else trouble
 
 
 def _lights(system: System) -> Iterator[tuple[str, Json]]:
@@ -99,9 +101,10 @@ def _light(read: Json, lit: bool) -> Iterator[tuple[Json, Json | None]]:
 
 
 class _Change(Frozen):
-    """A change of the properties ``body`` at ``path``, with ``words`` for messages.
+    """A change of ``properties`` at ``path``, with ``words`` for messages.
 
-    ``part`` is the place of the properties in the resource. ``shown_as`` are other values that show the change.
+    ``part`` is the place of the properties in the resource. ``shown_as`` are other values that show the change,
+    ``whole`` the properties together with others that some BMCs require, and some refuse.
     """
 
     path: str
@@ -109,10 +112,12 @@ class _Change(Frozen):
     words: str
     part: str | None = None
     shown_as: Json | None = None
+    whole: Json | None = None
 
-    @property
-    def body(self) -> Json:
-        return self.properties if self.part is None else {self.part: self.properties}
+    def bodies(self) -> Iterator[Json]:
+        """Yield the bodies of the requests that make the change, in the order in which they are tried."""
+        for each in [self.properties, *([self.whole] if self.whole not in (None, self.properties) else [])]:
+            yield each if self.part is None else {self.part: each}
 
     def shown(self, resource: Json) -> Json:
         """Return the changed properties as a resource shows them."""
@@ -163,19 +168,9 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
 
     Return when the change may be sent again, and where it was sent; None if the BMC did nothing.
     """
-    path, read, pause = change.path, found, _AGAIN
+    path, pause = change.path, _AGAIN
     try:
-        settings = _settings(client, path, found) if is_without_effect else None
-        try:
-            if settings is not None:
-                path, read = settings
-            client.patch(path, change.body, read.get("@odata.etag"))
-        except RefusedError:
-            settings = settings or _settings(client, path, found)
-            if settings is None or settings[0] == path:
-                raise
-            path, read = settings
-            client.patch(path, change.body, read.get("@odata.etag"))
+        path = first_accepted(client.name, _ways(client, change, found, is_without_effect=is_without_effect))
     except PassingError as passing:
         if not passing.sent:
             client.limit.retry_later(passing)
@@ -185,6 +180,21 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
     else:
         client.limit.note_sent(f"the change ({change.words})", hint=CHANGE_HINT)
     return time.monotonic() + pause, path
+
+
+def _ways(client: Client, change: _Change, found: Json, *, is_without_effect: bool) -> Iterator[Callable[[], str]]:
+    """Yield functions that send a change in one way each, and return the path to which they sent it."""
+
+    def send(path: str, read: Json, body: Json) -> str:
+        client.patch(path, body, read.get("@odata.etag"))
+        return path
+
+    settings = _settings(client, change.path, found) if is_without_effect else None
+    if settings is None:
+        yield from (partial(send, change.path, found, body) for body in change.bodies())
+        settings = None if is_without_effect else _settings(client, change.path, found)
+    if settings is not None:
+        yield from (partial(send, *settings, body) for body in change.bodies())
 
 
 def _settings(client: Client, path: str, resource: Json) -> tuple[str, Json] | None:

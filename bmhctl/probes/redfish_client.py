@@ -6,7 +6,7 @@ be repeated, and which system it is for, and it takes 300 ms to import.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from bmhctl.domain.bmc_address import Endpoint, same_path
 from bmhctl.probes.credentials import BmcError
@@ -132,12 +132,13 @@ class Client:
 
     # acting
 
-    def post(self, path: str, body: Json) -> None:
+    def post(self, path: str, body: Json, tag: object) -> None:
         """Send an action once. Raises :class:`PassingError`, which says whether it was sent, if no answer came.
 
-        The action may still fail after the answer: see :meth:`check_task`.
+        ``tag`` is the ETag of the resource, for BMCs that refuse an action without it. The action may still fail after
+        the answer: see :meth:`check_task`.
         """
-        self._act("POST", path, body, {})
+        self._act("POST", path, body, (None, *_own(tag), "*"))
 
     def answer_to(self, what: str) -> str:
         """Return how the BMC answered the last change, for a message that continues with what it shows."""
@@ -167,7 +168,7 @@ class Client:
         """
         for _ in range(_MOST_CHANGES):
             try:
-                self._patch(path, body, tag)
+                self._act("PATCH", path, body, (*_own(tag), "*", None))
             except RefusedError as error:
                 fresh = (self.find(path) or {}).get("@odata.etag") if error.answer in _OTHER_TAG else None
                 if fresh in (None, tag):
@@ -175,23 +176,23 @@ class Client:
                 tag = fresh
             else:
                 return
-        self._patch(path, body, tag)
+        self._act("PATCH", path, body, (*_own(tag), "*", None))
 
-    def _patch(self, path: str, body: Json, tag: object) -> None:
-        tags: list[str | None] = [None]
-        if isinstance(tag, str) and tag.isascii() and tag.isprintable():
-            tags = [tag, tag.removeprefix("W/")]
-        tried = dict.fromkeys((*tags, "*", None))
-        for number, each in enumerate(tried, 1):
+    def _act(self, method: str, path: str, body: Json, tags: Sequence[str | None]) -> None:
+        """Send a request with the first of these ETags (None: without one) that the BMC accepts."""
+        *others, last = dict.fromkeys(tags)
+        for tag in others:
             try:
-                self._act("PATCH", path, body, {} if each is None else {"If-Match": each})
+                self._send(method, path, body, tag)
             except RefusedError as error:
-                if error.answer not in _OTHER_TAG or number == len(tried):
+                if error.answer not in _OTHER_TAG:
                     raise
             else:
                 return
+        self._send(method, path, body, last)
 
-    def _act(self, method: str, path: str, body: Json, headers: Mapping[str, str]) -> None:
+    def _send(self, method: str, path: str, body: Json, tag: str | None) -> None:
+        headers = {} if tag is None else {"If-Match": tag}
         self._task, self.remark = None, ""
         reply = self._login.send(method, path, body, headers, self.limit.part)
         if reply.status >= 300:
@@ -240,6 +241,13 @@ class Client:
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
+
+
+def _own(tag: object) -> tuple[str | None, ...]:
+    """Return the forms in which BMCs accept an ETag of theirs."""
+    if isinstance(tag, str) and tag.isascii() and tag.isprintable():
+        return tag, tag.removeprefix("W/")
+    return (None,)
 
 
 def belongs_to(path: str, system: str) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpError, Reply
 from bmhctl.probes.redfish_reply import retry_after
+
+T = TypeVar("T")
 
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
 _BUSY = frozenset({429, 502, 503, 504})
@@ -56,6 +61,31 @@ class RefusedError(BmcError):
     """The BMC received a request, refused it and did nothing. ``answer`` is the HTTP status."""
 
     answer = 0
+
+
+def first_accepted(name: str, ways: Iterable[Callable[[], T]]) -> T:
+    """Return what the first way returns that the BMC with this name does not refuse.
+
+    If it refuses all of them, raise what :func:`combined` returns.
+    """
+    refusals: list[RefusedError] = []
+    for way in ways:
+        try:
+            return way()
+        except RefusedError as error:
+            refusals.append(error)
+    raise combined(name, refusals)
+
+
+def combined(name: str, refusals: Sequence[RefusedError]) -> RefusedError:
+    """Return an error with the reasons of all refusals by the BMC with this name: any may be the one that matters."""
+    first = refusals[0]
+    words = (error.message.removeprefix(f"{name} ").removeprefix("refuses: ") for error in refusals[1:])
+    known = first.message.removeprefix(f"{name} ").removeprefix("refuses: ")
+    reasons = [first.message, *dict.fromkeys(each for each in words if each != known)]
+    error = RefusedError("; ".join(reasons), hint=next((each.hint for each in refusals if each.hint), None))
+    error.answer = first.answer
+    return error
 
 
 def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError
+from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, first_accepted
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -116,13 +117,7 @@ def _send(
     if target is None:
         client.patch(path, properties, found.get("@odata.etag"))
         return
-    for body in bodies[:-1]:
-        try:
-            client.post(target, body)
-        except RefusedError:  # some BMCs accept only the image
-            continue
-        return
-    client.post(target, bodies[-1])
+    first_accepted(client.name, (partial(client.post, target, body, found.get("@odata.etag")) for body in bodies))
 
 
 def _is_loaded(drive: Json) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import PassingError, RefusedError
+from bmhctl.probes.redfish_errors import PassingError, RefusedError, combined
 from bmhctl.probes.redfish_reply import Json, items, table
 from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -43,7 +43,7 @@ class PowerSwitch:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._refusal: RefusedError | None = None
+        self._refusals: list[RefusedError] = []
         self._infos: dict[str, tuple[str, ...] | None] = {}
 
     def set_power(self, wanted: Power, *, force_after: float | None = None) -> str:
@@ -90,6 +90,7 @@ class PowerSwitch:
                 sent = self._send(kind, refused)
             self._wait(sent, f"is still {state}, not {goal}")
         client.limit.note_sent(None)
+        self._refusals.clear()
         return goal
 
     def _shut_down(self, force_after: float | None) -> str:
@@ -114,13 +115,13 @@ class PowerSwitch:
                 try:
                     return self._restart(kind)
                 except RefusedError as error:
-                    self._refusal = error  # the BMC did nothing: try the next way
+                    self._refusals.append(error)  # the BMC did nothing: try the next way
         if "ForceOff" in known and {"On", "ForceOn", "PushPowerButton"} & set(known):
             self._reach("off", ways=("ForceOff",))
             return self._reach("on")
         if "GracefulRestart" in known:
             return self._restart("GracefulRestart")
-        raise self._refusal or self._cannot("cycle", f"it allows {listed(known)}")
+        raise self._refused() or self._cannot("cycle", f"it allows {listed(known)}")
 
     def _restart(self, kind: str) -> str:
         """Send a restart; wait until the host left its state, and then until it is on."""
@@ -159,7 +160,7 @@ class PowerSwitch:
         client = self._system.client
         sent = _Sent(kind, time.monotonic())
         try:
-            client.post(self._target(), {"ResetType": kind})
+            self._post(kind)
             client.limit.note_sent(kind)
         except PassingError as passing:
             if passing.sent:
@@ -177,7 +178,7 @@ class PowerSwitch:
                 return sent
             refused.append(kind)
             sent.is_over = True
-            self._refusal = error
+            self._refusals.append(error)
         return sent
 
     def _has_failed(self, sent: _Sent, refused: list[str]) -> bool:
@@ -188,7 +189,7 @@ class PowerSwitch:
             self._system.client.limit.note_sent(None)
             refused.append(sent.kind)
             sent.is_over = True
-            self._refusal = error
+            self._refusals.append(error)
             return True
         return False
 
@@ -197,7 +198,7 @@ class PowerSwitch:
         client = self._system.client
         while True:
             try:
-                client.post(self._target(), {"ResetType": kind})
+                self._post(kind)
             except PassingError as passing:
                 if passing.sent:
                     client.limit.note_sent(kind, passing.error)
@@ -209,6 +210,10 @@ class PowerSwitch:
                 client.limit.note_sent(kind if kind != "Nmi" else None)
                 return
 
+    def _post(self, kind: str) -> None:
+        report = self._system.report
+        self._system.client.post(self._target(), {"ResetType": kind}, report.get("@odata.etag"))
+
     def _choose(self, goal: str, ways: Sequence[str], refused: Sequence[str]) -> str:
         """Return the first way to a goal that the BMC allows and has not refused."""
         allowed, state = self._allowed(), self._system.power()
@@ -216,10 +221,12 @@ class PowerSwitch:
         for kind in known:
             if kind not in _TOGGLES or state in ("on", "off"):
                 return kind
-        if self._refusal is not None:
-            raise self._refusal
         what = "soft-off" if ways == _WAYS["soft-off"] else goal
-        raise self._cannot(what, f"it shows the power {state}" if known else f"it allows {listed(allowed or ())}")
+        why = f"it shows the power {state}" if known else f"it allows {listed(allowed or ())}"
+        raise self._refused() or self._cannot(what, why)
+
+    def _refused(self) -> RefusedError | None:
+        return combined(self._system.client.name, self._refusals) if self._refusals else None
 
     def _cannot(self, goal: str, why: str) -> BmcError:
         return BmcError(f"{self._system.client.name} can't {_WORDS[goal]}: {why}")

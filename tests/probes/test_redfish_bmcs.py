@@ -101,7 +101,10 @@ def test_after_a_refusal_the_next_reset_type_is_tried_with_a_bmc_that_lists_none
         assert talk(bmc, switch(Power.OFF)) == "off"
         assert bmc.resets == ["ForceOff", "GracefulShutdown", "PushPowerButton"]
     with fake_bmc(allowed=None, systems=[FakeSystem(refuses=ALL)]) as bmc:
-        assert talk(bmc, switch(Power.OFF)) == ("its BMC at BMC refuses: PushPowerButton is not supported (400)")
+        refused = "; ".join(
+            f"{kind} is not supported (400)" for kind in ("ForceOff", "GracefulShutdown", "PushPowerButton")
+        )
+        assert talk(bmc, switch(Power.OFF)) == f"its BMC at BMC refuses: {refused}"
 
 
 # temporary failures, and answers that are lost

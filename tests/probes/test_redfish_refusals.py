@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.probes.redfish_boot import boot_once
+from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_system import System
 from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, switch, talk
 from tests.probes.servers import saying
@@ -65,8 +65,74 @@ def test_a_change_is_sent_again_when_the_host_or_the_bmc_is_only_starting(name: 
         assert [body["Boot"]["BootSourceOverrideTarget"] for _, _, body in bmc.received] == ["Pxe"]
 
 
+@pytest.mark.parametrize(
+    ("target", "required", "sent"),
+    [
+        (BootTarget.NONE, b"Mode", {**BOOT, "BootSourceOverrideEnabled": "Disabled"}),
+        (BootTarget.NONE, b"Target", {**BOOT, "BootSourceOverrideEnabled": "Disabled"}),
+        (
+            BootTarget.PXE,
+            b"Mode",
+            {**BOOT, "BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"},
+        ),
+    ],
+)
+def test_the_next_boot_is_sent_with_what_the_bmc_shows_if_it_requires_that(
+    target: BootTarget, required: bytes, sent: dict[str, Any]
+) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
+        missing = message(f"The property {required.decode()} is required")
+        refusing(bmc, lambda _, body: None if b"Override" + required in body else (400, missing))
+        assert talk(bmc, booting(target)) == target.value
+        assert bmc.received == [("PATCH", SYSTEM, {"Boot": sent})]
+
+
+@pytest.mark.parametrize("status", [412, 428])
+@pytest.mark.parametrize("accepted", ['W/"7"', '"7"', "*"])
+def test_an_action_is_sent_with_the_etag_of_its_system_to_a_bmc_that_requires_it(status: int, accepted: str) -> None:
+    with fake_bmc(systems=[FakeSystem(power="Off", extra={"@odata.etag": 'W/"7"'})]) as bmc:
+        missing = message("The request did not provide the required precondition")
+        refusing(bmc, lambda request, _: None if request.headers.get("If-Match") == accepted else (status, missing))
+        assert talk(bmc, switch(Power.ON)) == "on"
+        assert bmc.resets == ["On"]
+
+
+def test_an_action_is_sent_without_an_etag_to_a_bmc_that_refuses_one() -> None:
+    with fake_bmc(systems=[FakeSystem(power="Off", extra={"@odata.etag": '"7"'})]) as bmc:
+        refusing(bmc, lambda request, _: (412, {}) if request.headers.get("If-Match") else None)
+        assert (talk(bmc, switch(Power.ON)), bmc.resets) == ("on", ["On"])
+
+
 def test_the_id_of_a_message_is_read_as_old_bmcs_write_it() -> None:
     with fake_bmc(systems=[FakeSystem(power="Off")], allowed=("On",)) as bmc:
         info = {"MessageID": "iLO.0.10.InvalidOperationForSystemState", "MessageArgs": ["Power is off"]}
         refusing(bmc, lambda *_: (400, {"error": {"message": "See the messages.", "@Message.ExtendedInfo": [info]}}))
         assert talk(bmc, switch(Power.ON)) == f"{REFUSES}{info['MessageID']} (Power is off) (400)"
+
+
+LOCKED = "Lockdown mode is enabled"
+
+
+def test_each_reason_is_shown_when_all_ways_to_restart_a_host_are_refused() -> None:
+    with fake_bmc(allowed=("ForceRestart", "PowerCycle")) as bmc:
+        reasons = {"ForceRestart": (403, message(LOCKED)), "PowerCycle": (400, message("PowerCycle is not supported"))}
+        refusing(bmc, lambda _, body: reasons[json.loads(body)["ResetType"]])
+        assert talk(bmc, switch(Power.CYCLE)) == f"{REFUSES}{LOCKED} (403); PowerCycle is not supported (400)"
+        refusing(bmc, lambda *_: reasons["ForceRestart"])
+        assert talk(bmc, switch(Power.CYCLE)) == f"{REFUSES}{LOCKED} (403)"
+
+
+def test_each_reason_is_shown_when_the_system_and_its_settings_refuse_a_change() -> None:
+    settings = {"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}
+    system = FakeSystem(extra={"Boot": BOOT, "@Redfish.Settings": settings})
+    with fake_bmc(systems=[system], resources={f"{SYSTEM}/Settings": {"Boot": BOOT}}) as bmc:
+        refusing(bmc, lambda request, _: (400, message(LOCKED if request.path == SYSTEM else "Boot is read-only")))
+        assert talk(bmc, booting(BootTarget.PXE)) == f"{REFUSES}{LOCKED} (400); Boot is read-only (400)"
+
+
+def test_each_reason_is_shown_when_all_indicator_lights_are_refused() -> None:
+    system = FakeSystem(extra={"IndicatorLED": "Off", "Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/1"}]}})
+    chassis = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}]}}
+    with fake_bmc(systems=[system], resources={"/redfish/v1/Chassis/1": chassis}) as bmc:
+        refusing(bmc, lambda request, _: (400, message(LOCKED if request.path == SYSTEM else "it has no lamp")))
+        assert talk(bmc, lambda system: identify(system, True)) == f"{REFUSES}{LOCKED} (400); it has no lamp (400)"
