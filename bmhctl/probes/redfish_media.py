@@ -16,29 +16,36 @@ _DISCS = ("CD", "DVD")
 
 
 def insert(system: System, image: str) -> str:
-    """Insert the image at this URL into the system's virtual drive, and return the URL once the BMC shows it.
+    """Insert the image at this URL into a virtual drive of the system, and return the URL once the BMC shows it.
 
-    Another image is ejected first. Raises :class:`BmcError` if no virtual drive belongs only to this system.
+    The drives are tried in turn, those with an action for this first, because BMCs have drives that only a person at
+    their console can use. Another image in the drive is ejected first. Raises :class:`BmcError` if no virtual drive
+    belongs only to this system.
     """
-    drive = _drive(system)
-    if _holds(drive[1], image):
-        return image
+    drives = list(_drives(system))
+    if not any(_holds(found, image) for _, found in drives):
+        drives.sort(key=lambda drive: _target(system, drive, "InsertMedia") is None)
+        first_accepted(system.client.name, (partial(_insert, system, drive, image) for drive in drives))
+    return image
+
+
+def _insert(system: System, drive: tuple[str, Json], image: str) -> None:
     if _is_loaded(drive[1]):
         _eject(system, drive)
     whole: Json = {"Image": image, "Inserted": True, "WriteProtected": True}
     how: Json = {"TransferMethod": "Stream", "TransferProtocolType": image.partition(":")[0].upper()}
     bare: Json = {"Image": image}  # some BMCs accept only the image, others also require the protocol of its URL
     _change(system, drive, "InsertMedia", (whole, bare, bare | how), whole, lambda shown: _holds(shown, image))
-    return image
 
 
 def eject(system: System) -> str:
-    """Eject the image in the system's virtual drive; return what was done once the BMC shows it."""
-    drive = _drive(system)
-    if not _is_loaded(drive[1]):
-        return "nothing to eject"
-    _eject(system, drive)
-    return "ejected"
+    """Eject the images in all virtual drives of the system; return what was done once the BMC shows it."""
+    done = "nothing to eject"
+    for drive in _drives(system):
+        if _is_loaded(drive[1]):
+            _eject(system, drive)
+            done = "ejected"
+    return done
 
 
 def _eject(system: System, drive: tuple[str, Json]) -> None:
@@ -46,17 +53,20 @@ def _eject(system: System, drive: tuple[str, Json]) -> None:
     _change(system, drive, "EjectMedia", ({},), empty, lambda shown: not _is_loaded(shown))
 
 
-def _drive(system: System) -> tuple[str, Json]:
-    """Return the path and the report of the first virtual drive for discs."""
+def _drives(system: System) -> Iterator[tuple[str, Json]]:
+    """Yield the path and the report of each virtual drive for discs; raise :class:`BmcError` if there is none."""
+    has_drive = False
     for path in _devices(system):
         found = system.client.find(path)
         kinds = texts(found.get("MediaTypes")) if found is not None else None
         if found is not None and kinds is not None and any(kind in kinds for kind in _DISCS):
-            return path, found
-    raise BmcError(
-        f"{system.client.name} has no virtual CD drive for {system.path}",
-        hint='insert and eject need one; boot_once = "pxe" needs none',
-    )
+            has_drive = True
+            yield path, found
+    if not has_drive:
+        raise BmcError(
+            f"{system.client.name} has no virtual CD drive for {system.path}",
+            hint='insert and eject need one; boot_once = "pxe" needs none',
+        )
 
 
 def _devices(system: System) -> Iterator[str]:
@@ -81,7 +91,7 @@ def _change(
 ) -> None:
     """Send an action, or change the properties if the drive has no such action, and read until ``is_done``."""
     client, (path, found) = system.client, drive
-    target = client.where.path_of(table(table(found.get("Actions")).get(f"#VirtualMedia.{action}")).get("target"))
+    target = _target(system, drive, action)
     if target is not None and not belongs_to(target, path):
         raise BmcError(f"{client.name} would change another drive, {target}, when asked for {path}")
     is_sent = False
@@ -109,6 +119,14 @@ def _change(
             client.limit.note_sent(None)
             return
         client.check_task()
+
+
+def _target(system: System, drive: tuple[str, Json], action: str) -> str | None:
+    """Return the path of an action of a drive, the usual one if the drive names none; None if it has no such action."""
+    path, found = drive
+    actions, name = table(found.get("Actions")), f"#VirtualMedia.{action}"
+    named = system.client.where.path_of(table(actions.get(name)).get("target"))
+    return named or (f"{path}/Actions/VirtualMedia.{action}" if name in actions else None)
 
 
 def _send(

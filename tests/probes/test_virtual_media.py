@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -117,6 +118,68 @@ def test_a_drive_without_actions_is_changed_by_its_properties(probe: Probe, bmc:
     assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
     assert ask(probe, bmc, eject=True)[0] == "pass"
     assert [method for method, _, _ in bmc.received] == ["PATCH", "PATCH"]
+
+
+def with_a_drive_before(bmc: FakeBmc, **drive: Any) -> str:
+    """Add a virtual CD drive that is listed first and can't be changed; return its path."""
+    path = f"{MANAGER}/VirtualMedia/RDOC1"
+    bmc.resources[f"{MANAGER}/VirtualMedia"]["Members"].insert(0, {"@odata.id": path})
+    bmc.resources[path] = {"MediaTypes": ["CD", "DVD"], "Inserted": False, "Image": None, **drive}
+
+    def trouble(request: BaseHTTPRequestHandler, _: bytes) -> bool:
+        is_refused = request.command != "GET" and request.path.startswith(path)
+        if is_refused:
+            saying("{}", 405)(request)
+        return is_refused
+
+    bmc.trouble = trouble
+    return path
+
+
+@pytest.mark.parametrize("has_actions", [True, False])
+def test_an_image_is_inserted_into_a_drive_that_the_bmc_lets_clients_use(
+    probe: Probe, bmc: FakeBmc, has_actions: bool
+) -> None:
+    bmc.resources = media(bmc.systems[0].name, has_actions=has_actions)
+    with_a_drive_before(bmc)
+    assert ask(probe, bmc, insert=IMAGE) == ("pass", f"inserted {IMAGE}")
+    assert bmc.resources[DRIVE]["Image"] == IMAGE
+    assert ask(probe, bmc, insert=IMAGE) == ("pass", f"inserted {IMAGE}")
+    assert len(bmc.received) == 1
+
+
+def test_no_image_is_left_in_another_drive_by_eject(probe: Probe, bmc: FakeBmc) -> None:
+    first = with_a_drive_before(bmc)
+    bmc.resources[DRIVE].update({"Image": IMAGE, "Inserted": True})
+    assert ask(probe, bmc, eject=True) == ("pass", "ejected")
+    assert actions(bmc) == ["EjectMedia"]
+    bmc.resources[first].update({"Image": IMAGE, "Inserted": True})
+    assert ask(probe, bmc, eject=True) == (
+        "fail", f"its BMC at {bmc.url} refuses: Method Not Allowed (405)"
+    )  # fmt: skip
+
+
+def test_the_usual_path_of_an_action_is_used_if_the_drive_names_none(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.resources[DRIVE]["Actions"] = {"#VirtualMedia.InsertMedia": {}, "#VirtualMedia.EjectMedia": {}}
+    assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
+    assert ask(probe, bmc, eject=True)[0] == "pass"
+    assert actions(bmc) == ["InsertMedia", "EjectMedia"]
+
+
+def test_each_reason_is_shown_when_an_image_is_refused_in_every_form(probe: Probe, bmc: FakeBmc) -> None:
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if request.command == "POST":
+            is_unknown = b"TransferMethod" in body
+            why = "TransferMethod is unknown" if is_unknown else "the remote file location is not accessible"
+            saying(json.dumps({"error": {"message": why}}), 400, "application/json")(request)
+        return request.command == "POST"
+
+    bmc.trouble = trouble
+    assert ask(probe, bmc, insert=IMAGE) == (
+        "fail",
+        f"its BMC at {bmc.url} refuses: the remote file location is not accessible (400);"
+        " TransferMethod is unknown (400)",
+    )
 
 
 @pytest.mark.parametrize("systems", [(), ("1", "other")])
