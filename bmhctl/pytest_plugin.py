@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for reserved hosts, one reservation a process, renewed and given back by itself."""
+"""The pytest plugin: fixtures for reserved hosts, one reservation per process, renewed and given back by itself."""
 
 from __future__ import annotations
 

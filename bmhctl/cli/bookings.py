@@ -20,12 +20,12 @@ BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's i
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="When it ends: 12:00, +3h.")]
 Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lasts, instead of --until.")]
-ForceOthers = Annotated[bool, typer.Option("--force", help="Also another owner's; needs --reason.")]
+ForceOthers = Annotated[bool, typer.Option("--force", help="Even if another owner has it; needs --reason.")]
 
 
 def bookings(
     ctx: typer.Context,
-    ended: Annotated[bool, typer.Option("--ended", help="Also those that have ended.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="List also those that have ended.")] = False,
     fields: Fields = None,
 ) -> None:
     """List bookings and planned maintenances: owner, time, hosts; the first to start first."""

@@ -105,7 +105,7 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bas
 
 
 def answer(root: TyperGroup, line: str) -> None:
-    """Write the completions of a command line, one a line: the word, then a tab and its meaning, if it has one.
+    """Write the completions of a command line, one per line: the word, then a tab and its meaning, if it has one.
 
     A word with characters that can't be printed is left out. ``<files>`` stands for all names of files.
     """

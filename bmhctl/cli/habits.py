@@ -197,7 +197,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options of other tools, each with its equivalents: the first that the command has is suggested.
 
-The user's value takes the place of the example in braces; an equivalent whose example has another form is passed over.
+The user's value takes the place of the example in braces; an equivalent whose example has another form is skipped.
 """
 
 FORMATS: dict[str, str] = {

@@ -116,7 +116,9 @@ def remove(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
-    force: Annotated[bool, typer.Option("--force", help="Also reserved or dirty hosts; needs --reason.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove reserved or dirty hosts, too; needs --reason.")
+    ] = False,
     reason: Reason = None,
     dry_run: DryRun = False,
     yes: Yes = False,

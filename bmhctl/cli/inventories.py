@@ -98,9 +98,9 @@ def copy(
         str, typer.Argument(metavar="DST", help="Where to copy it; must be new, or unused on a server.")
     ],
     retire_source: Annotated[
-        bool, typer.Option("--retire-source", help="SRC refuses changes afterwards and names DST.")
+        bool, typer.Option("--retire-source", help="Make SRC refuse changes afterwards, and refer to DST.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Retire it even while tasks run or commands wait.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Retire SRC even while tasks run or commands wait.")] = False,
 ) -> None:
     """Copy a whole inventory to another file or server: hosts, states, reservations, history and policy."""
     from bmhctl.usecases import inventories

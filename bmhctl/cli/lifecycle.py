@@ -93,7 +93,7 @@ def maintain(
     resumes: Annotated[
         bool, typer.Option("--resume", help="Resume the hosts when the planned maintenance ends.")
     ] = False,
-    when_free: Annotated[bool, typer.Option("--when-free", help="Move held hosts once they are given back.")] = False,
+    when_free: Annotated[bool, typer.Option("--when-free", help="Move a held host when it is given back.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:

@@ -25,7 +25,7 @@ def run(args: list[str]) -> int:
     """Run one command line, with its output on stdout and stderr, and return its exit status."""
     invocation = Invocation()
     if not _open_streams():
-        closed = UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null")
+        closed = UnreachableError("stdout is closed: nothing was done", hint="to discard the output: > /dev/null")
         return _own(invocation.fail(closed, _ours(args)), args)
     try:
         status = _run(args, invocation)

@@ -25,7 +25,7 @@ def remind(
     ] = "1h",
     command: Annotated[
         str | None,
-        typer.Option("--exec", metavar="COMMAND", help="Pass the reminders to this command, one JSON object a line."),
+        typer.Option("--exec", metavar="COMMAND", help="Pass the reminders to this command, one JSON object per line."),
     ] = None,
     fields: Fields = None,
 ) -> None:

@@ -27,7 +27,7 @@ from bmhctl.results import Done, Grant, Reservations
 def reservations(
     ctx: typer.Context,
     which: ReservationIds = None,
-    ended: Annotated[bool, typer.Option("--ended", help="Also reservations that have ended.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="List also reservations that have ended.")] = False,
     selector: Annotated[str | None, selector_option(help="Reservations with these tags: job=4711.")] = None,
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
@@ -60,7 +60,7 @@ def extend(
 
     with session(ctx, Grant) as lab:
         if reservation is None:
-            raise reservation_missing(lab.context, "extend", "which reservation?")
+            raise reservation_missing(lab.context, "extend", "no reservation is named")
         length = None if ttl is None else parse_duration(ttl)
         lab.show(extend_lease(lab.context, reservation, length))
 
@@ -116,7 +116,7 @@ def replace(
 
     with session(ctx, Grant) as lab:
         if reservation is None:
-            raise reservation_missing(lab.context, f"replace {host}", "of which reservation?")
+            raise reservation_missing(lab.context, f"replace {host}", "the reservation of the host is not named")
         lab.show(replace_host(lab.context, host, reservation, reason))
 
 
@@ -136,7 +136,7 @@ def queue_cancel(
     ticket: Annotated[
         int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)
     ],
-    force: Annotated[bool, typer.Option("--force", help="Also another owner's; needs --reason.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if another owner has it; needs --reason.")] = False,
     reason: Reason = None,
 ) -> None:
     """Remove a ticket from the queue; the command that waits with it ends."""
@@ -165,7 +165,7 @@ def queue_move(
     from bmhctl.usecases.reservations.queue import move
 
     if first == (before is not None):
-        raise UsageError("where to?", hint="give --first, or --before TICKET")
+        raise UsageError("the new place of the ticket is not given", hint="give --first, or --before TICKET")
     with session(ctx, Done) as lab:
         lab.show(move(lab.context, ticket, reason, before=before))
 

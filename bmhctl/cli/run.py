@@ -62,7 +62,7 @@ def _run(
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
     limit = None if timeout is None else parse_duration(timeout)
     if limit is not None and not limit:
-        raise UsageError("--timeout is zero: the command could not run", hint="without --timeout it has no limit")
+        raise UsageError("--timeout is zero: the command could not run", hint="without --timeout, it has no time limit")
     find_command(command, os.environ)
     check_length(request.ttl)
     patience = None if wait is None else patience_of(ctx, wait)

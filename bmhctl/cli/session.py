@@ -218,7 +218,7 @@ def _is_attended(display: Display) -> bool:
 
 def _confirm(lab: Session, question: str) -> None:
     lab.line.clear()
-    ask(f"{question}\n--yes leaves out this question", lab.display)
+    ask(f"{question}\n--yes skips this question", lab.display)
     answer = ""
     try:
         answer = sys.stdin.readline()

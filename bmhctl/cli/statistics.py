@@ -41,7 +41,7 @@ def stats(
     from bmhctl.usecases.statistics import hourly_use, statistics
 
     if sort is not None and by in (None, "hour"):
-        raise UsageError("--sort orders the rows of a group", hint="such as --by host --sort -failures")
+        raise UsageError("--sort needs --by: it orders the rows of groups", hint="such as --by host --sort -failures")
     with session(ctx, HourlyUse if by == "hour" else Statistics, fields) as lab:
         now = lab.context.clock()
         start = parse_past(since, now)

@@ -57,7 +57,7 @@ def check(
         ),
     ] = None,
     jobs: Jobs = JOBS,
-    force: Annotated[bool, typer.Option("--force", help="Also hosts that another owner has reserved.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Check hosts that another owner has reserved, too.")] = False,
 ) -> None:
     """Run readiness checks without moving a host, and record their results."""
     with session(ctx, Outcomes) as lab:
@@ -72,7 +72,7 @@ def recycle(
     watch: Annotated[
         str | None,
         typer.Option(
-            "--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures at this interval (30s)."
+            "--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures after this time (30s)."
         ),
     ] = None,
     end_step: Annotated[

@@ -46,14 +46,14 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeoutError(
                 f"timed out after {format_duration(patience.timeout or timedelta())} waiting for the inventory",
-                hint="wait for longer, once it can be reached",
+                hint="repeat the command with a longer wait, or when the inventory can be reached",
             )
 
     return pause
 
 
 class _Pause:
-    """Sleeps; raises :class:`BrokenPipeError` if the reader of stdout has ended."""
+    """Sleeps; raises :class:`BrokenPipeError` if the program that reads stdout has ended."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -70,11 +70,11 @@ class _Pause:
             if wakes is not None:  # a descriptor that was closed before the next pause would end that pause at once
                 self._poll.unregister(wakes)
         if any(descriptor == self._descriptor for descriptor, _ in told):
-            raise BrokenPipeError("the reader of the answer is gone")
+            raise BrokenPipeError("the program that reads the output has ended")
 
 
 def pause_on(display: Display) -> Callable[[float, int | None], None]:
-    """Return a sleep that ends early when a descriptor can be read, and raises when the reader of stdout is gone."""
+    """Return a sleep that ends early when a descriptor can be read, and raises when the reader of stdout has ended."""
     try:
         descriptor = display.stdout.fileno()
         is_pipe = stat.S_ISFIFO(fstat(descriptor).st_mode) or stat.S_ISSOCK(fstat(descriptor).st_mode)

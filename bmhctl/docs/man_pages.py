@@ -12,7 +12,7 @@ _MANUAL = Path(__file__).parent
 _WORDS = {
     "BMHCTL_INVENTORY": "The inventory, for commands without -i.",
     "BMHCTL_ACTOR": "Who acts, for commands without --as.",
-    "BMH_RESERVATION": "The reservation that is acted for, where a command has -R.",
+    "BMH_RESERVATION": "The reservation for which commands with -R act.",
     "NO_COLOR, FORCE_COLOR": "Whether output is coloured; in a pipe it is not.",
 }
 """The environment of every command."""
@@ -71,7 +71,7 @@ def _command(command: str, summary: str, block: str, edition: Edition) -> Iterat
     for title, rows in sections.items():
         yield from _list(title.upper(), rows)
     yield from _paragraphs(
-        "" if "Options" in sections else "OPTIONS", ["The options of bmhctl(1) are options here, too."]
+        "" if "Options" in sections else "OPTIONS", ["This command also takes the options of bmhctl(1)."]
     )
     if command == "run":
         section = "Run a command on reserved hosts"
@@ -81,7 +81,7 @@ def _command(command: str, summary: str, block: str, edition: Edition) -> Iterat
     yield ".SH SEE ALSO\n\\fBbmhctl\\fR(1)\n"
 
 
-# the manual
+# functions that read the manual
 
 
 def _page(name: str) -> str:
@@ -124,7 +124,7 @@ def _entries(lines: list[str]) -> Iterator[_Row]:
         yield term, words
 
 
-# roff
+# functions that write roff
 
 
 def _head(command: str, summary: str, usage: str, edition: Edition) -> str:

@@ -1,4 +1,4 @@
-"""Read from the address that a host declares where its BMC's Redfish service is."""
+"""Find the Redfish service and the system of a host's BMC from the address that the host declares."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _normal_path(path: str) -> str:
 
 
 def server_word(text: str) -> str:
-    """Return a word that every address of one BMC has in common, and few addresses of others: to find candidates fast.
+    """Return a word that all addresses of one BMC contain, and few of other BMCs, to find candidates fast.
 
     ``text`` is an address, or a stored BMC as JSON.
     """

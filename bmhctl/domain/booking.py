@@ -85,7 +85,7 @@ def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedel
 
 
 def is_set_aside(host: Host, now: datetime) -> bool:
-    """Return whether the time of a booking or maintenance on this host has begun that is not taken yet."""
+    """Return whether a booking or maintenance on this host has begun, and no owner has taken it yet."""
     return bool(host.planned) and host.planned[0].starts_at <= now
 
 

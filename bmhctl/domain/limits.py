@@ -106,7 +106,7 @@ def _limit(name: str, entry: Mapping[str, Any]) -> Limit:
         )
     if not entry.get(OWNER, "*"):
         raise InvalidError(
-            f"{where}.owner is empty", hint='such as owner = "intern-*"; without owner it is a limit of every owner'
+            f"{where}.owner is empty", hint='such as owner = "intern-*"; without owner, the limit is for every owner'
         )
     if entry.get(MAX_TTL) == timedelta():
         raise InvalidError(f"{where}.{MAX_TTL} is zero", hint="to allow no lease at all: max_hosts = 0")

@@ -173,7 +173,9 @@ def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
                 near = nearest(name, names)
                 raise InvalidError(
                     f"{phase}.{step.name}.needs: there is no [{phase}.{name}]",
-                    hint=f"did you mean {str(near)!r}?" if near else "a step needs others of its own table",
+                    hint=f"did you mean {str(near)!r}?"
+                    if near
+                    else "a step can need only other steps of its own table",
                     details={"key": f"{phase}.{step.name}.needs"},
                 )
     try:
@@ -210,7 +212,7 @@ def _step(phase: Phase, name: str, entry: Mapping[str, Any]) -> Step:
     names = tuple(param.name for param in step.params)
     if "properties" in entry and kinds[0] is not StepKind.COMMAND:
         at = f"{where}.properties"
-        raise InvalidError(f"{at}: only a command reports properties", hint="leave it out", details={"key": at})
+        raise InvalidError(f"{at}: only a command reports properties", hint="remove this key", details={"key": at})
     match kinds[0]:
         case StepKind.TCP:
             return replace(step, port=entry["tcp"])

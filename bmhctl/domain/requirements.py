@@ -109,7 +109,7 @@ def reservation_request(
     if sum(ways) > 1:
         raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
     if any(ways) and booking is not None:
-        raise UsageError(f"booking {booking} says which hosts: name none", hint=f"--booking {booking} alone")
+        raise UsageError(f"booking {booking} has its own hosts: name no others", hint=f"give only --booking {booking}")
     if not any(ways) and booking is None:
         raise UsageError(
             "no host is requested", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
@@ -147,7 +147,7 @@ def check_tags(tags: Mapping[str, str]) -> None:
         if not is_label_key(key) or not is_label_value(value):
             what = "value" if is_label_key(key) else "key"
             raise UsageError(
-                f"{f'{key}={value}'!r} has no valid {what} of a tag",
+                f"{f'{key}={value}'!r} has no valid tag {what}",
                 hint="such as job=4711; a value has at most 63 letters, digits, '-', '_' and '.'",
             )
     if len(tags) > MOST_TAGS:
@@ -187,7 +187,7 @@ def load_requirements(text: str) -> Requirements:
         return tuple(_loaded(row) for row in json.loads(text))
     except (RecursionError, TypeError, ValueError, UsageError) as error:
         raise InvalidError(
-            f"the inventory has a text in place of requirements: {text!r}", hint="restore it from a backup"
+            f"the inventory has a text that is not a list of requirements: {text!r}", hint="restore it from a backup"
         ) from error
 
 

@@ -131,7 +131,7 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
     policies = [part.policy for part in parts if part.policy is not None]
     if len(policies) > 1:
         raise InvalidError(
-            "several of these files have a policy, and an inventory has one",
+            "several of these files have a policy, but an inventory has only one",
             hint="import them one by one, or take the policy out of all but one",
         )
     return ImportBatch(
@@ -199,7 +199,7 @@ def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]
         if first is not each:
             raise InvalidError(
                 f"{each.origin}: HardwareData {'/'.join(filter(None, each.source))!r} is already in {first.origin}",
-                hint="take out one of them",
+                hint="remove one of them",
                 details={"origins": [first.origin, each.origin]},
             )
     found = tuple(_inspected(host, inspected.pop(host.source, None)) if host.source else host for host in hosts)
@@ -283,7 +283,7 @@ def decode(text: str | bytes, origin: str) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark; else raise :class:`InvalidError`."""
     if len(text) > MAX_BYTES:
         raise InvalidError(
-            f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split it", details={"file": origin}
+            f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split the file", details={"file": origin}
         )
     if isinstance(text, str):
         return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")

@@ -97,7 +97,7 @@ def content_looks_like(content: bytes) -> str | None:
 
 
 def text_looks_like(text: str) -> str | None:
-    """Return what a text looks like, by its beginning, that is not YAML, JSON or TOML; None if that is not known."""
+    """Return what a text in none of YAML, JSON and TOML looks like, by its beginning; None if that is not known."""
     return next((words for words, begins in _TEXTS if begins.match(text)), None)
 
 

@@ -38,7 +38,7 @@ def inventory_schema() -> Schema:
         **_table(
             {
                 "defaults": _defaults(),
-                "limits": _map(".", _limit(), "What owners may have, each limit by its name."),
+                "limits": _map(".", _limit(), "The limits of owners, by name."),
                 **{str(phase): _phase(phase) for phase in Phase},
                 "inventory": _table({"state": _text("Where the state file is, relative to this file.")}),
                 "hosts": _map(_HOST_NAME, _host(), "The hosts, each by its name."),
@@ -62,9 +62,9 @@ def _defaults() -> Schema:
         "recover_after": _duration("After how long a quarantined host is tried again.", zero=False),
         "recheck_share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "check_on_reserve": {"enum": [each.value for each in CheckOnReserve]},
-        "no_show": _duration("After how long a booking that is not taken lapses.", zero=True),
+        "no_show": _duration("How long after its start a booking lapses if its owner does not take it.", zero=True),
         "turnaround": _duration("How long a host is kept free before a booking or a planned maintenance.", zero=True),
-        "bmc_parallel": _whole(1, 1000, "With how many hosts of one BMC a command works at a time."),
+        "bmc_parallel": _whole(1, 1000, "The most hosts of one BMC with which a command works at a time."),
         "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
     }
     defaults = _table({key: known.get(key, {}) for key in DEFAULTS}, "Leases and limits.")
@@ -77,8 +77,8 @@ def _defaults() -> Schema:
 
 def _limit() -> Schema:
     known: Schema = {
-        OWNER: _text("The owners, with * and ?; role: each role of a server.", "."),
-        SELECTOR: _text("The hosts that it counts."),
+        OWNER: _text("The owners that it limits, with * and ? as wildcards; role: each role of a server.", "."),
+        SELECTOR: _text("The hosts that the limit counts."),
         MAX_HOSTS: _whole(0, MOST_HOSTS, "How many hosts each owner may hold at a time."),
         MAX_TTL: _duration("How long from now a lease may last, at every grant and extend.", zero=False),
         MAX_AHEAD: _duration("How far ahead a booking may begin.", zero=True),
@@ -105,7 +105,7 @@ def _step(phase: Phase) -> Schema:
     }
     known: Schema = {
         "timeout": _duration("How long one try may take.", zero=False),
-        "retries": _whole(0, 100, "How many more tries follow a failure."),
+        "retries": _whole(0, 100, "How many times a failed step is tried again."),
         "selector": _text("The hosts that it applies to."),
         "needs": _described(
             {"type": "array", "items": {"type": "string"}}, "The steps of this table that must pass before it."
@@ -144,7 +144,7 @@ def _host() -> Schema:
             "address": _text("Such as redfish+https://10.0.1.11/redfish/v1/Systems/1.", _BMC),
             "type": _text("What kind of BMC it is.", _LINE),
             "system_id": _text("The system's id at its BMC.", _LINE),
-            "credentials": _text("Where they are: env:NAME, file:PATH or command:….", _CREDENTIALS),
+            "credentials": _text("A reference to them: env:NAME, file:PATH or command:….", _CREDENTIALS),
             "verify_tls": {"type": "boolean", "description": "Whether its certificate is verified."},
             "tls_min_version": {"enum": [*TLS_VERSIONS], "description": "The oldest TLS to accept."},
         },
@@ -157,7 +157,7 @@ def _host() -> Schema:
             "labels": _map(_LABEL_KEY, _text("", _LABEL_VALUE), "What selectors see."),
             "bmc": {**bmc, "required": ["address"]},
             "hardware": _map(_LABEL_KEY, property_value, "Properties such as cpus and memory."),
-            "note": _text("A line for people.", _LINE),
+            "note": _text("A line of text that commands show.", _LINE),
         },
         "One host.",
     )

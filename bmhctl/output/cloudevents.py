@@ -1,4 +1,4 @@
-"""Events in the CloudEvents 1.0 JSON format, one a line: for webhooks, event buses and log shippers."""
+"""Events in the CloudEvents 1.0 JSON format, one per line: for webhooks, event buses and log shippers."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ class EventStream:
     def __init__(self, display: Display, fields: tuple[str, ...] | None, inventory: str, *, one_host: bool) -> None:
         check(History, display, fields)
         if display.format is Format.JSON:
-            raise UsageError("-o json is one document, which would never end", hint="-o jsonl writes one event a line")
+            raise UsageError(
+                "-o json is one document, which would never end", hint="-o jsonl writes one event per line"
+            )
         self._display = display
         self._inventory = inventory
         self._one_host = one_host

@@ -35,7 +35,7 @@ def write_json(document: Envelope, display: Display) -> None:
 
 
 def write_jsonl(document: Envelope, display: Display) -> None:
-    """Write the records of a document, one a line, in ASCII; a document without a list is one line."""
+    """Write the records of a document, one per line, in ASCII; a document without a list is one line."""
     for lines in _batches(_encoded(document.records if document.key else (document.head,))):
         display.write("".join(lines))
 
@@ -76,7 +76,7 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
 
 
 def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, header: bool = True) -> None:
-    """Write CSV, one line a row for any content, with or without a ``header``; no cell begins a formula."""
+    """Write CSV, one line per row for any content, with or without a ``header``; no cell begins a formula."""
     import csv
     import io
 
@@ -99,7 +99,7 @@ def csv_cell(text: str) -> str:
 
 
 def write_names(names: Iterable[str], display: Display) -> None:
-    """Write one name a line."""
+    """Write one name per line."""
     for lines in _batches(f"{clean(name)}\n" for name in names):
         display.write("".join(lines))
 

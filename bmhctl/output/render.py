@@ -322,7 +322,7 @@ def _cells(view: View, result: object, fields: tuple[str, ...]) -> Iterable[Sequ
 def note(text: str, display: Display) -> None:
     """Write a line to stderr for a person: not with ``--quiet``, and not in JSON mode.
 
-    ``json`` has the notes of a result in its document; in ``jsonl`` a note is one JSON object a line on stderr.
+    ``json`` has the notes of a result in its document; in ``jsonl`` a note is one JSON object per line on stderr.
     """
     if display.quiet or display.format is Format.JSON:
         return

@@ -62,9 +62,9 @@ def identify(system: System, lit: bool) -> str:
     """Switch the indicator light of the system (or of its chassis, if that holds no other); ``on`` or ``off``."""
     word = "on" if lit else "off"
     name, refusals = system.client.name, list[RefusedError]()
-    trouble = BmcError(f"{name} has no indicator light for it")
+    trouble = BmcError(f"{name} has no indicator light for this host")
     for place, read in _lights(system):
-        trouble = BmcError(f"{name} can't switch its indicator light {word}")
+        trouble = BmcError(f"{name} can't switch the host's indicator light {word}")
         for properties, shown_as in _light(read, lit):
             try:
                 _apply(system, _Change(place, properties, f"the light {word}", shown_as=shown_as), read)

@@ -44,7 +44,7 @@ class Client:
         """The name of the BMC in messages."""
         return bmc_name(self.where)
 
-    # reading
+    # methods that read
 
     def root(self) -> Json:
         """Return the service root; remembers where sessions are made."""
@@ -130,7 +130,7 @@ class Client:
         """Return the path to which a reference (``{"@odata.id": …}``) leads; None for any other value."""
         return self.where.path_of(table(value).get("@odata.id"))
 
-    # acting
+    # methods that change something
 
     def post(self, path: str, body: Json, tag: object) -> None:
         """Send an action once. Raises :class:`PassingError`, which says whether it was sent, if no answer came.
@@ -159,7 +159,7 @@ class Client:
         reason = self._task.failure()
         if reason is not None:
             self._task = None
-            raise RefusedError(f"{self.name} accepted it and failed: {self._login.shown(reason)}")
+            raise RefusedError(f"{self.name} accepted the change, and then failed: {self._login.shown(reason)}")
 
     def patch(self, path: str, body: Json, tag: object) -> None:
         """Change properties; ``tag`` is the ETag of the resource when it was read, if the BMC gave one.
@@ -211,7 +211,7 @@ class Client:
         except (BmcError, PassingError):
             return None
 
-    # one request
+    # methods that send one request
 
     def _get(self, path: str, missing: str, seconds: float | None) -> Json:
         reply = self._login.send("GET", path, None, {}, seconds)

@@ -22,9 +22,9 @@ _TLS_HINTS = {
     "only tls": _TRY_TLS,
     "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
 }
-POWER_HINT = "bmhctl power HOST status shows what became of it"
+POWER_HINT = "bmhctl power HOST status shows whether the power changed"
 """The hint after a reset whose effect is not known."""
-CHANGE_HINT = "try again: what the BMC shows as done is not sent again"
+CHANGE_HINT = "try again: a change that the BMC shows is not sent again"
 """The hint after any other change whose effect is not known."""
 
 _PAGES = (  # texts of nginx, Apache and Go with status 400

@@ -16,7 +16,10 @@ _PAUSE = 5.0  # seconds before credentials that were accepted, and then rejected
 _MOST_REJECTIONS = 3  # few, because BMCs lock accounts after some rejected logins
 _MOST_LOST = 3  # logins without an answer: each may have opened a session, and BMCs allow only a few sessions
 _CHECK_LOGIN = "check the user and the password that the reference names"
-_TOO_MANY = "sessions of other clients, or of a killed command, end at the BMC's session timeout; or end them there"
+_TOO_MANY = (
+    "sessions of other clients, or of a killed command, end at the BMC's "
+    "session timeout, or when you end them in the BMC"
+)
 _REASON = 400  # characters
 
 
@@ -117,7 +120,9 @@ class Login:
         except PassingError as passing:
             self._lost += passing.sent
             if self._lost >= _MOST_LOST:
-                raise BmcError(f"{passing.error.message} at {self._lost} logins", hint=passing.error.hint) from None
+                raise BmcError(
+                    f"{passing.error.message} at each of {self._lost} logins", hint=passing.error.hint
+                ) from None
             raise PassingError(passing.error, sent=False, busy=passing.busy) from None
 
     def _session_in(self, reply: Reply) -> str | None:

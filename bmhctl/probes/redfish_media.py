@@ -109,8 +109,8 @@ def _change(
                     is_sent = True  # the reads below show whether the BMC received it
         client.limit.expect(
             lambda: BmcError(
-                f"{client.answer_to(action)} does not show it after {client.limit.seconds:g} s",
-                hint=client.why("look at the BMC itself: can it reach the image?"),
+                f"{client.answer_to(action)} does not show the change after {client.limit.seconds:g} s",
+                hint=client.why("check the BMC itself, and whether it can reach the image"),
             )
         )
         client.limit.pause(POLL / 2)

@@ -141,7 +141,7 @@ class PowerSwitch:
         while self._system.power() != "on":
             if self._system.power() == "off" and time.monotonic() - left_at > RESEND:
                 return self._reach("on")
-            self._wait(None, f"went {self._system.power()} with {kind} and is not on again")
+            self._wait(None, f"restarted with {kind}, but is still {self._system.power()}")
         client.limit.note_sent(None)
         return "on"
 
@@ -153,7 +153,7 @@ class PowerSwitch:
             self._system.client.limit.note_sent(None)
             raise
 
-    # sending
+    # methods that send resets
 
     def _send(self, kind: str, refused: list[str]) -> _Sent:
         """Send a reset; the caller reads its effect from the state."""
@@ -277,7 +277,7 @@ class _Sent:
         self.trouble: str | None = None
 
     def may_repeat(self, now: float) -> bool:
-        """Return whether the reset may be sent again: it had no effect, or had it, or shows none for a long time."""
+        """Return whether a reset may be sent again: its effect is over, or none was seen for a long time."""
         return self.is_over or (self.kind not in _ONCE and now - self._at > self.pause)
 
     def hint(self, client: Client) -> str:

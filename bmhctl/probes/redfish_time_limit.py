@@ -65,7 +65,7 @@ class TimeLimit:
         else:
             self._trouble = passing.error
         if passing.after is not None and passing.after >= self.seconds and passing.error.hint is None:
-            passing.error.hint = f"it asks to wait for {passing.after:.0f} s"
+            passing.error.hint = f"the BMC asks to wait for {passing.after:.0f} s"
         self.pause_after(passing)
 
     def pause_after(self, passing: PassingError) -> None:

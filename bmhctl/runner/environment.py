@@ -24,8 +24,8 @@ VARIABLES: dict[str, str] = {
     "BMH_TAG_<KEY>": "each tag of the reservation, likewise",
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
     "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task uses the same one",
-    "BMHCTL_ACTOR": "the actor, for the same reason",
-    "BMHCTL_RUN": "a word by which run finds the processes that the task has started, to end them",
+    "BMHCTL_ACTOR": "the actor, so that bmhctl inside the task acts under the same name",
+    "BMHCTL_RUN": "a word by which bmhctl finds all processes of the task, to end them",
 }
 """Every variable that ``run`` sets. Attributes that are not declared have no variable."""
 

@@ -93,7 +93,7 @@ class Lease:
         return self._loss
 
     def grace(self) -> float:
-        """Return how many seconds a task may take to end that has to end now: few if its hosts may be another job's."""
+        """Return how many seconds a task that has to end now may take: few if another job may have its hosts."""
         loss = self.lost()
         most = child.GRACE if loss is None or not loss.is_free else child.LOST_GRACE
         return most if self._deadline is None else min(most, self._deadline.kill - steady())

@@ -49,7 +49,7 @@ def refuse_other_name(path: Path, kinds: Mapping[str, str]) -> None:
     """
     if str(path) in kinds:
         raise UnreachableError(
-            f"{path} is mounted by itself: other processes would not see its log",
+            f"{path} is mounted alone, without its folder: other processes would not see its log",
             hint="mount the folder that it is in, not the file; see bmhctl help inventory",
         )
     status = path.stat()

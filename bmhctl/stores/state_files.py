@@ -189,7 +189,7 @@ def _check_only_name(declaration: Path) -> None:
     if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
         why = f"has {status.st_nlink} names (hard links)"
     elif str(declaration) in mounts():
-        why = "is mounted by itself"
+        why = "is mounted alone, without its folder"
     if why is not None:
         raise UsageError(
             f"{declaration} {why}: the states of its hosts may be beside the other name, and there are none here",

@@ -223,7 +223,7 @@ class Store:
         """Return when connections to the server were last lost: see :class:`bmhctl.stores.database.Database`."""
         return self.database.last_disruption()
 
-    # transactions
+    # methods of transactions
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
         """Return a writing transaction: durable when the block ends, undone when the block raises.
@@ -298,7 +298,7 @@ class Store:
         claimed = self.claims.claimed_hosts([host.id for host in free], *standing)
         return tuple(host for host in free if host.id not in claimed) if claimed else tuple(free)
 
-    # changes by other processes
+    # methods that tell whether other processes have changed something
 
     def version(self) -> int:
         """Return a number that changes when another connection commits a change; takes microseconds."""

@@ -176,7 +176,7 @@ def _claim(ctx: Context, host: Host) -> Iterable[str]:
         elif is_run:
             yield f"its step is {holder}"
         elif holder.ends_by_itself:
-            yield f"its steps were run by {holder}, which is gone: {holder.ends_by_itself}"
+            yield f"its steps were run by {holder}, which has ended: {holder.ends_by_itself}"
         else:
             yield f"its step outlived bmhctl: {holder}; bmhctl recycle --end-step {host.name} ends it"
 

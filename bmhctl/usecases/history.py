@@ -107,5 +107,8 @@ def _ids(ctx: Context, names: Sequence[str]) -> tuple[int, ...]:
             raise not_found(ctx, name)
         found.update(dict.fromkeys(ids))
     if len(found) > MOST_HOSTS:
-        raise UsageError(f"{len(found)} hosts are too many to be named", hint=f"at most {MOST_HOSTS}; none means all")
+        raise UsageError(
+            f"{len(found)} hosts are too many to be named",
+            hint=f"at most {MOST_HOSTS} can be named; without names, all hosts are shown",
+        )
     return tuple(found)

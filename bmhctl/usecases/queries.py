@@ -164,7 +164,7 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
             return (host.name,)
 
 
-# read-only queries
+# functions that only read
 
 
 def reservations(

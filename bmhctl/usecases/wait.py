@@ -33,7 +33,7 @@ def wait(ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout:
     raises.
     """
     if not choice.names and not choice.selector:
-        raise UsageError("wait for which hosts?", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
+        raise UsageError("no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
     waiting = _Wait(ctx, choice, wanted, pause, timeout)
     return await_change(ctx, waiting.pause, waiting.look, waiting.reaps)
 

@@ -110,7 +110,7 @@ def test_reserve_with_a_closed_stdout_is_refused_and_reserves_nothing(cli: Cli, 
     )
     assert (done.returncode, done.stderr) == (
         11,
-        "bmhctl: stdout is closed: nothing was done\nhint: use > /dev/null\n",
+        "bmhctl: stdout is closed: nothing was done\nhint: to discard the output: > /dev/null\n",
     )
     assert cli("reserve", "node01").status == 0
 

@@ -45,8 +45,8 @@ DRY_RUNS = {
     "maintain node03 --reason fan": "node03  available → maintenance  fan",
     "cordon node03": "node03  available  cordoned",
     "uncordon node03": "node03  available  is not cordoned",
-    "power node03 off": "node03  available  its BMC gets: power off",
-    "boot-once node03 pxe": "node03  available  its BMC gets: boot-once pxe",
+    "power node03 off": "node03  available  would send to its BMC: power off",
+    "boot-once node03 pxe": "node03  available  would send to its BMC: boot-once pxe",
     "rename node03 node99": "node99  available  was node03",
 }
 
@@ -110,7 +110,7 @@ def answered(answer: str, *args: str, cwd: Path, **env: str) -> tuple[str, int]:
 def test_a_person_is_asked_before_many_unnamed_hosts_change(cli: Cli, dozen: Path) -> None:
     text, status = answered("n\n", "set", "*", "--label", "rack=r9", cwd=dozen)
     assert text.startswith(
-        "set changes 12 hosts: node[01-12]\nbmhctl undo takes this back\n--yes leaves out this question\n"
+        "set changes 12 hosts: node[01-12]\nbmhctl undo takes this back\n--yes skips this question\n"
     )
     assert "not confirmed: nothing was changed" in text
     assert status == 2
@@ -118,7 +118,7 @@ def test_a_person_is_asked_before_many_unnamed_hosts_change(cli: Cli, dozen: Pat
     assert (status, "question\n\n" in text) == (2, True)
     assert answered("n\n", "remove", "*", cwd=dozen)[0].startswith("remove deletes 12 hosts: node[01-12]\n")
     text, status = answered("n\n", "maintain", "*", "--reason", "fan", cwd=dozen)
-    assert text.startswith("maintain changes 12 hosts: node[01-12]\n--yes leaves out this question\n")
+    assert text.startswith("maintain changes 12 hosts: node[01-12]\n--yes skips this question\n")
     assert cli("list", "-l", "rack=r9", "-o", "name").stdout == ""
     text, status = answered("y\n", "set", "*", "--label", "rack=r9", cwd=dozen)
     assert (status, "set: 12 changed" in text) == (0, True)

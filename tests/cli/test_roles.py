@@ -208,7 +208,10 @@ def test_in_json_mode_a_refusal_is_one_object(fleet: Fleet, cli: Cli) -> None:
     assert error["message"].endswith(
         "may not change which hosts there are, what is declared about them, the policy, or the order of the queue"
     )
-    assert "an operator may; bmhctl policy grants prints the SQL, to run again after each update" in error["hint"]
+    assert (
+        "an operator may; bmhctl policy grants prints the SQL for that, which must run again after each update"
+        in error["hint"]
+    )
 
 
 def test_no_role_may_alter_the_schema_or_the_history(fleet: Fleet) -> None:
@@ -387,4 +390,4 @@ def test_a_role_that_lacks_a_new_table_is_told_to_run_the_grants_again(fleet: Fl
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
     assert done.status == 11
     assert f"the role {fleet.login(RUNNER)} may not read this inventory: it lacks SELECT on meta\n" in done.stderr
-    assert "bmhctl policy grants prints the SQL, to run again" in done.stderr
+    assert "bmhctl policy grants prints the SQL for that" in done.stderr

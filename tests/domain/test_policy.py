@@ -100,7 +100,7 @@ def test_a_step_without_needs_depends_on_the_step_before_it() -> None:
         (
             {"limits": {"a": {"max_hosts": 1, "owner": ""}}},
             "limits.a.owner is empty",
-            'such as owner = "intern-*"; without owner it is a limit of every owner',
+            'such as owner = "intern-*"; without owner, the limit is for every owner',
         ),
         (
             {"defaults": {"quarantine_after_task_failures": 1}},
@@ -139,7 +139,7 @@ def test_a_step_without_needs_depends_on_the_step_before_it() -> None:
         (
             {"setup": {"bios": {"tcp": 22}}, "checks": {"x": {"tcp": 22, "needs": ["bios"]}}},
             "checks.x.needs: there is no [checks.bios]",
-            "a step needs others of its own table",
+            "a step can need only other steps of its own table",
         ),
         (
             {"setup": {"bios": {"tcp": 22}, "x": {"tcp": 22, "needs": ["bois"]}}},

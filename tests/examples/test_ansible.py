@@ -91,7 +91,10 @@ def test_the_group_mine_is_empty_without_a_reservation(lab: Path) -> None:
         ('labels = { rack = "r.1" }', "rack=r.1 and rack=r-1 would both be the Ansible group rack_r_1"),
         ('labels = { all = "true" }', "all=true and all would both be the Ansible group all"),
         ('labels = { mine = "" }', "mine= and the hosts of $BMH_RESERVATION would both be the Ansible group mine"),
-        ('labels = { plain = "true" }\n[hosts.plain]', "plain is a host, and the group of plain=true"),
+        (
+            'labels = { plain = "true" }\n[hosts.plain]',
+            "plain is the name of a host, and of the Ansible group for plain=true",
+        ),
     ],
 )
 def test_a_group_with_the_name_of_a_host_or_of_another_group_is_refused(lab: Path, host: str, said: str) -> None:

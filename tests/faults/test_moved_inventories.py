@@ -541,7 +541,7 @@ def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, 
     script = f"{first}\n{same} || exit 91\n{last}"
     done = subprocess.run([*room, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == (2 if file == "lab.toml" else 11), done.stderr
-    assert ("hard links" if way == "link" else "is mounted by itself") in done.stderr
+    assert ("hard links" if way == "link" else "is mounted alone, without its folder") in done.stderr
     assert done.stdout == ""
 
 

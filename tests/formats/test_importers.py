@@ -188,7 +188,7 @@ def test_two_records_with_one_id_are_one_host_with_the_values_of_the_later() -> 
     later = {**page[3], "status_name": "Allocated", "owner": "eve"}
     found = read(json.dumps([page, [later]]))
     assert states(found)["ready-ray"] == ("reserved", "Allocated", "eve")
-    assert "ready-ray: 2 records of one id: the last one is used" in found.warnings
+    assert "ready-ray: 2 records have the same id: the last one is used" in found.warnings
 
 
 def test_two_hosts_with_the_same_name_can_be_named_by_their_ids() -> None:
@@ -342,7 +342,7 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
     }
     assert found.skipped[:2] == (
         "standard input, document 1, item 2: gone skipped: it is being decommissioned there",
-        "standard input, document 1, item 3: 9 skipped: it has no name there: --name 'host-{id}' names it",
+        "standard input, document 1, item 3: 9 skipped: it has no name in the file: --name 'host-{id}' names it",
     )
     assert states(read(samples.NETBOX, name="nb-{id}")) == {
         "nb-7": ("reserved", "active", "Team A"),
@@ -592,7 +592,7 @@ def test_the_map_option_gives_any_column_a_meaning() -> None:
         ("name,a,a\nx,1,2\n", None, "standard input, line 1: two columns are 'a'"),
         ("name,memory\nx,64\n", None, "standard input, line 2: memory: needs a unit, such as 64GiB"),
         ("name,mac\nx,52:54\n", None, "standard input, line 2: mac: must be a MAC address"),
-        ("what,ip\nx,10.0.0.1\n", None, "standard input: no column is a host's name"),
+        ("what,ip\nx,10.0.0.1\n", None, "standard input: no column has the names of hosts"),
         ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is not a state of bmhctl"),
     ],
 )
@@ -621,7 +621,7 @@ def test_names_addresses_and_macs_are_read_from_lease_files() -> None:
     found = read(samples.DNSMASQ)
     assert entry(found, "lease1") == {"address": "10.0.0.91", "mac": "52:54:00:00:09:01"}
     assert found.skipped == (
-        "standard input, line 2: 52-54-00-00-09-02 skipped: it has no name there: --name 'host-{id}' names it",
+        "standard input, line 2: 52-54-00-00-09-02 skipped: it has no name in the file: --name 'host-{id}' names it",
     )
     assert "host-52-54-00-00-09-02" in hosts(read(samples.DNSMASQ, name="host-{id}"))
     assert entry(read(samples.ISC), "isc1") == {"address": "10.0.0.95", "mac": "52:54:00:00:09:05"}
@@ -727,7 +727,7 @@ def test_the_last_line_of_a_kea_file_for_an_address_counts() -> None:
         "kea1.lab": {"address": "10.0.0.90", "mac": "52:54:00:00:09:10"}
     }
     assert batch.skipped == (
-        "standard input, line 3: 52-54-00-00-09-11 skipped: it has no name there: --name 'host-{id}' names it",
+        "standard input, line 3: 52-54-00-00-09-11 skipped: it has no name in the file: --name 'host-{id}' names it",
     )
     with pytest.raises(InvalidError, match="line 6: not a whole lease"):
         read(samples.KEA.rstrip()[:-8])

@@ -170,7 +170,7 @@ def test_a_bmc_that_stays_silent_after_a_command_is_reported_with_the_command_th
         failing(bmc, 60, "503")
         assert talk(bmc, switch(Power.ON), seconds=3) == (
             "On was sent; its BMC at BMC has not answered since: its BMC at BMC refuses: Service Unavailable (503) "
-            "(bmhctl power HOST status shows what became of it)"
+            "(bmhctl power HOST status shows whether the power changed)"
         )
         assert bmc.resets == ["On"]
 
@@ -190,7 +190,7 @@ def test_a_bmc_that_answers_and_then_hangs_is_reported_as_silent() -> None:
         bmc.trouble = trouble
         assert talk(bmc, switch(Power.OFF), seconds=4) == (
             "ForceOff was sent; its BMC at BMC has not answered since "
-            "(bmhctl power HOST status shows what became of it)"
+            "(bmhctl power HOST status shows whether the power changed)"
         )
 
 
@@ -207,7 +207,7 @@ def test_a_bmc_that_stays_silent_after_another_change_is_not_asked_for_its_power
         assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3) == (
             "the change (booting once from pxe) was sent; its BMC at BMC has not answered since: "
             "its BMC at BMC refuses: Service Unavailable (503) "
-            "(try again: what the BMC shows as done is not sent again)"
+            "(try again: a change that the BMC shows is not sent again)"
         )
 
 
@@ -415,7 +415,7 @@ def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_reported(monkey
     shorten_pauses(monkeypatch, poll=0.1, resend=10.0, busy=0.2)
     with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
         assert talk(bmc, switch(Power.CYCLE), seconds=2.5) == (
-            "went off with ForceRestart and is not on again, after 2.5 s"
+            "restarted with ForceRestart, but is still off, after 2.5 s"
         )
 
 
@@ -502,9 +502,13 @@ def test_other_systems_behind_the_same_gateway_are_never_changed() -> None:
         with fake_bmc(prefix="/bmc/node7", writes_prefix=writes_prefix) as bmc:
             assert talk(bmc, switch(Power.OFF), path="/bmc/node7/redfish/v1/Systems/1") == "off"
             assert {path for _, path, _ in bmc.received} == {f"/bmc/node7{SYSTEM}/Actions/ComputerSystem.Reset"}
-            assert talk(bmc, status) == "its BMC at BMC is not a Redfish service (bmhctl set HOST --bmc … declares it)"
+            assert (
+                talk(bmc, status) == "its BMC at BMC is not a Redfish service (if its address is wrong: "
+                "bmhctl set HOST --bmc … declares another)"
+            )
             assert talk(bmc, status, path="/bmc/node8/redfish/v1/Systems/1") == (
-                "its BMC at BMC/bmc/node8 is not a Redfish service (bmhctl set HOST --bmc … declares it)"
+                "its BMC at BMC/bmc/node8 is not a Redfish service (if its address is "
+                "wrong: bmhctl set HOST --bmc … declares another)"
             )
 
 
@@ -868,7 +872,9 @@ def test_a_failed_task_is_reported_at_once_with_the_reason_of_the_vendor(
         with fake_bmc(allowed=allowed) as bmc:
             accepting(bmc, monitor, task)
             started = time.monotonic()
-            assert talk(bmc, switch(goal), seconds=30) == f"its BMC at BMC accepted it and failed: {reason}"
+            assert (
+                talk(bmc, switch(goal), seconds=30) == f"its BMC at BMC accepted the change, and then failed: {reason}"
+            )
             assert time.monotonic() - started < 15, "not at the deadline"
             assert bmc.resets == list(allowed)
 
@@ -1107,7 +1113,7 @@ def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it()
     link = {"Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/1"}]}}
     alone = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}]}}
     both = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}, {"@odata.id": SYSTEM + "2"}]}}
-    for chassis, said in ((alone, "on"), (both, "its BMC at BMC has no indicator light for it")):
+    for chassis, said in ((alone, "on"), (both, "its BMC at BMC has no indicator light for this host")):
         with fake_bmc(systems=[FakeSystem(extra=link)], resources={"/redfish/v1/Chassis/1": dict(chassis)}) as bmc:
             assert talk(bmc, lambda system: identify(system, True)) == said
             assert len(bmc.received) == (said == "on")
@@ -1312,15 +1318,17 @@ def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:
         place[0] = "https://elsewhere.example/redfish/v1/Systems/1"
         assert talk(bmc, status, path=SYSTEM) == (
             "its BMC at BMC sends requests elsewhere: https://elsewhere.example/redfish/v1/Systems/1 "
-            "(bmhctl set HOST --bmc … declares it)"
+            "(if its address is wrong: bmhctl set HOST --bmc … declares another)"
         )
         place[0] = ""
         assert talk(bmc, status, path=SYSTEM) == (
-            "its BMC at BMC sends requests elsewhere: it does not say where (bmhctl set HOST --bmc … declares it)"
+            "its BMC at BMC sends requests elsewhere: it does not say where (if its address "
+            "is wrong: bmhctl set HOST --bmc … declares another)"
         )
         place[0] = SYSTEM
         assert talk(bmc, status, path=SYSTEM) == (
-            "its BMC at BMC redirects requests in a circle (bmhctl set HOST --bmc … declares it)"
+            "its BMC at BMC redirects requests in a circle (if its address is wrong: "
+            "bmhctl set HOST --bmc … declares another)"
         )
 
 
@@ -1369,7 +1377,7 @@ def test_a_bmc_that_asks_to_wait_beyond_the_deadline_is_asked_shortly_before_it(
 
         bmc.trouble = busy
         assert talk(bmc, status, seconds=2) == (
-            "its BMC at BMC refuses: Service Unavailable (503), for 2 s (it asks to wait for 600 s)"
+            "its BMC at BMC refuses: Service Unavailable (503), for 2 s (the BMC asks to wait for 600 s)"
         )
         wait[0] = "1"
         said = talk(bmc, status, seconds=2.5)
@@ -1455,13 +1463,14 @@ def test_the_login_is_named_when_no_session_is_opened() -> None:
         bmc.trouble = lambda request, body: trouble(request, body, full)
         assert talk(bmc, status, login="admin:s3cret", seconds=2) == (
             "its BMC at BMC opens no session: Too many sessions. (503), for 2 s "
-            "(sessions of other clients, or of a killed command, end at the BMC's session timeout; or end them there)"
+            "(sessions of other clients, or of a killed command, end at the BMC's "
+            "session timeout, or when you end them in the BMC)"
         )
         logins.clear()
         bmc.trouble = lambda request, body: trouble(
             request, body, lambda request: request.connection.shutdown(socket.SHUT_RDWR)
         )
-        assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC cut the connection at 3 logins"
+        assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC cut the connection at each of 3 logins"
         assert len(logins) == 3, "each may have opened a session"
 
 

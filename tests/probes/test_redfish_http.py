@@ -72,7 +72,8 @@ def test_an_action_is_not_redirected_to_another_system() -> None:
         other = "/redfish/v1/Systems/2/Actions/ComputerSystem.Reset/"
         moving(bmc, "POST", to=other)
         assert talk(bmc, switch(Power.OFF), path=SYSTEM) == (
-            f"its BMC at BMC sends requests elsewhere: {other} (bmhctl set HOST --bmc … declares it)"
+            f"its BMC at BMC sends requests elsewhere: {other} (if its address is "
+            "wrong: bmhctl set HOST --bmc … declares another)"
         )
         assert bmc.resets == []
 
@@ -298,7 +299,9 @@ def test_credentials_that_worked_before_are_retried_a_few_times(basic: bool, rej
         if rejections == 4:
             assert said == "on"
         else:
-            assert said == ("its BMC at BMC rejects the credentials (bmhctl power HOST status shows what became of it)")
+            assert said == (
+                "its BMC at BMC rejects the credentials (bmhctl power HOST status shows whether the power changed)"
+            )
             assert len(logins) <= 8, "each time by each way to log in"
 
 

@@ -199,7 +199,7 @@ def test_an_image_that_the_bmc_never_reports_fails(probe: Probe, bmc: FakeBmc) -
     verdict, said = ask(probe, bmc, insert=IMAGE)
     assert verdict == "fail"
     late = "InsertMedia was sent; its BMC"  # the deadline comes while the state is read, as on a busy machine
-    assert "accepted InsertMedia, but does not show it" in said or late in said
+    assert "accepted InsertMedia, but does not show the change" in said or late in said
 
 
 def test_an_action_that_names_another_drive_is_refused(probe: Probe, bmc: FakeBmc) -> None:

@@ -292,9 +292,9 @@ def test_doctor_names_a_task_whose_run_and_watchdog_were_killed(toml_fleet: Flee
         toml_fleet.bmhctl("release", "-R", token)
         after = found()
     runs = f"the task of reservation {token} runs without bmhctl run: process {printed[0]} (sleep 1000)"
-    kill = f"end it: kill -KILL {printed[0]}"
-    assert before == [("note", runs, f"it is ended when its lease has expired; or {kill}")]
-    assert after == [("warning", f"{runs}; its lease is over", kill)]
+    kill = f"end it now: kill -KILL {printed[0]}"
+    assert before == [("note", runs, f"it will be ended when its lease expires; to {kill}")]
+    assert after == [("warning", f"{runs}; its lease has ended", kill)]
 
 
 def reaped(fleet: Fleet) -> bool:

@@ -74,7 +74,7 @@ def test_wait_ends_a_lease_that_expires_meanwhile(fleet: Lab, monkeypatch: pytes
 
 
 def test_wait_reports_missing_hosts(fleet: Lab) -> None:
-    with pytest.raises(UsageError, match="wait for which hosts"):
+    with pytest.raises(UsageError, match="no host is named"):
         waited(fleet, Choice(), StateName.FREE)
     with pytest.raises(NotFoundError):
         waited(fleet, Choice(("node9",)), StateName.FREE)

@@ -32,9 +32,9 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
             members["mine"].append(host.name)
     for name in origins.keys() & variables.keys():
         raise InvalidError(
-            f"{name} is a host, and the group of {origins[name]}",
+            f"{name} is the name of a host, and of the Ansible group for {origins[name]}",
             host=name,
-            hint="Ansible can't tell them apart: bmhctl rename the host, or change the label",
+            hint=f"Ansible needs different names: bmhctl rename {name} NEW, or change the label",
         )
     document: dict[str, object] = {group: {"hosts": names} for group, names in sorted(members.items())}
     document["all"] = {"children": ["ungrouped", *sorted(members)]}

@@ -30,7 +30,7 @@ _STATES = {
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield one YAML document a host; raise `InvalidError` for a name that Metal3 refuses."""
+    """Yield one YAML document per host; raise `InvalidError` for a name that Metal3 refuses."""
     dumper = _dumper()
     for host in hosts:
         if _UUID.fullmatch(host.name):

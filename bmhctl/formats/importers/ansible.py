@@ -279,7 +279,7 @@ def reader(item: Item) -> Record | str:
     variables = item.data["variables"]
     groups = item.data["groups"]
     if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:
-        raise TypeError("the items of this reader are made above")
+        raise TypeError("this reader takes only the items that this module makes")
     if item.name in ("localhost", "127.0.0.1", "::1"):
         return f"{item.name} skipped: it is the machine that runs Ansible"
     warnings: list[str] = []

@@ -29,7 +29,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
         if _SETTING.match(line) and not line.startswith("infinite"):
             continue
         if len(words) < 4 or not (words[0].isdigit() or words[0] == "infinite"):
-            raise bad_line(origin, number, "not a lease: expiry, MAC, address, name")
+            raise bad_line(origin, number, "not a lease: a lease has an expiry, a MAC, an address and a name")
         _, mac, ip, name = words[:4]
         if ":" in ip and name in names:  # a lease of an IPv6 address of the same host
             continue

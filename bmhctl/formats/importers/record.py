@@ -132,7 +132,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         return Found(skipped=_skipped(item, name or identity, record.gone))
     if name is None and (options.names is None or options.names.needs("name")):
         way = ": --name 'host-{id}' names it" if identity else ""
-        return Found(skipped=_skipped(item, identity, f"it has no name there{way}"), nameless=True)
+        return Found(skipped=_skipped(item, identity, f"it has no name in the file{way}"), nameless=True)
     named = host_name(options.names, name or "", labels, record.namespace, identity, _PATHS)
     spec = _spec(named, record, mapped, labels, hardware)
     owner = mapped.get("owner") or record.owner
@@ -223,7 +223,7 @@ def _spec(
         raise bad_field(path, error.message.removeprefix(where).lstrip(": "), hint=error.hint) from error
 
 
-# functions for all readers
+# functions that all readers use
 
 
 def text_of(value: object) -> str | None:
@@ -335,7 +335,7 @@ def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> In
     return InvalidError(f"{place}: {said}", hint=hint, details={"file": origin, "record": place})
 
 
-# secrets
+# functions that find secrets
 
 _NESTED = {dict, list}  # the types that parsers return; isinstance would take three times as long
 

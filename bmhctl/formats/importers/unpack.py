@@ -60,7 +60,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         hosts[key] = found.host
     origin = items[0].place.partition(", ")[0]
     warnings += [
-        f"{hosts[key].arrival.host.name}: {count} records of one id: the last one is used"
+        f"{hosts[key].arrival.host.name}: {count} records have the same id: the last one is used"
         for key, count in again.items()
     ]
     _refuse_unknown(options, seen, groups, origin)
@@ -69,8 +69,9 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     if kind.word == "csv":
         if nameless == len(items):
             raise InvalidError(
-                f"{origin}: no column is a host's name",
-                hint=f"--map COLUMN=name says which is: {', '.join(each for each in seen if not is_secret(each)):.400}",
+                f"{origin}: no column has the names of hosts",
+                hint="--map COLUMN=name uses a column for them; columns: "
+                f"{', '.join(each for each in seen if not is_secret(each)):.400}",
                 details={"file": origin},
             )
         skipped += _left_out(options, seen, used, origin)

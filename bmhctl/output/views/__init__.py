@@ -1,1 +1,1 @@
-"""How each kind of result is shown, in every format: one module a kind."""
+"""How each kind of result is shown, in every format: one module per kind."""

@@ -102,7 +102,7 @@ def _record(detail: HostDetail) -> Record:
 
 
 def plain_detail(detail: HostDetail) -> list[Line]:
-    """Return every field of one host, a line each."""
+    """Return every field of one host, one per line."""
     record = _record(detail)
     return table([(name, [(flatten(value) or "-", "")]) for name, value in record.items()])
 

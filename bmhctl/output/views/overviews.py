@@ -136,7 +136,7 @@ def _legend(marks: Iterable[Span], width: int | None) -> Iterator[Line]:
     words += [(_KEPT_BACK, "available, but cordoned, undeclared or set aside"), (_FAULT, "fault")]
     parts = [(f"{mark[0]} {seen[mark]:,} {word}", mark[1]) for mark, word in words if seen[mark]]
     yield from packed(([part] for part in parts), "   ", width)
-    yield [("the numbers: free hosts of all hosts", "dim")]
+    yield [("n/m: n of m hosts are free", "dim")]
 
 
 def _group_record(group: HostGroup, fleet: Fleet) -> Record:

@@ -125,16 +125,16 @@ SELECT pg_backend_pid(), set_config('search_path', %s, false),
   set_config('tcp_keepalives_interval', '{_DEAD_AFTER // 3}', false),
   set_config('tcp_keepalives_count', '2', false),
   set_config('tcp_user_timeout', '{_DEAD_AFTER * 1000}', false),
-  -- a process that waits is idle, and its locks end with its session; a copy or a doctor takes its time
+  -- no limits: copy and doctor may run long; a waiting process is idle, and would lose its locks with its session
   set_config('statement_timeout', '0', false),
   CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL  -- PostgreSQL 14
     THEN set_config('idle_session_timeout', '0', false) END,
   CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL  -- PostgreSQL 17
     THEN set_config('transaction_timeout', '0', false) END,
-  -- a server may be set to acknowledge what it has not written yet; a stricter setting than "on" is kept
+  -- with "off" or "local", a commit that was acknowledged may be lost; a stricter setting than "on" is kept
   CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
     THEN set_config('synchronous_commit', 'on', false) END,
-  -- else no trigger runs, and nothing refers to what it must
+  -- else no triggers run, and foreign keys are not checked
   CASE WHEN current_setting('session_replication_role') = 'replica'
     THEN set_config('session_replication_role', 'origin', false) END
 """

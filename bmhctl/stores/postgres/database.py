@@ -70,7 +70,7 @@ class PostgresDatabase(Session):
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
         self._is_any_awaiting = f"{_ANY_TICKET} OR {_ANY_FOLLOWER.format(self._number(_FOLLOWERS))}"
 
-    # statements
+    # methods that run statements
 
     def execute(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run one statement and return its rows."""
@@ -178,7 +178,7 @@ class PostgresDatabase(Session):
         except psycopg.Error as error:
             raise self._failure(error) from error
 
-    # transactions
+    # methods of transactions
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
         """Return a READ COMMITTED transaction for writing, shared or alone; or one snapshot for reading.
@@ -281,7 +281,7 @@ class PostgresDatabase(Session):
 
         return PostgresUpkeep(self)
 
-    # notifications
+    # methods that tell whether something has changed
 
     def _check_which(self, found: Sequence[Row]) -> None:
         """Raise :class:`MovedError` when the tables are not those of the opened inventory."""
@@ -361,7 +361,7 @@ class PostgresDatabase(Session):
         self._ids.clear()
         self.execute(f"ALTER TABLE {table} ALTER COLUMN id RESTART WITH {last + 1}")
 
-    # the schema
+    # methods that concern the schema
 
     def schema_version(self) -> int:
         """Return the schema's version, 0 if there is none; also keep the schema's owner for messages."""

@@ -110,7 +110,7 @@ def sql(schema: str, prefix: str) -> str:
     everything = ", ".join(f"{_quoted(schema)}.{table}" for table in tables())
     lines = [
         f'-- Roles for the inventory in the schema "{schema}". Its owner runs this, and again after each update of',
-        "-- bmhctl, so that each role has exactly these rights. To create a missing role takes CREATEROLE.",
+        "-- bmhctl, so that each role has exactly these rights. The owner needs CREATEROLE.",
         *(f"--   {names[role.name]}: {role.help}" for role in ROLES),
         f"-- To add a user:  CREATE ROLE ci LOGIN PASSWORD '...' IN ROLE {_quoted(names['runner'])};",
         "BEGIN;",
@@ -153,7 +153,7 @@ def refusal(address: Address, *, user: str, owner: str | None, said: str, was_op
     if owner is None:
         return UnreachableError(
             f"{address.shown}: the role {user} may not make the tables of an inventory",
-            hint="ask the owner of the database: it takes CREATE on the database, or on a schema",
+            hint="ask the owner of the database for the privilege CREATE on the database, or on a schema",
         )
     missing: list[tuple[int, str]] = []
     with suppress(BmhctlError, psycopg.Error):
@@ -168,7 +168,7 @@ def refusal(address: Address, *, user: str, owner: str | None, said: str, was_op
     return kind(
         f"{address.shown}: the role {user} may not {role.does}{some}",
         hint=f"ask {owner}, who owns the inventory: {role.who} may;"
-        " bmhctl policy grants prints the SQL, to run again after each update",
+        " bmhctl policy grants prints the SQL for that, which must run again after each update",
     )
 
 

@@ -84,7 +84,7 @@ class Session(WriteBuffer):
         """Whether the connection is open, as far as is known."""
         return not self._connection.closed
 
-    # statements
+    # methods that run statements
 
     def _run(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
         connection = self._usable()
@@ -111,7 +111,7 @@ class Session(WriteBuffer):
         except psycopg.Error as error:
             raise self._failure(error) from error
 
-    # the clock
+    # methods that return times of the server
 
     def now(self) -> datetime:
         """Return the server's time, computed from its clock at the beginning of the last transaction."""
@@ -170,7 +170,7 @@ class Session(WriteBuffer):
         digest = blake2b(f"bmhctl/{self._address.schema}/{name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
-    # the connection
+    # methods that concern the connection
 
     def _usable(self) -> Connection:
         if not self._connection.closed and (self._depth or not self._is_unsettled()):

@@ -272,7 +272,7 @@ class Marks(Frozen):
     def await_earlier(self) -> None:
         """Wait until no work goes on for another file at the path; raise :class:`AwayError` if that takes too long.
 
-        It rarely does: ``run`` ends its task within seconds after it lost its inventory.
+        It rarely takes that long: ``run`` ends its task within seconds after it lost its inventory.
         """
         places = self._places()
         until = time.monotonic() + _EARLIER_PATIENCE

@@ -83,7 +83,7 @@ def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
     )
 
 
-# The requested changes
+# functions that make the requested changes
 
 
 def _canonical(change: Change) -> Change:
@@ -156,7 +156,7 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
     return lines
 
 
-# Text
+# functions that read or write text
 
 
 def _comments(text: str) -> Counter[str]:

@@ -38,11 +38,11 @@ def look_at_bookings(ctx: Context, seen: Examination) -> None:
                 seen.fixable(_KIND, BROKEN, message, fix, _set_right, host.name)
         right = _without_wrong(host, known)
         for booking in _missing(host, known, now):
-            message = f"is not set aside for {_words(booking)}, which has it"
+            message = f"is not set aside for {_words(booking)}, which has this host"
             if _fits(right, booking):
                 seen.fixable(_KIND, BROKEN, message, "sets it aside", _set_right, host.name)
             else:
-                remedy = f"it is not free then: bmhctl bookings move {booking.id} --from WHEN, or cancel it"
+                remedy = f"the host is not free then: bmhctl bookings move {booking.id} --from WHEN, or cancel it"
                 seen.note(Finding(_KIND, BROKEN, message, remedy, host.name))
         for first, second in pairwise(right.planned):
             if first.ends_at > second.starts_at:
@@ -56,8 +56,8 @@ def look_at_bookings(ctx: Context, seen: Examination) -> None:
             remedy = f"bmhctl bookings move {booking.id} --from WHEN chooses its hosts again"
             seen.note(Finding(_KIND, WARNING, message, remedy))
         if booking.due_at is not None and booking.due_at < now - _LATE:
-            message = f"{_words(booking)}: an action is overdue since {local_time(booking.due_at)}"
-            seen.note(Finding(_KIND, NOTE, message, "the next command that writes does it: bmhctl reap"))
+            message = f"{_words(booking)}: an action has been overdue since {local_time(booking.due_at)}"
+            seen.note(Finding(_KIND, NOTE, message, "the next command that writes does it, such as bmhctl reap"))
 
 
 def _hosts(ctx: Context, known: dict[str, Booking]) -> dict[int, Host]:
@@ -77,11 +77,14 @@ def _wrong(ctx: Context, host: Host, planned: Planned, known: dict[str, Booking]
     if booking is None:
         ended = ctx.store.bookings.get(planned.id)
         why = "which does not exist" if ended is None else f"which has ended: {ended.end_reason}"
-        return f"is set aside for {planned.id}, {why}", "removes that"
+        return f"is set aside for {planned.id}, {why}", "removes that time from the host"
     if host.id not in booking.hosts:
-        return f"is set aside for {_words(booking)}, which has other hosts", "removes that"
+        return f"is set aside for {_words(booking)}, which has other hosts", "removes that time from the host"
     if planned != booking.span:
-        return f"is set aside for {_words(booking)} at another time than the booking has", "takes the booking's"
+        return (
+            f"is set aside for {_words(booking)} at another time than that of the booking",
+            "records the time of the booking",
+        )
     return None
 
 

@@ -150,7 +150,7 @@ def _retirement(ctx: Context, seen: Examination) -> None:
         seen.note(Finding("retired", WARNING, message, remedy))
 
 
-# the TOML file
+# functions that examine the TOML file
 
 
 def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
@@ -216,7 +216,7 @@ def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
         )
 
 
-# rows
+# functions that examine rows
 
 
 def _rows(ctx: Context, seen: Examination, declaration: Declaration | None) -> None:
@@ -322,7 +322,7 @@ def _restore(ctx: Context) -> None:
             ctx.store.integrity.save_planned(stored.host)
 
 
-# beside the database
+# functions that examine files and processes
 
 
 def _files(ctx: Context, seen: Examination) -> None:
@@ -374,11 +374,11 @@ def _tasks(ctx: Context, seen: Examination) -> None:
             continue  # a shell that a task left on a terminal runs this command
         ids = sorted(task.members())
         message = f"the task of reservation {token} runs without bmhctl run: {listed(map(describe, ids))}"
-        remedy = f"end it: kill -KILL {' '.join(map(str, ids))}"
+        remedy = f"end it now: kill -KILL {' '.join(map(str, ids))}"
         if is_valid:
-            seen.note(Finding("task", NOTE, message, f"it is ended when its lease has expired; or {remedy}"))
+            seen.note(Finding("task", NOTE, message, f"it will be ended when its lease expires; to {remedy}"))
         else:
-            seen.note(Finding("task", WARNING, f"{message}; its lease is over", remedy))
+            seen.note(Finding("task", WARNING, f"{message}; its lease has ended", remedy))
 
 
 def _claimant(ctx: Context, claim: str) -> str:

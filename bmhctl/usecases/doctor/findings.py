@@ -152,7 +152,7 @@ def _of_event(message: str, table: str, where: str = ALWAYS, **columns: str) -> 
 
 
 QUESTIONS: tuple[Question, ...] = (
-    # the history
+    # rules about the history
     _of_event(
         "a gap in its history: event {event}, {verb}, begins at {source}, the one before ended at {before}",
         _GAPS,
@@ -189,7 +189,7 @@ QUESTIONS: tuple[Question, ...] = (
         minor=f"NOT ({_COULD_RETURN_CLEAN})",
         minor_remedy="restore a backup, or add it again: bmhctl add {host}",
     ),
-    # reservations
+    # rules about reservations
     *(
         Question(
             "reservation",
@@ -250,7 +250,7 @@ QUESTIONS: tuple[Question, ...] = (
         severity=WARNING,
         remedy="bmhctl history --queue can't be read: update bmhctl, or restore a backup",
     ),
-    # reasons for maintenance
+    # rules about reasons for maintenance
     Question(
         "mark",
         "is {state}, but has reasons for maintenance",
@@ -271,7 +271,7 @@ QUESTIONS: tuple[Question, ...] = (
         {"state": _STATE, "came_from": "hosts.came_from"},
         fix=_clear("came_from", "removes that note"),
     ),
-    # cleanliness: a fix may mark a host dirty, but never clean
+    # rules about cleanliness: a fix may mark a host dirty, but never clean
     Question(
         "dirt",
         "is {state}, but counts as clean",
@@ -309,7 +309,7 @@ QUESTIONS: tuple[Question, ...] = (
         "hosts.dirty = 1 AND hosts.state IN ('initial', 'available')",
         remedy="bmhctl maintain {host} --reason 'not clean'; bmhctl resume {host} (cleans it)",
     ),
-    # rows that refer to removed hosts
+    # rules about rows that refer to removed hosts
     *(
         Question(
             "orphan",
@@ -323,7 +323,7 @@ QUESTIONS: tuple[Question, ...] = (
         )
         for table, what in (("facts", "attributes"), ("results", "step results"))
     ),
-    # warnings about conditions that may be intended
+    # rules whose findings are warnings, because the condition may be intended
     *(
         Question(
             "duplicate",
@@ -355,7 +355,7 @@ QUESTIONS: tuple[Question, ...] = (
         host="NULL",
         severity=WARNING,
         times=("soon",) * len(_TIMES),
-        remedy="a clock is wrong now, or was: compare date -u; leases end by it",
+        remedy="a clock is wrong now, or was: compare date -u on the machines, because leases end by the clock",
     ),
     Question(
         "lease",

@@ -36,7 +36,7 @@ class _UncheckedError(Exception):
 
 
 def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
-    """Grant the request if its hosts are free and left by earlier tickets; else raise :class:`BusyError`."""
+    """Grant the request if enough hosts are free that no earlier ticket needs; else raise :class:`BusyError`."""
     if not attempt.check:
         with suppress(_UncheckedError):
             return _grant_in_turn(attempt.ctx, attempt, ticket)
@@ -159,7 +159,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                         check_hosts(ctx, ctx.actor, hosts, policy.limits)  # the owner may hold more hosts by now
                     return _settle(attempt, policy, ticket, hosts, {host.id: run.results for host, run in runs})
                 for host, run in refused:
-                    reason = f"failed when it was to be reserved: {run.refusal}"
+                    reason = f"failed its checks before a reservation: {run.refusal}"
                     set_aside(ctx, host, reason, run.results)
                     ctx.report(f"{host.name}: {reason}; it is in maintenance now; trying the next host")
 
@@ -192,13 +192,17 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
                 if known is None:
                     return None
                 return Grant(
-                    Held(known, tuple(ctx.store.hosts.held_by(known.id))), ("the connection was lost meanwhile",)
+                    Held(known, tuple(ctx.store.hosts.held_by(known.id))),
+                    ("the connection to the server was lost meanwhile",),
                 )
         except UnreachableError:
             if time.monotonic() > until:
                 if request.request_id is not None:
-                    hint = f"ask again under the same request id, {request.request_id}: the answer shows which"
+                    hint = (
+                        f"repeat the command with the same request id, {request.request_id}: "
+                        "it gets the same reservation, if one was made"
+                    )
                 else:
-                    hint = f"bmhctl reservations shows whether; the id would be {attempt.token}"
+                    hint = f"bmhctl reservations shows whether {attempt.token} was made"
                 raise UnreachableError(lost.message, hint=hint) from lost
             time.sleep(RECONNECT_PAUSE)

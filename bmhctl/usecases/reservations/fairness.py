@@ -146,7 +146,7 @@ def free_for(
     more: int = 0,
     until: datetime | None = None,
 ) -> list[Host]:
-    """Return the free hosts that fit a requirement and are left by earlier tickets, least recently used first.
+    """Return the free hosts that fit a requirement and to which no earlier ticket has a right, by their last use.
 
     ``before`` is the id of the request's own ticket; None for none. Returns as many hosts as a match can need, and
     ``more``. ``limits`` are the policy's: a ticket that waits only for its owner's limit has no right to hosts. With
@@ -278,7 +278,7 @@ def match_free(
     before: int | None,
     limits: tuple[Limit, ...],
 ) -> Match:
-    """Return the match that an owner would get now, of free hosts that earlier tickets leave, if nothing were planned.
+    """Return the match that an owner would get now if nothing were planned, of free hosts that no earlier ticket needs.
 
     ``before`` is the id of the owner's own ticket; None for none.
     """

@@ -205,6 +205,6 @@ def _check_holder(ctx: Context, held: Reservation, token: str | None, force: boo
         return
     raise NotYoursError(
         f"reservation {held.id} is {held.owner}'s, not {ctx.actor}'s",
-        hint=f"its holder gives -R {held.id}; --force --reason WHY overrides and is recorded",
+        hint=f"its holder acts with -R {held.id}; others need --force --reason WHY, which is recorded",
         details={"holder": held.owner, "reservation": held.id},
     )

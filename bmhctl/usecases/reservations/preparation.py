@@ -167,7 +167,7 @@ class Preparation:
         now = self._ctx.store.hosts.held_by(reservation.id)
         if self._is_new and len(now) == number:
             return now
-        self._give_back(reservation, waiting, f"{left[0].name} was taken out of it")
+        self._give_back(reservation, waiting, f"{left[0].name} was taken out of the reservation")
         raise NotYoursError(
             f"was taken out of reservation {reservation.id} before it was prepared",
             host=left[0].name,
@@ -233,14 +233,14 @@ class Preparation:
             )
         for failure, spare in zip(failures, spares, strict=True):
             notes.append(f"{failure.host.name} could not be prepared: replaced by {spare.name}")
-            self._ctx.report(f"{failure.host.name}: {failure.words}; {spare.name} is tried")
+            self._ctx.report(f"{failure.host.name}: {failure.words}; trying {spare.name}")
             order[order.index(failure.host.id)] = spare.id
         return reservation, spares
 
     def _enough(self) -> str | None:
         """Return in words why no other host is tried; None if one may be."""
         if self._is_late():
-            return "the time to wait is over"
+            return "the wait has timed out"
         number = len(self.failed)
         if number < self._ctx.store.policy().prepare_failures:
             return None

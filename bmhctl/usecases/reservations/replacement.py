@@ -41,7 +41,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
     """Replace a bad host in one commit; return the grant with its new hosts, and the host that replaced the bad one."""
     if not reason.strip():
         raise UsageError(
-            "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"
+            "replace needs a reason, which is recorded as the fault of the bad host", hint="--reason 'dead fan'"
         )
     refresh_and_reap(ctx)
     with ctx.store.transaction():
@@ -64,7 +64,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
                 f"no host that fits {describe_requirements(requirements)} is free{_but_limited(held.owner, limits)}: "
                 "nothing was changed",
                 host=name,
-                hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
+                hint=f"to give {name} back without a replacement: bmhctl taint {name} --fault WHY -R {reservation}",
             )
         spare = found.hosts[0]
         taken = move(

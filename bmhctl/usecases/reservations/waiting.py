@@ -53,8 +53,8 @@ class WaitOptions(Frozen):
     """How to wait: for how long (None: without limit), how to pause, and what to call when the position changes.
 
     ``pause`` is called with seconds, and with a descriptor or None; when the descriptor becomes readable, the pause
-    ends early. ``pause`` may raise to end the wait, for example after a signal or when the reader of the output is
-    gone.
+    ends early. ``pause`` may raise to end the wait, for example after a signal or when the reader of the output
+    has ended.
     """
 
     pause: Callable[[float, int | None], None]

@@ -11,7 +11,7 @@ from bmhctl.stores import reopen
 from bmhctl.usecases.shared.context import Context
 
 LONGEST = 600.0
-"""Seconds for which a command that waits or watches puts up with an unusable inventory."""
+"""Seconds for which a command that waits or watches also waits for an unusable inventory."""
 
 PAUSE = 0.3
 """Seconds between two attempts to reach the inventory."""

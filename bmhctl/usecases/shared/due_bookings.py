@@ -40,7 +40,7 @@ def settle_due(ctx: Context, now: datetime) -> None:
         if booking.is_maintenance:
             _maintain(ctx, booking, now)
         elif now >= booking.ends_at:
-            end_booking(ctx, booking, now, f"{LAPSED}: it is over", actor=SELF)
+            end_booking(ctx, booking, now, f"{LAPSED}: its time has ended", actor=SELF)
         elif now < due:
             _exchange(ctx, booking, now, policy, due)
         elif _is_waited_for(ctx, booking):
@@ -119,7 +119,7 @@ def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
     if left:
         ctx.store.bookings.save(replace(booking, due_at=now + _AGAIN))
     elif is_over or not booking.resumes:
-        words = "it is over" if is_over else "it has begun"
+        words = "its time has ended" if is_over else "it has begun"
         ctx.store.bookings.save(replace(booking, due_at=None, ended_at=now, end_reason=words))
     else:
         ctx.store.bookings.save(replace(booking, due_at=booking.ends_at))
@@ -145,7 +145,7 @@ def _note_of(booking: Booking) -> Note:
 def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
     freed = replace(host, planned=without_planned(host, booking.id))
     if now >= booking.ends_at:  # no command was run during the maintenance
-        record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: it is over", actor=SELF)
+        record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: its time has ended", actor=SELF)
         return
     reason = f"planned: {booking.purpose}"
     noted = replace(freed, maintenance=(*freed.maintenance, _note_of(booking)))
@@ -161,7 +161,7 @@ def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
     rest = tuple(each for each in host.maintenance if each != note)
     if rest == host.maintenance or host.state is not State.MAINTENANCE:
         return
-    reason = f"planned maintenance is over: {booking.purpose}"
+    reason = f"planned maintenance has ended: {booking.purpose}"
     if rest or (host.dirty and not (host.reservation and host.reservation.is_valid(now))):
         closed = replace(host, maintenance=rest or host.maintenance)
         if rest:

@@ -148,7 +148,7 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
     raise NotYoursError(
         f"is held by {describe_reservation(reservation)}{given}",
         host=host.name,
-        hint=f"its holder gives -R {reservation.id}; --force --reason WHY overrides and is recorded",
+        hint=f"its holder acts with -R {reservation.id}; others need --force --reason WHY, which is recorded",
         details={"holder": reservation.owner, "reservation": reservation.id},
     )
 

@@ -97,7 +97,8 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
         report_short(ctx, due, reported)
     except BmhctlError as error:
         ctx.report(
-            f"booked hosts are not exchanged yet: {error.message}; the next command that writes does it: bmhctl reap"
+            f"booked hosts are not exchanged yet: {error.message}; the next command "
+            "that writes exchanges them, such as bmhctl reap"
         )
 
 

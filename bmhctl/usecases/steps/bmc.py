@@ -131,7 +131,7 @@ def _planned(
     items = [
         failed(refused[host.name], host)
         if host.name in refused
-        else Outcome(host.name, True, f"its BMC gets: {verb}", host.state, host.state)
+        else Outcome(host.name, True, f"would send to its BMC: {verb}", host.state, host.state)
         for host in hosts
     ]
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))

@@ -59,7 +59,8 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
     "a booking that does not exist": (
         lambda ids: (f"DELETE FROM bookings WHERE id = '{ids['early']}'",),
         lambda ids: [
-            _found(name, f"is set aside for {ids['early']}, which does not exist", f"{FIX} removes that")
+            _found(name, f"is set aside for {ids['early']}, "
+"which does not exist", f"{FIX} removes that time from the host")
             for name in ("node1", "node2")
         ],
     ),
@@ -69,7 +70,8 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
             f" WHERE id = '{ids['power']}'",
         ),
         lambda ids: [
-            _found("node3", f"is set aside for {ids['power']}, which has ended: cancelled", f"{FIX} removes that")
+            _found("node3", f"is set aside for {ids['power']}, which "
+"has ended: cancelled", f"{FIX} removes that time from the host")
         ],
     ),
     "a booking with other hosts": (
@@ -77,7 +79,7 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
         lambda ids: [
             _found(
                 "node2", f"is set aside for booking {ids['late']} of alice, which has other hosts",
-                f"{FIX} removes that",
+                f"{FIX} removes that time from the host",
             )
         ],
     ),
@@ -85,7 +87,7 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
         lambda ids: ("UPDATE hosts SET planned = NULL, planned_at = NULL WHERE name = 'node3'",),
         lambda ids: [
             _found(
-                "node3", f"is not set aside for planned maintenance {ids['power']} of alice, which has it",
+                "node3", f"is not set aside for planned maintenance {ids['power']} of alice, which has this host",
                 f"{FIX} sets it aside",
             )
         ],
@@ -95,8 +97,9 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
         lambda ids: [
             _found(
                 "node3",
-                f"is set aside for planned maintenance {ids['power']} of alice at another time than the booking has",
-                f"{FIX} takes the booking's",
+                f"is set aside for planned maintenance {ids['power']} of alice "
+"at another time than that of the booking",
+                f"{FIX} records the time of the booking",
             )
         ],
     ),
@@ -142,11 +145,11 @@ def test_a_booked_host_that_another_owner_holds_then_is_left_to_a_person(lab: La
     reserve.reserve_or_wait(lab.context("bob"), asked)
     lab.close()
     left, fixed = (
-        f"is not set aside for booking {ids['early']} of alice, which has it",
-        f"is not set aside for booking {ids['late']} of alice, which has it",
+        f"is not set aside for booking {ids['early']} of alice, which has this host",
+        f"is not set aside for booking {ids['late']} of alice, which has this host",
     )
     assert _found(
-        "node2", left, f"it is not free then: bmhctl bookings move {ids['early']} --from WHEN, or cancel it"
+        "node2", left, f"the host is not free then: bmhctl bookings move {ids['early']} --from WHEN, or cancel it"
     ) in found(examined(lab))
     examined(lab, fix=True)
     assert [message for _, _, _, message, _ in found(examined(lab))] == [left]
@@ -177,7 +180,7 @@ def test_removed_hosts_and_due_plans_of_bookings_are_named(lab: Lab, ids: Ids) -
     assert messages == [f"booking {ids[name]} of alice has 1 removed host" for name in ("early", "late")]
     lab.clock.move(hours=1.6)
     notes = [(host, message) for _, severity, host, message, _ in found(examined(lab)) if severity == "note"]
-    assert [message.partition(" of alice: an action is overdue since ")[0] for _, message in notes] == [
+    assert [message.partition(" of alice: an action has been overdue since ")[0] for _, message in notes] == [
         f"booking {ids['early']}",
         f"planned maintenance {ids['power']}",
         f"booking {ids['late']}",  # other hosts are looked for again

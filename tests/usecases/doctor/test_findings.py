@@ -258,7 +258,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             ),
             (
                 "clock", "warning", None, "times in the future: 1, up to 2255-03-14 16:00:00 UTC",
-                "a clock is wrong now, or was: compare date -u; leases end by it",
+                "a clock is wrong now, or was: compare date -u on the machines, because leases end by the clock",
             ),
         ],
     ),
@@ -345,7 +345,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "clock", "warning", None, "times in the future: 2, up to 2027-01-15 08:00:00 UTC",
-                "a clock is wrong now, or was: compare date -u; leases end by it",
+                "a clock is wrong now, or was: compare date -u on the machines, because leases end by the clock",
             )
         ],
     ),

@@ -431,7 +431,8 @@ def test_a_host_that_could_not_be_exchanged_at_once_is_reported(fleet: Lab) -> N
     with mock.patch.object(expiry, "reap", side_effect=locked):
         lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node1",)))
     assert fleet.said == [
-        "booked hosts are not exchanged yet: the inventory is locked; the next command that writes does it: bmhctl reap"
+        "booked hosts are not exchanged yet: the inventory is locked; the next command "
+        "that writes exchanges them, such as bmhctl reap"
     ]
     expiry.reap(fleet.context())
     assert bookings.bookings(fleet.context()).items[0].hosts == ("node2",)

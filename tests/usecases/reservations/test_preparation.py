@@ -251,7 +251,7 @@ def test_a_waiter_whose_host_failed_gets_another_one_when_it_is_free(fleet: Lab,
 def test_the_deadline_of_the_wait_ends_the_search_for_another_host(fleet: Lab, steps: Steps) -> None:
     steps.bad = {"node1", "node2", "node3", "node4"}
     steps.during = lambda: fleet.clock.move(seconds=20)
-    with pytest.raises(StepFailedError, match="the time to wait is over"):
+    with pytest.raises(StepFailedError, match="the wait has timed out"):
         take(fleet, wait=10)
     assert steps.hosts == ["node1"]
     assert open_ones(fleet) == []

@@ -728,8 +728,10 @@ def test_a_host_that_fails_its_checks_is_set_aside_and_the_next_is_taken(fleet: 
         "maintenance",
         [("bmhctl", True)],
     )
-    assert aside.maintenance[0].reason.startswith("failed when it was to be reserved: readiness check failed: ping: ")
-    assert any(line.startswith("node1: failed when it was to be reserved") for line in fleet.said)
+    assert aside.maintenance[0].reason.startswith(
+        "failed its checks before a reservation: readiness check failed: ping: "
+    )
+    assert any(line.startswith("node1: failed its checks before a reservation") for line in fleet.said)
 
 
 def test_hosts_that_pass_are_free_again_when_another_of_the_same_request_fails(fleet: Lab) -> None:
