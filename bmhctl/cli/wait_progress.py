@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import stat
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from os import fstat
@@ -39,11 +38,10 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
 
 def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
     """Return a sleep between tries to open an inventory that is away; it raises when the wait is over."""
-    deadline = None if patience.timeout is None else time.monotonic() + patience.timeout.total_seconds()
 
     def pause() -> None:
         patience.pause(PAUSE, None)
-        if deadline is not None and time.monotonic() >= deadline:
+        if patience.is_over():
             raise WaitTimeoutError(
                 f"timed out after {format_duration(patience.timeout or timedelta())} waiting for the inventory",
                 hint="repeat the command with a longer wait, or when the inventory can be reached",

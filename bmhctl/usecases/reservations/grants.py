@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, Reservation, Verb
 from bmhctl.domain.policy import CheckOnReserve, LeaseTerms, Policy
@@ -24,6 +24,9 @@ from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
+if TYPE_CHECKING:
+    from bmhctl.usecases.reservations.waiting import WaitOptions
+
 NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
 """The check results of hosts that are granted without checks."""
 
@@ -33,7 +36,7 @@ class Attempt:
 
     ``asked`` is the request as it was made, and ``request`` the one that is granted, which may take a booking.
     ``token`` is the id of the reservation that was made or is about to be committed; None before that. ``asked_at`` is
-    when the process first requested the hosts, and ``began`` the same by ``time.monotonic``.
+    when the process first requested the hosts.
     """
 
     def __init__(
@@ -41,37 +44,36 @@ class Attempt:
         ctx: Context,
         request: ReservationRequest,
         check: bool,
-        timeout: timedelta | None,
+        patience: WaitOptions | None,
         deadline: datetime | None,
         asked_at: datetime,
-        began: float,
     ) -> None:
         self.ctx = ctx
         self.request = request
         self.asked = request
         self.check = check
-        self.timeout = timeout
         self.deadline = deadline
         self.asked_at = asked_at
-        self._ends = None if timeout is None else began + timeout.total_seconds()
+        self._patience = patience
         self.token: str | None = None
 
     def is_late(self) -> bool:
         """Return whether the deadline has passed, by the inventory's clock or by one that is never set back."""
-        if self._ends is not None and time.monotonic() >= self._ends:
+        if self._patience is not None and self._patience.is_over():
             return True
         return self.deadline is not None and self.ctx.clock() >= self.deadline
 
     def check_time(self) -> None:
         """Raise :class:`WaitTimeoutError` when the deadline has passed."""
         if self.is_late():
-            raise timed_out(self.timeout or timedelta(), self.request)
+            raise timed_out(self._patience, self.request)
 
 
-def timed_out(timeout: timedelta, request: ReservationRequest) -> WaitTimeoutError:
-    """Return the error for a request that was not granted within ``timeout``."""
+def timed_out(patience: WaitOptions | None, request: ReservationRequest) -> WaitTimeoutError:
+    """Return the error for a request that was not granted in its time to wait."""
+    length = format_duration((patience.timeout if patience else None) or timedelta())
     return WaitTimeoutError(
-        f"timed out after {format_duration(timeout)} waiting for {describe_requirements(request.requirements)}",
+        f"timed out after {length} waiting for {describe_requirements(request.requirements)}",
         hint="bmhctl status shows who holds what, and which hosts are not available",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,7 @@ def reserve_or_wait(
     fit, :class:`WaitTimeoutError` when the time to wait is over (a later grant is undone), and :class:`StepFailedError`
     when hosts can't be prepared. The ticket is removed however the wait ends.
     """
-    began = time.monotonic()
-    attempt, granted = _reserve(ctx, request, patience, check, began, None)
+    attempt, granted = _reserve(ctx, request, patience, check, None)
     reservation = granted.held.reservation
     if reservation.params is None or reservation.prepared_at is not None:
         return granted
@@ -46,7 +45,7 @@ def reserve_or_wait(
 
     def again() -> Grant:
         attempt.check_time()
-        return _reserve(ctx, replace(request, token=None), patience, check, began, attempt.deadline)[1]
+        return _reserve(ctx, replace(request, token=None), patience, check, attempt.deadline)[1]
 
     pause = partial(patience.pause, PAUSE, None) if patience else partial(time.sleep, PAUSE)
     return reserve_prepared(
@@ -60,25 +59,16 @@ def reserve_or_wait(
 
 
 def _reserve(
-    ctx: Context,
-    request: ReservationRequest,
-    patience: WaitOptions | None,
-    check: bool,
-    began: float,
-    deadline: datetime | None,
+    ctx: Context, request: ReservationRequest, patience: WaitOptions | None, check: bool, deadline: datetime | None
 ) -> tuple[Attempt, Grant]:
-    """Reserve hosts that are prepared later.
-
-    ``began`` is when the first attempt began, by ``time.monotonic``, and ``deadline`` its deadline; None if this is it.
-    """
+    """Reserve hosts that are prepared later; ``deadline`` is the deadline of an earlier attempt, if there was one."""
     if patience is None:
         now = refresh(ctx)
     else:
-        now, deadline = _await_beginning(ctx, request, patience, began, deadline)
+        now, deadline = _await_beginning(ctx, request, patience, deadline)
     if request.params:
         request = _with_parameters(ctx, request)
-    timeout = patience.timeout if patience else None
-    attempt = Attempt(ctx, request, check, timeout, deadline, now, began)
+    attempt = Attempt(ctx, request, check, patience, deadline, now)
     try:
         granted = None if attempt.check else grant_uncontended(ctx, attempt, now)
         if granted is None:
@@ -113,28 +103,25 @@ def _reserve(
 
 
 def _await_beginning(
-    ctx: Context, request: ReservationRequest, patience: WaitOptions, began: float, deadline: datetime | None
+    ctx: Context, request: ReservationRequest, patience: WaitOptions, deadline: datetime | None
 ) -> tuple[datetime, datetime | None]:
     """Wait until the inventory can be used, and until the booking that a request names begins, if it names one.
 
-    Returns the time at that moment, and the deadline for the hosts: ``deadline`` if there is one already. The whole
-    wait is measured from ``began``. Raises :class:`WaitTimeoutError` when the time for the whole wait is over before.
+    Returns the time at that moment, and the deadline for the hosts: ``deadline`` if there is one already. Raises
+    :class:`WaitTimeoutError` when the time for the whole wait is over before.
     """
     from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening, outlast
 
-    waited = timedelta()
     absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
 
     def pause(seconds: float = PAUSE) -> None:
-        nonlocal waited
         patience.pause(seconds, None)
-        waited = timedelta(seconds=time.monotonic() - began)
-        if patience.timeout is not None and waited >= patience.timeout:
-            raise timed_out(patience.timeout, request)
+        if patience.is_over():
+            raise timed_out(patience, request)
 
     now = outlast(absence, pause, lambda: refresh(ctx), reopening)
     if deadline is None and patience.timeout is not None:
-        deadline = now + patience.timeout - waited
+        deadline = now + patience.timeout - patience.waited
     if (booking := request.booking) is not None:
         from bmhctl.usecases.reservations.booked import await_beginning
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from bmhctl.errors import (
 )
 from bmhctl.results import Grant
 from bmhctl.stores.claims import ticket_claim
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.reservations.allocation import remedies
 from bmhctl.usecases.reservations.contended import (
     check_ticket,
@@ -53,13 +54,23 @@ class WaitOptions(Frozen):
     """How to wait: for how long (None: without limit), how to pause, and what to call when the position changes.
 
     ``pause`` is called with seconds, and with a descriptor or None; when the descriptor becomes readable, the pause
-    ends early. ``pause`` may raise to end the wait, for example after a signal or when the reader of the output
-    has ended.
+    ends early. ``pause`` may raise to end the wait, for example after a signal or when the reader of the output has
+    ended. The time counts from ``began``, by ``time.monotonic``.
     """
 
     pause: Callable[[float, int | None], None]
     timeout: timedelta | None = None
     progress: Callable[[Waiting], None] = lambda _: None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def waited(self) -> timedelta:
+        """How long the wait has lasted."""
+        return timedelta(seconds=time.monotonic() - self.began)
+
+    def is_over(self) -> bool:
+        """Return whether the time to wait is over, by a clock that is never set back."""
+        return self.timeout is not None and self.waited >= self.timeout
 
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:

@@ -261,20 +261,17 @@ def test_a_wait_goes_on_after_a_failed_preparation_for_the_rest_of_its_time(flee
     """Also by the clock that is never set; the clock of the inventory stands still here."""
     lifecycle_verbs.cordon(fleet.context(), Choice(("node[2-4]",)))
     steps.bad = {"node1"}
-    began = time.monotonic()
-    passed = [0.0]
+    began, passed = time.monotonic(), [0.0]
 
     def pass_by(seconds: float, _: int | None = None) -> None:
-        passed[0] += seconds
-
-    def steady() -> float:
-        return began + passed[0]
+        passed.append(seconds)
 
     steps.during = lambda: pass_by(8)
-    asked = reservation_request(count=1)
-    with mock.patch.object(time, "monotonic", steady), pytest.raises(WaitTimeoutError):
-        reserve.reserve_or_wait(fleet.context(), asked, WaitOptions(pass_by, timedelta(seconds=10)))
-    assert 10 <= passed[0] < 11
+    asked, patience = reservation_request(count=1), WaitOptions(pass_by, timedelta(seconds=10), began=began)
+    clock = mock.Mock(side_effect=lambda: began + sum(passed))
+    with mock.patch.object(time, "monotonic", clock), pytest.raises(WaitTimeoutError):
+        reserve.reserve_or_wait(fleet.context(), asked, patience)
+    assert 10 <= sum(passed) < 11
 
 
 def test_the_lease_counts_from_when_the_hosts_are_prepared(fleet: Lab, steps: Steps) -> None:
