@@ -125,6 +125,9 @@ class Claims(Protocol):
     def is_there(self, name: str) -> bool:
         """Return whether there is a file or row of a claim: a process holds it, or was killed while it held it."""
 
+    def names(self) -> list[str]:
+        """Return the names of the claims for which :meth:`is_there` is true."""
+
     def restore(self) -> None:
         """Lock the claims of this process again whose files were removed from outside.
 

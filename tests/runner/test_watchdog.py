@@ -96,21 +96,28 @@ HIDDEN = f"(unset BMHCTL_RUN; {DAEMON})"
 
 
 @contextmanager
-def left_by_kills(fleet: Fleet, task: str, *options: str, lines: int = 1) -> Iterator[tuple[list[str], str]]:
-    """Kill ``run`` and its watchdog; return the task's output and the reservation's id. End remaining processes."""
+def left_by_kills(
+    fleet: Fleet, task: str, *options: str, lines: int = 1, stopped: bool = False
+) -> Iterator[tuple[list[str], str]]:
+    """Kill ``run`` and its watchdog, or stop the watchdog; return the task's output and the reservation's id.
+
+    At the end, remaining processes are ended.
+    """
     turn = fleet.start("run", "--host", "node1", "--ttl", "3s", *options, "--", "sh", "-c", task)
     printed = [turn.line() for _ in range(lines)]
     (token,) = fleet.open_reservations()
     fleet.lab.close()
     watchdog = watchdog_of(turn.pid)
     turn.send(signal.SIGSTOP)  # run must not end by itself, or renew the lease, in the meantime
-    os.kill(watchdog, signal.SIGKILL)
-    until(lambda: not lives(watchdog))
+    os.kill(watchdog, signal.SIGSTOP if stopped else signal.SIGKILL)
+    until(lambda: stopped or not lives(watchdog))
     turn.send(signal.SIGKILL)
     until(lambda: not lives(turn.pid))
     try:
         yield printed, token
     finally:
+        if stopped:
+            os.kill(watchdog, signal.SIGCONT)
         if left := left_tasks().get(token):
             left.end()
 
@@ -160,16 +167,71 @@ def test_a_task_is_ended_with_its_lease_where_run_is_stopped_and_the_watchdog_wa
     assert f"the lease was lost while the task ran: reservation {token} has ended: lease expired" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["reset", "recycle"])
+TAKEN = ("taint", "node1", "--force", "--reason", "fire")
+
+
+@pytest.mark.parametrize("verb", ["reset", "recycle", "recycle --watch", "retire"])
 def test_a_task_that_was_left_is_ended_before_hosts_that_were_taken_from_it_are_cleaned(
-    verb: str, toml_fleet: Fleet
+    verb: str, fleet: Fleet
 ) -> None:
-    with left_by_kills(toml_fleet, "echo $$; exec sleep 1000") as (printed, token):
-        toml_fleet.bmhctl("taint", "node1", "--force", "--reason", "fire")
-        cleaned = toml_fleet.bmhctl(verb, "node1")
-        assert not lives(int(printed[0]))
+    watch = verb == "recycle --watch"
+    watching = fleet.start(*verb.split()) if watch else None
+    with left_by_kills(fleet, "echo $$; exec sleep 1000") as (printed, token):
+        fleet.bmhctl(*TAKEN)
+        if watching is not None:
+            until(lambda: fleet.states()["node1"] == "available")
+            fleet.lab.close()
+            was_ended = not lives(int(printed[0]))
+            watching.send(signal.SIGTERM)
+            cleaned = watching.end()
+        else:
+            cleaned = fleet.bmhctl(verb, "node1", *(["--reason", "old"] if verb == "retire" else []))
+            was_ended = not lives(int(printed[0]))
     ended = f"its task was ended: process {printed[0]} (sleep 1000)"
     assert f"{token}: has ended (forced: fire), but its run was killed; {ended}\n" in cleaned.stderr
+    assert was_ended
+
+
+def test_a_task_that_was_left_is_ended_before_a_host_in_maintenance_is_cleaned(fleet: Fleet) -> None:
+    with left_by_kills(fleet, "echo $$; exec sleep 1000") as (printed, _):
+        fleet.bmhctl("maintain", "node1", "--reason", "smoke")
+        fleet.bmhctl(*TAKEN)
+        assert fleet.bmhctl("resume", "node1").status == 0
+        assert (fleet.states()["node1"], lives(int(printed[0]))) == ("initial", False)
+
+
+def test_a_task_that_was_left_is_ended_when_its_hosts_are_handed_over(fleet: Fleet) -> None:
+    with left_by_kills(fleet, "echo $$; exec sleep 1000") as (printed, token):
+        assert fleet.bmhctl("handover", token, "--to", "bob").status == 0
+        assert not lives(int(printed[0]))
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["watchdog killed", "watchdog stopped"])
+def test_a_task_that_was_left_is_ended_before_hosts_that_its_owner_gave_back_are_cleaned(
+    stopped: bool, fleet: Fleet
+) -> None:
+    with left_by_kills(fleet, "echo $$; exec sleep 1000", stopped=stopped) as (printed, token):
+        fleet.bmhctl("release", "-R", token)
+        was_alive = lives(int(printed[0]))
+        cleaned = fleet.bmhctl("recycle", "node1")
+        assert (was_alive, lives(int(printed[0]))) == (True, False)
+    assert f"{token}: has ended (released), but its run was killed; its task was ended: " in cleaned.stderr
+
+
+def test_a_task_whose_watchdog_was_killed_goes_on_after_its_hosts_were_given_back(fleet: Fleet) -> None:
+    """Its ``run`` lives, and ends it if it has to end."""
+    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", "echo on; read line", pipe_in=True)
+    assert turn.line() == "on"
+    (token,) = fleet.open_reservations()
+    fleet.lab.close()
+    watchdog = watchdog_of(turn.pid)
+    os.kill(watchdog, signal.SIGKILL)
+    until(lambda: not lives(watchdog))
+    fleet.bmhctl("release", "-R", token)
+    assert fleet.bmhctl("recycle", "node1").stderr == ""
+    assert turn.process.stdin is not None
+    turn.process.stdin.write("go\n")
+    assert turn.end().status == 0
 
 
 def test_a_command_inside_such_a_task_leaves_its_lease_to_a_command_outside(toml_fleet: Fleet, tmp_path: Path) -> None:
@@ -294,7 +356,7 @@ def test_doctor_names_a_task_whose_run_and_watchdog_were_killed(toml_fleet: Flee
     runs = f"the task of reservation {token} runs without bmhctl run: process {printed[0]} (sleep 1000)"
     kill = f"end it now: kill -KILL {printed[0]}"
     assert before == [("note", runs, f"it will be ended when its lease expires; to {kill}")]
-    assert after == [("warning", f"{runs}; its lease has ended", kill)]
+    assert after == [("warning", f"{runs}; its lease has ended", f"bmhctl recycle or reset will end it; to {kill}")]
 
 
 def reaped(fleet: Fleet) -> bool:

@@ -161,6 +161,10 @@ class LeasedClaims:
         """Return whether there is a row of the claim."""
         return bool(list(self._database.execute("SELECT 1 FROM claims WHERE name = ?", [name])))
 
+    def names(self) -> list[str]:
+        """Return the names of the claims that have a row."""
+        return [str(name) for (name,) in self._database.execute(*_ANY)]
+
     def restore(self) -> None:
         """Do nothing: unlike the files of claims, rows are not removed from outside."""
 

@@ -128,21 +128,24 @@ class FileClaims:
         """Return the claims whose file is locked by no process; only a killed process leaves such a file."""
         from bmhctl.stores.claims import LeftClaim
 
-        try:
-            names = sorted(os.listdir(self._folder))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise self._unreachable(error) from error
         return [
             LeftClaim(name, "the process that held it was killed")
-            for name in names
+            for name in self.names()
             if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))
         ]
 
     def is_there(self, name: str) -> bool:
         """Return whether there is a file of the claim, as far as this user may know."""
         return os.path.exists(self._path(name))  # False for a folder that this user must not read
+
+    def names(self) -> list[str]:
+        """Return the names of the claims that have a file."""
+        try:
+            return sorted(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreachable(error) from error
 
     def holders(self, name: str) -> list[Holder]:
         """Return the processes of this machine that have the claim's file open."""

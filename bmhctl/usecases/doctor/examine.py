@@ -378,6 +378,8 @@ def _tasks(ctx: Context, seen: Examination) -> None:
         if is_valid:
             seen.note(Finding("task", NOTE, message, f"it will be ended when its lease expires; to {remedy}"))
         else:
+            if ctx.store.claims.is_there(run_claim(token)):
+                remedy = f"bmhctl recycle or reset will end it; to {remedy}"
             seen.note(Finding("task", WARNING, f"{message}; its lease has ended", remedy))
 
 

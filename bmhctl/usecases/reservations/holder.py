@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 
 from bmhctl.domain.model import End, EventKind, Reservation
 from bmhctl.domain.units import format_duration
-from bmhctl.errors import NotYoursError, UsageError
+from bmhctl.errors import BmhctlError, NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
@@ -101,7 +102,6 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
 
 
-@retried
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
 ) -> Grant:
@@ -111,6 +111,16 @@ def handover(
     as ``token``; ``force`` with a ``reason`` overrides this. The error is also raised when the lease has ended. Raises
     :class:`UsageError` for an empty owner, and the error of a limit that the new owner would exceed.
     """
+    from bmhctl.usecases.shared.expiry import forget_left_claims
+
+    granted = _hand_over(ctx, reservation, to, token, force, reason)
+    with suppress(BmhctlError):  # the reservation is handed over, whether or not this is possible
+        forget_left_claims(ctx)  # ends a task that a killed run has left on the hosts
+    return granted
+
+
+@retried
+def _hand_over(ctx: Context, reservation: str, to: str, token: str | None, force: bool, reason: str | None) -> Grant:
     forced_reason(force, reason)
     if not to.strip():
         raise UsageError("no new owner is given", hint="bmhctl handover RESERVATION --to OWNER")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -67,22 +68,49 @@ def left_task(ctx: Context, reservation_id: str) -> LeftTask | None:
 
 
 def forget_left_claims(ctx: Context) -> None:
-    """Remove the claims that killed processes left behind, as ``reset``, ``recycle`` and ``reap`` do.
+    """Remove the claims that killed processes left behind, and end the tasks that are left under ended reservations.
 
-    Claims of ``run`` under open reservations stay, because they tell :func:`reap` to look for a task that still runs.
-    If a reservation was taken from its holder, such a task is ended here, before its hosts are cleaned.
+    Every command that cleans hosts does this first; a dry run does nothing. Claims of ``run`` under open reservations
+    stay, because they tell :func:`reap` to look for a task that still runs.
     """
+    if ctx.dry_run:
+        return
     with suppress(AwayError):  # a later command may be able to remove the claims
-        for claim in ctx.store.claims.left_behind():
-            known = reservation_of(ctx, claim.name)
-            if known is not None and known.is_open():
-                continue
-            task = left_task(ctx, known.id) if known is not None and known.was_lost() else None
-            if task is not None and task.has_this_process():
-                continue
-            if known is not None and task is not None and (ended := task.end()):
-                ctx.report(f"{known.id}: has ended ({known.end_reason}), but its run was killed; {ended}")
-            ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+        claims = ctx.store.claims
+        runs = {name: known for name in claims.names() if (known := reservation_of(ctx, name)) is not None}
+        kept = {name for name, known in runs.items() if known.is_open()}
+        over = {name: known for name, known in runs.items() if name not in kept}
+        if over:
+            kept |= _end_left_tasks(ctx, over)
+        for claim in claims.left_behind():
+            if claim.name not in kept:
+                claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+
+
+def _end_left_tasks(ctx: Context, over: Mapping[str, Reservation]) -> set[str]:
+    """End the tasks that are left under ended reservations, by the claims of their ``run``; return the others' claims.
+
+    A task may go on after its holder has given the hosts back, but only as long as its ``run`` lives.
+    """
+    from bmhctl.support.left_tasks import left_tasks
+
+    tasks, others = left_tasks(), set()
+    for claim, known in over.items():
+        if (task := tasks.get(known.id)) is None:
+            continue
+        if task.has_this_process() or not (known.was_lost() or _is_abandoned(ctx, claim)):
+            others.add(claim)
+        elif ended := task.end():
+            ctx.report(f"{known.id}: has ended ({known.end_reason}), but its run was killed; {ended}")
+    return others
+
+
+def _is_abandoned(ctx: Context, claim: str) -> bool:
+    """Return whether the bmhctl that made a claim has died, even if a process that it has started has the claim."""
+    if not ctx.store.claims.claimed([claim]):
+        return True
+    holders = ctx.store.claims.holders(claim)  # empty if this process holds it
+    return bool(holders) and not any(each.is_runner for each in holders)
 
 
 def reservation_of(ctx: Context, claim: str) -> Reservation | None:

@@ -9,6 +9,7 @@ from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
@@ -46,6 +47,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
             return Job(held, held.plan(Phase.CHECKS), lambda run: finish(ctx, held, Verb.RESUME, checks=run))
         return Job(held, None, lambda _: finish(ctx, held, Verb.RESUME))
 
+    forget_left_claims(ctx)
     refresh_and_reap(ctx)
     choice = confirmed(ctx, "resume", choice)
     return each(ctx, BulkOperation("resume", early, prepare, steps=None), *choose(ctx, choice), jobs)

@@ -12,6 +12,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declare import change
+from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_changes import Changes, Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import describe_reservation
@@ -55,6 +56,7 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
             held.refresh()
         return retirement(ctx, held)
 
+    forget_left_claims(ctx)
     refresh_and_reap(ctx)
     choice = confirmed(ctx, "retire", choice, most=1)
     return each(ctx, BulkOperation("retire", early, prepare, steps=None), *choose(ctx, choice), jobs)

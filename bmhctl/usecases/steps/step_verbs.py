@@ -90,11 +90,9 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
 
 def _tidy(ctx: Context) -> None:
-    """Remove what killed processes left behind, before hosts are cleaned."""
-    if not ctx.dry_run:
-        from bmhctl.usecases.shared.expiry import forget_left_claims
+    from bmhctl.usecases.shared.expiry import forget_left_claims
 
-        forget_left_claims(ctx)
+    forget_left_claims(ctx)
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:

@@ -130,13 +130,14 @@ class Stream:
     def _start(self) -> None:
         """Begin with the hosts that need work now."""
         ctx = self._ctx
-        if self._looked - self._tidied >= self._interval:
-            self._tidied = self._looked
-            forget_left_claims(ctx)
         refresh_and_reap(ctx)
         hosts, missing = to_recycle(self._choosing, self._choice)
         self._note(missing)
-        self._start_recycling([host for host in hosts if self._may_try(host)])
+        hosts = [host for host in hosts if self._may_try(host)]
+        if hosts or self._looked - self._tidied >= self._interval:
+            self._tidied = self._looked
+            forget_left_claims(ctx)
+        self._start_recycling(hosts)
         for host in self._rechecks.due():
             if self._may_try(host):
                 self._begin(self._rechecks.operation(), host)
