@@ -403,6 +403,20 @@ def test_an_edit_by_hand_that_is_made_while_an_undo_asks_is_not_taken_back(toml_
     assert "by hand" in toml_lab.path.read_text()
 
 
+def test_the_undo_of_a_rename_is_recorded_as_an_undo(small: Lab) -> None:
+    hosts.rename(small.context("bob"), "node2", "node7")
+    done = [undo.undo(small.context(actor)) for actor in ("carl", "dave")]
+    assert [each.notes[0] for each in done] == [
+        "took back the rename of node7 by bob",
+        "took back the undo of node2 by carl",
+    ]
+    assert [each.reason for each in queries.history(small.context()).events if each.verb is EventKind.RENAME] == [
+        "was node2",
+        "undo of the rename of node7 by bob",
+        "undo of the undo of node2 by carl",
+    ]
+
+
 def test_undo_of_the_policy_of_another_actor_asks_first(lab: Lab) -> None:
     if lab.is_toml:  # a TOML inventory has its policy in the file
         return

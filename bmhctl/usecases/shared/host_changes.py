@@ -48,9 +48,9 @@ class SpecChange(Frozen):
 class Changes(Frozen):
     """Changes of the hosts of an inventory; renames are made first, additions last.
 
-    ``specs`` are changes of declarations, and ``reason`` is why they are made. ``policy`` is the text of a valid policy
-    to save, for a database. ``imported`` are the values that an import declares, by host name; None removes the saved
-    ones. ``by_hand`` is whether the TOML file was edited by something other than bmhctl.
+    ``specs`` are changes of declarations, and ``reason`` is why they and the renames are made. ``policy`` is the text
+    of a valid policy to save, for a database. ``imported`` are the values that an import declares, by host name; None
+    removes the saved ones. ``by_hand`` is whether the TOML file was edited by something other than bmhctl.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -69,7 +69,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
         save_policy(ctx, changes.policy, now)
     known = ctx.store.imported.of([*changes.imported, *(removal.name for removal in changes.removals)])
     former = Former(changes.by_hand, known)
-    outcomes = [rename(ctx, old, new, now, former) for old, new in changes.renames]
+    outcomes = [rename(ctx, old, new, now, former, changes.reason) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
     before = [ctx.host(each.name).spec for each in changes.specs]
     specs = [each.edit(ctx, spec) for each, spec in zip(changes.specs, before, strict=True)]
@@ -199,8 +199,8 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     return Outcome(host.name, True, words, host.state, host.state)
 
 
-def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> Outcome:
-    """Rename a host; everything else about it stays. Return the outcome.
+def rename(ctx: Context, old: str, new: str, now: datetime, former: Former, reason: str | None = None) -> Outcome:
+    """Rename a host; everything else about it stays. Return the outcome. The ``reason`` is recorded, if there is one.
 
     Raises :class:`StateRefusedError` for a name that is taken, and :class:`InvalidError` for the name of a used machine
     that was removed.
@@ -219,7 +219,7 @@ def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> O
 
         rename_in_bookings(ctx, host, new)
     renamed = replace(host, spec=replace(host.spec, name=new))
-    event = replace(event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"), before=former.of(host))
+    event = replace(event_of(ctx, renamed, EventKind.RENAME, now, reason or f"was {old}"), before=former.of(host))
     ctx.store.declared.save_spec(renamed, event)
     return Outcome(new, True, f"was {old}", host.state, host.state)
 
