@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import NEVER, EventKind, Host, Verb
 from bmhctl.domain.requirements import Requirement, describe_requirements, load_requirements
-from bmhctl.errors import BusyError, NotYoursError, UsageError
+from bmhctl.errors import BusyError, NotYoursError, StepFailedError, UsageError
 from bmhctl.results import Grant, Held
+from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.spares import spare_host
 from bmhctl.usecases.shared.context import Context
@@ -24,16 +25,23 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
     """Replace the host ``name`` of a reservation by another that fits, prepared as the others were; return the grant.
 
     The bad host is tainted, with ``reason`` as its fault. Raises :class:`BusyError` when no other host is free; then
-    nothing is changed. Raises :class:`bmhctl.errors.NotYoursError` when the lease has ended or does not hold the host,
-    :class:`bmhctl.errors.StepFailedError` when the new host can't be prepared, :class:`bmhctl.errors.NotFoundError` for
-    an unknown host or reservation, and :class:`UsageError` for an empty reason.
+    nothing is changed. Raises :class:`StepFailedError` when no other host can be prepared; the bad host is tainted
+    then, too. Raises :class:`bmhctl.errors.NotYoursError` when the lease has ended or does not hold the host,
+    :class:`bmhctl.errors.NotFoundError` for an unknown host or reservation, and :class:`UsageError` for an empty
+    reason.
     """
     granted, taken = _swap(ctx, name, reservation, reason)
     if granted.held.reservation.params is None:
         return granted
     from bmhctl.usecases.reservations.preparation import Preparation
 
-    return Preparation(ctx, is_new=False).run(granted, [taken])
+    try:
+        return Preparation(ctx, is_new=False).run(granted, [taken])
+    except StepFailedError:
+        names = folded(host.name for host in ctx.store.hosts.held_by(reservation))
+        now = f"holds {' '.join(names)}" if names else "has ended"
+        ctx.report(f"{name} was given back with its fault; {reservation} {now}")
+        raise
 
 
 @retried

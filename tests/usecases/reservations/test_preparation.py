@@ -352,6 +352,15 @@ def test_replace_prepares_the_new_host(fleet: Lab, steps: Steps) -> None:
         replacement.replace_host(fleet.context(), "node4", kept.id, "no disk")
     assert states(fleet) == {"node1": "tainted", "node2": "reserved", "node3": "tainted", "node4": "tainted"}
     assert [each.id for each in open_ones(fleet)] == [kept.id]
+    assert fleet.said[-1] == f"node4 was given back with its fault; {kept.id} holds node2"
+
+
+def test_replace_says_that_the_reservation_ended_with_its_only_host(fleet: Lab, steps: Steps) -> None:
+    kept = take(fleet).held.reservation
+    steps.bad = {"node2", "node3", "node4"}
+    with pytest.raises(StepFailedError):
+        replacement.replace_host(fleet.context(), "node1", kept.id, "no fan")
+    assert (open_ones(fleet), fleet.said[-1]) == ([], f"node1 was given back with its fault; {kept.id} has ended")
 
 
 def test_two_processes_with_one_request_both_get_the_substitute_of_a_failed_host(fleet: Lab, steps: Steps) -> None:
