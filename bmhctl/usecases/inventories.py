@@ -228,21 +228,18 @@ def _copy(
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
     _check_free(path, target_path)
-    import shutil
-    from tempfile import TemporaryFile
-
-    with TemporaryFile() as declaration:
-        with building(target_path) as partial, _new_file(ctx, partial) as target:
-            counts = _fill(ctx, target, place)
-            # Declare the hosts of the copy: the source may have changed, and a host without a state would count as new.
-            if is_declared:
-                declaration.writelines(_declaration(target))
-            _record_owner(target, path if is_declared else None, None)
-        # Create the state file first: without it, all hosts would be initial, even used ones.
-        if is_declared:
-            declaration.seek(0)
-            with building(path) as partial, partial.open("wb") as file:
-                shutil.copyfileobj(declaration, file)
+    # The state file gets its name before the TOML file: without it, all hosts would be initial, even used ones.
+    with (
+        building(path) if is_declared else nullcontext() as declaration,
+        building(target_path) as partial,
+        _new_file(ctx, partial) as target,
+    ):
+        counts = _fill(ctx, target, place)
+        # Declare the hosts of the copy: the source may have changed, and a host without a state would count as new.
+        if declaration is not None:
+            with declaration.open("wb") as file:
+                file.writelines(_declaration(target))
+        _record_owner(target, None if declaration is None else path, None)
     return str(path), counts
 
 

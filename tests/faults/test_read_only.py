@@ -104,6 +104,21 @@ mount -o remount,ro .
 """
 
 
+_NO_TEMPORARY_FOLDER = """
+set -e
+mount --bind . /mnt
+for place in /tmp /var/tmp /usr/tmp; do
+    [ ! -d $place ] || {{ mount --bind $place $place; mount -o remount,ro,bind $place; }}
+done
+unset TMPDIR SQLITE_TMPDIR
+cd /proc
+{bmhctl} -i /mnt/lab.db init -q
+{bmhctl} -i /mnt/lab.db add -q 'node[00001-20000]'
+{bmhctl} -i /mnt/lab.db copy -q /mnt/lab.db /mnt/lab.toml
+{bmhctl} -i /mnt/lab.toml list node20000 -o name
+"""
+
+
 _WAITED = """
 set -e
 mount -t tmpfs tmpfs .
@@ -131,6 +146,12 @@ def test_a_wait_that_starts_on_a_read_only_file_system_continues_when_it_is_writ
     done = in_room(_WAITED, file, tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert done.stdout == "node1\n"
+
+
+@pytest.mark.slow
+def test_a_large_change_needs_no_folder_for_temporary_files(tmp_path: Path) -> None:
+    done = in_room(_NO_TEMPORARY_FOLDER, "lab.db", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "node20000\n", "")
 
 
 @pytest.mark.parametrize("file", ["lab.db", "lab.toml"])

@@ -450,6 +450,15 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open a connection in autocommit mode; raise the errors of :func:`translate`."""
     uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     try:
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
+        if not _has_temporary_folder():
+            connection.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.Error as error:
         raise translate(error, path) from error
+    return connection
+
+
+def _has_temporary_folder() -> bool:
+    """Return whether SQLite may write in a folder where it looks for room for large changes and sorts."""
+    usual = ("/var/tmp", "/usr/tmp", "/tmp", ".")  # noqa: S108
+    return any(os.access(folder, os.W_OK | os.X_OK) for folder in usual)
