@@ -10,8 +10,10 @@ from pathlib import Path
 from bmhctl.errors import UnreachableError
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2"}
-_NETWORK |= {"vboxsf", "prl_fs"}  # file systems that virtual machines share with their host
-_NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "vmhgfs-fuse", "rclone", "s3fs")}
+_NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "rclone", "s3fs")}
+_SHARED = {"vboxsf", "prl_fs", "fuse.vmhgfs-fuse", "virtiofs", "9p", "drvfs", "fakeowner", "fuse.grpcfuse"}
+"""Filesystems that virtual machines share with their host, Docker Desktop and WSL among them: SQLite's log needs memory
+that all processes share."""
 
 
 def mounts() -> dict[str, str]:
@@ -25,7 +27,7 @@ def mounts() -> dict[str, str]:
 
 
 def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None:
-    """Raise :class:`UnreachableError` for a folder on a network filesystem, where SQLite's locks do not work.
+    """Raise :class:`UnreachableError` for a folder that other systems share, where SQLite's locks do not work.
 
     ``kinds`` is the result of :func:`mounts`, if the caller has it already.
     """
@@ -33,9 +35,12 @@ def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None
     for place in (folder.resolve(), *folder.resolve().parents):
         kind = kinds.get(str(place))
         if kind is not None:
-            if kind in _NETWORK:
+            if kind in _NETWORK or kind in _SHARED:
+                where = (
+                    "a network filesystem" if kind in _NETWORK else "a disk that a virtual machine and its host share"
+                )
                 raise UnreachableError(
-                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
+                    f"{folder} is on {where} ({kind}): files there can't be shared safely",
                     hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
                 )
             return
