@@ -31,7 +31,7 @@ def test_the_example_in_the_docstring_runs() -> None:
     assert doctest.testmod(api) == doctest.TestResults(failed=0, attempted=5)
 
 
-def test_a_hosts_whole_life(path: str) -> None:
+def test_a_host_goes_through_its_whole_life(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1", address="10.0.0.1", labels={"arch": "arm64"})
         lab.ready("node1")

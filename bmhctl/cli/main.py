@@ -81,7 +81,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             sys.stdout.write(WELCOME)
             return ExitStatus.DONE
         root = application()
-        with root.make_context(PROGRAM, [*args], obj=invocation) as ctx:  # which removes what it parsed
+        with root.make_context(PROGRAM, [*args], obj=invocation) as ctx:  # a copy: this removes what it parsed
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:

@@ -63,7 +63,7 @@ _FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
     "resume": _in_maintenance,
     "uncordon": _cordoned,
 }
-"""The hosts that completion offers for a command; all of them for any other."""
+"""The hosts that completion offers for these commands; for every other command it offers all hosts."""
 
 
 def complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

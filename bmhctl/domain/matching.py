@@ -119,7 +119,7 @@ def _match(
     got: list[set[int]] = [set() for _ in requirements]  # for each requirement, the indices in ``free`` of its hosts
 
     def find_room(host: int) -> bool:
-        """Assign a host to a requirement; if all that it fits have enough hosts, move one of their hosts to another."""
+        """Assign a host to a requirement that it fits; if all these have enough hosts, move one of their hosts."""
         ways: dict[int, tuple[int, int | None]] = dict.fromkeys(fits[host], (host, None))
         for requirement in (reached := list(ways)):
             if room[requirement]:
@@ -154,7 +154,7 @@ _Kind = tuple[tuple[int, ...], tuple[int, ...]]
 _Room = Mapping[tuple[int, ...], int]
 """For a group of hosts that the same caps count: how many of them may be used."""
 
-_MOST_FLOWS = 2000  # the flows after which the search within overlapping caps ends with the best match so far
+_MOST_FLOWS = 2000  # flows after which the search under overlapping caps ends, with the best match found
 
 
 def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap]) -> Match:

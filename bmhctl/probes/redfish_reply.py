@@ -110,7 +110,7 @@ def _messages(body: object) -> list[tuple[str, str]]:
 
 
 def _infos(body: object) -> Iterator[Json]:
-    """Yield each message about an answer, its properties, and the properties of these."""
+    """Yield each message about an answer, about its properties, and about the properties of these."""
     if not isinstance(body, dict):
         return
     for part in (body.get("error"), body, *body.values()):

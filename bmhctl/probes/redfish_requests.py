@@ -16,7 +16,7 @@ from bmhctl.probes.redfish_reply import Json, one_line
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
 _MOST_REDIRECTS = 3  # the first request included
-_SILENCE = 0.5  # seconds without an answer before the deadline that are more than a late request
+_SILENCE = 0.5  # a shorter wait than this, in seconds, does not show that the BMC is silent
 _REDIRECTS = (301, 302, 303, 307, 308)
 CHECK_ADDRESS = "if its address is wrong: bmhctl set HOST --bmc … declares another"
 """The hint for an address that does not lead to a Redfish service."""

@@ -142,7 +142,7 @@ def _holds(term: Term) -> tuple[str, list[Value]]:
 
 
 def _starts_from(term: Term, most: int | None) -> tuple[str, list[Value]]:
-    """Return the same condition for a term that few hosts fit, so that the database searches from it.
+    """Return the condition of :func:`_holds` for a term that few hosts fit, so that the database searches from it.
 
     ``most`` is the most hosts that the database is told to expect; None: no limit.
     """

@@ -21,7 +21,7 @@ done
 
 
 def _loops(number: int, lab: Path, bmhctl: str, rounds: int) -> float:
-    """Return how many rounds a second ``number`` loops do together."""
+    """Return how many rounds per second ``number`` loops do together."""
     variables = {**environment(), "BMHCTL": bmhctl, "LAB": str(lab), "ROUNDS": str(rounds)}
 
     def run() -> None:

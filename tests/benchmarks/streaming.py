@@ -1,4 +1,4 @@
-"""Lists as streams: rows a second, memory, and the time until the first row; and a table on a terminal."""
+"""Lists as streams: rows per second, memory, and the time until the first row; and a table on a terminal."""
 
 from __future__ import annotations
 

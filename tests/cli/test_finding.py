@@ -23,7 +23,9 @@ def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_t
 
 
 @pytest.mark.parametrize("command", ["extend", "release", "replace node01"])
-def test_a_command_without_its_reservation_gets_that_of_the_actor_as_a_hint(command: str, cli: Cli, lab: Path) -> None:
+def test_a_command_without_its_reservation_is_answered_with_that_of_the_actor(
+    command: str, cli: Cli, lab: Path
+) -> None:
     done = cli(*command.split())
     assert (done.status, done.stderr.splitlines()[-1]) == (
         2,
@@ -35,7 +37,7 @@ def test_a_command_without_its_reservation_gets_that_of_the_actor_as_a_hint(comm
     assert cli(*command.split()).stderr.splitlines()[-1] == f"hint: bmhctl {command} -R {key} (node01)"
 
 
-def test_a_host_that_the_actor_holds_already_gets_its_reservation_as_a_hint(cli: Cli, lab: Path) -> None:
+def test_reserving_a_host_that_the_actor_holds_is_answered_with_its_reservation(cli: Cli, lab: Path) -> None:
     assert cli("ready", "node01").status == 0
     key = json_of(cli("reserve", "node01", "-o", "json"))["reservation"]["id"]
     assert cli("reserve", "node01").stderr.splitlines()[-1] == f"hint: you hold it: bmhctl extend -R {key} keeps it"

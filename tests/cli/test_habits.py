@@ -183,13 +183,13 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("extend r-f7qsaf7y", "-R r-f7qsaf7y"),
     ],
 )
-def test_a_misspelt_command_gets_the_nearest_one_as_a_hint(line: str, meant: str, cli: Cli) -> None:
+def test_a_misspelt_command_is_answered_with_the_nearest_command(line: str, meant: str, cli: Cli) -> None:
     done = cli(*line.split())
     assert done.status == (125 if line.startswith("run ") else 2)
     assert f"hint: did you mean {meant}? See bmhctl" in done.stderr
 
 
-def test_mine_as_an_option_gets_the_reservations_of_the_actor_as_a_hint(cli: Cli) -> None:
+def test_the_option_mine_is_answered_with_the_command_for_own_reservations(cli: Cli) -> None:
     meant = f"--owner {default_actor(os.environ)}"
     assert f"hint: did you mean {meant}? " in cli("reservations", "--mine").stderr
     assert f"hint: did you mean bmhctl reservations {meant}? " in cli("list", "--mine").stderr
@@ -246,7 +246,7 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("-q policy check rack=r1", "-l rack=r1"),
     ],
 )
-def test_a_count_selector_file_or_reservation_given_as_a_host_name_gets_a_fitting_hint(
+def test_a_count_selector_file_or_reservation_given_as_a_host_name_is_answered_with_the_right_option(
     line: str, meant: str, cli: Cli, lab: Any
 ) -> None:
     done = cli(*line.split())
@@ -255,12 +255,12 @@ def test_a_count_selector_file_or_reservation_given_as_a_host_name_gets_a_fittin
 
 
 @pytest.mark.parametrize("line", ["add node01 rack=r1", "set node01 rack=r1"])
-def test_a_label_without_its_option_gets_the_option_as_a_hint(line: str, cli: Cli, lab: Any) -> None:
+def test_a_label_without_its_option_is_answered_with_the_option(line: str, cli: Cli, lab: Any) -> None:
     done = cli(*line.split())
     assert (done.status, done.stderr.splitlines()[-1]) == (2, "hint: did you mean --label rack=r1?")
 
 
-def test_power_with_the_action_before_the_hosts_gets_the_right_order_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_power_with_the_action_before_the_hosts_is_answered_with_the_right_order(cli: Cli, lab: Any) -> None:
     for line, action in (
         (["off", "node01", "node02"], "off"),
         (["node01", "node02", "poweroff"], "off"),
@@ -271,7 +271,7 @@ def test_power_with_the_action_before_the_hosts_gets_the_right_order_as_a_hint(c
         assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl power node01 node02 {action}? ")
 
 
-def test_boot_targets_of_ipmitool_get_those_of_boot_once_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_boot_targets_of_ipmitool_are_answered_with_those_of_boot_once(cli: Cli, lab: Any) -> None:
     for word, target in (("disk", "hdd"), ("cdrom", "cd"), ("network", "pxe")):
         done = cli("boot-once", "node01", "node02", word)
         assert done.status == 2
@@ -279,7 +279,7 @@ def test_boot_targets_of_ipmitool_get_those_of_boot_once_as_a_hint(cli: Cli, lab
     assert "did you mean" not in cli("boot-once", "disk").stderr
 
 
-def test_run_with_a_host_as_its_first_word_gets_the_host_option_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_run_with_a_host_as_its_first_word_is_answered_with_the_option_host(cli: Cli, lab: Any) -> None:
     done = cli("run", "node01", "--", "make", "test all")
     assert (done.status, done.stderr) == (
         125,
@@ -304,7 +304,7 @@ def test_a_missing_argument_is_reported_with_the_usage_of_the_command(line: str,
     assert done.stderr.splitlines()[1] == f"hint: {hint}; see bmhctl {line.split()[0]} --help"
 
 
-def test_a_host_name_without_leading_zeros_gets_the_host_of_that_number_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_a_host_name_without_leading_zeros_is_answered_with_the_host_of_that_number(cli: Cli, lab: Any) -> None:
     assert cli("add", "r1-node[01-12]").status == 0
     assert cli("why", "r1-node1").stderr == "bmhctl: r1-node1: there is no such host\nhint: did you mean r1-node01?\n"
 
@@ -317,7 +317,7 @@ def test_many_names_that_no_host_has_get_one_hint(cli: Cli, lab: Any) -> None:
 
 
 @pytest.mark.parametrize("names", ["node[1-7]", "node1"])
-def test_a_name_in_an_inventory_without_hosts_gets_the_commands_that_add_some_as_a_hint(names: str, cli: Cli) -> None:
+def test_a_name_in_an_empty_inventory_is_answered_with_the_commands_that_add_hosts(names: str, cli: Cli) -> None:
     cli("init")
     assert cli("list", names).stderr == (
         f"bmhctl: {names}: there is no such host\n"
@@ -325,7 +325,7 @@ def test_a_name_in_an_inventory_without_hosts_gets_the_commands_that_add_some_as
     )
 
 
-def test_a_range_in_shell_notation_gets_the_right_notation_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_a_range_in_shell_notation_is_answered_with_the_right_notation(cli: Cli, lab: Any) -> None:
     done = cli("list", "node0[12]")
     assert (done.status, done.stderr) == (
         3,
@@ -352,7 +352,7 @@ def test_a_selector_that_fits_nothing_says_which_key_or_value_no_host_has(
     assert (done.status, done.stderr) == (0, note)
 
 
-def test_an_owner_in_a_selector_of_hosts_gets_the_reservations_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_an_owner_in_a_selector_of_hosts_is_answered_with_the_command_for_reservations(cli: Cli, lab: Any) -> None:
     done = cli("list", "-l", "owner=bob@lab")
     assert (done.status, done.stderr.splitlines()[-1]) == (
         2,
@@ -365,7 +365,7 @@ def test_an_owner_in_a_selector_changes_the_hint_of_no_other_error(cli: Cli, lab
     assert done.stderr.splitlines()[-1].startswith("hint: did you mean name?")
 
 
-def test_a_line_of_a_shell_given_to_run_gets_the_shell_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_a_shell_command_line_given_to_run_is_answered_with_a_call_of_the_shell(cli: Cli, lab: Any) -> None:
     done = cli("run", "-n", "1", "--", "echo $BMH_HOST; true")
     assert (done.status, done.stderr) == (
         127,
@@ -374,12 +374,12 @@ def test_a_line_of_a_shell_given_to_run_gets_the_shell_as_a_hint(cli: Cli, lab: 
     )
 
 
-def test_a_key_above_its_table_gets_the_table_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_a_key_above_its_table_is_answered_with_the_name_of_the_table(cli: Cli, lab: Any) -> None:
     lab.write_text('ttl = "2h"\n' + lab.read_text())
     assert cli("list").stderr == "bmhctl: bmh.toml:1: unknown key 'ttl'\nhint: it belongs below [defaults]\n"
 
 
-def test_taint_with_a_fault_on_a_free_host_gets_maintain_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_taint_with_a_fault_on_a_free_host_is_answered_with_maintain(cli: Cli, lab: Any) -> None:
     assert cli("ready", "node02").status == 0
     done = cli("taint", "node02", "--fault", "no fan")
     assert done.status == 4
@@ -393,7 +393,7 @@ def test_taint_with_a_fault_on_a_free_host_gets_maintain_as_a_hint(cli: Cli, lab
         ("remove", "bmhctl reset node01 first, or use --force --reason WHY"),
     ],
 )
-def test_a_verb_on_a_tainted_host_gets_the_command_that_comes_first_as_a_hint(
+def test_a_verb_on_a_tainted_host_is_answered_with_the_command_to_run_first(
     verb: str, hint: str, cli: Cli, lab: Any
 ) -> None:
     for line in ("ready", "reserve", "release"):
@@ -453,7 +453,7 @@ def test_an_address_beside_a_name_is_not_added_as_a_host(cli: Cli) -> None:
     assert cli("add", "10.0.0.21", "10.0.0.22").status == 0
 
 
-def test_a_sentence_among_the_hosts_of_maintain_gets_the_reason_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_a_sentence_among_the_hosts_of_maintain_is_answered_with_the_option_reason(cli: Cli, lab: Any) -> None:
     assert cli("maintain", "node01", "psu is dead").stderr == (
         "bmhctl: maintain needs a reason\nhint: did you mean --reason 'psu is dead'?\n"
     )
@@ -462,12 +462,12 @@ def test_a_sentence_among_the_hosts_of_maintain_gets_the_reason_as_a_hint(cli: C
     )
 
 
-def test_the_beginning_of_a_name_gets_the_first_host_that_begins_like_it_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_the_beginning_of_a_name_is_answered_with_the_first_host_that_begins_like_it(cli: Cli, lab: Any) -> None:
     assert cli("add", "rack2-node07", "rack20").status == 0
     assert cli("show", "rack2").stderr == "bmhctl: rack2: there is no such host\nhint: did you mean rack2-node07?\n"
 
 
-def test_a_host_in_place_of_its_reservation_gets_the_reservation_as_a_hint(cli: Cli, lab: Any) -> None:
+def test_a_host_in_place_of_its_reservation_is_answered_with_the_reservation(cli: Cli, lab: Any) -> None:
     assert cli("ready", "node01").status == 0
     key = cli("reserve", "node01", "-o", "json").stdout.partition('"id": "')[2].partition('"')[0]
     done = cli("handover", "node01", "--to", "bob")
@@ -482,7 +482,7 @@ def test_a_label_without_a_value_is_reported_with_the_right_form(cli: Cli) -> No
 
 
 @pytest.mark.parametrize("command", ["reserve -n 1", "run -n 1"])
-def test_a_duration_given_as_the_purpose_gets_ttl_as_a_hint(command: str, cli: Cli, lab: Any) -> None:
+def test_a_duration_given_as_the_purpose_is_answered_with_the_option_ttl(command: str, cli: Cli, lab: Any) -> None:
     line = [*command.split(), "--for", "2h", *(["--", "true"] if "run" in command else [])]
     done = cli(*line)
     assert (done.status, done.stderr) == (
@@ -498,12 +498,12 @@ def test_a_duration_given_as_the_purpose_gets_ttl_as_a_hint(command: str, cli: C
     ("line", "meant"),
     [("queue list", "queue"), ("bookings ls", "bookings"), ("show node01 node02", "list"), ("why a b", "why b")],
 )
-def test_an_extra_word_gets_the_command_that_was_meant_as_a_hint(line: str, meant: str, cli: Cli) -> None:
+def test_an_extra_word_is_answered_with_the_command_that_was_meant(line: str, meant: str, cli: Cli) -> None:
     assert f"hint: did you mean bmhctl {meant}? " in cli(*line.split()).stderr
 
 
 @pytest.mark.parametrize("word", [*habits.FORMATS, "custom-columns=NAME:.metadata.name", "jsn"])
-def test_a_format_of_another_tool_gets_one_of_list_as_a_hint(word: str, cli: Cli, lab: Any) -> None:
+def test_a_format_of_another_tool_is_answered_with_a_format_of_list(word: str, cli: Cli, lab: Any) -> None:
     done = cli("list", "-o", word)
     meant = re.search(r"^hint: did you mean ([^?]*)\? known: ", done.stderr, re.MULTILINE)
     assert done.status == 2

@@ -165,7 +165,7 @@ def test_an_empty_export_is_reported_on_stderr(output: str, cli: Cli, lab: Path)
     assert done.stderr == f"no host has what {output} needs: see bmhctl help formats\n"
 
 
-def test_export_as_a_calendar_gets_the_commands_that_have_one_as_a_hint(cli: Cli, lab: Path) -> None:
+def test_export_as_a_calendar_is_answered_with_the_commands_that_write_one(cli: Cli, lab: Path) -> None:
     assert cli("export", "-o", "ics") == Run(
         2, "", "bmhctl: can't export as ics\nhint: leases: bmhctl timeline -o ics; bookings: bmhctl bookings -o ics\n"
     )

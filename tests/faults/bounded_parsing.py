@@ -1,6 +1,6 @@
 """Gives a parser all of its hostile texts, in a process with limited memory and time.
 
-`python -m tests.faults.bounded_parsing` reads the names of parsers, a line each, and forks a process for each one. It
+`python -m tests.faults.bounded_parsing` reads the names of parsers, one per line, and forks a process for each one. It
 prints a line of JSON before and after each text, so that the text that ended the process is known, and one line with
 the end of the process.
 """

@@ -84,7 +84,7 @@ def test_an_unreadable_disk_is_not_reported_as_damage(tmp_path: Path, monkeypatc
     path = tmp_path / "lab.db"
     path.write_bytes(b"SQLite format 3\0")
     said = sqlite3.DatabaseError("database disk image is malformed")
-    said.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # so it reports EIO, too
+    said.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # SQLite reports a disk error (EIO) with this code, too
     assert isinstance(translate(said, path), InvalidError)
 
     def fail(*_: object) -> bytes:
@@ -97,7 +97,7 @@ def test_an_unreadable_disk_is_not_reported_as_damage(tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_a_run_survives_a_disk_that_cannot_be_read_for_a_while(lab: Lab, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
-    task = f"touch {flag}; sleep 3; rm {flag}"  # longer than a file may be missing
+    task = f"touch {flag}; sleep 3; rm {flag}"  # longer than run tolerates a missing file
     run = spawn(
         "-c", RUN, str(flag), "-i", lab.location, "run", "--host", "node1", "--ttl", "30s", "--", "sh", "-c", task
     )

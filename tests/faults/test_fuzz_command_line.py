@@ -63,12 +63,12 @@ KIND = {
     "--sort": ["name", "-since", "x"],
     "--state": ["initial", "available", "reserved", "Initial", ""],
     "--reservation": IDS,
-    "--wait": ["0s", "1x", "", "-1s"],  # no wait that never ends
-    "--watch": ["0s", "1x", "", "-1s"],  # the same
+    "--wait": ["0s", "1x", "", "-1s"],  # no value that waits without an end
+    "--watch": ["0s", "1x", "", "-1s"],  # as above
 }
 """Valid and invalid values of some options; other options get any text."""
 
-texts = st.text(st.characters(exclude_characters="/\0", codec=None), max_size=20)  # no other folder is written to
+texts = st.text(st.characters(exclude_characters="/\0", codec=None), max_size=20)  # no "/": no other folder
 anything = st.sampled_from(POOL) | texts
 
 

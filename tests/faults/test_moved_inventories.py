@@ -466,7 +466,7 @@ def test_an_inventory_that_is_moved_while_it_is_opened_is_reported_as_gone(
 
     really_configure = sqlite_database.SqliteDatabase.configure
     monkeypatch.setattr(sqlite_database.SqliteDatabase, "configure", configure)
-    monkeypatch.setattr(os.path, "exists", lambda _: True)  # the same as a moment before
+    monkeypatch.setattr(os.path, "exists", lambda _: True)  # as if the file were still there
     with pytest.raises(GoneError):
         open_store(fleet.lab.location)
 
@@ -497,7 +497,7 @@ def test_an_inventory_is_never_read_with_the_log_of_another_one(fleet: Fleet, mo
     assert fleet.bmhctl("list", "-o", "name").stdout.split() == ["node1", "node2", "node3"]
 
 
-def test_an_empty_file_in_place_of_the_inventory_gets_a_hint_to_a_backup(fleet: Fleet) -> None:
+def test_an_empty_file_in_place_of_the_inventory_is_refused_with_a_hint_to_a_backup(fleet: Fleet) -> None:
     removed(fleet.lab)
     database(fleet.lab).touch()
     said = fleet.bmhctl("list").stderr

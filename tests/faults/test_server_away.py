@@ -147,7 +147,7 @@ def test_a_run_survives_an_absent_server_while_the_lease_lasts_and_renews_it_aft
         ends = lab.reservations()[0].reservation.expires_at
     assert ends is not None
     server.stop()
-    time.sleep(6)  # a renewal is due meanwhile, and fails
+    time.sleep(6)  # in this time a renewal is due, and fails
     server.start()
     with open_inventory(server.url) as lab:
         deadline = time.monotonic() + 6
@@ -202,7 +202,7 @@ def test_a_waiter_keeps_its_position_while_the_server_is_away(server: Server, fi
     waiters[0].communicate()
     server.start()
     with open_inventory(server.url, actor="late") as lab:
-        assert waiting(lab)[-3:] == ["waiter1", "waiter2", "waiter3"], "also before they are back"
+        assert waiting(lab)[-3:] == ["waiter1", "waiter2", "waiter3"], "valid even before they have reconnected"
         for waiter in waiters[1:]:
             lab.taint("node1", force=True, reason="its time is over")
             lab.reset("node1")

@@ -121,7 +121,7 @@ def test_a_command_that_only_listens_notices_a_connection_that_was_cut_without_a
     assert "it has not answered for 0.5 s; waiting until it is back" in err
 
 
-def test_a_slow_statement_is_waited_for(link: ServerLink) -> None:
+def test_a_command_waits_for_a_slow_statement(link: ServerLink) -> None:
     schema = Address.parse(link.url).schema
     database = link.lab._context.store.database
     for statement in (

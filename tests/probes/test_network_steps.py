@@ -128,12 +128,12 @@ def test_an_https_page_needs_a_trusted_certificate(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://::1:80/", "http://{hardware.where}/"])
-def test_a_url_that_can_not_be_is_reported_as_that(url: str, probe: Probe) -> None:
+def test_an_impossible_url_is_reported_as_invalid(url: str, probe: Probe) -> None:
     spec = HostSpec("node01", hardware={"where": "[bad"})
     assert probe({"http": url}, spec) == ("fail", f"{url.replace('{hardware.where}', '[bad')}: not a valid URL")
 
 
-def test_letters_that_a_url_can_not_have_are_sent_encoded(probe: Probe) -> None:
+def test_letters_that_a_url_cannot_have_are_sent_encoded(probe: Probe) -> None:
     asked: list[str] = []
 
     def page(request: BaseHTTPRequestHandler) -> None:

@@ -164,7 +164,7 @@ def replacing(bmc: FakeBmc, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     "memory", ["9" * 5000, "-" + "9" * 5000, "1e999", "NaN", "[" * 200 + "]" * 200], ids=lambda memory: memory[:5]
 )
-def test_a_number_that_can_t_be_is_left_out(memory: str) -> None:
+def test_an_impossible_number_is_left_out(memory: str) -> None:
     system = FakeSystem(extra={"MemorySummary": {"TotalSystemMemoryGiB": "MEMORY"}, "Model": "M"})
     with fake_bmc(systems=[system]) as bmc:
         replacing(bmc, '"MEMORY"', memory)
@@ -421,7 +421,7 @@ def test_nothing_is_sent_over_a_connection_that_opens_after_the_end(monkeypatch:
         assert bmc.reads == []
 
 
-# where to
+# requests that must not reach another server
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, port: int) -> list[tuple[str, int]]:

@@ -69,7 +69,7 @@ def test_a_lock_that_ends_before_the_lease_does_not_end_the_task(fleet: Fleet) -
     turn = waiting(fleet, "--host", "node1", "--ttl", "4s")
     held = lease(fleet)
     with fleet.lab.context().store.transaction():
-        past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after 1.3
+        past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after 1.3 s
     past(held.expires_at)
     assert go(turn) == Run(3, "", "")
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
@@ -97,7 +97,7 @@ def test_a_declaration_that_is_broken_for_a_while_does_not_end_the_task(toml_fle
     whole = toml_fleet.lab.path.read_text()
     toml_fleet.lab.path.write_text(whole + "[hosts.node")
     past(held.created_at + timedelta(seconds=2))
-    assert go(turn) == Run(3, "", "")  # given back, too
+    assert go(turn) == Run(3, "", "")  # the hosts were given back, too
     toml_fleet.lab.path.write_text(whole)
     assert toml_fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
 
@@ -128,7 +128,7 @@ def test_a_lease_that_is_taken_away_ends_even_a_task_that_ignores_sigterm(fleet:
     reason = f"the lease is lost: reservation {held.id} has ended: forced: fire; the task was ended\n"
     assert done == Run(125, "", reason)
     assert not lives(task)
-    assert fleet.history() == [("node1", "reserve", None)]  # bob's
+    assert fleet.history() == [("node1", "reserve", None)]  # this is the reservation of bob
     assert lease(fleet).owner == "bob"
 
 

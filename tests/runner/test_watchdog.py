@@ -325,7 +325,7 @@ def test_doctor_does_not_advise_to_end_the_shell_in_which_it_runs(toml_fleet: Fl
     assert [each["message"] for each in findings if each["kind"] == "task"] == []
 
 
-def test_a_retry_leaves_what_stayed_on_the_terminal_of_a_run_that_ended_by_itself(toml_fleet: Fleet) -> None:
+def test_a_retry_does_not_end_what_a_run_that_ended_by_itself_left_on_the_terminal(toml_fleet: Fleet) -> None:
     again = ("--host", "node1", "--request-id", "job-1")
     program = (sys.executable, "-m", "bmhctl", "run", *again, "--keep-on-fail", "1h", "--")
     terminal = on_terminal(toml_fleet, *program, "sh", "-c", f"{DAEMON}; exit 3")
@@ -339,7 +339,7 @@ def test_a_retry_leaves_what_stayed_on_the_terminal_of_a_run_that_ended_by_itsel
         os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_mark_in_no_encoding_keeps_no_command_from_its_work(toml_fleet: Fleet) -> None:
+def test_a_mark_that_is_not_text_prevents_no_command(toml_fleet: Fleet) -> None:
     with sleeping(BMHCTL_RUN=b"\xff", BMH_RESERVATION="r-00000000"):
         assert toml_fleet.bmhctl("doctor").status == 0
 

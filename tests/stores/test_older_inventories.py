@@ -135,12 +135,14 @@ def states(ask: Ask) -> dict[str, str]:
 def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
     """The leases, fencing, request ids, counted failures, notes and departed hosts of the inventory still count."""
     before = states(ask)
-    assert ask("reserve", "free02").status == 5  # cordoned
+    assert ask("reserve", "free02").status == 5  # it is cordoned
     assert ask("reserve", "-l", "cpus=65").status == 6
     assert ask("taint", "held01").status == 8  # alice is not alice@ci
     again = answered(ask, "reserve", "held01", "--request-id", "job-17-1", "--as", "alice@ci")
     assert (again["reservation"]["id"], [host["name"] for host in again["hosts"]]) == ("r-ajgwmgdf", ["held01"])
-    assert ask("reserve", "bad01", "--request-id", "job-18-1", "--as", "alice@ci").status == 8  # it has ended
+    assert (
+        ask("reserve", "bad01", "--request-id", "job-18-1", "--as", "alice@ci").status == 8
+    )  # its reservation has ended
     expired = {"lapsed01": "tainted"}
     assert states(ask) == before | expired
 
@@ -160,13 +162,13 @@ def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
 
     assert ask("add", "gone01").status == 0
     assert states(ask)["gone01"] == "tainted"  # this host was removed while it was in use
-    assert ask("doctor", "--fix").status == 0  # the ticket
+    assert ask("doctor", "--fix").status == 0  # removes the ticket of the killed process
     diagnosis = comparable(answered(ask, "doctor"), backend)
     assert (diagnosis["healthy"], [each["kind"] for each in diagnosis["findings"]]) == (True, [])
 
 
 def test_values_that_an_older_bmhctl_did_not_record_are_unknown(ask: Ask) -> None:
-    """Null, never 0: steps of events, and when a reservation was asked for; what happens from now on is known."""
+    """They are null, never 0: the steps of events, and when a reservation was asked for. New ones are recorded."""
     assert {each["steps"] and len(each["steps"]) for each in answered(ask, "history")["events"]} == {None}
     listed = answered(ask, "reservations", "--ended")["reservations"]
     assert [(each["asked_at"], each["tags"]) for each in listed] == [(None, {})] * len(listed)

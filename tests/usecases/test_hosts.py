@@ -568,7 +568,7 @@ def test_a_backup_that_was_changed_is_restored_with_its_changes(toml_lab: Lab, t
 
 
 @pytest.mark.parametrize("kind", list(SUFFIX))
-def test_a_host_that_is_added_and_used_while_a_copy_is_made_is_in_it_wholly_or_not_at_all(
+def test_a_copy_has_a_host_that_is_added_and_used_meanwhile_wholly_or_not_at_all(
     lab: Lab, tmp_path: Path, kind: str
 ) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges())

@@ -181,7 +181,7 @@ def test_an_unknown_reservation_is_not_found(fleet: Lab) -> None:
         lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-00000000")
 
 
-def test_a_host_name_given_as_a_reservation_gets_the_id_as_a_hint(fleet: Lab) -> None:
+def test_a_host_name_given_as_a_reservation_is_answered_with_the_id(fleet: Lab) -> None:
     mine = reserve(fleet, "node1")
     with pytest.raises(NotFoundError) as refused:
         lifecycle_verbs.release(fleet.context(), Choice(), reservation="node1")

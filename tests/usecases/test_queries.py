@@ -66,7 +66,7 @@ def test_held_hosts_are_listed_oldest_first_and_endings_soonest_first(fleet: Lab
     assert [ending.hosts for ending in status(fleet.context()).endings] == [("node3",), ("node1",), ("node2",)]
 
 
-def test_a_lease_that_is_over_is_reported_until_a_command_ends_it(fleet: Lab) -> None:
+def test_an_expired_lease_is_reported_until_a_command_ends_it(fleet: Lab) -> None:
     token = reserve(fleet, "node1", 1)
     fleet.clock.move(hours=2)
     seen = status(fleet.context())

@@ -104,7 +104,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 ON_SERVER = [name for name in COMMANDS if name not in ("status", "list --state, of a few")]
-"""Commands that count or show all reserved hosts."""
+"""The commands that read as many rows on a server in any fleet; the others count or show all reserved hosts."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -217,7 +217,7 @@ def test_a_maintenance_that_was_to_begin_with_the_end_of_a_reservation_is_not_pl
     assert host.cordon is None
 
 
-def test_an_undo_by_event_takes_the_policy_of_that_change_back_and_one_by_name_says_that_it_stays(
+def test_an_undo_by_event_restores_the_policy_and_an_undo_by_name_says_that_it_stays(
     small: Lab,
 ) -> None:
     def imported() -> str:
@@ -264,7 +264,7 @@ def test_an_undo_says_how_to_go_further_back(small: Lab) -> None:
     assert content(small) == before
 
 
-def test_an_undo_does_not_offer_to_take_back_what_can_t_be_undone(small: Lab) -> None:
+def test_an_undo_does_not_offer_to_take_back_what_cannot_be_undone(small: Lab) -> None:
     hosts.add(small.context(), ["node4"], LABELLED)
     step_verbs.ready(small.context(), Choice(("node4",)))
     small.clock.move(seconds=1)

@@ -70,7 +70,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         if nameless == len(items):
             raise InvalidError(
                 f"{origin}: no column has the names of hosts",
-                hint="--map COLUMN=name uses a column for them; columns: "
+                hint="--map COLUMN=name says which column has them; the columns are: "
                 f"{', '.join(each for each in seen if not is_secret(each)):.400}",
                 details={"file": origin},
             )

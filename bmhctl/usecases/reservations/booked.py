@@ -308,7 +308,7 @@ def take(
             terms = replace(terms, notes=(*terms.notes, note_of_end(latest, words)), until=latest)
         elif terms.until is None:
             terms = replace(terms, until=latest)
-    if terms.until is not None and terms.until <= ctx.clock():  # checks may have run for that long
+    if terms.until is not None and terms.until <= ctx.clock():  # the checks may have run until after this time
         raise BusyError(
             f"the lease would have ended at {local_time(terms.until)}: nothing was reserved", hint="try again"
         )

@@ -50,7 +50,7 @@ def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket], most: int = MOST_TI
     some = [_claim(ctx, policy, ticket) for ticket in tickets[:most]]
     known = _forecast(ctx, policy, some) if some else []
     for number, claim in enumerate(some[:MOST_TICKETS]):  # each of these tickets needs a separate forecast
-        if known[number] is None and claim.deadline is not None:  # when it would get hosts later
+        if known[number] is None and claim.deadline is not None:  # show when it would get hosts without its deadline
             known[number] = _forecast(ctx, policy, [*some[:number], replace(claim, deadline=None)])[-1]
     return [*known, *([None] * (len(tickets) - len(known)))]
 

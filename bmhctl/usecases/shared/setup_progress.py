@@ -112,7 +112,7 @@ def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:
 
 
 def _settings(value: HttpStep | RedfishStep | None) -> dict[str, object]:
-    """Return the settings that have a value; settings of later versions then change no digest unless they are used."""
+    """Return the settings that have a value: a setting of a later version changes no digest unless it is used."""
     return {name: found for name in value.__match_args__ if (found := getattr(value, name))} if value else {}
 
 

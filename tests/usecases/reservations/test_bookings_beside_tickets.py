@@ -136,7 +136,7 @@ def test_a_booking_delays_no_ticket_far_behind_in_the_queue(fleet: Lab) -> None:
 
 
 def test_a_booking_that_delays_no_ticket_is_made(fleet: Lab) -> None:
-    with waiting(fleet, reservation_request(("node1",))):  # without a length: a shorter lease will do
+    with waiting(fleet, reservation_request(("node1",))):  # it names no length, so it may get a shorter lease
         assert book(fleet, 3, 5, "node1") == ("node1",)
     with waiting(fleet, reservation_request(("node2",), ttl=timedelta(hours=4))):
         assert book(fleet, 5, 6, "node1") == ("node1",)

@@ -270,7 +270,7 @@ def test_the_refusal_of_a_booking_names_the_limit_that_it_exceeds(fleet: Lab) ->
         with pytest.raises(UnsatisfiableError, match="limit interns allows intern-1"):
             book(*refused)
     lease, later = Span(gpus[:1], now, now + 25 * hour), Span(gpus[1:2], now + 25 * hour, now + 30 * hour)
-    book(2, 3, 24, 30, lease, later)  # never both of these at once
+    book(2, 3, 24, 30, lease, later)  # these two do not overlap, so only one of them counts at a time
     with pytest.raises(BusyError, match="intern-1 has 2 hosts from"):
         book(2, 3, 24, 30, lease, Span(gpus[1:2], now + 24.5 * hour, now + 30 * hour))
 

@@ -92,7 +92,7 @@ def test_two_planned_days_of_a_lab_run_as_expected(fleet: Lab) -> None:
         BusyError, match="free only until 2026-01-02 08:50 UTC, nothing was reserved: node1 is booked by t"
     ):
         reserve(fleet, "nightly", want("rack=r1", ttl=timedelta(hours=4)))
-    short = reserve(fleet, "nightly", want("rack=r1"))  # without a length: a shorter lease, with the reason
+    short = reserve(fleet, "nightly", want("rack=r1"))  # without a length, it gets a shorter lease
     assert short.held.reservation.expires_at == at(2, 8, 50)
     assert short.notes == (
         "the lease ends at 2026-01-02 08:50 UTC: node1 is booked by team from 2026-01-02 09:00 UTC to 2026-01-02 12:00 "

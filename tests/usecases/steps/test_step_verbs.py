@@ -320,7 +320,7 @@ def test_a_host_on_which_a_step_runs_is_skipped_unless_it_is_named(fleet: Lab) -
         assert said(step_verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
 
 
-def test_no_more_hosts_are_processed_at_once_than_jobs_says(fleet: Lab) -> None:
+def test_no_more_hosts_are_processed_at_once_than_the_option_jobs_allows(fleet: Lab) -> None:
     hosts.add(fleet.context(), ["node[4-9]"], hosts.AttributeChanges())
     lock, now, most = threading.Lock(), 0, 0
     three = threading.Event()
@@ -679,7 +679,7 @@ def test_recycle_tries_a_host_again_whose_checks_failed_after_its_cleanup(fleet:
     assert (host(fleet).state, host(fleet).failed_recycles) == (State.AVAILABLE, None)
 
 
-def test_a_host_that_recycle_can_t_make_available_goes_to_maintenance_after_too_many_failures(fleet: Lab) -> None:
+def test_a_host_that_recycle_cannot_make_available_goes_to_maintenance_after_too_many_failures(fleet: Lab) -> None:
     taint(fleet, "node1")
     waiting(fleet, no_check)
     (words,) = (words for _, words in waiting(fleet, no_check).values())
@@ -693,7 +693,7 @@ def test_a_host_that_recycle_can_t_make_available_goes_to_maintenance_after_too_
     assert waiting(fleet, lambda *_: PASS) == {}
 
 
-def test_a_check_that_can_t_tell_is_tried_again_and_not_counted(fleet: Lab) -> None:
+def test_a_check_without_a_verdict_is_tried_again_and_not_counted(fleet: Lab) -> None:
     taint(fleet, "node1")
     for _ in range(3):
         waiting(fleet, lambda step, _: PASS if step.name in ("wipe", "verify") else UNKNOWN)
@@ -715,7 +715,7 @@ def test_recycle_goes_on_with_a_host_whose_recycling_was_interrupted_after_its_c
     assert waiting(fleet, lambda *_: PASS)["node1"][0]
 
 
-def test_recycle_leaves_initial_hosts_alone_that_a_person_reset_or_readied_in_vain(fleet: Lab) -> None:
+def test_recycle_skips_initial_hosts_that_a_person_reset_or_failed_to_make_ready(fleet: Lab) -> None:
     taint(fleet, "node1")
     with saying(no_check):
         step_verbs.reset(fleet.context(), Choice(("node1",)))
