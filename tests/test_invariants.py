@@ -41,7 +41,7 @@ from bmhctl.results.diagnosis import Severity
 from bmhctl.stores import open_store
 from bmhctl.stores.events import EventQuery
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.doctor import doctor
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, reserve, waiting
@@ -550,7 +550,7 @@ class Lives(RuleBasedStateMachine):
         folder = self.folder / f"copy{self.copies}"
         folder.mkdir()
         before = self.everything()
-        inventories.copy(self.ctx("alice"), location(folder / SUFFIX[kind]))
+        copies.copy(self.ctx("alice"), location(folder / SUFFIX[kind]))
         self.lab.remove()
         self.lab.path = folder / SUFFIX[kind]
         assert self.everything() == before

@@ -103,11 +103,11 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Retire SRC even while tasks run or commands wait.")] = False,
 ) -> None:
     """Copy a whole inventory to another file or server: hosts, states, reservations, history and policy."""
-    from bmhctl.usecases import inventories
+    from bmhctl.usecases import copies
 
     invocation_of(ctx).inventory = source
     with session(ctx, Done) as lab:
-        lab.show(inventories.copy(lab.context, destination, retire_source=retire_source, force=force))
+        lab.show(copies.copy(lab.context, destination, retire_source=retire_source, force=force))
 
 
 def backup(
@@ -115,7 +115,7 @@ def backup(
     destination: Annotated[str, typer.Argument(metavar="FILE", help="A .db file that does not exist yet.")],
 ) -> None:
     """Write a copy of the inventory, as of now, into a file, while other commands may run. To restore it, use copy."""
-    from bmhctl.usecases import inventories
+    from bmhctl.usecases import copies
 
     with session(ctx, Done) as lab:
-        lab.show(inventories.backup(lab.context, destination))
+        lab.show(copies.backup(lab.context, destination))

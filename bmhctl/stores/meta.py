@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.rows import from_time, to_moment
+from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ class Meta(Frozen):
                 "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 [key, value],
             )
+
+    def renew_identity(self) -> None:
+        """Save a new random identity, so that no open command takes a copy for the inventory that it was made of."""
+        self.put(INVENTORY_KEY, os.urandom(8).hex())
 
     def policy_text(self) -> str | None:
         """Return the policy as the text that an operator wrote; None if there is no policy."""

@@ -1,27 +1,15 @@
-"""Create an inventory, copy it to another backend, back it up."""
+"""Create an inventory; use a retired one again, or a state file with another TOML file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from itertools import islice
-from pathlib import Path
 
-from bmhctl.domain.model import HostSpec, Phase
-from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
-from bmhctl.stores.schema import INVENTORY_KEY, SUCCESSOR_KEY
-from bmhctl.stores.sqlite.database import open_database
-from bmhctl.stores.sqlite.files import building, create_database, new_database
-from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
-from bmhctl.stores.store import Store
+from bmhctl.stores.sqlite.files import building, create_database
+from bmhctl.stores.state_files import state_file
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.refresh import refresh
-
-_AT_ONCE = 1000  # the most hosts whose declaration is in memory
 
 TEMPLATE = """\
 #:schema bmh.schema.json
@@ -50,10 +38,6 @@ TEMPLATE = """\
 # labels = { arch = "x86_64", rack = "r1" }
 """
 """The text of a new TOML inventory: nothing is declared, examples are commented out."""
-
-_TEXT = "declaration_text"  # the key in ``meta`` of the TOML file's text in a backup
-_TRIES = 10
-_MOST_REASONS = 3
 
 
 def init(location: str, *, group: str | None = None) -> Done:
@@ -98,7 +82,7 @@ def _init_on_server(location: str, group: str | None) -> Done:
     if group is not None:
         raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that gives others access")
     with open.creating(location) as store:
-        store.meta.put(INVENTORY_KEY, _new_mark())
+        store.meta.renew_identity()
     shown = open.shown(location)
     next_step = f"next: bmhctl -i {open.typed(location)} add node01"
     return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
@@ -127,75 +111,6 @@ def _group_id(group: str) -> int:
         raise UsageError(f"there is no group {group!r} on this machine", hint="getent group lists them") from None
 
 
-def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: bool = False) -> Done:
-    """Copy the whole inventory, row by row and unchanged, to a destination that does not exist yet.
-
-    On a server, the destination may also be an inventory that ``init`` created and no command has changed since.
-    Reserved hosts stay reserved, and dirty hosts stay dirty. The destination appears complete or not at all. Returns
-    what was copied. With ``retire_source``, this inventory then refuses changes and names the copy as its successor.
-
-    Raises :class:`StateRefusedError` when there is another destination already. With ``retire_source`` it is also
-    raised, unless ``force``, when the inventory is in use by a task of ``run``, a step, or a wait for hosts, which
-    could not go on.
-    Raises :class:`UsageError` for ``force`` without ``retire_source``.
-    """
-    if force and not retire_source:
-        raise UsageError("--force is for --retire-source", hint="bmhctl copy --retire-source --force SRC DST")
-    if not retire_source:
-        refresh(ctx)
-        return _copied(ctx, *_copy(ctx, destination))
-    successor = _successor(destination)
-    with _edits_locked(ctx):
-        refresh(ctx)
-        with ctx.store.transaction():
-            ctx.store.retirement.check()
-            if not force:
-                _check_idle(ctx)
-            # The copy is complete before the source is retired. If the command is killed in between, both can be used.
-            _, counts = _copy(ctx, destination, nullcontext())
-            ctx.store.retirement.begin(successor)
-    return _copied(ctx, successor, counts, is_retired=True)
-
-
-def _edits_locked(ctx: Context) -> AbstractContextManager[object]:
-    """Keep other commands from editing the TOML file, if there is one: an edit that is not synced would be lost."""
-    if ctx.store.declaration is None:
-        return nullcontext()
-    from bmhctl.stores.toml.atomic_replace import edits_locked
-
-    return edits_locked(ctx.store.declaration.path)
-
-
-def _successor(destination: str) -> str:
-    """Return the location of a copy so that messages can name it to users in any folder."""
-    if is_on_server(destination):
-        from bmhctl.stores.postgres import open
-
-        return open.shown(destination)
-    return str(resolve(destination)[0].absolute())
-
-
-def _check_idle(ctx: Context) -> None:
-    from bmhctl.stores.claims import run_claim
-    from bmhctl.usecases.reservations.fairness import waiting_tickets
-
-    working = {run_claim(each.id): each for each in ctx.store.reservations.open()}
-    runs = [working[name] for name in sorted(ctx.store.claims.claimed(working.keys()))]
-    ids = {host.id: host.name for host in ctx.store.hosts.find()}
-    steps = [ids[each] for each in sorted(ctx.store.claims.claimed_hosts(ids.keys()))]
-    reasons = [
-        *(f"a task of {each.owner} runs under {each.id}" for each in runs),
-        *(f"a step runs on {name}" for name in steps),
-        *(f"{ticket.owner} waits with ticket {ticket.id}" for ticket in waiting_tickets(ctx)),
-    ]
-    if reasons:
-        more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
-        raise StateRefusedError(
-            f"{ctx.store.location} is in use: {', '.join(reasons[:_MOST_REASONS])}{more}; nothing was copied",
-            hint="wait until they end; --force retires it now: waits fail, and leases can't be renewed here",
-        )
-
-
 def reactivate(ctx: Context) -> Done:
     """Allow changes in a retired inventory again; return a note on its successor.
 
@@ -212,221 +127,3 @@ def reactivate(ctx: Context) -> Done:
         {"inventory": ctx.store.location, "successor": successor},
         (f"{successor} may have changed since and has the same hosts: use only one of the two",),
     )
-
-
-def _copy(
-    ctx: Context, destination: str, place: AbstractContextManager[object] | None = None
-) -> tuple[str, dict[str, int]]:
-    """Return the location of the copy, and how many rows each of its tables has."""
-    if is_on_server(destination):
-        from bmhctl.stores.postgres import open
-
-        with open.creating(destination, fills_unused=True) as target:
-            counts = _fill(ctx, target, place)
-            _record_owner(target, None, None)
-        return open.shown(destination), counts
-    path, is_declared = resolve(destination)
-    target_path = state_file(path) if is_declared else path
-    _check_free(path, target_path)
-    # The state file gets its name before the TOML file: without it, all hosts would be initial, even used ones.
-    with (
-        building(path) if is_declared else nullcontext() as declaration,
-        building(target_path) as partial,
-        _new_file(ctx, partial) as target,
-    ):
-        counts = _fill(ctx, target, place)
-        # Declare the hosts of the copy: the source may have changed, and a host without a state would count as new.
-        if declaration is not None:
-            with declaration.open("wb") as file:
-                file.writelines(_declaration(target))
-        _record_owner(target, None if declaration is None else path, None)
-    return str(path), counts
-
-
-def backup(ctx: Context, destination: str) -> Done:
-    """Write the whole inventory as of one moment into a new SQLite file, while other commands may write.
-
-    ``copy`` restores it into any backend; a TOML file is restored with its comments. Returns how many rows were
-    written. Raises :class:`UsageError` for a destination that is not a SQLite file, and :class:`StateRefusedError` if
-    it exists.
-    """
-    path, is_declared = resolve(destination)
-    if is_declared:
-        raise UsageError(f"a backup is a SQLite file, not {destination}", hint=f"its name ends in {SQLITE_SUFFIXES[0]}")
-    refresh(ctx)
-    _check_free(path)
-    with building(path) as partial:
-        counts = _back_up(ctx, partial)
-        if counts is None:
-            with _new_file(ctx, partial, takes_anything=True) as target:
-                counts = _fill(ctx, target)
-                _record_owner(target, None, None)
-    return Done(
-        "backup",
-        f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
-        {"source": ctx.store.location, "destination": str(path), "rows": counts},
-    )
-
-
-def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retired: bool = False) -> Done:
-    source = ctx.store.location
-    retired = (
-        f"{source} is retired: it refuses changes and names {destination}; read it, or undo: "
-        f"bmhctl -i {source} init --reactivate",
-    )
-    return Done(
-        "copy",
-        f"copied {source} to {destination}: {_in_words(counts)}",
-        {"source": source, "destination": destination, "rows": counts, "retired": is_retired},
-        (*(retired if is_retired else _warnings(source, counts["hosts"])), *_left_behind(ctx, destination)),
-    )
-
-
-def _left_behind(ctx: Context, destination: str) -> Iterator[str]:
-    """Yield a warning where steps name programs by paths that lead elsewhere from the copy."""
-    from bmhctl.support.programs import is_there
-
-    if is_on_server(destination):
-        from bmhctl.stores.postgres.open import FOLDER
-
-        folder = FOLDER
-    else:
-        folder = str(resolve(destination)[0].absolute().parent)
-    policy = ctx.store.policy()
-    steps = (step for phase in Phase for step in policy.of(phase) if step.command)
-    programs = dict.fromkeys(step.command[0] for step in steps)
-    path = ctx.environ.get("PATH", os.defpath)
-    lost = [each for each in programs if is_there(each, ctx.store.folder, path) and not is_there(each, folder, path)]
-    if lost:
-        yield (
-            f"steps of the copy start at {folder}, and don't find {' or '.join(lost)} there: "
-            "name programs by absolute paths in its policy, or these steps fail"
-        )
-
-
-def _warnings(source: str, hosts: int) -> tuple[str, ...]:
-    """Return a warning about a copy: if both inventories are used, both reserve the same machines."""
-    if not hosts:
-        return ()
-    return (
-        f"{source} still has the same {plural(hosts, 'host')}: use only one of the two, or both reserve them"
-        " (copy --retire-source makes the first one refuse changes)",
-    )
-
-
-def _in_words(counts: dict[str, int]) -> str:
-    return (
-        f"{plural(counts['hosts'], 'host')}, {plural(counts['reservations'], 'reservation')}, "
-        f"{plural(counts['events'], 'event')}"
-    )
-
-
-def _check_free(*places: Path) -> None:
-    for place in dict.fromkeys(places):
-        if place.exists():
-            raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
-    if not places[0].parent.is_dir():
-        raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
-
-
-@contextmanager
-def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
-    """Yield an empty inventory in a file that is being built, in a transaction."""
-    made = Store(
-        new_database(partial, takes_anything=takes_anything),
-        claims=lambda: ctx.store.claims,
-        folder=str(partial.parent),
-    )
-    with closing(made) as target, target.transaction():
-        yield target
-
-
-def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | None = None) -> dict[str, int]:
-    """Copy all rows, as of one moment, in the target's transaction; return how many rows each table has.
-
-    ``moment`` is a transaction of the source in which to read; by default one that only reads.
-    """
-    with ctx.store.snapshot() if moment is None else moment:
-        return target.admin.fill_from(ctx.store.admin, ctx.progress)
-
-
-def _new_mark() -> str:
-    return os.urandom(8).hex()
-
-
-def _record_owner(target: Store, declared_by: Path | None, text: bytes | None) -> None:
-    """Replace what a copy records about the source's TOML file: by ``declared_by``, if any, and the text to restore."""
-    from bmhctl.stores.toml.state_keys import INTENT
-    from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
-
-    for key in (FINGERPRINT, INTENT):
-        target.meta.put(key, None)
-    target.meta.put(INVENTORY_KEY, _new_mark())
-    target.meta.put(SUCCESSOR_KEY, None)
-    target.meta.put(OWNER, str(declared_by) if declared_by else None)
-    if text is not None or declared_by is not None:
-        target.meta.put(_TEXT, None if text is None else text.decode())
-
-
-def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
-    """Copy a SQLite file page by page, with the text of the TOML file that declares its hosts, if there is one.
-
-    Returns how many rows each table has; None for an inventory on a server.
-    """
-    for _ in range(_TRIES):
-        refresh(ctx)
-        text = None if ctx.store.declaration is None else ctx.store.declaration.text()
-        if not ctx.store.admin.copy_file_to(partial):
-            return None
-        copy = Store(open_database(partial), claims=lambda: ctx.store.claims, folder=str(partial.parent))
-        with closing(copy) as target, target.transaction():
-            if text is None or _is_synced_with(target, text):
-                target.retirement.end()
-                _record_owner(target, None, text)
-                return target.admin.settle()
-    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
-
-
-def _is_synced_with(target: Store, text: bytes) -> bool:
-    """Return whether a state was synced with exactly this text."""
-    from bmhctl.stores.toml.fingerprint import Fingerprint
-    from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
-
-    known = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
-    return known is not None and known.sha256 == Fingerprint.of(text).sha256
-
-
-def _declaration(store: Store) -> Iterator[bytes]:
-    """Yield the text of a TOML file that declares all hosts: the text in the backup, if it still agrees with the state.
-
-    Otherwise it is generated, in parts because the hosts may not fit into memory.
-    """
-    from bmhctl.stores.toml.editor import Add, edited
-
-    policy = (store.meta.policy_text() or "").encode()
-    kept = store.meta.get(_TEXT)
-    if kept is not None and _declares(kept.encode(), _declared(store), policy):
-        yield without_table(kept.encode())  # the table names the old state file, but a copy has its own
-        return
-    declared, text = _declared(store), policy
-    while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:
-        if text:
-            yield text if text.endswith(b"\n\n") else text + b"\n"
-        text = edited(b"", some, "the copy")
-    yield text
-
-
-def _declared(store: Store) -> Iterator[HostSpec]:
-    return (host.spec for host in store.hosts.find() if not host.undeclared)
-
-
-def _declares(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
-    from bmhctl.stores.toml.declaration import parse_declaration
-    from bmhctl.stores.toml.fingerprint import Fingerprint
-
-    said = parse_declaration(text, "the backup", Fingerprint.of(text))
-    return said.policy_text.encode() == policy and _by_name(said.hosts) == _by_name(hosts)
-
-
-def _by_name(hosts: Iterable[HostSpec]) -> list[HostSpec]:
-    return sorted(hosts, key=lambda spec: spec.name)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 import psycopg
 
 from bmhctl import open_inventory
-from bmhctl.usecases import inventories
+from bmhctl.usecases import copies
 from tests.benchmarks.harness import Bench, Figure, Series, in_turn, ratio
 from tests.postgres import Server
 
@@ -127,7 +127,7 @@ def _reserved(bench: Bench) -> Series:
         urls = [f"{server.url}&schema={name}" for name in ("mine", "its")]
         with open_inventory(source) as lab:
             for url in urls:
-                inventories.copy(lab._context, url)
+                copies.copy(lab._context, url)
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("ANALYZE")
         with _clients("api", urls[0]) as mine, _clients("raw", urls[1]) as its:

@@ -15,7 +15,7 @@ from bmhctl.output import Display, Format, layout, machine_formats, render
 from bmhctl.results.texts import Document
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import database
-from bmhctl.usecases import inventories, queries
+from bmhctl.usecases import copies, queries
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.benchmarks.generate import generate
@@ -101,7 +101,7 @@ def test_a_copy_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
 ) -> None:
     def work(path: Path) -> None:
         with closing(open_store(str(path))) as store:
-            inventories.copy(Context(store, "alice"), str(tmp_path / f"{len(list(tmp_path.iterdir()))}.db"))
+            copies.copy(Context(store, "alice"), str(tmp_path / f"{len(list(tmp_path.iterdir()))}.db"))
 
     work(fleets[0])
     small, large = (peak(lambda path=path: work(path)) for path in fleets)  # type: ignore[misc]  # mypy knows no default

@@ -18,7 +18,7 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.stores.store import Store
-from bmhctl.usecases import hosts, inventories, lifecycle_verbs
+from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -83,7 +83,7 @@ def test_many_hosts_added_at_once_are_all_stored_and_counted(lab: Lab, count: in
     with pytest.raises(BmhctlError, match="is in the inventory already"):
         hosts.add(lab.context(), (f"m[01-{count}]", "n03"), hosts.AttributeChanges())
     other = Lab(tmp_path / "copy.db")
-    inventories.copy(lab.context(), other.location)
+    copies.copy(lab.context(), other.location)
     for store in (lab.context().store, other.context().store):
         assert list(store.hosts.names()) == names
         assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 0) | {State.INITIAL: count}
@@ -99,7 +99,7 @@ def test_the_hosts_of_a_copy_are_counted(lab: Lab, backend: str, tmp_path: Path)
     folder = tmp_path / "copy"
     folder.mkdir()
     other = Lab(folder / SUFFIX[backend])
-    inventories.copy(lab.context(), location(other.path))
+    copies.copy(lab.context(), location(other.path))
     store = other.context().store
     assert store.hosts.counts() == counted(store) == before
     other.remove()
@@ -109,7 +109,7 @@ def test_the_hosts_of_a_copy_are_counted(lab: Lab, backend: str, tmp_path: Path)
 def test_table_statistics_are_current_after_a_copy_to_a_server(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     other = Lab(tmp_path / "copy.schema")
-    inventories.copy(lab.context(), other.location)
+    copies.copy(lab.context(), other.location)
     rows = other.context().store.database.execute("SELECT reltuples FROM pg_class WHERE oid = 'hosts'::regclass")
     assert [row[0] for row in rows] == [6]  # -1 means no statistics: the server then plans for an empty table
     other.remove()
@@ -117,7 +117,7 @@ def test_table_statistics_are_current_after_a_copy_to_a_server(lab: Lab, tmp_pat
 
 def test_the_hosts_of_a_restored_backup_are_counted(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
-    inventories.backup(lab.context(), str(tmp_path / "backup.db"))
+    copies.backup(lab.context(), str(tmp_path / "backup.db"))
     store = Lab(tmp_path / "backup.db").context().store
     assert store.hosts.counts() == counted(store) == lab.context().store.hosts.counts()
     store.close()

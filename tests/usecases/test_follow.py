@@ -17,7 +17,7 @@ from bmhctl.domain.model import Event, EventKind, State
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import AwayError, InvalidError, NotFoundError, UsageError
 from bmhctl.stores.store import Store
-from bmhctl.usecases import hosts, inventories, lifecycle_verbs
+from bmhctl.usecases import copies, hosts, lifecycle_verbs
 from bmhctl.usecases.follow import follow
 from bmhctl.usecases.history import HistoryRequest
 from bmhctl.usecases.shared.absence import Absence
@@ -104,7 +104,7 @@ def test_follow_with_an_end_or_an_unknown_host_is_refused(lab: Lab) -> None:
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 def test_a_follower_continues_in_an_inventory_that_replaces_its_own(lab: Lab, tmp_path: Path) -> None:
     add(lab, "node1")
-    inventories.backup(lab.context(), str(tmp_path / "copy.db"))
+    copies.backup(lab.context(), str(tmp_path / "copy.db"))
     add(lab, "node2")
     lab.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ from bmhctl.domain.model import Bmc, HostSpec, State
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
-from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.reservations import reserve
@@ -391,49 +390,6 @@ def test_an_export_is_imported_with_its_states(lab: Lab, tmp_path: Path) -> None
         other.remove()
 
 
-@pytest.mark.parametrize("kind", list(SUFFIX))
-def test_a_copy_in_any_backend_has_every_host_state_reservation_event_and_the_policy(
-    lab: Lab, tmp_path: Path, kind: str
-) -> None:
-    lab.policy('[defaults]\nttl = "2h"\n[checks.ping]\ncommand = ["true"]\n')
-    hosts.add(lab.context(), ["node[1-4]"], AttributeChanges(labels={"rack": "r1"}, hardware={"cpus": 4}))
-    use(lab, "node1", "node2")
-    lifecycle_verbs.taint(lab.context(), Choice(("node2",)), fault="fan")
-    lifecycle_verbs.maintain(
-        lab.context("bob"), Choice(("node3",)), reason="disk", until=lab.clock() + timedelta(days=1)
-    )
-    lifecycle_verbs.cordon(lab.context("bob"), Choice(("node4",)), reason="audit")
-    hosts.remove(lab.context("bob"), Choice(("node4",)))
-    destination = tmp_path / f"copy-{SUFFIX[kind]}"
-
-    copied = Lab(destination, clock=lab.clock)
-
-    inventories.copy(lab.context(), copied.location)
-
-    try:
-        assert specs(copied) == specs(lab)
-        ours, theirs = lab.context().store, copied.context().store
-        for table in ("hosts", "reservations", "events", "facts", "departed"):
-            assert sorted(map(repr, theirs.admin.rows(table))) == sorted(map(repr, ours.admin.rows(table)))
-        assert copied.context().store.policy() == lab.context().store.policy()
-        hosts.add(copied.context(), ["node9"], AttributeChanges())
-        new = theirs.hosts.named("node9")
-        assert new is not None
-        assert [str(e.verb) for e in theirs.events.read(new)] == ["enter"], "an id of the past is not given again"
-    finally:
-        copied.close()
-
-
-def test_a_copy_never_replaces_an_existing_inventory(lab: Lab, tmp_path: Path) -> None:
-    there = tmp_path / "there.db"
-    there.write_bytes(b"precious")
-
-    with pytest.raises(StateRefusedError):
-        inventories.copy(lab.context(), str(there))
-    assert there.read_bytes() == b"precious"
-    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
-
-
 def test_a_removed_used_machine_is_recognized_by_its_mac_under_any_name(lab: Lab) -> None:
     hosts.add(lab.context(), ["b"], AttributeChanges(mac="52:54:00:00:00:02"))
     use(lab, "b")
@@ -523,69 +479,3 @@ def test_values_of_an_undeclared_host_cannot_be_set(toml_lab: Lab) -> None:
         ("n2", True, True),
         ("n1", False, False),
     ]
-
-
-def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_backend(
-    lab: Lab, tmp_path: Path
-) -> None:
-    lab.policy('[checks.ping]\ncommand = ["true"]\n')
-    hosts.add(lab.context(), ["node[1-4]"], AttributeChanges(labels={"rack": "r1"}))
-    use(lab, "node1", "node2")
-    writer = lab.context("writer")
-
-    inventories.backup(lab.context(), str(tmp_path / "backup.db"))
-    lifecycle_verbs.cordon(writer, Choice(("node1",)))
-
-    backup = Lab(tmp_path / "backup.db", clock=lab.clock)
-    for number, suffix in enumerate(SUFFIX.values()):
-        restored = Lab(tmp_path / f"restored{number}-{suffix}", clock=lab.clock)
-        inventories.copy(backup.context(), restored.location)
-        assert states(restored) == {
-            "node1": "reserved",
-            "node2": "reserved",
-            "node3": "initial",
-            "node4": "initial",
-        }
-        ours, theirs = lab.context().store, restored.context().store
-        assert list(theirs.events.read()) == list(ours.events.read())[:-1], "what came after the backup is not in it"
-        assert restored.context().store.policy() == lab.context().store.policy()
-        if restored.is_toml and lab.is_toml:
-            assert restored.path.read_bytes() == lab.path.read_bytes(), "comments and all"
-        restored.remove()
-    backup.close()
-
-
-def test_a_backup_that_was_changed_is_restored_with_its_changes(toml_lab: Lab, tmp_path: Path) -> None:
-    hosts.add(toml_lab.context(), ["node1"], AttributeChanges())
-    inventories.backup(toml_lab.context(), str(tmp_path / "backup.db"))
-    backup = Lab(tmp_path / "backup.db", clock=toml_lab.clock)
-    hosts.add(backup.context(), ["node2"], AttributeChanges())
-
-    inventories.copy(backup.context(), str(tmp_path / "restored.toml"))
-
-    assert states(Lab(tmp_path / "restored.toml")) == {"node1": "initial", "node2": "initial"}
-    backup.close()
-
-
-@pytest.mark.parametrize("kind", list(SUFFIX))
-def test_a_copy_has_a_host_that_is_added_and_used_meanwhile_wholly_or_not_at_all(
-    lab: Lab, tmp_path: Path, kind: str
-) -> None:
-    hosts.add(lab.context(), ["node1"], AttributeChanges())
-    use(lab, "node1")
-    late = Lab(lab.path, clock=lab.clock)
-    coming = iter(["node2"])
-
-    def meanwhile(what: str, _: str) -> None:
-        if what == "copy events":
-            for name in coming:
-                hosts.add(late.context(), [name], AttributeChanges())
-                use(late, name)
-
-    copied = Lab(tmp_path / f"copy-{SUFFIX[kind]}", clock=lab.clock)
-    inventories.copy(replace(lab.context(), progress=meanwhile), copied.location)
-
-    assert states(late) == {"node1": "reserved", "node2": "reserved"}
-    assert states(copied) == {"node1": "reserved"}, "a used host is nowhere taken for a new one"
-    late.close()
-    copied.remove()

@@ -11,7 +11,7 @@ from bmhctl.domain.requirements import Requirement, ReservationRequest, dump_req
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import ExitStatus, RetiredError, StateRefusedError, UsageError
 from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
-from bmhctl.usecases import hosts, inventories, lifecycle_verbs, policy, queries
+from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, policy, queries
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.reservations import holder, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
@@ -28,7 +28,7 @@ FREE = reservation_request((), count=1)
 def retired(lab: Lab, tmp_path: Path) -> Lab:
     """Two hosts, one of them reserved, in an inventory that is retired for lab.db beside it."""
     fill(lab)
-    inventories.copy(lab.context(), str(tmp_path / "new" / "lab.db"), retire_source=True)
+    copies.copy(lab.context(), str(tmp_path / "new" / "lab.db"), retire_source=True)
     return lab
 
 
@@ -51,7 +51,7 @@ CHANGES: dict[str, Callable[[Context], object]] = {
     "set": lambda ctx: hosts.set_attributes(ctx, ALL, hosts.AttributeChanges(note="new")),
     "remove": lambda ctx: hosts.remove(ctx, Choice(("node2",))),
     "policy": lambda ctx: policy.apply_policy(ctx, '[defaults]\nttl = "2h"\n', "policy.toml"),
-    "retire again": lambda ctx: inventories.copy(ctx, f"{ctx.store.folder}/third.db", retire_source=True),
+    "retire again": lambda ctx: copies.copy(ctx, f"{ctx.store.folder}/third.db", retire_source=True),
 }
 
 
@@ -60,7 +60,7 @@ def test_a_retired_inventory_refuses_changes_and_names_its_successor(name: str, 
     fill(lab)
     ctx = lab.context()
     before = list(queries.list_hosts(ctx, ALL).hosts)
-    inventories.copy(lab.context(), str(tmp_path / "new" / "lab.db"), retire_source=True)
+    copies.copy(lab.context(), str(tmp_path / "new" / "lab.db"), retire_source=True)
 
     if name == "policy" and lab.is_toml:
         return  # an edit of the file in an editor
@@ -96,9 +96,9 @@ def test_the_successor_has_everything_and_may_be_changed(retired: Lab, tmp_path:
 @pytest.mark.parametrize("kind", list(SUFFIX))
 def test_a_copy_or_a_backup_of_a_retired_inventory_can_be_used(retired: Lab, kind: str, tmp_path: Path) -> None:
     copied = Lab(tmp_path / f"third-{SUFFIX[kind]}", clock=retired.clock)
-    inventories.copy(retired.context(), copied.location)
+    copies.copy(retired.context(), copied.location)
     saved = Lab(tmp_path / "saved.db", clock=retired.clock)
-    inventories.backup(retired.context(), saved.location)
+    copies.backup(retired.context(), saved.location)
     try:
         for each in (copied, saved):
             assert lifecycle_verbs.release(each.context(), Choice(), reservation="r-one").status is ExitStatus.DONE
@@ -130,11 +130,11 @@ def test_an_inventory_in_use_is_retired_only_by_force(lab: Lab, tmp_path: Path) 
         ctx.store.claims.share(ticket_claim(ticket.id)),
     ):
         with pytest.raises(StateRefusedError) as caught:
-            inventories.copy(lab.context(), destination, retire_source=True)
+            copies.copy(lab.context(), destination, retire_source=True)
         assert "a task of alice runs under r-one" in caught.value.message
         assert "a step runs on node2" in caught.value.message
         assert f"bob waits with ticket {ticket.id}" in caught.value.message
         assert not Path(destination).exists()
-        inventories.copy(lab.context(), destination, retire_source=True, force=True)
+        copies.copy(lab.context(), destination, retire_source=True, force=True)
     with pytest.raises(UsageError):
-        inventories.copy(lab.context(), destination, force=True)
+        copies.copy(lab.context(), destination, force=True)

@@ -24,7 +24,7 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.support.values import replace
-from bmhctl.usecases import explain, hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases import copies, explain, hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import bookings, queue
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
@@ -205,7 +205,7 @@ def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
         ctx = Context(store, "alice")
         for _ in range(store.hosts.count(HostQuery()) // 20):
             reserve_or_wait(ctx, reservation_request((), None, 1))
-        inventories.copy(ctx, url)
+        copies.copy(ctx, url)
     address = Address.parse(url)
     try:
         with psycopg.connect(address.url, autocommit=True) as watcher:

@@ -19,10 +19,10 @@ from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import read_declaration
 from bmhctl.stores.toml.file import DeclarationFile
 from bmhctl.support.values import replace
+from bmhctl.usecases.copies import backup
 from bmhctl.usecases.doctor import files as inventory_files
 from bmhctl.usecases.doctor.examine import Examination, examine, ordered, refused
 from bmhctl.usecases.doctor.question import Repair
-from bmhctl.usecases.inventories import backup
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context, utc_now
 

@@ -19,7 +19,7 @@ from bmhctl.domain.model import Phase
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results.diagnosis import Diagnosis
-from bmhctl.usecases import hosts, inventories, queries
+from bmhctl.usecases import copies, hosts, inventories, queries
 from bmhctl.usecases.doctor.doctor import doctor_at
 from bmhctl.usecases.reservations import reserve, waiting
 from bmhctl.usecases.shared.context import Context
@@ -95,7 +95,7 @@ def test_a_missing_toml_file_can_be_restored_from_its_state_file(toml_fleet: Lab
     ]  # fmt: skip
 
     again = Lab(tmp_path / "again.toml", toml_fleet.clock)
-    inventories.copy(Lab(state, toml_fleet.clock).context(), str(again.path))
+    copies.copy(Lab(state, toml_fleet.clock).context(), str(again.path))
     queries.list_hosts(again.context(), Choice(everything=True))
     assert (at(again).findings, everything(again)["events"]) == ((), before)
 

@@ -12,7 +12,7 @@ from bmhctl.domain.import_batch import ImportBatch, ImportedHost
 from bmhctl.domain.model import Bmc, Host, HostSpec, State
 from bmhctl.results import Imported
 from bmhctl.support.values import replace
-from bmhctl.usecases import hosts, inventories, queries
+from bmhctl.usecases import copies, hosts, queries
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.import_merge import merge, values_of
@@ -134,7 +134,7 @@ def test_a_copy_keeps_the_imported_values(lab: Lab, kind: str) -> None:
     bring(lab, FIRST)
     copy = Lab(lab.path.with_name(f"copy{SUFFIX[kind].removeprefix('lab')}"))
     try:
-        inventories.copy(lab.context(), copy.location)
+        copies.copy(lab.context(), copy.location)
         bring(copy, replace(FIRST, note="newer"))
         assert spec(copy).note == "newer"
     finally:
