@@ -596,7 +596,7 @@ class Lives(RuleBasedStateMachine):
             # 4: events form a gapless chain from outside the inventory to the host's state
             assert [chain[0].source, *(e.dest for e in chain)] == [None, *(e.source for e in chain[1:]), host.state]
             assert chain[-1].id == host.last_event
-            # 3: reserved has exactly one reservation, maintenance may keep one, the others none
+            # 3: a reserved host has one reservation, a host in maintenance may keep one, other hosts have none
             if host.state is State.RESERVED:
                 assert host.reservation is not None
             if host.reservation is not None:

@@ -241,7 +241,7 @@ def _param(name: str, value: object, where: str) -> Param:
     try:
         re.compile(allowed, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
-        raise InvalidError(f"{where}.pattern: {error}", hint="a regular expression, as Python has them") from error
+        raise InvalidError(f"{where}.pattern: {error}", hint="a regular expression in the syntax of Python") from error
     param = Param(name, allowed, entry.get("default"))
     refusal = None if param.default is None else param.refusal(param.default)
     if refusal is not None:

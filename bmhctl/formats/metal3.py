@@ -194,7 +194,7 @@ def _read(
     top = Fields(manifest)
     found = _metal3(top, place, now, names, warnings) if version == _METAL3 else _lifecycle(top, place, now, names)
     if found is None or top.fields("metadata").line("deletionTimestamp"):
-        return f"{title}: it is being deleted there"
+        return f"{title}: it is being deleted in the cluster"
     return found
 
 
@@ -219,9 +219,9 @@ def _metal3(
     fault = None
     if status.line("errorType") or operational == "error":
         fault = status.squeezed("errorMessage") or status.line("errorType") or operational
-    aside = [f"{mark} there (annotation {key})" for mark, key in _MARKS if key in annotations.data]
+    aside = [f"{mark} in the cluster (annotation {key})" for mark, key in _MARKS if key in annotations.data]
     if operational == "detached" and not aside:
-        aside = ["detached there (operationalStatus)"]
+        aside = ["detached in the cluster (operationalStatus)"]
 
     mac = known_mac(spec.line("bootMACAddress"))
     hardware = (
@@ -337,7 +337,7 @@ def _lifecycle(top: Fields, place: str, now: datetime, names: NameTemplate | Non
         ),
         mac=spec.line("bootMACAddress"),
     )
-    aside = ("in maintenance there",) if state is State.MAINTENANCE else ()
+    aside = ("in maintenance in the cluster",) if state is State.MAINTENANCE else ()
     host = entering(declared, state, now, owner=owner, aside=aside)
     source = _source(metadata)
     return FoundHost(ImportedHost(host, word or None, place), source, _secret(source, secret))

@@ -94,7 +94,7 @@ def test_every_command_has_help_and_is_documented() -> None:
             assert option  # an option without words would end its line
 
 
-def test_the_readme_is_short_enough_for_ten_minutes() -> None:
+def test_the_readme_can_be_read_in_ten_minutes() -> None:
     assert len(page("README").text.splitlines()) <= 250
 
 

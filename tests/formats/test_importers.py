@@ -89,7 +89,7 @@ def test_a_file_without_a_record_is_refused(name: str, text: str) -> None:
 
 def test_a_file_whose_records_are_all_skipped_is_refused_unless_a_selector_left_them_out() -> None:
     retired = json.dumps([json.loads(samples.MAAS)[2]])
-    for text, said in ((retired, "old-eel skipped: it is retired there"), (samples.IRONIC_PORTS, "port skipped: ")):
+    for text, said in ((retired, "old-eel skipped: it is retired in MAAS"), (samples.IRONIC_PORTS, "port skipped: ")):
         with pytest.raises(InvalidError, match=f"nothing to import: document 1, item 1: {said}"):
             read(text)
     assert not read(samples.MAAS, only="pool=other").arrivals
@@ -255,7 +255,7 @@ def test_ironic_nodes_keep_their_states_instances_and_faults() -> None:
     }
     assert [note.reason for note in hosts(found)[node].maintenance] == ["fan"]
     assert hosts(found)["ir3"].fault == "disk"
-    assert found.skipped[0] == "standard input, document 1, item 4: ir4 skipped: it is retired there"
+    assert found.skipped[0] == "standard input, document 1, item 4: ir4 skipped: it is retired in Ironic"
     assert entry(found, "ir1") == {
         "labels": {"resource_class": "baremetal", "CUSTOM_GPU": "true"},
         "bmc": {
@@ -341,7 +341,7 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
         "hardware": {"vendor": "Dell", "model": "R640", "serial": "S7"},
     }
     assert found.skipped[:2] == (
-        "standard input, document 1, item 2: gone skipped: it is being decommissioned there",
+        "standard input, document 1, item 2: gone skipped: it is being decommissioned in NetBox",
         "standard input, document 1, item 3: 9 skipped: it has no name in the file: --name 'host-{id}' names it",
     )
     assert states(read(samples.NETBOX, name="nb-{id}")) == {
@@ -358,7 +358,7 @@ def test_metal_operator_servers_are_joined_with_bmcs_claims_and_maintenances() -
         "srv3": ("maintenance", "Maintenance", None),
         "srv4": ("tainted", "Error", None),
     }
-    assert [note.reason for note in hosts(found)["srv3"].maintenance] == ["ServerMaintenance/ops/m1 there"]
+    assert [note.reason for note in hosts(found)["srv3"].maintenance] == ["ServerMaintenance/ops/m1 in the cluster"]
     assert entry(found, "srv1") == {
         "address": "10.0.0.21",
         "mac": "52:54:00:00:02:01",

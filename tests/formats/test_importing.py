@@ -325,7 +325,7 @@ def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> 
     gone = host("n1")
     gone["metadata"] = {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}
     assert refusal(gone).message == (
-        "standard input: nothing to import: document 1: BareMetalHost 'n1' skipped: it is being deleted there"
+        "standard input: nothing to import: document 1: BareMetalHost 'n1' skipped: it is being deleted in the cluster"
     )
 
 

@@ -202,7 +202,7 @@ def test_a_host_with_a_consumer_is_reserved_in_any_metal3_state() -> None:
     )
 
 
-def test_externally_provisioned_is_in_use_by_an_unknown_owner() -> None:
+def test_an_externally_provisioned_host_is_in_use_by_an_unknown_owner() -> None:
     host = life(manifest(spec={"externallyProvisioned": True}))
     assert (host.state, host.reservation) == (State.RESERVED, claim("unknown (externally provisioned)"))
 
@@ -229,7 +229,7 @@ def test_maintenance_wins_over_other_states_and_keeps_the_consumer(mark: str) ->
         since=NOW,
         dirty=True,
         came_from=State.RESERVED,
-        maintenance=(Note("import", f"{mark} there (annotation {key})", NOW),),
+        maintenance=(Note("import", f"{mark} in the cluster (annotation {key})", NOW),),
         reservation=claim("m-1"),
     )
 
@@ -261,9 +261,9 @@ def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
     assert batch == ImportBatch(
         (),
         (
-            "lab.yaml, document 1: BareMetalHost 'a' skipped: it is being deleted there",
-            "lab.yaml, document 2: BareMetalHost 'b' skipped: it is being deleted there",
-            "lab.yaml, document 3: BareMetalHost 'c' skipped: it is being deleted there",
+            "lab.yaml, document 1: BareMetalHost 'a' skipped: it is being deleted in the cluster",
+            "lab.yaml, document 2: BareMetalHost 'b' skipped: it is being deleted in the cluster",
+            "lab.yaml, document 3: BareMetalHost 'c' skipped: it is being deleted in the cluster",
         ),
     )
 

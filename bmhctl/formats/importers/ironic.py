@@ -117,10 +117,12 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
         note=fields.squeezed("description"),
         word=word,
         state=None if retired else state,
-        gone="it is retired there",
+        gone="it is retired in Ironic",
         owner=owner,
         fault=fault,
-        aside=[fields.squeezed("maintenance_reason") or "in maintenance there"] if flag(fields, "maintenance") else (),
+        aside=[fields.squeezed("maintenance_reason") or "in maintenance in Ironic"]
+        if flag(fields, "maintenance")
+        else (),
     )
 
 

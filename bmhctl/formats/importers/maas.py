@@ -73,7 +73,7 @@ def reader(item: Item) -> Record | str:
         note=fields.squeezed("description"),
         word=word,
         state=state,
-        gone="it is retired there",
+        gone="it is retired in MAAS",
         owner=fields.line("owner"),
         fault=(fields.squeezed("status_message") or word) if _is_fault(word) else None,
     )

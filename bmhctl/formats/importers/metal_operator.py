@@ -121,9 +121,9 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
         },
         word=word,
         state=None if gone else state,
-        gone="it is being deleted there",
+        gone="it is being deleted in the cluster",
         owner=owner,
-        fault="in state Error there" if word == "Error" else None,
+        fault="in state Error in the cluster" if word == "Error" else None,
         aside=_aside(word, state, spec, cluster.of_server["ServerMaintenance", name or ""]),
         secret=secret,
     )
@@ -137,10 +137,10 @@ def _reference(kind: str, to: Fields) -> str | None:
 def _aside(word: str, state: State | None, spec: Fields, maintenances: list[Fields]) -> list[str]:
     given = _reference("ServerMaintenance", spec.fields("serverMaintenanceRef"))
     if given is not None:
-        return [f"{given} there"]
+        return [f"{given} in the cluster"]
     if state is State.MAINTENANCE:
         named = [_reference("ServerMaintenance", each.fields("metadata")) for each in maintenances]
-        return [f"{each} there" for each in named if each] or [f"in {word} there"]
+        return [f"{each} in the cluster" for each in named if each] or [f"in state {word} in the cluster"]
     return []
 
 

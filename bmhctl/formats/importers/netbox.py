@@ -50,10 +50,10 @@ def reader(item: Item) -> Record:
         note=fields.squeezed("description"),
         word=word,
         state=state,
-        gone="it is being decommissioned there",
+        gone="it is being decommissioned in NetBox",
         owner=_display(fields.fields("tenant")) if state is State.RESERVED else None,
-        fault="failed there" if state is State.TAINTED else None,
-        aside=("offline there",) if state is State.MAINTENANCE else (),
+        fault="failed in NetBox" if state is State.TAINTED else None,
+        aside=("offline in NetBox",) if state is State.MAINTENANCE else (),
     )
 
 

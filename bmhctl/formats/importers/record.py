@@ -144,7 +144,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         now,
         owner=owner if state in (State.RESERVED, State.MAINTENANCE) or "owner" in mapped else None,
         fault=record.fault,
-        aside=record.aside or (("in maintenance there",) if state is State.MAINTENANCE else ()),
+        aside=record.aside or (("in maintenance in the other system",) if state is State.MAINTENANCE else ()),
     )
     arrival = ImportedHost(host, word or None, item.place)
     warnings = tuple([f"{item.place}: {said}" for said in record.warnings])

@@ -99,9 +99,9 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
         },
         word=word,
         state=None if metadata.line("deletionTimestamp") else state,
-        gone="it is being deleted there",
+        gone="it is being deleted in the cluster",
         owner=owner,
-        fault=f"{word} there" if (word or "").lower() in ("error", "failed") else None,
+        fault=f"{word} in the cluster" if (word or "").lower() in ("error", "failed") else None,
         secret=secret,
     )
 

@@ -348,7 +348,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question(
         "clock",
-        "times in the future: {number}, up to {latest}",
+        "stored times that are in the future: {number}, the latest {latest}",
         "future.number > 0",
         {"number": "future.number", "latest": "future.latest"},
         f"(SELECT CAST(SUM(number) AS BIGINT) AS number, MAX(latest) AS latest FROM ({_FUTURE}) times) future",

@@ -146,7 +146,7 @@ def free_for(
     more: int = 0,
     until: datetime | None = None,
 ) -> list[Host]:
-    """Return the free hosts that fit a requirement and to which no earlier ticket has a right, by their last use.
+    """Return the free hosts that fit a requirement and that no earlier ticket needs, least recently used first.
 
     ``before`` is the id of the request's own ticket; None for none. Returns as many hosts as a match can need, and
     ``more``. ``limits`` are the policy's: a ticket that waits only for its owner's limit has no right to hosts. With

@@ -423,4 +423,6 @@ def test_the_finding_for_an_unreadable_row_names_its_column(column: str, fleet: 
 @pytest.mark.parametrize("lab", ["sqlite", "toml"], indirect=True)
 def test_an_invalid_time_is_reported_with_its_value(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE events SET at = 'bad' WHERE host = 'node1'")
-    assert "times in the future: 1, up to 'bad'" in [each.message for each in examined(fleet).findings]
+    assert ("stored times that are in the future: 1, the latest 'bad'") in [
+        each.message for each in examined(fleet).findings
+    ]

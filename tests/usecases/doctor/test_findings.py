@@ -257,7 +257,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
                 SET_ASIDE.format("node2"),
             ),
             (
-                "clock", "warning", None, "times in the future: 1, up to 2255-03-14 16:00:00 UTC",
+                "clock", "warning", None, "stored times that are in the future: 1, the latest 2255-03-14 16:00:00 UTC",
                 "a clock is wrong now, or was: compare date -u on the machines, because leases end by the clock",
             ),
         ],
@@ -344,7 +344,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         lambda lab: ("UPDATE events SET at = 1800000000000000 WHERE id IN (1, 2)",),
         [
             (
-                "clock", "warning", None, "times in the future: 2, up to 2027-01-15 08:00:00 UTC",
+                "clock", "warning", None, "stored times that are in the future: 2, the latest 2027-01-15 08:00:00 UTC",
                 "a clock is wrong now, or was: compare date -u on the machines, because leases end by the clock",
             )
         ],
