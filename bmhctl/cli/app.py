@@ -205,9 +205,9 @@ class LazyGroup(TyperGroup):
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete command names from the table, and options as Typer does."""
-        helps = {name.removeprefix(self.prefix): entry.help for name, entry in ENTRIES.items()}
+        helps = {name: entry.help for name, entry in ENTRIES.items()}
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        found = [completion_item(name, helps.get(name)) for name in names]
+        found = [completion_item(name, helps.get(self.prefix + name)) for name in names]
         return [*found, *super(TyperGroup, self).shell_complete(ctx, incomplete)]
 
 

@@ -52,15 +52,16 @@ def _cordoned(store: Store) -> Iterable[str]:
     return (host.name for host in store.hosts.find() if host.cordon is not None)
 
 
-def _in_maintenance(store: Store) -> Iterable[str]:
+def _resumable(store: Store) -> Iterable[str]:
     from bmhctl.stores.host_query import HostQuery
 
-    return store.hosts.names(HostQuery(states=frozenset((State.MAINTENANCE,))))
+    yield from store.hosts.names(HostQuery(states=frozenset((State.MAINTENANCE,))))
+    yield from (host.name for host in store.hosts.held() if host.cordon is not None and host.cordon.maintains)
 
 
 _FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
     "release": _held,
-    "resume": _in_maintenance,
+    "resume": _resumable,
     "uncordon": _cordoned,
 }
 """The hosts that completion offers for these commands; for every other command it offers all hosts."""

@@ -208,6 +208,12 @@ def test_only_hosts_and_actions_that_fit_the_command_are_offered(
     assert sorted(offered_for(cli, line)) == sorted(offered)
 
 
+def test_resume_is_offered_for_a_host_that_goes_to_maintenance_when_it_is_free(cli: Cli, lab: Path) -> None:
+    for args in (["ready", "node01"], ["reserve", "node01"], ["maintain", "node01", "--when-free", "--reason", "fan"]):
+        assert cli(*args).status == 0
+    assert offered_for(cli, "bmhctl resume ") == ["node01"]
+
+
 @pytest.mark.parametrize(
     "line",
     ["import ", "-i ", "copy a.db ", "backup x", "report --to ", "policy check --file ", "run make ", "remind --exec "],
@@ -230,6 +236,9 @@ def test_completion_never_prints_an_error_about_the_inventory(cli: Cli, lab: Pat
 
 def test_candidates_are_offered_with_descriptions(cli: Cli, fleet: str) -> None:
     assert offered_for(cli, "bmhctl tai") == ["taint\tGive hosts back as used, or as broken"]
+    for name, entry in ENTRIES.items():  # policy show is not show
+        if " " in name:
+            assert f"{name.split()[1]}\t{entry.help}" in offered_for(cli, f"bmhctl {name[:-1]}")
     assert offered_for(cli, "bmhctl taint -R ") == [f"{fleet}\talice nightly"]
 
 
