@@ -148,11 +148,14 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
         typed, command, live, int("HOST" in meant) if "COMMAND" in meant else None, takes_file="FILE" in meant
     )
     named = [word for word in others if word.lower() not in NOUNS and word not in _FILLERS]
-    labels = [word for word in named if LABEL_WORD.fullmatch(word)]
+    if "--note TEXT" in meant and named[1:]:
+        meant = meant.replace("TEXT", shlex.quote(" ".join(named[1:])))
+        named = named[:1]
+    labels = [word for word in named if LABEL_WORD.fullmatch(word) or ("--label" in meant and word.endswith("-"))]
     hosts = [
         shlex.quote(word)
         for word in named
-        if _HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES)
+        if _HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES or word in labels)
     ]
     for placeholders, words in ((("HOST", "NEW"), hosts), (("SRC", "DST"), [*map(shlex.quote, named)])):
         if placeholders[1] in meant:
@@ -169,6 +172,8 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
         most = None if command not in OF_ONE and command != "show" and "--host" not in meant else 1
         names = " ".join(hosts[:most])
         meant = meant.replace("HOST", names) if "HOST" in meant else f"{meant} {names}"
+    if not hosts and any(text.startswith(("-l ", "--selector ", "--state ")) for text in options):
+        meant = meant.replace(" HOST", "", 1)
     if labels:
         meant = meant.replace("--label rack=r1", " ".join(f"--label {each}" for each in labels))
         meant = meant.replace("rack=r1", labels[0])

@@ -22,7 +22,9 @@ def note_unmatched(ctx: Context, selector: Selector) -> None:
     """
     notes = [*_unknown_keys(ctx, selector)]
     if not notes and next(ctx.store.hosts.names(HostQuery(selector=selector)), None) is None:
-        notes = [f"no host fits {selector}" + "".join(_values(ctx, term) for term in selector.terms)]
+        notes = [
+            f"no host fits {selector}" + "".join(_values(ctx, term) for term in selector.terms) + _either(selector)
+        ]
     for note in notes:
         ctx.report(note)
 
@@ -36,6 +38,15 @@ def _values(ctx: Context, term: Term) -> str:
     if {*known} & {*term.values}:
         return ""
     return f"; {term.key} is {', '.join(known[:_SHOWN])}" + (", …" if len(known) > _SHOWN else "")
+
+
+def _either(selector: Selector) -> str:
+    """Return the term that was probably meant by two values of one key, which no host can have, in words."""
+    for key in dict.fromkeys(term.key for term in selector.terms):
+        values = [term.values[0] for term in selector.terms if (term.key, term.operator) == (key, Operator.EQUAL)]
+        if len({*values}) > 1:
+            return f"; for either: -l '{Term(key, Operator.IN, (*dict.fromkeys(values),))}'"
+    return ""
 
 
 def refuse_misspelt_exclusion(ctx: Context, selector: Selector) -> None:
