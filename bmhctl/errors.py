@@ -222,9 +222,11 @@ class RetiredError(UnreachableError):
     @classmethod
     def of(cls, location: str, successor: str) -> RetiredError:
         """Return the error for a retired inventory; ``successor`` is the location that replaced it."""
+        from shlex import quote
+
         return cls(
             f"{location} is retired and can't be changed: its successor is {successor}",
-            hint=f"name the successor: -i {successor}",
+            hint=f"name the successor: -i {quote(successor)}",
             details={"successor": successor},
         )
 

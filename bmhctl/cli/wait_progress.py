@@ -29,7 +29,7 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
         until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
         eta = "" if waiting.why == IS_NEXT else f"; {in_words(waiting.eta)}"
         why = waiting.why.removeprefix(f"{waiting.requirements}: ")
-        for known in (", nothing was reserved", "nothing was reserved: "):
+        for known in (", nothing was reserved", "nothing was reserved: ", ": nothing was reserved"):
             why = why.replace(known, "", 1)
         note(f"waiting for {waiting.requirements}, {position}{until}: {why}{eta}", display)
 

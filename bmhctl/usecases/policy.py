@@ -53,7 +53,7 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
     if ctx.store.declaration is not None:
         raise UsageError(
             f"{ctx.store.location} contains its policy",
-            hint="edit [defaults], [limits], [checks] and [cleanup] there",
+            hint="edit its tables there: [defaults], [checks.NAME], [cleanup.NAME] and the others",
         )
     policy = _parsed(text, name)
     with ctx.store.transaction():

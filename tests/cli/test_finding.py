@@ -41,7 +41,9 @@ def test_reserving_a_host_that_the_actor_holds_is_answered_with_its_reservation(
     assert cli("ready", "node01").status == 0
     key = json_of(cli("reserve", "node01", "-o", "json"))["reservation"]["id"]
     assert cli("reserve", "node01").stderr.splitlines()[-1] == f"hint: you hold it: bmhctl extend -R {key} keeps it"
-    assert cli("reserve", "node01", "--as", "bob").stderr.splitlines()[-1] == "hint: bmhctl why node01"
+    assert cli("reserve", "node01", "--as", "bob").stderr.splitlines()[-1] == (
+        "hint: wait with --wait 30m; bmhctl why node01"
+    )
 
 
 def test_a_missing_inventory_is_reported_with_the_command_that_makes_one(cli: Cli) -> None:

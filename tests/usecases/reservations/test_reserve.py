@@ -94,7 +94,7 @@ def test_the_hint_of_a_busy_refusal_says_how_hosts_of_each_state_become_availabl
     take(lab, "node2", actor="bob")
     lifecycle_verbs.release(lab.context(), Choice(("node1",)))
     assert hint("node1") == "bmhctl recycle node1"
-    assert hint("node2") == "bmhctl why node2"
+    assert hint("node2") == "wait with --wait 30m; bmhctl why node2"
     assert hint(count=1) == (
         "wait for them with --wait 30m; bmhctl reservations shows who holds what; "
         f"bmhctl recycle brings tainted hosts back; {ready}"
