@@ -15,7 +15,7 @@ from bmhctl.domain.model import Event, State, Verb
 from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.results.statistics import BookingFigures, Figures, Statistics, Waits
-from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases import hosts, lifecycle_verbs, undo
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.report import report
 from bmhctl.usecases.reservations import bookings, holder, reserve
@@ -139,6 +139,18 @@ def test_a_host_that_was_removed_counts_for_the_time_that_it_was_there(history: 
         "node2": {"tainted": 14.0},
         "node3": {"available": 14.0},
     }
+
+
+def test_a_host_whose_addition_was_undone_does_not_count(history: Lab) -> None:
+    at(history, 25)
+    hosts.add(history.context(), ["node[4-9]"], hosts.AttributeChanges(labels={"rack": "r9"}))
+    during = statistics(history.context(), START)
+    at(history, 26)
+    undo.undo(history.context())
+    after = statistics(history.context(), START, by="label:rack")
+    assert (during.total.hosts, after.total.hosts, [group.name for group in after.groups]) == (9, 3, ["r1", "r2"])
+    undo.undo(history.context())
+    assert statistics(history.context(), START).total.hosts == 9
 
 
 def test_the_use_of_each_hour_of_the_week_is_the_share_of_reserved_hosts(
