@@ -23,7 +23,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "init": Entry("inventories", "init", "Create an empty inventory"),
         "add": Entry("hosts", "add", "Add hosts"),
         "set": Entry("hosts", "set_", "Change what is declared about hosts"),
-        "rename": Entry("hosts", "rename", "Give a host another name"),
+        "rename": Entry("hosts", "rename", "Give hosts other names"),
         "remove": Entry("hosts", "remove", "Remove hosts"),
         "undo": Entry("hosts", "undo", "Take back the last change of hosts or policy"),
         "import": Entry("hosts", "import_", "Import hosts of other systems, or an export"),

@@ -103,10 +103,13 @@ def set_(
 def rename(
     ctx: typer.Context,
     old: HostName,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name; for a range, one of as many names.")],
     dry_run: DryRun = False,
 ) -> None:
-    """Give a host another name; it keeps its state, reservation and history."""
+    """Give a host another name, or each host of a range ('node[01-20]' 'web[01-20]').
+
+    It keeps its state, reservation and history.
+    """
     with changing(ctx, dry_run=dry_run) as lab:
         lab.show(usecases.rename(lab.context, old, new))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.import_batch import ImportBatch, ImportedHost
 from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
+from bmhctl.domain.units import plural
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.support.values import Frozen, field, replace
@@ -100,15 +100,26 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
-    """Rename a host; its state, reservation and history stay. Return the outcome.
+    """Rename a host, or each host of a range, all or none; states, reservations and history stay. Return the outcomes.
 
     Raises :class:`bmhctl.errors.NotFoundError` when there is no host ``old``, :class:`UsageError` when ``new`` is not a
-    host name, and :class:`bmhctl.errors.StateRefusedError` when ``new`` is taken.
+    host name, or not a range of as many other names, and :class:`bmhctl.errors.StateRefusedError` when ``new`` is
+    taken.
     """
     refresh_and_reap(ctx)
-    ctx.host(old)
-    name = with_usage(lambda: parse_spec(new, {})).name
-    return Outcomes("rename", tuple(change(ctx, Changes(renames=((old.translate(AS_STORED), name),)))))
+    olds, news = unfold([old]), unfold([new])
+    for name in olds:
+        ctx.host(name)
+    if len(olds) != len(news):
+        raise UsageError(
+            f"{old} stands for {plural(len(olds), 'host')} and {new} for {plural(len(news), 'name')}",
+            hint="bmhctl rename 'node[01-20]' 'web[01-20]'",
+        )
+    if len(olds) > 1 and {*olds} & {*news}:
+        raise UsageError(f"{old} and {new} overlap", hint="rename in two steps, through names that are free")
+    pairs = tuple(zip(olds, (with_usage(partial(parse_spec, name, {})).name for name in news), strict=True))
+    done = change(ctx, Changes(renames=pairs))
+    return Outcomes("rename", tuple(done), _way_back(ctx, done))
 
 
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:

@@ -10,8 +10,8 @@ import pytest
 from bmhctl.domain.model import Bmc, HostSpec, State
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
-from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
-from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
+from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries, undo
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
@@ -217,6 +217,41 @@ def test_a_changed_bmc_address_drops_the_credentials(lab: Lab) -> None:
 
     assert specs(lab)["node1"].bmc == Bmc("https://10.6.6.6")
     assert any("its credentials are dropped" in line for line in lab.said)
+
+
+def test_a_range_of_hosts_is_renamed_at_once_and_by_one_undo_back(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], AttributeChanges(labels={"rack": "r1"}))
+    step_verbs.ready(lab.context(), Choice(("node2",)))
+
+    done = hosts.rename(lab.context(), "node[1-3]", "web[08-10].lab")
+
+    assert [(item.host, item.message) for item in done.items] == [
+        ("web08.lab", "was node1"), ("web09.lab", "was node2"), ("web10.lab", "was node3"),
+    ]  # fmt: skip
+    assert states(lab) == {"web08.lab": "initial", "web09.lab": "available", "web10.lab": "initial"}
+    assert done.notes == ("bmhctl undo takes this back",)
+    undo.undo(lab.context())
+    assert states(lab) == {"node1": "initial", "node2": "available", "node3": "initial"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("node[1-3]", "web[1-2]", r"node\[1-3\] stands for 3 hosts and web\[1-2\] for 2 names"),
+        ("node[1-3]", "web", r"node\[1-3\] stands for 3 hosts and web for 1 name"),
+        ("node[1-3]", "node[2-4]", r"node\[1-3\] and node\[2-4\] overlap"),
+        ("node[1-2]", "web_[1-2]", "is not a range of hosts"),
+        ("node[1-2]", "web[1-2]-", "is not a host name"),
+        ("node[1-4]", "web[1-4]", "there is no such host"),
+        ("node[1-2]", "spare[1-2]", "can't be renamed: there is a host spare2 already"),
+    ],
+)
+def test_a_range_of_hosts_is_renamed_wholly_or_not_at_all(lab: Lab, old: str, new: str, words: str) -> None:
+    hosts.add(lab.context(), ["node[1-3]", "spare2"], AttributeChanges())
+    before = states(lab)
+    with pytest.raises(BmhctlError, match=words):
+        hosts.rename(lab.context(), old, new)
+    assert states(lab) == before
 
 
 def test_a_renamed_host_keeps_its_state_reservation_and_history(lab: Lab) -> None:
