@@ -198,6 +198,7 @@ class FileClaims:
             try:
                 # Open read-only, so that a file of another member of the group can be locked, too.
                 handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._share(handle, os.fstat(handle))
             except FileNotFoundError:
                 continue  # the folder was removed in between
             except OSError as error:
@@ -236,10 +237,22 @@ class FileClaims:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise self._unreachable(error) from error
-        with suppress(OSError):  # the group may claim hosts if it may write the inventory
+        self._share(self._folder, None)
+
+    def _share(self, made: int | Path, status: os.stat_result | None) -> None:
+        """Let the users of the inventory use a file or folder that was just made: the group, whatever the umask is.
+
+        ``status`` is that of a file, None for a folder.
+        """
+        with suppress(OSError):  # another user's
             there = self._inventory.stat()
-            os.chown(self._folder, -1, there.st_gid)
-            self._folder.chmod(there.st_mode & 0o777 | (there.st_mode & 0o444) >> 2)
+            mode = there.st_mode & 0o777
+            if status is None:
+                mode |= (mode & 0o444) >> 2
+            elif status.st_uid != os.geteuid() or (status.st_gid, status.st_mode & mode) == (there.st_gid, mode):
+                return
+            os.chown(made, -1, there.st_gid)
+            os.chmod(made, mode)
 
     def _path(self, name: str) -> Path:
         return self._folder / name

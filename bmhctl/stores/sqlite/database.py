@@ -127,7 +127,9 @@ class OpenFiles:
     def __init__(self, path: Path) -> None:
         """Record the file at the path; raise :class:`OSError` when it can't be found."""
         self._path = path
-        self._known: dict[str, Identity] = {str(path): _identity(path)}
+        status = os.stat(path)
+        self._group = status.st_gid
+        self._known: dict[str, Identity] = {str(path): (status.st_dev, status.st_ino)}
 
     @property
     def inode(self) -> int:
@@ -144,7 +146,11 @@ class OpenFiles:
         for suffix in _BESIDE:
             beside = f"{self._path}{suffix}"
             try:
-                there = _identity(beside)
+                status = os.stat(beside)
+                there = status.st_dev, status.st_ino
+                if status.st_gid != self._group:
+                    with suppress(OSError):  # another user's; SQLite gives its files the permissions of the inventory
+                        os.chown(beside, -1, self._group)
             except OSError:  # ``check`` reports other failures
                 there = _NONE
             if there in mine or (not mine and there != _NONE):

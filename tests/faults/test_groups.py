@@ -1,0 +1,50 @@
+"""Members of a group who share an inventory, each with a group and a umask of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bmhctl.stores.sqlite.claims import folder_beside
+from tests import forked
+from tests.conftest import environment
+from tests.faults.scenarios import FILES, start_of
+from tests.faults.snapshots import write_folder
+from tests.processes import until
+
+GROUP = 65532
+
+
+def act(user: int, lines: Sequence[Sequence[str]]) -> int:
+    """Runs command lines as a member of the group whose new files are for that user only."""
+    from bmhctl.cli.main import run
+
+    os.setgroups([GROUP])
+    os.setgid(user)
+    os.setuid(user)
+    os.umask(0o077)
+    return max(run(list(line)) for line in lines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as several users")
+@pytest.mark.parametrize("backend", FILES)
+def test_members_of_a_group_may_work_at_the_same_time_whatever_their_umask_is(backend: str, folder: Path) -> None:
+    write_folder(start_of("reserve", backend), folder)
+    for path in folder, *folder.iterdir():
+        os.chown(path, -1, GROUP)
+        path.chmod(0o770 if path is folder else 0o660)
+
+    def member(user: int, *lines: tuple[str, ...]) -> tuple[int, bytes, bytes]:
+        whole = [("-i", FILES[backend], *line) for line in lines]
+        return forked.run((user, whole), folder, environment(), act=f"{__name__}:act")
+
+    claims = folder_beside(next(folder.glob("*.db")))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(member, 2001, ("reserve", "-q", "node4", "--wait", "30s", "-o", "name"))
+        until(lambda: (claims.exists() and list(claims.iterdir()) != []) or waiting.done())
+        assert member(2002, ("ready", "-q", "node4"), ("recycle", "-q")) == (0, b"", b"")
+        assert waiting.result() == (0, b"node4\n", b"")
