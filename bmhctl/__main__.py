@@ -19,7 +19,7 @@ def _leave_at_once(_: int, __: object) -> None:
     os._exit(_INTERRUPTED)  # end at once: nothing has begun, and an exception in an import would print a traceback
 
 
-if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else it is ignored, as under nohup
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # otherwise the signal is ignored, as under nohup
     _signal.signal(_signal.SIGINT, _leave_at_once)
 
 

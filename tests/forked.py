@@ -33,7 +33,7 @@ _AT_START = ("PYTHON", "LC_", "LANG")
 """Variables that an interpreter reads when it starts."""
 
 _FAULTS = "PYTHONFAULTHANDLER"
-"""One of these variables, which a fork obeys, too."""
+"""The only variable of :data:`_AT_START` that a fork obeys, too."""
 
 _LARGEST = 1 << 17
 """The most bytes of a request, which has arguments and environment."""

@@ -381,7 +381,7 @@ class Lives(RuleBasedStateMachine):
         is_named=st.booleans(),
     )
     def book_and_take(self, actor: str, count: int, begin: int, length: int, is_named: bool) -> None:
-        """Both rules above, one after the other, so that many bookings are taken."""
+        """Book hosts and take the booking, so that many bookings are taken."""
         known = len(self.booked)
         self.book(actor, count, begin, length)
         if len(self.booked) > known:

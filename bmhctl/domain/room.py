@@ -244,8 +244,8 @@ class _Board:
 
         On each host of the path, at most one place is in the way.
         """
-        came: dict[int, tuple[int, int | None]] = {}  # by host: the place that takes it, and that place's host before
-        left: dict[Requirement, list[int]] = {}  # by requirement: its hosts that no path has reached
+        came: dict[int, tuple[int, int | None]] = {}  # for each host, the place that takes it, and this place's host
+        left: dict[Requirement, list[int]] = {}  # for each requirement, its hosts that no path has reached
         reached: list[tuple[int, int | None]] = [(place, None)]
         known = {place}
         for each, before in reached:

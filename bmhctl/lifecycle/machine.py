@@ -76,70 +76,70 @@ class Passage:
         return False
 
     def setup_complete(self, _: EventData) -> bool:
-        """Guards ``ready``."""
+        """Allow ``ready`` if the setup of the host is complete."""
         return self._refuse(Guard.SETUP_COMPLETE, self.inputs.setup)
 
     def checks_passed(self, _: EventData) -> bool:
-        """Guards ``ready`` and ``resume`` to available."""
+        """Allow ``ready``, and ``resume`` to available, if the readiness checks passed."""
         return self._refuse(Guard.CHECKS_PASSED, self.inputs.checks)
 
     def not_undeclared(self, _: EventData) -> bool:
-        """Guards ``reserve``."""
+        """Allow ``reserve`` if the host is declared."""
         return self._refuse(Guard.NOT_UNDECLARED, self.inputs.undeclared)
 
     def not_cordoned(self, _: EventData) -> bool:
-        """Guards ``reserve``."""
+        """Allow ``reserve`` if the host is not cordoned."""
         return self._refuse(Guard.NOT_CORDONED, self.inputs.cordon)
 
     def not_claimed(self, _: EventData) -> bool:
-        """Guards every verb that would collide with a running step."""
+        """Allow a verb that would collide with a running step if no step is running on the host."""
         return self._refuse(Guard.NOT_CLAIMED, self.inputs.claim)
 
     def its_turn(self, _: EventData) -> bool:
-        """Guards ``reserve``: no earlier ticket has a right to the host."""
+        """Allow ``reserve`` if no earlier ticket has a right to the host."""
         return self._refuse(Guard.ITS_TURN, self.inputs.earlier_ticket)
 
     def not_booked(self, _: EventData) -> bool:
-        """Guards ``reserve``: the lease ends before anything that is planned on the host."""
+        """Allow ``reserve`` if the lease ends before anything that is planned on the host."""
         return self._refuse(Guard.NOT_BOOKED, self.inputs.booked)
 
     def may_be_tainted(self, _: EventData) -> bool:
-        """Guards ``taint``."""
+        """Allow ``taint`` if the caller may act for the reservation."""
         return self._refuse(Guard.MAY_BE_TAINTED, self.inputs.holder)
 
     def cleanup_succeeded(self, _: EventData) -> bool:
-        """Guards ``reset``."""
+        """Allow ``reset`` if the cleanup succeeded."""
         return self._refuse(Guard.CLEANUP_SUCCEEDED, self.inputs.cleanup)
 
     def reason_given(self, _: EventData) -> bool:
-        """Guards ``maintain``."""
+        """Allow ``maintain`` if a reason is given."""
         given = bool(self.inputs.reason and self.inputs.reason.strip())
         return self._refuse(Guard.REASON_GIVEN, None if given else "no reason is given")
 
     def reservation_valid(self, _: EventData) -> bool:
-        """Guards ``resume`` to reserved."""
+        """Allow ``resume`` to reserved if the host has a valid reservation."""
         words = None if self.inputs.reservation_valid else "it has no valid reservation"
         return self._refuse(Guard.RESERVATION_VALID, words)
 
     def came_from_available(self, _: EventData) -> bool:
-        """Guards ``resume`` to available."""
+        """Allow ``resume`` to available if the host came from there."""
         origin = self.inputs.came_from
         words = None if origin is State.AVAILABLE else f"it came from {origin or 'outside'}, not from available"
         return self._refuse(Guard.CAME_FROM_AVAILABLE, words)
 
     def clean(self, _: EventData) -> bool:
-        """Guards ``resume`` to available."""
+        """Allow ``resume`` to available if the host is clean."""
         return self._refuse(
             Guard.CLEAN, "it is dirty: it was reserved since its last cleanup" if self.inputs.dirty else None
         )
 
     def clean_or_cleaned(self, _: EventData) -> bool:
-        """Guards ``resume`` to initial."""
+        """Allow ``resume`` to initial if the host is clean, or its cleanup succeeded."""
         words = f"it is dirty, and {self.inputs.cleanup}" if self.inputs.dirty and self.inputs.cleanup else None
         return self._refuse(Guard.CLEAN_OR_CLEANED, words)
 
     def retirement_succeeded(self, _: EventData) -> bool:
-        """Guards ``retire``."""
+        """Allow ``retire`` if the retire steps succeeded."""
         return self._refuse(Guard.RETIREMENT_SUCCEEDED, self.inputs.retirement)
 
 

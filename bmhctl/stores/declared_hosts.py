@@ -58,7 +58,7 @@ class DeclaredHosts(Frozen):
         servers: dict[str, list[Bmc]] = {}
         for bmc in bmcs:
             servers.setdefault(server_word(bmc.address), []).append(bmc)
-        keys: dict[str, set[object]] = {}  # by server, for servers of stored hosts
+        keys: dict[str, set[object]] = {}  # the given BMCs by their server, if a stored host has a BMC on this server
         for host_id, text in self._database.stream("SELECT id, bmc FROM hosts WHERE bmc IS NOT NULL"):
             word = server_word(str(text))
             if word not in servers:

@@ -217,7 +217,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
     if host is None:
         raise AssertionError("a host that left has a later event")
     cordon = whole_host(_kept(event)).cordon
-    if cordon is not None and cordon.maintains and host.state is not State.RESERVED:  # this cordon needs a holder
+    if cordon is not None and cordon.maintains and host.state is not State.RESERVED:  # --when-free needs a holder
         raise StateRefusedError(
             f"{host.name} can't go to maintenance when it is free: it is {host.state}",
             hint=f"bmhctl maintain {host.name} --reason TEXT",

@@ -90,7 +90,7 @@ class Bench:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for the block."""
+        """Yield a temporary folder, which is removed when the block ends."""
         path = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             yield path

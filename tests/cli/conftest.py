@@ -114,7 +114,7 @@ def three_hosts(cli: Cli) -> None:
 
 @pytest.fixture
 def fleet(lab: Path, prepared: Prepared) -> str:
-    """The same hosts: node01 reserved by alice, node02 available, node03 initial. Returns the reservation's id."""
+    """Reserve node01 of ``lab`` for alice, and make node02 available; return the reservation's id."""
     identifier: str = prepared(one_reserved)
     return identifier
 

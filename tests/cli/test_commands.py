@@ -154,7 +154,7 @@ REFUSED = {
     "boot-once": 9,
     "inspect": 9,
 }
-"""The exit statuses of the commands above that can't do their work here."""
+"""The commands of ARGUMENTS that can't do their work in the fleet, each with its exit status."""
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -66,7 +66,7 @@ WITH_POLICY: dict[str, tuple[int, int]] = {
     "ready n8": (38, 177),
     "extend -R r-one": (27, 103),
 }
-"""The same with a policy that has a check, a cleanup step and defaults: it is parsed, and its steps run."""
+"""The largest numbers with a policy that has a check, a cleanup step and defaults: it is parsed, and its steps run."""
 
 POLICY = """
 [defaults]
@@ -92,7 +92,7 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inventory_with_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same inventory with a policy."""
+    """The hosts of ``inventory``, with a policy."""
     return made(tmp_path_factory.mktemp("walks") / "lab.db", POLICY)
 
 

@@ -427,7 +427,7 @@ def mutated(draw: st.DrawFn, name: str) -> str:
 
 @st.composite
 def torn(draw: st.DrawFn, name: str) -> bytes:
-    """The bytes of such a text, some of them replaced by others: no text in any encoding."""
+    """The bytes of a mutated text, some of them replaced, so that they are no text in any encoding."""
     data = draw(st.sampled_from(SEEDS[name])).encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"])))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))
@@ -479,7 +479,7 @@ def bent_manifests() -> st.SearchStrategy[str]:
 
 
 def inputs(name: str, *, of_files: bool) -> st.SearchStrategy[Any]:
-    """All these inputs for one parser, in the type that it takes."""
+    """Mutated, torn, bent and composed inputs for one parser, in the type that it takes."""
     if not of_files:
         return pieces(name) | mutated(name) | st.text(st.characters(codec=None), max_size=30)
     whole: st.SearchStrategy[str] = mutated(name) | pieces(name)

@@ -513,7 +513,9 @@ def test_every_command_reports_a_missing_log_while_a_process_uses_the_old_one(tm
         for command in (("cordon", "node1", "--reason", "fan"), ("reserve", "node1"), ("add", "node2"), ("list",)):
             done = run_bmhctl("-i", "lab.db", *command, cwd=tmp_path)
             assert done.status == ExitStatus.UNREACHABLE, done.stderr
-            assert done.stderr.splitlines()[-1].startswith("hint: if lab.db-wal was removed, end what still uses it: ")
+            assert done.stderr.splitlines()[-1].startswith(
+                "hint: if lab.db-wal was removed, end the processes that still use it: "
+            )
 
 
 # one file with two names

@@ -213,7 +213,7 @@ def test_a_bmhctl_that_loses_the_server_ends_its_step_in_time_and_says_so(
 def test_a_reserve_that_loses_the_server_while_it_prepares_hosts_grants_and_leaks_none(
     own_server: Server, tmp_path: Path, is_back: bool
 ) -> None:
-    """The same request continues when it is repeated; otherwise its lease ends by itself."""
+    """A repeated request continues the preparation; otherwise the lease ends by itself."""
     url = schema_url(own_server.url, tmp_path)
     inventories.init(url)
     with open_inventory(url, actor="operator") as lab:

@@ -162,7 +162,7 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
 
 @pytest.fixture
 def toml_fleet(toml_lab: Lab) -> Iterator[Fleet]:
-    """The same hosts in a TOML inventory, for tests in which the backend does not matter."""
+    """The hosts of ``fleet`` in a TOML inventory, for tests in which the backend does not matter."""
     made = make_fleet(toml_lab)
     yield made
     _ended(made)

@@ -92,7 +92,7 @@ DAEMON = "(setsid sleep 1000 >/dev/null 2>&1 & echo $!)"
 """Prints the id of a process that leaves the task's group and has no parent."""
 
 HIDDEN = f"(unset BMHCTL_RUN; {DAEMON})"
-"""The same for a process that has only variables that a person's shell may also have."""
+"""Prints the id of such a process that also lacks the mark of its task, as a person's shell does."""
 
 
 @contextmanager

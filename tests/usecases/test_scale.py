@@ -116,7 +116,7 @@ def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
 
 @pytest.fixture(scope="module")
 def booked(fleets: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same inventories with a booking of each host, at least a day ahead."""
+    """The small and the large inventory with a booking of each host, at least a day ahead."""
     folder = tmp_path_factory.mktemp("booked")
     for path in fleets.values():
         shutil.copy(path, folder / path.name)

@@ -97,7 +97,7 @@ class LeasedClaims:
             yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            self._end(name, token)  # also a lost claim; the token protects one that another process has taken
+            self._end(name, token)  # a lost claim, too; the token excludes a claim of another process
 
     def _end(self, name: str, token: str) -> None:
         """End a claim, and notify waiting processes, because the claim may have stopped their last attempt."""

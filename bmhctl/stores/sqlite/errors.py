@@ -41,7 +41,7 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
 
         hint = LOOK_AT_DISK
         if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHORT_READ:
-            hint = f"if {path.name}-wal was removed, end what still uses it: fuser {path}-shm; else {hint}"
+            hint = f"if {path.name}-wal was removed, end the processes that still use it: fuser {path}-shm; else {hint}"
         return AwayError(f"{path} can't be read or written ({error})", hint=hint)
     if code == sqlite3.SQLITE_CONSTRAINT and str(error).startswith(RETIRED):
         return RetiredError.of(str(path), str(error).removeprefix(RETIRED))

@@ -93,7 +93,7 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
     check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "", WITHIN)
     state_of(document.get(TABLE), Path())
     policy = parse_policy(document)
-    written: dict[str, str] = {}  # by name in lower case, the spelling in the file
+    written: dict[str, str] = {}  # for each name in lower case, its spelling in the file
     hosts = []
     for name, entry in require_table(document.get("hosts", {}), "hosts").items():
         hosts.append(_host(name, entry))

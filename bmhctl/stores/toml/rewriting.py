@@ -49,11 +49,11 @@ class Rewriting:
         self._newline = newline
         self._source = scan(text)
         self._tables: list[Node] = []  # the nodes of ``hosts`` itself
-        self._hosts: dict[str, list[Node]] = {}  # by host, all nodes of the host
-        self._owner: dict[Node, Node] = {}  # by key, the inline table that contains it
-        self._last: dict[Node, Node] = {}  # by header, the last key under it
+        self._hosts: dict[str, list[Node]] = {}  # for each host, all its nodes
+        self._owner: dict[Node, Node] = {}  # for each key, the inline table that contains it
+        self._last: dict[Node, Node] = {}  # for each header, the last key under it
         self._gone: dict[Node, None] = {}
-        self._joining: dict[Node, list[str]] = {}  # by inline table, its new keys
+        self._joining: dict[Node, list[str]] = {}  # for each inline table, its new keys
         self._blocks: list[str] = []
         self._splices: list[tuple[int, int, str]] = []
         for node in walk(self._source.nodes):

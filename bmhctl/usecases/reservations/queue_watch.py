@@ -14,7 +14,7 @@ from bmhctl.usecases.reservations.fairness import REFRESH, is_gone, live_tickets
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
-_FRONT = 4  # so many tickets at the front of the queue try at every change
+_FRONT = 4  # the number of tickets at the front of the queue that try at every change
 _LONGEST_PAUSE = 1.0
 _LOOK_AROUND = timedelta(seconds=0.5)  # between checks for changes that no commit announces
 

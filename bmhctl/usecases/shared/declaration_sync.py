@@ -81,7 +81,7 @@ def _save_fingerprint(ctx: Context, file: DeclarationFile, known: Fingerprint) -
     """Save the fingerprint of a file that was only touched, so that the next command only needs a ``stat``."""
     fresh = file.fingerprint()
     if fresh.settled and fresh.sha256 == known.sha256:
-        with suppress(UnreachableError), ctx.store.transaction():  # not if the user may not write
+        with suppress(UnreachableError), ctx.store.transaction():  # a user who may not write keeps the old fingerprint
             if _known(ctx) == known:
                 ctx.store.meta.put(FINGERPRINT, fresh.to_text())
 

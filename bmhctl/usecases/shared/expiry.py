@@ -42,7 +42,7 @@ def reap(ctx: Context) -> list[Reservation]:
                 continue
             if task is not None and (ended := task.end()):
                 reason = f"{EXPIRED}; its task still ran, and {ended.outcome}"
-                # At once: if a conflict undoes this transaction, the next one finds no task any more.
+                # Report it at once: if a conflict undoes this transaction, the next one finds no task.
                 ctx.report(f"{reservation.id}: its lease has expired, but its run was killed or stopped; {ended}")
             expired.append(reservation)
             hosts = ctx.store.hosts.held_by(reservation.id)

@@ -75,7 +75,7 @@ def _drained(ctx: Context, host: Host, now: datetime) -> Host:
     return move(ctx, noted, Verb.MAINTAIN, inputs, now, reason=note.reason, actor=note.actor)
 
 
-_MOST_FAILED_TASKS = 20  # so many failed tasks are kept, which is more than any policy needs
+_MOST_FAILED_TASKS = 20  # the most failed tasks that a host keeps: more than any policy needs
 
 
 def _failed_tasks(host: Host, reservation: Reservation, task: TaskResult | None) -> tuple[FailedTask, ...]:

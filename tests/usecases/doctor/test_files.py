@@ -45,7 +45,7 @@ def fleet(lab: Lab) -> Lab:
 
 @pytest.fixture
 def toml_fleet(toml_lab: Lab) -> Lab:
-    """The same hosts in a TOML inventory."""
+    """The hosts of ``fleet`` in a TOML inventory."""
     a_host_in_each_state(toml_lab)
     return toml_lab
 
