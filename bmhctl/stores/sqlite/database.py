@@ -37,11 +37,12 @@ _HEADER = b"SQLite format 3\x00"
 _WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead log
 
 _AT_ONCE = 100  # the most rows of a stream in memory
-_TOGETHER = {"INSERT INTO hosts ": 25, "INSERT INTO facts ": 2000}
+_TOGETHER = {"INSERT INTO hosts ": 25, "INSERT INTO facts ": 2000, "INSERT INTO events ": 100}
 """How many rows one statement inserts, if there are so many.
 
 The trigger that counts hosts makes SQLite keep a journal for each statement. A statement itself costs half as much as
-the row of a fact, so few statements are better; but with some hundreds of rows, the journal doubles the cost.
+the row of a fact, so few statements are better; but with some hundreds of rows, the journal doubles the cost. A
+hundred events in one statement cost a quarter less than one by one.
 """
 
 
@@ -355,8 +356,9 @@ class SqliteDatabase(WriteBuffer):
         """Insert rows, several with each statement; return the remaining rows, which are too few for that."""
         before, _, row = statement.rpartition(" VALUES ")
         number = min(most, self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // row.count("?"))
+        together = f"{before} VALUES {', '.join([row] * number)}"
         while len(some := [*islice(rows, number)]) == number:
-            self._connection.execute(f"{before} VALUES {', '.join([row] * number)}", [*chain(*some)])
+            self._connection.execute(together, [*chain(*some)])
         return some
 
     def _run(self, statement: str) -> None:
