@@ -19,8 +19,6 @@ def parse_documents(text: str, origin: str) -> Iterator[tuple[int, object]]:
     Raises :class:`InvalidError` that begins with "ORIGIN, document N" and names the line: for text that is not valid,
     for a key that occurs twice in a mapping, for nesting deeper than 100, and for aliases that multiply the text.
     """
-    from bmhctl.formats.yaml_reader import read_yaml
-
     start = _skip_space(text, 0)
     if text[start : start + 1] in ("{", "[") or origin.endswith(".json"):
         try:
@@ -29,9 +27,15 @@ def parse_documents(text: str, origin: str) -> Iterator[tuple[int, object]]:
             if origin.endswith(".json"):
                 raise
             try:
-                return iter(tuple(read_yaml(text, origin)))  # YAML in flow style begins so, too: {kind: Secret}
+                return iter(tuple(_yaml(text, origin)))  # YAML in flow style begins so, too: {kind: Secret}
             except InvalidError:
                 raise broken from None
+    return _yaml(text, origin)
+
+
+def _yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
+    from bmhctl.formats.yaml_reader import read_yaml
+
     return read_yaml(text, origin)
 
 

@@ -6,41 +6,43 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from bmhctl.support.lazy_regex import pattern
+
 _BYTES = (
     (
         "an Excel workbook: save it as CSV",
-        re.compile(rb"PK\x03\x04.{0,4000}?xl/|\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", re.S),
+        pattern(rb"PK\x03\x04.{0,4000}?xl/|\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", re.S),
     ),
-    ("an OpenDocument file: save it as CSV", re.compile(rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis", re.S)),
-    ("an archive: name the files in it", re.compile(rb"PK\x03\x04|.{257}ustar", re.S)),
-    ("a compressed file of another kind than gzip", re.compile(rb"BZh[1-9]|\xfd7zXZ\0|\x28\xb5\x2f\xfd")),
-    ("a PDF", re.compile(rb"%PDF-")),
-    ("an image", re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8")),
-    ("a SQLite database: bmhctl copy copies an inventory", re.compile(rb"SQLite format 3\0")),
+    ("an OpenDocument file: save it as CSV", pattern(rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis", re.S)),
+    ("an archive: name the files in it", pattern(rb"PK\x03\x04|.{257}ustar", re.S)),
+    ("a compressed file of another kind than gzip", pattern(rb"BZh[1-9]|\xfd7zXZ\0|\x28\xb5\x2f\xfd")),
+    ("a PDF", pattern(rb"%PDF-")),
+    ("an image", pattern(rb"\x89PNG|\xff\xd8\xff|GIF8")),
+    ("a SQLite database: bmhctl copy copies an inventory", pattern(rb"SQLite format 3\0")),
 )
 
 _MAC = r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
 _COLUMN = r"[A-Z][\w()/-]*+(?: [\w()/-]++)*+"
 _OTHERS = (
-    ("an empty file", re.compile(r"\s*\Z")),
-    ("a CSV that bmhctl wrote: -o json or toml writes all that hosts have", re.compile(r"name,state,flags,since,")),
+    ("an empty file", pattern(r"\s*\Z")),
+    ("a CSV that bmhctl wrote: -o json or toml writes all that hosts have", pattern(r"name,state,flags,since,")),
     (
         "a table for people: write JSON, YAML or CSV",
-        re.compile(
+        pattern(
             rf"\s*+(?:\+-[-+=]*\+[ \t\r]*+\n|\|[^\n]*+\n[ \t]*+\|[-:| ]++\r?\n"
             rf"|{_COLUMN}(?: {{2,}}+{_COLUMN})++ *+\r?(?:\n|\Z))"
         ),
     ),
-    ("an HTML page", re.compile(r"\s*<(?:!doctype html|html)", re.I)),
-    ("XML", re.compile(r"\s*<[?!a-z]", re.I)),
+    ("an HTML page", pattern(r"\s*<(?:!doctype html|html)", re.I)),
+    ("XML", pattern(r"\s*<[?!a-z]", re.I)),
     (
         "a configuration of ssh",
-        re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:Host|Match)[ \t]++[^\n:=]++\n[ \t]++[A-Z]\w++[ \t=]"),
+        pattern(r"(?:\s++|#[^\n]*+\n)*+(?:Host|Match)[ \t]++[^\n:=]++\n[ \t]++[A-Z]\w++[ \t=]"),
     ),
-    ("nodes of xCAT", re.compile(r"# <xCAT data|Object name: |[\w.-]++:\n[ \t]++objtype=")),
-    ("addresses of neighbours, without names", re.compile(r"\S++ (?:dev \S++ |\([0-9.]++\) at )")),
-    ("an ethers file", re.compile(rf"(?:#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:\n|\Z)")),
-    ("a shell script", re.compile(r"#!")),
+    ("nodes of xCAT", pattern(r"# <xCAT data|Object name: |[\w.-]++:\n[ \t]++objtype=")),
+    ("addresses of neighbours, without names", pattern(r"\S++ (?:dev \S++ |\([0-9.]++\) at )")),
+    ("an ethers file", pattern(rf"(?:#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:\n|\Z)")),
+    ("a shell script", pattern(r"#!")),
 )
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
 """The texts without hosts that are recognised, whatever the name of their file."""
@@ -49,14 +51,14 @@ _ABOVE = r"(?:\s++|#[^\n]*+\n|[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
 """Empty lines, comments and settings above the first block of a file of an ISC server."""
 _TEXTS = (
     *_OTHERS,
-    ("dnsmasq leases", re.compile(rf"\d+ {_MAC} [0-9a-f.:]+ \S+")),
-    ("CSV", re.compile(r"(?!\s*[#-])(?:(?!: )[^\n{}\[\],])*+(?:,(?:(?!: )[^\n{}\[\],])*+){2,}+\r?(?:\n|\Z)")),
-    ("leases of DHCPv6, which have no names", re.compile(rf"{_ABOVE}ia-(?:na|ta|pd) ")),
+    ("dnsmasq leases", pattern(rf"\d+ {_MAC} [0-9a-f.:]+ \S+")),
+    ("CSV", pattern(r"(?!\s*[#-])(?:(?!: )[^\n{}\[\],])*+(?:,(?:(?!: )[^\n{}\[\],])*+){2,}+\r?(?:\n|\Z)")),
+    ("leases of DHCPv6, which have no names", pattern(rf"{_ABOVE}ia-(?:na|ta|pd) ")),
     (
         "the configuration of an ISC DHCP server",
-        re.compile(rf"{_ABOVE}(?:subnet|host|group|shared-network)\b[^\n:{{]*+\{{"),
+        pattern(rf"{_ABOVE}(?:subnet|host|group|shared-network)\b[^\n:{{]*+\{{"),
     ),
-    ("a text", re.compile(r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)")),
+    ("a text", pattern(r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)")),
 )
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),

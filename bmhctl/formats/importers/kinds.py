@@ -13,12 +13,13 @@ from bmhctl.formats.importers.record import (
     Reader,
 )
 from bmhctl.formats.recognize import text_looks_like
+from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
 _HEADING = 10_000  # how many characters of a heading are read
-_CELLS = re.compile(r"[,;\t|]")
+_CELLS = pattern(r"[,;\t|]")
 _HEAD = 100_000  # how many characters of a text are read to recognise it
-_DOCUMENT = re.compile(r"\s*+(?:#[^\n]*+\n\s*+)*+(?:\{|\[\s*+[\[{\"\]]|---|[\w.-]++:(?:\s|\Z))")
+_DOCUMENT = pattern(r"\s*+(?:#[^\n]*+\n\s*+)*+(?:\{|\[\s*+[\[{\"\]]|---|[\w.-]++:(?:\s|\Z))")
 
 
 class Kind(Frozen):
@@ -58,16 +59,16 @@ def _keys(*groups: str) -> tuple[frozenset[str], ...]:
 
 _MAC = r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}"
 _IP = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})"
-_SECTION = re.compile(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
-_HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)(?:[ \t]++\w++=.*)?")
-_NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
-_SEPARATOR = re.compile(r"\Asep=.[ \t]*\r?\n", re.I)  # the line that names the separator for Excel
+_SECTION = pattern(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
+_HOST = pattern(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)(?:[ \t]++\w++=.*)?")
+_NAME = pattern(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
+_SEPARATOR = pattern(r"\Asep=.[ \t]*\r?\n", re.I)  # the line that names the separator for Excel
 _LINES = 1000  # how many lines of a text are read to recognise it
 
 
-def _begins(pattern: str) -> Callable[[str], bool]:
+def _begins(beginning: str) -> Callable[[str], bool]:
     """Return a function that tests whether a text begins with a pattern, after empty lines and comments."""
-    compiled = re.compile(rf"(?:[ \t]*+(?:#[^\n]*+)?+\r?\n)*+{pattern}")
+    compiled = pattern(rf"(?:[ \t]*+(?:#[^\n]*+)?+\r?\n)*+{beginning}")
     return lambda text: compiled.match(text) is not None
 
 
@@ -94,7 +95,7 @@ def _sets_ansible(line: str) -> bool:
 
 
 _is_leases = _begins(rf"(?:duid [0-9a-f:]++\r?\n)?+(?:\d++|infinite) (?:\d\d-)?+{_MAC} [0-9a-fA-F.:]++ \S")
-_DHCP_HOST = re.compile(r"^dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
+_DHCP_HOST = pattern(r"^dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
 
 
 def _is_dnsmasq(text: str) -> bool:
