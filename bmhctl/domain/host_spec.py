@@ -52,12 +52,12 @@ def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
     _check_spec_keys(name, entry)
     return HostSpec(
         name=name,
-        address=_address(optional_text(entry, "address", where), f"{where}.address"),
-        mac=_mac(optional_text(entry, "mac", where), f"{where}.mac"),
+        address=_address(entry, where),
+        mac=_mac(entry, where),
         labels=_labels(require_table(entry.get("labels", {}), f"{where}.labels"), f"{where}.labels"),
         bmc=_bmc(entry.get("bmc"), f"{where}.bmc"),
         hardware=parse_properties(entry.get("hardware", {}), f"{where}.hardware"),
-        note=_line(optional_text(entry, "note", where), f"{where}.note"),
+        note=_line(entry, "note", where),
     )
 
 
@@ -161,9 +161,10 @@ def same(kind: str, value: str, names: list[str]) -> str:
     return f"{who} have the same {kind} {value}: {ONE_MACHINE}"
 
 
-def _line(value: str | None, where: str) -> str | None:
+def _line(entry: Mapping[str, object], key: str, where: str) -> str | None:
+    value = optional_text(entry, key, where)
     if value is not None and not _is_line(value):
-        raise _not_a_line(value, where)
+        raise _not_a_line(value, f"{where}.{key}")
     return value
 
 
@@ -176,9 +177,10 @@ def _not_a_line(value: str, where: str) -> InvalidError:
     return type_error(where, "one line of at most 1000 characters without control characters", value)
 
 
-def _address(value: str | None, where: str) -> str | None:
+def _address(entry: Mapping[str, object], where: str) -> str | None:
+    value = optional_text(entry, "address", where)
     if value is not None and not is_network_name(value):
-        error = type_error(where, "an IP address or a DNS name", value)
+        error = type_error(f"{where}.address", "an IP address or a DNS name", value)
         error.hint = _name_in_dns(value) or error.hint
         raise error
     return value
@@ -230,10 +232,11 @@ def normal_mac(value: str) -> str | None:
     return ":".join(bare[at : at + 2] for at in range(0, 12, 2)) if bare else None
 
 
-def _mac(value: str | None, where: str) -> str | None:
+def _mac(entry: Mapping[str, object], where: str) -> str | None:
+    value = optional_text(entry, "mac", where)
     mac = None if value is None else normal_mac(value)
     if value is not None and mac is None:
-        raise type_error(where, "a MAC address such as bc:55:85:92:de:b7", value)
+        raise type_error(f"{where}.mac", "a MAC address such as bc:55:85:92:de:b7", value)
     return mac
 
 
@@ -258,12 +261,13 @@ def parse_properties(table: object, where: str) -> dict[str, PropertyValue]:
     for key, value in require_table(table, where).items():
         if not is_label_key(key):
             raise InvalidError(f"{where}: {key!r:.80} is not a key", hint="use letters, digits, '-', '_' and '.'")
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, str):
+            if not _is_line(value):
+                raise _not_a_line(value, f"{where}.{key}")
+        elif isinstance(value, bool) or not isinstance(value, int):
             raise type_error(f"{where}.{key}", 'a text, a whole number or a size such as "256GiB"', value)
-        if isinstance(value, int) and abs(value) >= 2**63:
+        elif abs(value) >= 2**63:
             raise type_error(f"{where}.{key}", "a number of at most 63 bits", value)
-        if isinstance(value, str) and not _is_line(value):
-            raise _not_a_line(value, f"{where}.{key}")
         hardware[key] = value
     return hardware
 
@@ -287,7 +291,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
             hint='such as address = "redfish+https://10.0.1.11/redfish/v1/Systems/1"',
         )
     verify_tls = flag(entry.get("verify_tls", True), f"{where}.verify_tls")
-    credentials = _line(optional_text(entry, "credentials", where), f"{where}.credentials")
+    credentials = _line(entry, "credentials", where)
     if credentials is not None and not _CREDENTIALS.fullmatch(credentials):
         raise InvalidError(
             f"{where}.credentials is not a reference",  # never show the value: it may be a password
@@ -297,10 +301,10 @@ def _bmc(value: object, where: str) -> Bmc | None:
     tls_min_version = optional_text(entry, "tls_min_version", where)
     if tls_min_version not in (None, *TLS_VERSIONS):
         raise type_error(f"{where}.tls_min_version", f"one of {', '.join(TLS_VERSIONS)}", tls_min_version)
-    system_id = _line(optional_text(entry, "system_id", where), f"{where}.system_id")
+    system_id = _line(entry, "system_id", where)
     return Bmc(
-        address=_bmc_address(address, system_id, f"{where}.address"),
-        type=_line(optional_text(entry, "type", where), f"{where}.type"),
+        address=_bmc_address(address, system_id, where),
+        type=_line(entry, "type", where),
         system_id=system_id,
         credentials=credentials,
         verify_tls=verify_tls,
@@ -308,7 +312,8 @@ def _bmc(value: object, where: str) -> Bmc | None:
     )
 
 
-def _bmc_address(address: str, system_id: str | None, where: str) -> str:
+def _bmc_address(address: str, system_id: str | None, within: str) -> str:
+    where = f"{within}.address"
     if "@" in address:  # anywhere in the address: a parser would end the password at its first "/"
         raise InvalidError(
             f"{where} holds a user name or a password",
@@ -317,12 +322,8 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
         )
     address = with_slashes(address)
     match = _BMC_URL.fullmatch(address) if _VISIBLE.fullmatch(address) else None
-    if (
-        not match
-        or not is_network_name(match["ipv6"] or match["name"])
-        or not 0 < int(match["port"] or 443) <= 65535
-        or len(address) > 1000
-    ):
+    scheme, ipv6, name, port, rest = match.groups("") if match else [""] * 5
+    if not match or not is_network_name(ipv6 or name) or not 0 < int(port or 443) <= 65535 or len(address) > 1000:
         error = type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
         named = _BMC_URL.fullmatch(address)
         error.hint = _name_in_dns((named and named["name"]) or "") or error.hint
@@ -330,7 +331,7 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
             error.hint = "an IPv6 address stands in brackets: redfish+https://[fd00::1]/redfish/v1/Systems/1"
         raise error
     try:
-        _check_resource(match["scheme"] or "", match["rest"], system_id)
+        _check_resource(scheme, rest, system_id)
     except ValueError as error:
         raise InvalidError(
             f"{where} {address}: {error}",
