@@ -169,6 +169,8 @@ def test_a_record_of_a_wrong_type_is_reported_with_file_and_record(name: str) ->
         ("netbox", "device_type", "R640", "device_type: must be a mapping, not a text"),
         ("maas", "cpu_count", "many", "cpu_count: must be a whole number from 0"),
         ("ironic", "driver_info", "hunter2", "driver_info: is not a mapping"),
+        ("ironic", "properties", {"cpus": -1}, "properties.cpus: must be a whole number from 0"),
+        ("ironic", "properties", {"memory_mb": 1e300}, "properties.memory_mb: must be a whole number from 0"),
         ("ironic", "retired", "perhaps", "retired: must be true or false, not a text"),
         ("maas", "ip_addresses", ["10.0.0.300"], "ip_addresses: must be an IP address, not '10.0.0.300'"),
     ],

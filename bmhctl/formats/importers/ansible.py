@@ -10,7 +10,7 @@ from itertools import product
 
 from bmhctl.domain.host_spec import is_network_name
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, is_secret, text_of
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, text_of
 from bmhctl.formats.manifest_fields import bad_field
 from bmhctl.support.values import Frozen
 
@@ -61,7 +61,7 @@ def read_document(document: object, place: str) -> list[Item] | None:
         if name == "_meta":
             variables = body.get("hostvars") if isinstance(body, dict) else None
             for host, values in _mapping(variables, "_meta.hostvars").items():
-                parsed.hosts.setdefault(str(host), {}).update(_mapping(values, f"_meta.hostvars.{host!s:.80}"))
+                parsed.hosts.setdefault(str(host), {}).update(_mapping(values, "_meta.hostvars", host))
         else:
             _take_group(parsed, str(name), body)
     return _items(parsed, place)
@@ -83,11 +83,12 @@ def _is_group(body: object) -> bool:
     return body is None or (isinstance(body, dict) and set(body) <= _GROUP_KEYS)
 
 
-def _mapping(value: object, path: str) -> Mapping[str, object]:
+def _mapping(value: object, path: str, key: object = None) -> Mapping[str, object]:
+    """Return a value that must be a mapping; ``path``, and ``key`` in it, are where it is."""
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise bad_field(path, "must be a mapping")
+        raise bad_field(path if key is None else f"{path}.{key!s:.80}", "must be a mapping")
     return value
 
 
@@ -105,9 +106,10 @@ def _take_group(parsed: _Parsed, name: str, body: object) -> None:
             hosts = [hosts]
         if isinstance(hosts, list):
             hosts = {str(host): None for host in hosts}
-        for pattern, variables in _mapping(hosts, f"{name}.hosts").items():
-            values = _mapping(variables, f"{name}.hosts.{pattern:.80}")
-            for host in _expanded(pattern, f"{name}.hosts"):
+        where = f"{name}.hosts"
+        for pattern, variables in _mapping(hosts, where).items():
+            values = _mapping(variables, where, pattern)
+            for host in _expanded(pattern, where):
                 group.hosts.setdefault(host, {}).update(values)
         group.variables.update(_mapping(fields.get("vars"), f"{name}.vars"))
         children = fields.get("children")
@@ -309,7 +311,7 @@ def reader(item: Item) -> Record | str:
 def _first(variables: Mapping[str, object], keys: Iterable[str], warnings: list[str]) -> str | None:
     """Return the first of some variables that is set. A value that is a template is skipped, with a warning."""
     for key in keys:
-        text = None if is_secret(key) else text_of(variables.get(key))
+        text = text_of(variables[key]) if key in variables else None
         if text is not None and "{{" in text:
             warnings.append(f"{key} is a template, which is not evaluated")
         elif text is not None:

@@ -16,6 +16,7 @@ from bmhctl.errors import InvalidError
 from bmhctl.formats.import_batch import FoundHost, Nic, Source, entering
 from bmhctl.formats.manifest_fields import Fields, bad_field
 from bmhctl.formats.naming import NameTemplate, host_name
+from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, field
 
 TARGETS = ("name", "address", "mac", "note", "owner", "state", "id", "bmc.address", "bmc.type", "bmc.system_id")
@@ -26,17 +27,17 @@ GROUPS = "groups"
 
 _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
-_NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
-_NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
-_USER = re.compile(r"(?<=//)[^/@]*@")
-_PASSWORD = re.compile(r"(?<=//)[^/@\s]*:[^/@\s]+@")
+_NOT_IN_LABEL = pattern(r"[^A-Za-z0-9_.-]+")
+_NOT_IN_KEY = pattern(r"[^A-Za-z0-9_.-]+")
+_USER = pattern(r"(?<=//)[^/@]*@")
+_PASSWORD = pattern(r"(?<=//)[^/@\s]*:[^/@\s]+@")
 """A name and a password in a URL."""
-_PREFIX = re.compile(r"(.*)/\d{1,3}")
-_SECRET = re.compile(
+_PREFIX = pattern(r"(.*)/\d{1,3}")
+_SECRET = pattern(
     r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
     r"|(?:^|_)(?:auth(?:$|_key)|pw(?:$|_)|k_?g(?:$|_))|community|vault"
 )
-_NOT_SECRET = re.compile(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
+_NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _VAULT = "$ANSIBLE_VAULT;"
 
 
@@ -115,10 +116,10 @@ class Found(Frozen):
 
 def found_host(record: Record, item: Item, now: datetime, options: ImportOptions) -> Found:
     """Return the host of a record; raise `InvalidError` that names the field of a mistake."""
-    mapped = dict(_mapped(record, options))
+    mapped = dict(_mapped(record, options)) if options.mapping else {}
     labels = _labels(record, mapped, options)
     hardware = {key: value for key, value in record.hardware.items() if value not in (None, "", 0)}
-    hardware |= {key.removeprefix("hardware."): _fact(value) for key, value in mapped.items() if key[:9] == "hardware."}
+    hardware |= {key: _fact(value) for key, value in _below("hardware.", mapped).items()}
     if len(record.macs) > 1 and "nics" not in hardware:
         hardware["nics"] = len({mac.lower() for mac in record.macs})
     if options.only is not None and not options.only.fits(HostSpec("x", labels=labels, hardware=hardware)):
@@ -162,15 +163,20 @@ def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]
             yield target, _without_password(value)
 
 
+def _below(group: str, mapped: Mapping[str, str]) -> dict[str, str]:
+    """Return the mapped values of a group, such as ``labels.``, by their keys in it."""
+    return {key.removeprefix(group): value for key, value in mapped.items() if key.startswith(group)}
+
+
 def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
     labels = {key: value for key, value in record.labels.items() if value}
     chosen = options.label_from
-    labels |= dict.fromkeys((each for each in record.groups if takes_group(options, each)), _MEMBER)
-    for pattern in chosen or ():
+    labels |= dict.fromkeys([each for each in record.groups if takes_group(options, each)], _MEMBER)
+    for glob in chosen or ():
         for key, value in record.attributes.items():
-            if fnmatchcase(key, pattern) and not is_secret(key) and (text := text_of(value)) is not None:
+            if fnmatchcase(key, glob) and not is_secret(key) and (text := text_of(value)) is not None:
                 labels[key] = _without_password(text)
-    labels |= {key.removeprefix("labels."): value for key, value in mapped.items() if key.startswith("labels.")}
+    labels |= _below("labels.", mapped)
     made = {label_key(key): label_value(value) for key, value in labels.items()}
     return {key: value for key, value in made.items() if key and value}
 
@@ -178,7 +184,7 @@ def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -
 def takes_group(options: ImportOptions, group: str) -> bool:
     """Return whether a group or tag becomes a label: all do unless ``--label-from`` names others."""
     chosen = options.label_from
-    return chosen is None or GROUPS in chosen or any(fnmatchcase(group, pattern) for pattern in chosen)
+    return chosen is None or GROUPS in chosen or any(fnmatchcase(group, glob) for glob in chosen)
 
 
 def _without_password(text: str) -> str:
@@ -203,8 +209,7 @@ def _spec(
     labels: Mapping[str, str],
     hardware: Mapping[str, PropertyValue],
 ) -> HostSpec:
-    bmc = {key: value for key, value in record.bmc.items() if value is not None}
-    bmc |= {key.removeprefix("bmc."): value for key, value in mapped.items() if key.startswith("bmc.")}
+    bmc = {key: value for key, value in record.bmc.items() if value is not None} | _below("bmc.", mapped)
     if isinstance(address := bmc.get("address"), str) and "@" in address:
         bmc["address"] = _USER.sub("", address)
     entry: dict[str, object] = {
@@ -216,7 +221,7 @@ def _spec(
         "note": mapped.get("note") or (_without_password(record.note) if record.note else None),
     }
     try:
-        return parse_spec(name, {key: value for key, value in entry.items() if value is not None})
+        return parse_spec(name, entry)
     except InvalidError as error:
         where = str(error.details.get("key", ""))
         path = where.removeprefix(f"hosts.{name}.")
@@ -282,9 +287,9 @@ def whole(fields: Fields, key: str) -> int | None:
         if value.isascii() and value.isdigit() and len(value) < 16:
             return int(value)
         raise bad_field(fields.path_of(key), "must be a whole number from 0")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return Fields({key: value}, fields).whole(key) if value is not None else None
+    if isinstance(value, float) and value.is_integer() and 0 <= value < 2**53:
+        return int(value)
+    return fields.whole(key)
 
 
 def size(fields: Fields, key: str, unit: int) -> str | None:
@@ -366,18 +371,14 @@ def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool
     for value in pending:
         if isinstance(value, dict):
             for key, each in value.items():
+                if not each or each is True:
+                    continue
                 kind = type(each)
                 if kind in _NESTED:
                     pending.append(each)
-                elif (
-                    (_SECRETS[key] and each and kind is not bool)
-                    or (kind is str and "@" in each and _PASSWORD.search(each))
-                    or (vaults and _is_vault(each))
+                elif _SECRETS[key] or (
+                    kind is str and (("@" in each and _PASSWORD.search(each)) or (vaults and each.startswith(_VAULT)))
                 ):
                     keys[key] = keys.get(key, 0) + 1
         elif isinstance(value, list):
             pending += [each for each in value if type(each) in _NESTED]
-
-
-def _is_vault(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(_VAULT)
