@@ -100,7 +100,7 @@ class PowerSwitch:
         try:
             return self._reach("off", ways=_WAYS["soft-off"], until=until)
         except BmcError:
-            if time.monotonic() < until:  # the BMC refuses or can't shut down: use force when the time is over
+            if time.monotonic() < until:  # the BMC refuses or can't shut down: use force at the end of the time
                 raise
         return self._reach("off", ways=("ForceOff",)) + " by force"
 

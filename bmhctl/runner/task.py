@@ -247,7 +247,7 @@ class _Returning:
             return False
         until = f" until {local_time(kept.reservation.expires_at)}" if kept.reservation.expires_at else ""
         self._ctx.report(
-            f"{reason}: kept for debugging, asked for {format_duration(length)},{until}: "
+            f"{reason}: kept for debugging{until} (requested: {format_duration(length)}): "
             f"{', '.join(host.name for host in kept.hosts)}; give back: bmhctl release -R {self._token}"
         )
         return True

@@ -218,8 +218,8 @@ def _details(
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
         if host.failed_recycles is not None and host.fault is None and not host.undeclared:
-            failed = f", after {plural(host.failed_recycles, 'failure')} in a row" if host.failed_recycles else ""
-            yield f"recycle makes it available{failed}"
+            failed = f"; {plural(host.failed_recycles, 'failure')} in a row so far" if host.failed_recycles else ""
+            yield f"recycle tries to make it available{failed}"
 
 
 def _planned(ctx: Context, host: Host, planned: Planned) -> str:

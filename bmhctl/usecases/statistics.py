@@ -105,7 +105,7 @@ def use_by_hour(ctx: Context, since: datetime, until: datetime) -> Iterator[tupl
 def _checked(since: datetime, until: datetime | None, now: datetime) -> datetime:
     """Return the end of a window in the past; raise :class:`UsageError` for an impossible window."""
     if since >= now:
-        raise UsageError("--since is not in the past", hint="write a duration such as 30d, or a time that is over")
+        raise UsageError("--since is not in the past", hint="write a duration such as 30d, or a time in the past")
     if until is not None and until <= since:
         raise UsageError(
             f"--since ({local_time(since)}) is not before --until ({local_time(until)})",

@@ -29,7 +29,7 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
     """
     now = refresh(ctx)
     if since >= now:
-        raise UsageError("--since is not in the past", hint="write a duration such as 24h, or a time that is over")
+        raise UsageError("--since is not in the past", hint="write a duration such as 24h, or a time in the past")
     if until is None:
         until = now + (now - since) / _AHEAD
     if until <= since:

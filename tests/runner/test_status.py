@@ -67,7 +67,7 @@ def test_keep_on_fail_leaves_the_hosts_reserved_and_says_how_to_give_them_back(f
     assert done == Run(
         3,
         "",
-        f"task failed: exit 3: kept for debugging, asked for 6h, until {until:%Y-%m-%d %H:%M} UTC: node1, node2; "
+        f"task failed: exit 3: kept for debugging until {until:%Y-%m-%d %H:%M} UTC (requested: 6h): node1, node2; "
         f"give back: bmhctl release -R {kept.id}\n",
     )
     assert fleet.states() == {"node1": "reserved", "node2": "reserved", "node3": "available"}

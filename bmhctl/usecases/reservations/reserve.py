@@ -34,7 +34,7 @@ def reserve_or_wait(
 
     With ``check``, the readiness checks of each host run before it is granted. A host that fails goes to maintenance,
     and the next one is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when too few hosts are free or
-    fit, :class:`WaitTimeoutError` when the time to wait is over (a later grant is undone), and :class:`StepFailedError`
+    fit, :class:`WaitTimeoutError` when the wait has timed out (a later grant is undone), and :class:`StepFailedError`
     when hosts can't be prepared. The ticket is removed however the wait ends.
     """
     attempt, granted = _reserve(ctx, request, patience, check, None)
@@ -108,7 +108,7 @@ def _await_beginning(
     """Wait until the inventory can be used, and until the booking that a request names begins, if it names one.
 
     Returns the time at that moment, and the deadline for the hosts: ``deadline`` if there is one already. Raises
-    :class:`WaitTimeoutError` when the time for the whole wait is over before.
+    :class:`WaitTimeoutError` when the whole wait has timed out before.
     """
     from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening, outlast
 

@@ -69,7 +69,7 @@ class WaitOptions(Frozen):
         return timedelta(seconds=time.monotonic() - self.began)
 
     def is_over(self) -> bool:
-        """Return whether the time to wait is over, by a clock that is never set back."""
+        """Return whether the wait has timed out, by a clock that is never set back."""
         return self.timeout is not None and self.waited >= self.timeout
 
 
