@@ -299,6 +299,14 @@ class Server:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.02)
 
+    def standby(self) -> Server:
+        """Return a server that has what this one has, and only reads; this one must not run."""
+        other = Server()
+        shutil.rmtree(other._data)
+        subprocess.run(["cp", "-a", self._data, other._data], check=True)
+        (other._data / "standby.signal").touch()
+        return other
+
     def ask_password(self, role: str) -> None:
         """From its next start on, the server asks this role for its password."""
         rules = self._data / "pg_hba.conf"

@@ -29,6 +29,7 @@ NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
 """The SQL for the start of the server, as a value for a column of times."""
 
+_STANDBY = "in_hot_standby"  # reported by servers since PostgreSQL 14
 _SERVER_ENDS = ("08", "57P", "25P03", "25P04")
 """The first letters of SQLSTATEs that end a connection: it failed, was idle for too long, or the server shuts down."""
 
@@ -192,6 +193,11 @@ class Session(WriteBuffer):
             error = error.__context__  # report the shutdown, not the errors that it caused
         if (error.sqlstate or "").startswith(_SERVER_ENDS):
             self._connection.close()  # the server is about to end the connection
+        if (
+            isinstance(error, errors.ReadOnlySqlTransaction)
+            and self._connection.info.parameter_status(_STANDBY) == "on"
+        ):
+            self._connection.close()  # the server's name may lead to another one, the primary, at the next try
         if isinstance(error, errors.UndefinedTable) and self._which:
             return self._without_table(error)
         if isinstance(error, errors.InsufficientPrivilege):
