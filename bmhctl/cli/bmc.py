@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -51,7 +52,7 @@ def power(
     if not action:
         from bmhctl.cli.suggestions import meant_power
 
-        meant = f"did you mean bmhctl power {' '.join(meant)}? " if (meant := meant_power(names)) else ""
+        meant = f"did you mean bmhctl power {shlex.join(meant)}? " if (meant := meant_power(names)) else ""
         raise UsageError("no action is given", hint=f"{meant}bmhctl power HOST… {_ACTIONS}")
     if action not in list(Power):
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
@@ -97,7 +98,7 @@ def boot_once(
     if not target:
         from bmhctl.cli.suggestions import meant_boot
 
-        meant = f"did you mean bmhctl boot-once {' '.join(meant)}? " if (meant := meant_boot(names)) else ""
+        meant = f"did you mean bmhctl boot-once {shlex.join(meant)}? " if (meant := meant_boot(names)) else ""
         raise UsageError("no target is given", hint=f"{meant}bmhctl boot-once HOST… {_TARGETS}")
     if target not in list(BootTarget):
         raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)

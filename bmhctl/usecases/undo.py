@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -164,7 +165,7 @@ def _check_undoable(ctx: Context, last: _Change) -> None:
     if words:
         more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
         rest = folded(event.host for host, event in last.events if host not in later)
-        which = f"bmhctl undo {' '.join(rest)} takes back the rest" if rest else "change it with bmhctl set or remove"
+        which = f"bmhctl undo {shlex.join(rest)} takes back the rest" if rest else "change it with bmhctl set or remove"
         look = f"bmhctl history {since[0].host}; {which}" if since else "bmhctl policy show"
         raise StateRefusedError(
             f"the {last.words} can't be undone, because of what happened since: {', '.join(words[:_SHOWN])}{more}",

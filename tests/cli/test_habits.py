@@ -282,21 +282,24 @@ def test_a_label_without_its_option_is_answered_with_the_option(line: str, cli: 
 
 
 def test_power_with_the_action_before_the_hosts_is_answered_with_the_right_order(cli: Cli, lab: Any) -> None:
-    for line, action in (
-        (["off", "node01", "node02"], "off"),
-        (["node01", "node02", "poweroff"], "off"),
-        (["node01", "node02", "reset"], "cycle"),
+    for line, right in (
+        (["off", "node01", "node02"], "node01 node02 off"),
+        (["node01", "node02", "poweroff"], "node01 node02 off"),
+        (["node01", "node02", "reset"], "node01 node02 cycle"),
+        (["off", "node*"], "'node*' off"),
     ):
         done = cli("power", *line)
         assert done.status == 2
-        assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl power node01 node02 {action}? ")
+        assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl power {right}? ")
 
 
 def test_boot_targets_of_ipmitool_are_answered_with_those_of_boot_once(cli: Cli, lab: Any) -> None:
     for word, target in (("disk", "hdd"), ("cdrom", "cd"), ("network", "pxe")):
-        done = cli("boot-once", "node01", "node02", word)
+        done = cli("boot-once", "node01", "node[2-3]", word)
         assert done.status == 2
-        assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl boot-once node01 node02 {target}? ")
+        assert done.stderr.splitlines()[1].startswith(
+            f"hint: did you mean bmhctl boot-once node01 'node[2-3]' {target}? "
+        )
     assert "did you mean" not in cli("boot-once", "disk").stderr
 
 

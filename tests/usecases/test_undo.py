@@ -171,7 +171,7 @@ def test_undo_of_new_hosts_is_refused_with_the_name_of_a_later_change(small: Lab
     before = content(small)
     with pytest.raises(StateRefusedError, match="ready of node4 by carol 2m ago") as caught:
         undo.undo(small.context())
-    assert caught.value.hint == "see bmhctl history node4; bmhctl undo node[5-6] takes back the rest"
+    assert caught.value.hint == "see bmhctl history node4; bmhctl undo 'node[5-6]' takes back the rest"
     assert content(small) == before
     done = undo.undo(small.context(), ["node[5-6]"])
     assert [item.host for item in done.items] == ["node5", "node6"]
