@@ -25,16 +25,17 @@ _BOOT = {
     BootTarget.HTTP: ("UefiHttp",),
     BootTarget.DIAGNOSTICS: ("Diags",),
 }
-_SOURCE, _MODE, _UEFI = "BootSourceOverrideTarget", "BootSourceOverrideMode", "UEFI"
+_TIMES, _SOURCE = "BootSourceOverrideEnabled", "BootSourceOverrideTarget"
+_MODE, _UEFI = "BootSourceOverrideMode", "UEFI"
 
 
 def boot_once(system: System, target: BootTarget) -> str:
     """Set that only the next start boots from ``target``; return the target once the BMC shows it."""
-    properties: Json = {"BootSourceOverrideEnabled": "Disabled"}
+    properties: Json = {_TIMES: "Disabled"}
     boot = table(system.report.get("Boot"))
     words = f"booting once from {target}"
     if target is not BootTarget.NONE:
-        properties = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": _source(system, boot, target)}
+        properties = {_TIMES: "Once", _SOURCE: _source(system, boot, target)}
     shown: Json = {key: boot[key] for key in (_SOURCE, _MODE) if isinstance(boot.get(key), str)}
     change = _Change(system.path, properties, words, "Boot", whole=shown | properties)
     found = _apply(system, change, system.report)
@@ -48,11 +49,11 @@ def boot_once(system: System, target: BootTarget) -> str:
 
 def _source(system: System, boot: Json, target: BootTarget) -> str:
     """Return the BMC's name for a target; raise :class:`BmcError` if it does not allow it, or not for one boot only."""
-    sources = texts(boot.get("BootSourceOverrideTarget@Redfish.AllowableValues"))
+    sources = texts(boot.get(f"{_SOURCE}@Redfish.AllowableValues"))
     known = [name for name in _BOOT[target] if sources is None or name in sources]
     if not known:
         raise BmcError(f"{system.client.name} can't boot from {target}: it allows {listed(sources or ())}")
-    times = texts(boot.get("BootSourceOverrideEnabled@Redfish.AllowableValues"))
+    times = texts(boot.get(f"{_TIMES}@Redfish.AllowableValues"))
     if times is not None and "Once" not in times:
         raise BmcError(f"{system.client.name} can't boot only once from {target}: it allows {listed(times)}")
     return known[0]
@@ -150,10 +151,10 @@ def _apply(system: System, change: _Change, found: Json) -> Json:
 def _unseen(client: Client, change: _Change, found: Json) -> BmcError:
     """Return the error for a change that was sent, and which the BMC does not show."""
     shown = listed([str(value) for value in change.shown(found).values()])
-    return BmcError(
-        f"{client.answer_to(change.words)} shows {shown} after {client.limit.seconds:g} s",
-        hint=client.why("check the BMC itself"),
-    )
+    hint = client.why("check the BMC itself")
+    if change.shown(found).get(_TIMES) == "Continuous" and change.properties[_TIMES] == "Once":
+        hint = "it boots from there every time, until bmhctl boot-once HOST none removes it"
+    return BmcError(f"{client.answer_to(change.words)} shows {shown} after {client.limit.seconds:g} s", hint=hint)
 
 
 def _read(system: System, path: str) -> Json:

@@ -87,6 +87,22 @@ def test_the_next_boot_is_sent_with_what_the_bmc_shows_if_it_requires_that(
         assert bmc.received == [("PATCH", SYSTEM, {"Boot": sent})]
 
 
+def test_a_next_boot_that_the_bmc_keeps_for_ever_is_reported_with_the_command_that_ends_it() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, "BootSourceOverrideEnabled": "Disabled"}})]) as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "PATCH":
+                bmc.systems[0].changes["Boot"] = {**json.loads(body)["Boot"], "BootSourceOverrideEnabled": "Continuous"}
+                saying("", 204)(request)
+            return request.command == "PATCH"
+
+        bmc.trouble = trouble
+        assert talk(bmc, booting(BootTarget.PXE), seconds=2) == (
+            "its BMC at BMC accepted booting once from pxe, but shows Continuous, Pxe after 2 s"
+            " (it boots from there every time, until bmhctl boot-once HOST none removes it)"
+        )
+
+
 @pytest.mark.parametrize("status", [412, 428])
 @pytest.mark.parametrize("accepted", ['W/"7"', '"7"', "*"])
 def test_an_action_is_sent_with_the_etag_of_its_system_to_a_bmc_that_requires_it(status: int, accepted: str) -> None:
