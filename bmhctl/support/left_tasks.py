@@ -23,6 +23,7 @@ RESERVATION = "BMH_RESERVATION"
 _PATIENCE = 2.0  # seconds to wait for killed processes: one in a system call ends when the call returns
 _PAUSE = 0.01
 _MOST_NAMED = 5
+_MARKED = f"\0{MARK}=".encode()
 
 
 def new_mark(reservation: str) -> str:
@@ -126,8 +127,8 @@ def listed(processes: Iterable[str]) -> str:
 
 def _mark_of(process: int) -> str:
     try:
-        with open(f"/proc/{process}/environ", "rb") as file:
-            text = os.fsdecode(file.read())
+        with open(f"/proc/{process}/environ", "rb", buffering=0) as file:
+            text = b"\0" + file.read()
     except OSError:
         return ""
-    return next((each.partition("=")[2] for each in text.split("\0") if each.startswith(f"{MARK}=")), "")
+    return os.fsdecode(text.partition(_MARKED)[2].partition(b"\0")[0])

@@ -229,10 +229,10 @@ def processes() -> dict[int, tuple[int, int, str]] | None:
     found = {}
     for name in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
         if name.isdigit():
-            with suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                state, parent, group, *more = file.read().rsplit(")", 1)[1].split()
-                if state not in "ZX":
-                    found[int(name)] = (int(parent), int(group), more[16])
+            with suppress(OSError), open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+                state, parent, group, *more = file.read().rpartition(b")")[2].split()
+                if state not in b"ZX":
+                    found[int(name)] = (int(parent), int(group), more[16].decode())
     return found or None
 
 
