@@ -42,7 +42,7 @@ from bmhctl.stores import open_store
 from bmhctl.stores.events import EventQuery
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, queries
-from bmhctl.usecases.doctor import doctor
+from bmhctl.usecases.doctor import doctor, examine
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, reserve, waiting
 from bmhctl.usecases.reservations.replacement import replace_host
@@ -686,6 +686,7 @@ class Lives(RuleBasedStateMachine):
 def test_the_invariants_hold_after_every_step(backend: str) -> None:
     machine = type(f"{backend.title()}Lives", (Lives,), {"kind": backend})
     share = 14 if backend == "postgres" else 9  # a server takes longer for each step
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=settings().max_examples // share, stateful_step_count=40)
-    )
+    chosen = settings(max_examples=settings().max_examples // share, stateful_step_count=40)
+    # No rule starts a task, and to look for one, the doctor reads the environment of every process of the machine.
+    with mock.patch.object(examine, "left_tasks", dict):
+        run_state_machine_as_test(machine, settings=chosen)
