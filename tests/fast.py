@@ -1,8 +1,8 @@
 """The fast form of the suite: ``--fast`` leaves out slow tests, and runs each test on one backend only.
 
-A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests run
-first, the slowest before all others and on different workers, so that at the end no worker still runs a slow test while
-the others are idle.
+A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests
+come first, the slowest before all others and on different workers, so that at the end no worker still runs a slow test
+while the others are idle. Most slow tests wait for other processes, so only every other worker starts with them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScheduling
+from xdist.workermanage import WorkerController
 
 SLOW, BACKEND = "slow", "in other backends"
 SLOW_FOLDERS = ("tests/benchmarks", "tests/examples", "tests/faults", "tests/nemesis", "tests/runner")
@@ -46,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("fast"):
         items.sort(key=_seconds, reverse=True)
         workers = getattr(config, "workerinput", {}).get("workercount", 1)
-        _spread(items, workers, config.getoption("maxschedchunk", None) or 0)
+        _spread(items, (workers + 1) // 2, config.getoption("maxschedchunk", None) or 0)
         return
     chosen: set[pytest.Item] = set()
     for tests in _by_backend(items):
@@ -57,6 +60,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _left_out[_folder(tests[0]), BACKEND] += max(len(kept) - 1, 0)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = [item for item in items if item in chosen]
+
+
+class BothEnds(LoadScheduling):
+    """Gives every other worker tests from the end of the list, where the slow ones are not.
+
+    If all workers started with the slow tests, they would wait at the same time. As each module's tests are on fewer
+    workers, its fixtures are also made less often.
+    """
+
+    def _send_tests(self, node: WorkerController, num: int) -> None:
+        if int(node.gateway.id.removeprefix("gw")) % 2:
+            cut = max(len(self.pending) - num, 0)
+            self.pending[:] = self.pending[cut:] + self.pending[:cut]
+        super()._send_tests(node, num)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScheduling | None:
+    return BothEnds(config, log) if config.getvalue("dist") == "load" else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
