@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from tests.faults.hostile_files import JSON, LINES, TOML, YAML
+from tests.faults.hostile_files import COMPRESSED, JSON, LINES, TOML, YAML
 from tests.faults.hostile_texts import DIGITS, STRANGE, TYPED, Made
 from tests.faults.parsers import PARSERS, Tally
 from tests.formats.importer_samples import SAMPLES
@@ -33,7 +33,8 @@ _FILES: dict[str, dict[str, dict[str, Made]]] = {
     "manifests in YAML": {"YAML": YAML, "JSON": JSON},
     "manifests in YAML without libyaml": {"YAML": YAML},
     "manifests in JSON": {"JSON": JSON},
-    "imports of any kind": {"TOML": TOML, "YAML": YAML, "JSON": JSON, "lines": LINES},
+    # Every import decompresses its files in the same way, before it looks at their kind.
+    "imports of any kind": {"TOML": TOML, "YAML": YAML, "JSON": JSON, "lines": LINES, "compressed": COMPRESSED},
     **{
         f"imports from {name}": {"JSON": JSON} if text[0] in "{[" else {"lines": LINES}
         for name, text in SAMPLES.items()

@@ -284,6 +284,9 @@ LINES: dict[str, Made] = {
     "an address of colons": lambda: ":" * BIG + " a",
     "digits": lambda: "9" * BIG + " 52:54:00:00:00:01 10.0.0.1 a b",
     "NUL": lambda: "10.0.0.1 a\0b\n",
+}
+
+COMPRESSED: dict[str, Made] = {
     "half a compressed file": lambda: b"\x1f\x8b\x08\0\0\0\0\0",
     "a compressed file of nothing but zeroes": _zeroes,
 }
