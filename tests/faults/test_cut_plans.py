@@ -74,8 +74,9 @@ class Rows:
             )  # no trigger runs, no constraint is checked
             self._server.execute("; ".join(f'DELETE FROM "{name}"' for name in self._kept))
             for name, rows in self._kept.items():
-                for row in rows:
-                    self._server.execute(f'INSERT INTO "{name}" VALUES ({", ".join(["%s"] * len(row))})', row)
+                if rows:
+                    places = ", ".join(["%s"] * len(rows[0]))
+                    self._server.cursor().executemany(f'INSERT INTO "{name}" VALUES ({places})', rows)
 
 
 @pytest.fixture
