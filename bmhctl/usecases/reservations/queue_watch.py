@@ -19,6 +19,8 @@ _LONGEST_PAUSE = 1.0
 _LOOK_AROUND = timedelta(seconds=0.5)  # between checks for changes that no commit announces
 
 
+_SETTLED = timedelta(seconds=1)  # after this time without a look, a change of the inventory is likely to last
+
 IS_NEXT = "it is next in the queue"
 """Why a request whose hosts are free still waits: it is about to be granted."""
 
@@ -158,16 +160,22 @@ class ProgressReporter:
         self._progress = progress
         self._told: Waiting | None = None
         self._silent_until: datetime | None = None
+        self._is_settling = False
 
     def report_change(self) -> bool:
         """Report the position if it has changed; return False when it is too early to look.
 
-        Raises errors that waiting can't resolve.
+        After the first report, a change is looked at a moment later: a host that is given back and recycled passes
+        through states that are over at once. Raises errors that waiting can't resolve.
         """
         ctx = self._ctx
         began = ctx.clock()
+        if self._told is not None and not self._is_settling:
+            self._is_settling = True
+            self._silent_until = max(self._silent_until or began, began + _SETTLED)
         if self._silent_until is not None and began < self._silent_until:
             return False
+        self._is_settling = False
         with ctx.store.snapshot():
             why, eta = self._why_not()
             position = len(live_tickets(ctx, self._ticket.id)) + 1

@@ -22,8 +22,11 @@ from bmhctl.errors import (
 )
 from bmhctl.results import Grant
 from bmhctl.stores.claims import ticket_claim
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.folding import in_short
 from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.reservations.allocation import remedies
+from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.contended import (
     check_ticket,
     choose,
@@ -47,6 +50,7 @@ from bmhctl.usecases.shared.context import Context
 POLL = 0.15
 """Seconds between two checks of a waiting process; a check takes microseconds unless something was committed."""
 
+_SOME = 20  # this many more hosts are read to find those on which steps run
 _POLL_WOKEN = 0.5  # seconds between two checks with a server, which also wakes the process at every change
 
 
@@ -184,10 +188,22 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
     except BusyError as error:
         why = f"{error.host} {error.message}" if error.host else error.message
         states = (error.details or {}).get("states")
-        if isinstance(states, dict) and State.RESERVED not in states:  # no host is reserved, so none will be given back
-            why = "; ".join([why, *remedies(states)])
+        if error.host is not None:
+            why = "; ".join([why, *_steps_running(attempt)])
+        elif isinstance(states, dict) and State.RESERVED not in states:  # no host will be given back
+            why = "; ".join([why, *(_steps_running(attempt) or remedies(states))])
         return why, eta_of_request(ctx, attempt.request, ticket.id)
     return IS_NEXT, ctx.clock()
+
+
+def _steps_running(attempt: Attempt) -> list[str]:
+    """Return in words on which hosts that the request could use steps run, as recycle runs them; empty if on none."""
+    ctx = attempt.ctx
+    unready = HostQuery(states=frozenset((State.TAINTED, State.INITIAL)))
+    hosts = candidates(ctx, [attempt.request.requirements], unready, more=_SOME)
+    claimed = ctx.store.claims.claimed_hosts([host.id for host in hosts])
+    names = [host.name for host in hosts if host.id in claimed]
+    return [f"steps run on {' '.join(in_short(names))}"] if names else []
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def test_a_ticket_that_needs_an_operator_holds_nothing_and_says_so(fleet: Lab) -
         take(fleet, count=2)
 
     with pytest.raises(WaitTimeoutError):
-        wait(fleet, step, timeout=5, count=4)
+        wait(fleet, step, timeout=60, count=4)
     assert seen == ["2 more hosts: that needs an operator; node1 is in maintenance, node2 is cordoned"]
     assert "1 cordoned, 1 maintenance, 2 reserved" in told[-1].why
 
