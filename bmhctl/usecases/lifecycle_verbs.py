@@ -188,16 +188,21 @@ def maintain(
             inputs = guard_input(ctx, host, now, reason=reason)
             left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason)
             held = f"; held by {describe_reservation(host.reservation)}" if host.reservation is not None else ""
-            return moved(host, left, f"{reason}{f' (until {local_time(until)})' if until else ''}{held}")
+            return moved(host, left, f"{reason}{_ending(until)}{held}")
         same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
         if same and same[0].until == until:
             return already(host, f"already in maintenance: {reason}")
         others = tuple(m for m in host.maintenance if m not in same)
         mark = replace(mark, since=same[0].since) if same else mark
         record_event(ctx, replace(host, maintenance=(*others, mark)), EventKind.REASON_ADDED, now, reason=reason)
-        return Outcome(host.name, True, f"reason added: {reason}", host.state, host.state)
+        words = f"{'end changed' if same else 'reason added'}: {reason}{_ending(until)}"
+        return Outcome(host.name, True, words, host.state, host.state)
 
     return each_in_one_commit(ctx, "maintain", choice, one)
+
+
+def _ending(until: datetime | None) -> str:
+    return f" (until {local_time(until)})" if until else ""
 
 
 def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:

@@ -188,6 +188,18 @@ def test_a_host_name_given_as_a_reservation_is_answered_with_the_id(fleet: Lab) 
     assert refused.value.hint == f"did you mean {mine}, which holds node1?"
 
 
+def test_maintain_says_when_it_changes_the_end_of_a_reason(fleet: Lab) -> None:
+    hour = timedelta(hours=1)
+    said = [
+        lifecycle_verbs.maintain(fleet.context(), named("node1"), reason=reason, until=fleet.clock.now + length).items
+        for reason, length in (("fan", hour), ("disk", hour), ("fan", 2 * hour))
+    ]
+    one, two = (local_time(fleet.clock.now + length) for length in (hour, 2 * hour))
+    assert [item.message for (item,) in said] == [
+        f"fan (until {one})", f"reason added: disk (until {one})", f"end changed: fan (until {two})",
+    ]  # fmt: skip
+
+
 def test_maintain_says_who_holds_the_host_and_until_when_it_lasts(fleet: Lab) -> None:
     mine = reserve(fleet, "node1")
     until = fleet.clock.now + timedelta(hours=2)
