@@ -108,7 +108,7 @@ def maintain(
 
         chosen = choice(hosts, selector, state)
         if until is None:
-            raise UsageError("a planned maintenance needs its end", hint="--from 'sat 08:00' --until 12:00")
+            raise UsageError("a planned maintenance needs an end", hint="--from 'sat 08:00' --until 12:00")
         with changing(ctx, dry_run=dry_run, yes=yes) as lab:
             now = lab.context.clock()
             starts = parse_moment(begins, now)

@@ -27,7 +27,7 @@ def parse_documents(text: str, origin: str) -> Iterator[tuple[int, object]]:
             if origin.endswith(".json"):
                 raise
             try:
-                return iter(tuple(_yaml(text, origin)))  # YAML in flow style begins so, too: {kind: Secret}
+                return iter(tuple(_yaml(text, origin)))  # YAML in flow style begins in the same way: {kind: Secret}
             except InvalidError:
                 raise broken from None
     return _yaml(text, origin)

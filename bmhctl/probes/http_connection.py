@@ -325,7 +325,7 @@ def _trouble(error: Exception, sent: bool, host: str) -> HttpError:
         return HttpError("network", f"can't be reached: {zone}", sent=False)
     for kind, name, words in _TROUBLES:
         if isinstance(error, kind):
-            why = getattr(error, "verify_message", "").rstrip(".")  # it has only OpenSSL's words and the URL's
+            why = getattr(error, "verify_message", "").rstrip(".")  # its text has only words of OpenSSL and of the URL
             return HttpError(name, f"{words}: {why}" if why else words, sent=sent)
     if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed: "):
         return HttpError("proxy", f"refuses ({str(error).split()[3]})", sent=False)

@@ -15,7 +15,7 @@ from bmhctl.probes.redfish_errors import unreachable
 from bmhctl.probes.redfish_reply import Json, one_line
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
-_MOST_REDIRECTS = 3  # the first request included
+_MOST_REDIRECTS = 3  # including the first request
 _SILENCE = 0.5  # a shorter wait than this, in seconds, does not show that the BMC is silent
 _REDIRECTS = (301, 302, 303, 307, 308)
 CHECK_ADDRESS = "if its address is wrong: bmhctl set HOST --bmc … declares another"

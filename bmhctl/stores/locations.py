@@ -36,7 +36,7 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
         return given or environ[VARIABLE]
     if environ.get("CI"):
         raise UsageError(
-            "no inventory is named, and with $CI set none is searched for",
+            "no inventory is named, and none is searched for because $CI is set",
             hint=f"name it: bmhctl -i lab.db …, or export {VARIABLE}=…",
         )
     for place in (folder, *folder.parents):

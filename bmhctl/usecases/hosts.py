@@ -67,7 +67,7 @@ def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcom
     if len(unfolded) > 1 and ((changes.mac and not has_range(changes.mac, base=16)) or shares_address):
         raise UsageError(
             "several hosts can't share a MAC or an address",
-            hint="--address '{name}.lab' or '10.0.1.[11-20]' gives each its own, --mac '02:00:00:00:00:[01-0a]', too",
+            hint="give each host its own: --address '{name}.lab' or '10.0.1.[11-20]', --mac '02:00:00:00:00:[01-0a]'",
         )
     now = refresh_and_reap(ctx)
     specs = [_with_changes(own, ctx, HostSpec(name)) for name, own in zip(unfolded, each, strict=True)]

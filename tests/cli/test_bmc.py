@@ -92,7 +92,7 @@ def test_the_hint_is_a_command_for_the_host_that_failed(cli: Cli) -> None:
         )
 
 
-# what may be declared
+# tests: what may be declared
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_http_steps_and_bmcs_both_use_the_proxy_of_the_policy(cli: Cli, tmp_path
         assert "its name does not resolve" in done.stderr
 
 
-# the end of a session
+# tests: the end of a session
 
 
 def test_ctrl_c_ends_the_session_on_the_bmc(cli: Cli) -> None:

@@ -84,7 +84,7 @@ def test_no_inventory_is_searched_for_in_ci(cli: Cli, lab: Path) -> None:
     assert cli("list", CI="true") == Run(
         2,
         "",
-        "bmhctl: no inventory is named, and with $CI set none is searched for\n"
+        "bmhctl: no inventory is named, and none is searched for because $CI is set\n"
         "hint: name it: bmhctl -i lab.db …, or export BMHCTL_INVENTORY=…\n",
     )
     assert cli("list", "-i", "bmh.toml", "-o", "name", CI="true") == NAMES

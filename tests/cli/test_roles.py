@@ -385,7 +385,7 @@ def test_no_role_can_attach_the_counting_function_to_its_own_table(fleet: Fleet)
     assert str(path).endswith(", pg_temp"), "what it names is not looked for among temporary tables"
 
 
-def test_a_role_that_lacks_a_new_table_is_told_to_run_the_grants_again(fleet: Fleet, cli: Cli) -> None:
+def test_the_error_for_a_role_that_lacks_a_new_table_says_to_run_the_grants_again(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f'REVOKE SELECT ON "{fleet.schema}".meta FROM {fleet.prefix}_{RUNNER}')
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
     assert done.status == 11

@@ -99,7 +99,7 @@ def of(lab: Lab, bmhctl: Bmhctl) -> Callable[..., Run]:
     return lambda *args, **env: bmhctl("-i", lab.location, *args, **env)
 
 
-# the order of the queue
+# tests: the order of the queue
 
 
 def test_a_returned_host_goes_to_the_first_waiter_that_is_alive(
@@ -169,7 +169,7 @@ def test_an_unsatisfiable_request_is_refused_at_once_even_with_wait(lab: Lab, fl
     assert queue_of(fleet) == []
 
 
-# ends of a wait
+# tests: ends of a wait
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
@@ -227,7 +227,7 @@ def test_a_lease_that_is_shortened_at_the_grant_is_reported(fleet: Inventory, wa
     assert "the lease is 2h, the longest that this inventory allows" in done.stderr
 
 
-# repeated requests
+# tests: repeated requests
 
 
 def test_a_repeated_request_id_gets_the_same_reservation_whatever_became_of_the_first_process(
@@ -252,7 +252,7 @@ def test_a_repeated_request_id_gets_the_same_reservation_whatever_became_of_the_
     assert ask("-n1").status == 8
 
 
-# showing the queue
+# tests: showing the queue
 
 
 def test_the_queue_shows_position_request_and_what_is_missing(

@@ -153,7 +153,7 @@ def test_the_flock_replacement_names_the_holder_of_the_host(lab_of_two: Fleet) -
     assert lab_of_two.states()["node2"] == "available"
 
 
-# the fixture
+# tests: the fixture
 
 
 def pytest_in(fleet: Fleet, *args: str) -> subprocess.Popen[str]:

@@ -518,7 +518,7 @@ def test_every_command_reports_a_missing_log_while_a_process_uses_the_old_one(tm
             )
 
 
-# one file with two names
+# tests: one file with two names
 
 
 @pytest.mark.parametrize("file", ["lab.db", "lab.toml", "lab.state.db"])

@@ -41,7 +41,7 @@ def as_it_is_when_used(folder: Path, backend: str, *acts: Callable[[Inventory], 
     return files
 
 
-# a WAL
+# tests: a WAL
 
 
 @pytest.mark.parametrize("backend", FILES)
@@ -102,7 +102,7 @@ def test_a_wal_torn_anywhere_keeps_all_commits_before_that_place(backend: str, f
     assert (lost, seen) == ([], set(range(len(snapshots))))
 
 
-# a TOML file
+# tests: a TOML file
 
 
 def essence(snapshot: Snapshot) -> list[object]:
@@ -145,7 +145,7 @@ def test_a_toml_file_cut_off_anywhere_is_refused_or_synced_without_loss_of_state
     assert taken > 0
 
 
-# files that are gone, old, or another inventory's
+# tests: files that are gone, old, or another inventory's
 
 
 def without(name: str) -> Callable[[Folder, Folder], Folder]:

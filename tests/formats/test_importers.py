@@ -58,7 +58,7 @@ def entry(batch: ImportBatch, name: str) -> dict[str, object]:
     return dump_spec(hosts(batch)[name].spec)
 
 
-# rules for every kind
+# tests: rules for every kind
 
 
 @pytest.mark.parametrize(("name", "pages"), [("ironic", "nodes"), ("netbox", "results")])
@@ -243,7 +243,7 @@ def test_the_tables_of_states_are_in_lower_case(table: dict[str, object], words:
     assert all(word == word.lower() for word in table)
 
 
-# the kinds
+# tests: the kinds
 
 
 def test_ironic_nodes_keep_their_states_instances_and_faults() -> None:

@@ -53,7 +53,7 @@ def refusal(*documents: object, names: str | None = None) -> InvalidError:
     return caught.value
 
 
-# names
+# tests: names
 
 
 def test_a_manifest_may_have_a_name_with_dots_or_in_upper_case() -> None:
@@ -132,7 +132,7 @@ def test_a_template_also_names_the_hosts_of_an_export() -> None:
     assert [spec.name for spec in specs(found)] == ["a-n1"]
 
 
-# credentials
+# tests: credentials
 
 
 def test_two_secrets_never_get_the_same_environment_variable() -> None:
@@ -159,7 +159,7 @@ def test_two_secrets_never_get_the_same_environment_variable() -> None:
     ]
 
 
-# HardwareData
+# tests: HardwareData
 
 DETAILS = {
     "cpu": {"arch": "x86_64", "count": 64},
@@ -239,7 +239,7 @@ def test_a_list_of_hardware_data_gives_its_items_its_kind() -> None:
     assert specs(read(listed, host("n1", "a")))[0].hardware == {"cpus": 4}
 
 
-# files of other kinds
+# tests: files of other kinds
 
 TABLE = "a table for people: write JSON, YAML or CSV"
 

@@ -1,4 +1,7 @@
-"""The ways in which real BMCs differ, and what a user sees of each. The emulator is in test_bmc_verbs."""
+"""The ways in which real BMCs differ, and what a user sees of each.
+
+``tests/usecases/steps/test_bmc.py`` tests with the emulator.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_pauses(monkeypatch, poll=0.1, resend=1.0, busy=0.2)
 
 
-# what a BMC allows
+# tests: what a BMC allows
 
 
 @pytest.mark.parametrize("action_info", [False, True], ids=["allowable-values", "action-info"])
@@ -107,7 +110,7 @@ def test_after_a_refusal_the_next_reset_type_is_tried_with_a_bmc_that_lists_none
         assert talk(bmc, switch(Power.OFF)) == f"its BMC at BMC refuses: {refused}"
 
 
-# temporary failures, and answers that are lost
+# tests: temporary failures, and answers that are lost
 
 
 def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> None:
@@ -384,7 +387,7 @@ def test_a_change_that_was_not_confirmed_is_not_reported_as_accepted() -> None:
             assert said == words
 
 
-# a change counts as done when it is seen
+# tests: a change counts as done when it is seen
 
 
 def test_a_restart_without_a_visible_effect_fails(probe: Probe) -> None:
@@ -494,7 +497,7 @@ def test_a_power_state_that_is_not_reported_never_counts_as_reached(power: Any) 
         )
 
 
-# which system is meant
+# tests: which system is meant
 
 
 def test_other_systems_behind_the_same_gateway_are_never_changed() -> None:
@@ -549,7 +552,7 @@ def test_a_bmc_that_answers_or_points_to_another_system_is_refused_and_nothing_i
         assert bmc.received == []
 
 
-# health and hardware
+# tests: health and hardware
 
 
 @pytest.mark.parametrize(
@@ -677,7 +680,7 @@ def test_memory_without_a_total_is_the_sum_of_its_modules(total: int | None, fou
         assert inspected(bmc).get("memory") == (found if total else None)
 
 
-# credentials and sessions
+# tests: credentials and sessions
 
 
 def test_a_password_is_sent_in_utf8() -> None:
@@ -769,7 +772,7 @@ def test_a_locked_account_is_reported_as_the_bmc_says_it() -> None:
         )
 
 
-# why a BMC refuses
+# tests: why a BMC refuses
 
 
 def test_the_reason_of_a_vendor_is_printed_first_and_uncut() -> None:
@@ -912,7 +915,7 @@ def test_a_refused_restart_is_reported_with_the_reason_of_the_vendor() -> None:
         assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC refuses: ForceRestart is not supported (400)"
 
 
-# answers with an encoding that was not requested
+# tests: answers with an encoding that was not requested
 
 
 def raw_deflate(body: bytes) -> bytes:
@@ -965,7 +968,7 @@ def test_a_broken_compressed_answer_is_reported(encoding: str, make: Callable[[]
         assert talk(FakeBmc(port=port), status, seconds=2).startswith(f"its BMC at BMC {words}")
 
 
-# one conversation at a time
+# tests: one conversation at a time
 
 
 def test_blades_behind_one_bmc_get_one_request_at_a_time_unless_the_policy_allows_more() -> None:
@@ -988,7 +991,7 @@ def test_blades_behind_one_bmc_get_one_request_at_a_time_unless_the_policy_allow
             assert (bmc.most_talking <= most, bmc.most_talking > 1) == (True, most > 1)
 
 
-# proxies
+# tests: proxies
 
 
 def test_no_proxy_or_netrc_of_the_environment_is_used_unless_the_policy_says_so(
@@ -1021,7 +1024,7 @@ def test_no_proxy_or_netrc_of_the_environment_is_used_unless_the_policy_says_so(
         assert asked == []
 
 
-# TLS
+# tests: TLS
 
 
 def test_an_old_tls_version_is_used_only_for_a_bmc_declared_with_it(certificate: Path) -> None:
@@ -1057,7 +1060,7 @@ def test_an_old_tls_version_is_used_only_for_a_bmc_declared_with_it(certificate:
         assert power(tls_min_version="1.1") == "on"
 
 
-# soft-off, light and next boot
+# tests: soft-off, light and next boot
 
 
 def test_soft_off_shuts_the_operating_system_down_and_forces_only_with_then_off() -> None:
@@ -1301,7 +1304,7 @@ def test_the_reason_of_a_refusal_is_read_from_the_refused_property(within: bool)
         )
 
 
-# further differences between BMCs
+# tests: further differences between BMCs
 
 
 def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:

@@ -42,7 +42,7 @@ def identify_it(system: System) -> str:
     return identify(system, True)
 
 
-# redirects
+# tests: redirects
 
 
 def moving(bmc: FakeBmc, *methods: str, to: str = "{path}/") -> None:
@@ -98,7 +98,7 @@ def test_a_redirect_is_followed_in_each_spelling_of_this_bmc_only(location: str,
         assert said == "on" if is_followed else said.startswith("its BMC at BMC sends requests elsewhere: ")
 
 
-# lists
+# tests: lists
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_systems_whose_ids_differ_only_in_case_are_two() -> None:
         assert bmc.received == []
 
 
-# bodies
+# tests: bodies
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
@@ -217,7 +217,7 @@ def test_answers_that_are_no_json_for_a_while_after_a_command_are_retried(answer
         assert bmc.resets == ["On"]
 
 
-# logins
+# tests: logins
 
 
 def logins(bmc: FakeBmc) -> list[str]:
@@ -349,7 +349,7 @@ def test_a_date_in_retry_after_counts_from_the_clock_of_the_bmc() -> None:
         assert asked[1] - asked[0] >= 1
 
 
-# proxies
+# tests: proxies
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_nothing_is_sent_over_a_connection_that_opens_after_the_end(monkeypatch:
         assert bmc.reads == []
 
 
-# requests that must not reach another server
+# tests: requests that must not reach another server
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, port: int) -> list[tuple[str, int]]:

@@ -191,7 +191,7 @@ def test_setting_the_clock_back_during_a_renewal_lengthens_no_task(
 
 
 def test_setting_the_clock_back_a_little_loses_no_lease(fleet: Fleet) -> None:
-    """By that clock the lease already lasts longer, so it was not renewed, and its task was ended."""
+    """By the clock that was set back, the lease lasts longer. It must be renewed all the same, before its real end."""
     kept = kept_lease(fleet, 2)
     granted = steady()
     fleet.lab.clock.now -= timedelta(seconds=30)

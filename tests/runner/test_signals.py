@@ -120,7 +120,7 @@ def test_a_signal_reaches_the_task_while_the_inventory_is_locked(fleet: Fleet) -
     assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 7")
 
 
-# on a terminal
+# tests: on a terminal
 
 
 def on_terminal(fleet: Fleet, *command: str, **env: str) -> Any:

@@ -171,7 +171,7 @@ def test_reasons_that_alternate_while_an_inventory_is_away_are_reported_once_eac
     assert said == ["refused; waiting until it is back", "reset; waiting until it is back", "lab.db is back"] * 2
 
 
-# ids that are not committed in their order
+# tests: ids that are not committed in their order
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_verb_tries_every_host_and_names_each(fleet: Lab) -> None:
     assert states(fleet) == {"node1": "tainted", "node2": "reserved", "node3": "reserved", "node4": "available"}
 
 
-# who holds a host
+# tests: who holds a host
 
 
 def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) -> None:
@@ -242,7 +242,7 @@ def test_an_expired_reservation_taints_its_hosts_except_one_in_maintenance(fleet
     assert (kept.dirty, kept.reservation) == (True, None)
 
 
-# maintenance
+# tests: maintenance
 
 
 def test_each_operator_closes_only_the_own_reason_of_a_maintenance(fleet: Lab) -> None:
@@ -323,7 +323,7 @@ def test_a_dry_run_of_resume_names_the_next_state_and_why_and_changes_nothing(fl
     assert states(fleet) == before
 
 
-# faults, cordons, steps
+# tests: faults, cordons, steps
 
 FAILING = """
 [defaults]

@@ -246,7 +246,7 @@ def test_the_waits_of_a_week_are_those_of_the_reservations_made_in_it(lab: Lab) 
     assert [*waits_by_week(lab.context(), START, START)] == []
 
 
-# the same figures by brute force, over random histories
+# tests: the same figures by brute force, over random histories
 
 
 @dataclass

@@ -55,7 +55,7 @@ def refused(text: str | bytes) -> InvalidError:
     return caught.value
 
 
-# What it says
+# tests: what it says
 
 
 def test_a_declaration_has_the_hosts_in_file_order_and_the_policy_separately() -> None:
@@ -95,7 +95,7 @@ def test_windows_line_ends_change_nothing() -> None:
     assert said.hosts == parse_declaration(LAB.encode(), "lab.toml").hosts
 
 
-# Where a mistake stands
+# tests: where a mistake stands
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_any_file_is_read_as_a_declaration_or_refused(text: str | bytes) -> None
         assert error.message.startswith("lab.toml:")  # noqa: PT017
 
 
-# Whether it changed
+# tests: whether it changed
 
 
 def test_both_names_of_a_file_share_one_state_file(lab: Path, tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_an_invalid_fingerprint_is_treated_as_a_missing_one(text: str) -> None:
     assert Fingerprint.from_text(text) is None
 
 
-# What can't be read
+# tests: what can't be read
 
 
 def test_a_missing_file_is_unreachable_with_the_command_that_creates_it(

@@ -497,7 +497,7 @@ def test_the_scanner_follows_quotes_at_the_end_of_a_text_and_dates_with_a_space(
     assert len(scan(text).comments) == 4
 
 
-# Files
+# tests: files
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def fleet(lab: Lab) -> Lab:
     return lab
 
 
-# nothing is wrong
+# tests: nothing is wrong
 
 
 def test_the_doctor_finds_and_changes_nothing_after_every_verb(fleet: Lab) -> None:
@@ -95,7 +95,7 @@ def test_a_ticket_that_is_granted_during_the_examination_is_not_reported_as_left
     assert examined(fleet).findings == ()
 
 
-# fixing
+# tests: fixing
 
 
 def test_many_broken_things_are_fixed_in_one_call(fleet: Lab) -> None:
@@ -192,7 +192,7 @@ def test_findings_beyond_the_first_hundred_of_a_kind_are_counted_and_fixed(lab: 
     assert not any(each.fixable for each in left)
 
 
-# the remedies that are printed help
+# tests: the remedies that are printed help
 
 
 def cleaned(lab: Lab, *names: str) -> None:
@@ -290,7 +290,7 @@ def test_the_doctor_gives_a_maintenance_without_a_reason_one(fleet: Lab) -> None
     assert examined(fleet).findings == ()
 
 
-# the policy
+# tests: the policy
 
 
 def test_an_invalid_policy_is_reported(fleet: Lab) -> None:
@@ -315,7 +315,7 @@ def test_a_lease_without_end_is_no_finding_where_the_policy_allows_it(fleet: Lab
     assert examined(fleet).findings == ()
 
 
-# at work
+# tests: at work
 
 
 WORKER = """

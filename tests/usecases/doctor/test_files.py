@@ -64,7 +64,7 @@ def kinds(diagnosis: Diagnosis) -> list[tuple[str, str, bool]]:
     return [(each.kind, each.severity.value, each.fixable) for each in diagnosis.findings]
 
 
-# a TOML file and its state file
+# tests: a TOML file and its state file
 
 
 def test_an_error_in_the_toml_file_is_reported_with_its_line_and_the_state_is_examined(
@@ -289,7 +289,7 @@ def test_the_record_of_an_edit_that_is_not_yet_synced_is_kept(toml_fleet: Lab) -
     assert at(toml_fleet).findings == ()
 
 
-# the database itself
+# tests: the database itself
 
 
 GARBAGE = {"a page": (0, 4096, b"\xa5"), "its pointers": (8, 16, b"\x00"), "its cells": (3000, 1080, b"\xa5")}
@@ -389,7 +389,7 @@ def test_an_inventory_of_a_newer_version_is_not_changed(fleet: Lab) -> None:
     assert told.remedy == "update bmhctl on this machine"
 
 
-# who may write what
+# tests: who may write what
 
 
 def mode(path: Path, bits: int) -> Callable[[Lab], Path]:
@@ -493,7 +493,7 @@ def test_a_user_who_may_not_read_or_write_the_inventory_gets_a_finding(
     assert told() == (10, [f"access,broken,can't read {database}: Permission denied", *may_not])
 
 
-# what killed commands left
+# tests: what killed commands left
 
 
 def test_tickets_and_claims_of_running_processes_are_no_finding(fleet: Lab) -> None:
@@ -540,7 +540,7 @@ def test_files_of_interrupted_commands_are_removed_but_not_a_copy_in_progress(fl
     assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
 
 
-# the backup
+# tests: the backup
 
 
 def test_the_backup_is_the_inventory_as_it_was_with_the_same_permissions(fleet: Lab) -> None:

@@ -49,7 +49,7 @@ def event_of(lab: Lab, name: str, place: int) -> int:
     return [event.id for event in store.events.read(store.hosts.named(name) or name)][place]
 
 
-# faults that need a decision
+# tests: faults that need a decision
 
 Broken = Callable[[Lab], tuple[str, ...]]
 """A change of the rows."""
@@ -401,7 +401,7 @@ def test_a_fault_that_needs_a_decision_is_reported_and_not_fixed(case: str, flee
     )
 
 
-# what is fixed
+# tests: what is fixed
 
 FIXES: dict[str, tuple[Broken, list[Found]]] = {
     "another last event than recorded": (

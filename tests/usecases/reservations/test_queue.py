@@ -110,7 +110,7 @@ def busy(act: Step) -> Step:
     return step
 
 
-# the order of the queue
+# tests: the order of the queue
 
 
 def test_a_free_host_is_granted_at_once_without_a_ticket(fleet: Lab) -> None:
@@ -263,7 +263,7 @@ def test_overlapping_requirements_find_the_hosts_that_fit_them_all(fleet: Lab) -
     assert names(granted) == ["node1", "node2", "switch"]
 
 
-# ends of a wait
+# tests: ends of a wait
 
 
 def test_a_waiter_without_a_sign_of_life_for_15_seconds_is_skipped_and_keeps_its_position(fleet: Lab) -> None:
@@ -452,7 +452,7 @@ def test_a_wait_that_is_interrupted_leaves_no_ticket(fleet: Lab) -> None:
     assert tickets(fleet) == []
 
 
-# changes during a wait
+# tests: changes during a wait
 
 
 def test_an_added_host_wakes_the_waiter_that_it_fits(fleet: Lab) -> None:
@@ -593,7 +593,7 @@ def test_a_waiter_ends_expired_leases(fleet: Lab) -> None:
     assert states(fleet)[1:] == ["tainted"] * 3
 
 
-# repeated requests
+# tests: repeated requests
 
 
 def test_a_repeated_request_shares_the_ticket_and_the_reservation_of_the_first(fleet: Lab) -> None:
@@ -669,7 +669,7 @@ def test_the_same_request_id_with_other_requirements_is_refused_while_waiting_an
     assert names(wait(fleet, lambda: give_back(fleet, "node2"), actor="bob", count=1, request_id="job-1")) == ["node2"]
 
 
-# cancelling
+# tests: cancelling
 
 
 def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
@@ -707,7 +707,7 @@ def test_cancelling_the_last_ticket_wakes_its_waiter(fleet: Lab) -> None:
         wait(fleet, cancel)
 
 
-# checks before the grant
+# tests: checks before the grant
 
 CHECK = '[checks.ping]\ncommand = ["test", "{name}", "!=", "node1"]\n'
 

@@ -49,7 +49,7 @@ def last_events(lab: Lab, name: str, number: int) -> list[tuple[str, str, str | 
     return [(e.actor, e.verb.value, e.reason) for e in as_(lab, "alice").history(name, number)]
 
 
-# who may act
+# tests: who may act
 
 
 def recycle(lab: Lab, *names: str) -> None:
@@ -115,7 +115,7 @@ def test_an_unknown_reservation_id_is_not_found(fleet: Lab) -> None:
         as_(fleet, "alice").extend("r-00000000")
 
 
-# how long
+# tests: how long
 
 
 def test_extend_counts_from_now_and_never_shortens_a_lease_or_exceeds_max_ttl(fleet: Lab) -> None:
@@ -234,7 +234,7 @@ def test_a_reservation_ends_with_its_last_host(fleet: Lab) -> None:
     assert alice.reservations() == ()
 
 
-# another owner, another host
+# tests: another owner, another host
 
 
 def test_a_handover_gives_a_new_id_and_ends_the_old_one(fleet: Lab) -> None:
@@ -293,7 +293,7 @@ def test_replace_keeps_the_requirements_of_a_reservation_met(fleet: Lab) -> None
     assert ids(alice.replace("node3", held.reservation.id, reason="dead"))[1] == ["node1", "node4"]
 
 
-# unsatisfiable requests
+# tests: unsatisfiable requests
 
 
 def test_overlapping_requirements_get_hosts_that_meet_them_all_or_none(fleet: Lab) -> None:
@@ -345,7 +345,7 @@ def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> No
     }
 
 
-# repeated requests
+# tests: repeated requests
 
 
 def test_a_request_id_gives_the_same_reservation_until_it_ends(fleet: Lab) -> None:
