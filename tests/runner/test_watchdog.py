@@ -17,7 +17,9 @@ import pytest
 
 from bmhctl.stores.claims import run_claim
 from bmhctl.stores.sqlite.claims import folder_beside
-from bmhctl.support.left_tasks import left_tasks
+from bmhctl.support.left_tasks import LeftTask, left_tasks
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, Run, environment
 from tests.processes import lives, until
 from tests.runner.conftest import Fleet, children
@@ -342,6 +344,27 @@ def test_a_retry_does_not_end_what_a_run_that_ended_by_itself_left_on_the_termin
 def test_a_mark_that_is_not_text_prevents_no_command(toml_fleet: Fleet) -> None:
     with sleeping(BMHCTL_RUN=b"\xff", BMH_RESERVATION="r-00000000"):
         assert toml_fleet.bmhctl("doctor").status == 0
+
+
+def test_what_stays_after_a_run_goes_on_where_the_run_ends_while_another_command_looks(
+    toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml_fleet.bmhctl("reserve", "node1")
+    (token,) = toml_fleet.open_reservations()
+    toml_fleet.bmhctl("release", "-R", token)
+    claims = folder_beside(toml_fleet.lab.path.with_name("lab.state.db"))
+    claims.mkdir()
+    claim = claims / run_claim(token)
+    claim.touch()
+
+    def late() -> dict[str, LeftTask]:
+        claim.unlink(missing_ok=True)  # as the run does after it gave its hosts back
+        return left_tasks()
+
+    monkeypatch.setattr("bmhctl.support.left_tasks.left_tasks", late)
+    with sleeping(BMHCTL_RUN=f"{token}.00") as background:
+        step_verbs.recycle(toml_fleet.lab.context(), Choice(("node1",)))
+        assert lives(background)
 
 
 def test_doctor_names_a_task_whose_run_and_watchdog_were_killed(toml_fleet: Fleet) -> None:

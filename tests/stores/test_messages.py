@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.domain.selector import parse_selector
+from bmhctl.stores.claims import run_claim
 from bmhctl.stores.postgres.connection import Connection
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import holder
@@ -58,14 +60,31 @@ def test_a_command_needs_no_more_round_trips_to_a_server_than_counted(
 ) -> None:
     act, most = ACTS[name]
     ctx = fleet.context()
-    waited, wait = 0, Connection.wait
+    with round_trips(monkeypatch) as waited:
+        act(ctx)
+    assert len(waited) == most
+
+
+def test_tasks_that_run_cost_a_reset_no_round_trips(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = fleet.context()
+    with round_trips(monkeypatch) as alone:
+        step_verbs.reset(ctx, Choice(("node8",)))
+    claim = ctx.store.claims.claim
+    with claim(run_claim("r-one")), claim(run_claim("r-two")), round_trips(monkeypatch) as beside:
+        step_verbs.reset(ctx, Choice(("node8",)))
+    assert len(beside) == len(alone)
+
+
+@contextmanager
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[None]]:
+    """Yield a list that becomes longer with each round trip in the block."""
+    waited: list[None] = []
+    wait = Connection.wait
 
     def counted(self: Connection, *args: object, **options: object) -> object:
-        nonlocal waited
-        waited += 1
+        waited.append(None)
         return wait(self, *args, **options)  # type: ignore[arg-type]  # passed on as they came
 
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "wait", counted)
-        act(ctx)
-    assert waited == most
+        yield waited

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -76,39 +75,40 @@ def forget_left_claims(ctx: Context) -> None:
     if ctx.dry_run:
         return
     with suppress(AwayError):  # a later command may be able to remove the claims
-        claims = ctx.store.claims
-        runs = {name: known for name in claims.names() if (known := reservation_of(ctx, name)) is not None}
-        kept = {name for name, known in runs.items() if known.is_open()}
-        over = {name: known for name, known in runs.items() if name not in kept}
-        if over:
-            kept |= _end_left_tasks(ctx, over)
-        for claim in claims.left_behind():
-            if claim.name not in kept:
-                claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+        kept = _end_left_tasks(ctx)
+        for claim in ctx.store.claims.left_behind():
+            known = reservation_of(ctx, claim.name)
+            if claim.name not in kept and (known is None or not known.is_open()):
+                ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
 
 
-def _end_left_tasks(ctx: Context, over: Mapping[str, Reservation]) -> set[str]:
-    """End the tasks that are left under ended reservations, by the claims of their ``run``; return the others' claims.
+def _end_left_tasks(ctx: Context) -> set[str]:
+    """End the tasks that are left under ended reservations; return the claims of the ``run`` of the others.
 
     A task may go on after its holder has given the hosts back, but only as long as its ``run`` lives.
     """
+    runs = {name for name in ctx.store.claims.names() if name.startswith(run_claim(""))}
+    if not runs:
+        return set()
     from bmhctl.support.left_tasks import left_tasks
 
-    tasks, others = left_tasks(), set()
-    for claim, known in over.items():
-        if (task := tasks.get(known.id)) is None:
+    kept = set()
+    for token, task in left_tasks().items():
+        claim = run_claim(token)
+        known = reservation_of(ctx, claim) if claim in runs else None
+        if known is None or known.is_open():
             continue
         if task.has_this_process() or not (known.was_lost() or _is_abandoned(ctx, claim)):
-            others.add(claim)
+            kept.add(claim)
         elif ended := task.end():
             ctx.report(f"{known.id}: has ended ({known.end_reason}), but its run was killed; {ended}")
-    return others
+    return kept
 
 
 def _is_abandoned(ctx: Context, claim: str) -> bool:
-    """Return whether the bmhctl that made a claim has died, even if a process that it has started has the claim."""
+    """Return whether the bmhctl that made a claim was killed, even if a process that it has started has the claim."""
     if not ctx.store.claims.claimed([claim]):
-        return True
+        return ctx.store.claims.is_there(claim)  # else its bmhctl has just ended by itself
     holders = ctx.store.claims.holders(claim)  # empty if this process holds it
     return bool(holders) and not any(each.is_runner for each in holders)
 
