@@ -154,6 +154,9 @@ class HostSpec(Frozen):
 WHEN_FREE = "maintenance when it is free: "
 """The beginning of the reason of an event that gives a host a cordon that ``maintains``."""
 
+NO_LONGER_WHEN_FREE = "no longer goes to maintenance when it is free"
+"""The beginning of the reason of an event that removes such a cordon by ``resume``."""
+
 
 class Note(Frozen):
     """A cordon, or one reason for maintenance: who made it, when and why.

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import WHEN_FREE, Event, EventKind, HostSpec, PropertyValue, State, Verb
+from bmhctl.domain.model import NO_LONGER_WHEN_FREE, WHEN_FREE, Event, EventKind, HostSpec, PropertyValue, State, Verb
 from bmhctl.domain.units import format_age
 from bmhctl.errors import NotFoundError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes
@@ -74,6 +74,8 @@ def _command(event: Event) -> str:
         return _UNDONE
     if event.verb is EventKind.CORDON and (event.reason or "").startswith(WHEN_FREE):
         return "maintain --when-free"
+    if event.verb in _MARKS and (event.reason or "").startswith(NO_LONGER_WHEN_FREE):
+        return Verb.RESUME.value
     return "add" if event.verb is Verb.ENTER else event.verb.value
 
 

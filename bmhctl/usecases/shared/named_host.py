@@ -22,9 +22,7 @@ _PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
     """Return the error for a name that no host has; with ``look_around`` it suggests the most similar host name."""
     if "*" in name or "?" in name or "[" in name:
-        return NotFoundError(
-            "is not a host name", host=name, hint="this command takes one exact name; bmhctl list shows all"
-        )
+        return NotFoundError("is not a host name", host=name, hint="write the name in full; bmhctl list shows all")
     if look_around and next(ctx.store.events.read(name, last=1), None) is not None:
         return NotFoundError(
             "was removed, or has another name now", host=name, hint=f"bmhctl history {name} shows what became of it"

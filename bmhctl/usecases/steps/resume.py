@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
+from bmhctl.domain.model import NO_LONGER_WHEN_FREE, EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
@@ -19,8 +19,6 @@ from bmhctl.usecases.steps.execution import Claimed
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, finish
 from bmhctl.usecases.steps.step_verbs import JOBS
-
-_TAKEN_BACK = "no longer goes to maintenance when it is free"
 
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
@@ -104,8 +102,8 @@ def _take_back(ctx: Context, host: Host, everyones: bool) -> Outcome:
             )
         kind = EventKind.UNCORDON if cordon.before is None else EventKind.CORDON
         left, before = replace(fresh, cordon=cordon.before), Former().of(fresh, whole=True)
-        record_event(ctx, left, kind, ctx.clock(), reason=f"{_TAKEN_BACK}: {cordon.reason}", before=before)
-    return Outcome(host.name, True, f"{_TAKEN_BACK}: {cordon.reason}", host.state, host.state)
+        record_event(ctx, left, kind, ctx.clock(), reason=f"{NO_LONGER_WHEN_FREE}: {cordon.reason}", before=before)
+    return Outcome(host.name, True, f"{NO_LONGER_WHEN_FREE}: {cordon.reason}", host.state, host.state)
 
 
 def _may_take_back(ctx: Context, cordon: Note, everyones: bool) -> bool:
@@ -117,7 +115,7 @@ def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> O
         if host.cordon is None or not host.cordon.maintains:
             return already(host, f"is not in maintenance: already {host.state}")
         if _may_take_back(ctx, host.cordon, everyones):
-            return Outcome(host.name, True, f"{_TAKEN_BACK}: {host.cordon.reason}", host.state, host.state)
+            return Outcome(host.name, True, f"{NO_LONGER_WHEN_FREE}: {host.cordon.reason}", host.state, host.state)
         return already(host, f"goes to maintenance when it is free, for {in_words((host.cordon,))}")
     rest = remaining_reasons(ctx, host, everyones)
     if rest:
