@@ -32,6 +32,6 @@ def wait(
 
     limit = None if timeout is None else parse_duration(timeout)
     chosen = choice(hosts, selector)
-    pause = pause_on(invocation_of(ctx).display())
-    with session(ctx, Hosts, fields, pause=pause_before_opening(WaitOptions(pause, limit))) as lab:
-        lab.show(wait_for(lab.context, chosen, wanted, pause, limit))
+    patience = WaitOptions(pause_on(invocation_of(ctx).display()), limit)
+    with session(ctx, Hosts, fields, pause=pause_before_opening(patience)) as lab:
+        lab.show(wait_for(lab.context, chosen, wanted, patience.pause, limit, began=patience.began))

@@ -24,17 +24,25 @@ _FEW_STATES = 3
 _FEW_WORDS = 4
 
 
-def wait(ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None = None) -> Hosts:
+def wait(
+    ctx: Context,
+    choice: Choice,
+    wanted: StateName,
+    pause: Pause,
+    timeout: timedelta | None = None,
+    *,
+    began: float | None = None,
+) -> Hosts:
     """Return the chosen hosts once all of them are in the wanted state; report what is missing whenever that changes.
 
-    ``timeout`` is how long to wait: None waits without limit, and zero checks only once. Leases that expire meanwhile
-    are ended. Raises :class:`UsageError` when no host is chosen, :class:`WaitTimeoutError` with what is missing,
-    :class:`NotFoundError` for a name that no host has, also if the host is removed meanwhile, and what ``pause``
-    raises.
+    ``timeout`` is how long to wait: None waits without limit, and zero checks only once. It counts from ``began``, by
+    ``time.monotonic``; None: from now. Leases that expire meanwhile are ended. Raises :class:`UsageError` when no host
+    is chosen, :class:`WaitTimeoutError` with what is missing, :class:`NotFoundError` for a name that no host has, also
+    if the host is removed meanwhile, and what ``pause`` raises.
     """
     if not choice.names and not choice.selector:
         raise UsageError("no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
-    waiting = _Wait(ctx, choice, wanted, pause, timeout)
+    waiting = _Wait(ctx, choice, wanted, pause, timeout, time.monotonic() if began is None else began)
     return await_change(ctx, waiting.pause, waiting.look, waiting.reaps)
 
 
@@ -42,15 +50,16 @@ class _Wait:
     """The state of one wait."""
 
     def __init__(
-        self, ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None
+        self, ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None, began: float
     ) -> None:
         self._ctx = ctx
         self._choice = choice
         self._wanted = wanted
         self._sleep = pause
         self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
-        self._until = "" if timeout is None else f", until {local_time(ctx.clock() + timeout, OF_DAY)}"
+        self._deadline = None if timeout is None else began + timeout.total_seconds()
+        waited = timedelta(seconds=time.monotonic() - began)
+        self._until = "" if timeout is None else f", until {local_time(ctx.clock() + timeout - waited, OF_DAY)}"
         self._missing = f"the hosts to be {wanted}: the inventory could not be read"
         self._reported = ""
         self._silent_until = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -65,6 +66,19 @@ def test_a_cordoned_host_is_available_and_not_free(fleet: Lab) -> None:
         wait(fleet.context(), Choice(("node2",)), StateName.FREE, lambda *_: None, timedelta())
     uncordon = lambda: lifecycle_verbs.uncordon(fleet.context(), Choice(("node2",)))  # noqa: E731
     assert waited(fleet, Choice(("node2",)), StateName.FREE, uncordon) == ["node2"]
+
+
+def test_the_time_to_wait_counts_from_before_the_inventory_is_opened(fleet: Lab) -> None:
+    began = time.monotonic() - 3600
+    with pytest.raises(WaitTimeoutError, match=r"timed out after 1h waiting for node2 to be reserved: available"):
+        wait(
+            fleet.context(),
+            Choice(("node2",)),
+            StateName.RESERVED,
+            lambda *_: pytest.fail("it waited"),
+            timedelta(hours=1),
+            began=began,
+        )
 
 
 def test_wait_ends_a_lease_that_expires_meanwhile(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
