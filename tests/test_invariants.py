@@ -180,7 +180,7 @@ class Lives(RuleBasedStateMachine):
             hosts.add(self.ctx("alice"), [f"node{number}"], hosts.AttributeChanges(mac=mac, labels={"arch": "arm64"}))
         if machines == 5:
             step_verbs.ready(self.ctx("alice"), Choice(states=frozenset({State.INITIAL})))
-        if kind_of_start == "crowd":  # tried first, because only a few examples are tried by default
+        if kind_of_start == "crowd":  # the first of the kinds, because by default only a few examples are tried
             self.crowd(who, begin, length, count)
 
     # the world

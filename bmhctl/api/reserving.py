@@ -154,7 +154,7 @@ class Reserving(Opened):
         return handover(self._context, reservation, to).held
 
     def share(self, reservation: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Held:
-        """Let the owners in ``add`` extend and release a reservation, and those in ``remove`` no longer; return it.
+        """Let the owners in ``add`` extend and release a reservation, and forbid it to those in ``remove``; return it.
 
         Raises :class:`~bmhctl.errors.NotYoursError` if the lease has ended, :class:`~bmhctl.errors.NotFoundError` for
         an unknown id, and :class:`~bmhctl.errors.UsageError` if no owner is given, or one in ``remove`` does not share

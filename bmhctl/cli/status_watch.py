@@ -33,7 +33,7 @@ _AGES = 60.0  # seconds after which the screen is drawn again, because it shows 
 def watch_status(lab: Session, look: Look, interval: timedelta) -> None:
     """Show what ``look`` returns, and again when it changed, no more often than every ``interval``.
 
-    A terminal shows it in its place until q is pressed; a pipe gets a new document.
+    On a terminal the new status replaces the old one, until q is pressed; a pipe gets one more document.
     """
     if not interval:
         raise UsageError("the interval of --watch is zero", hint="bmhctl status --watch 2s")

@@ -24,7 +24,7 @@ MOST_STEPS = 200_000
 """How often the search may check whether a place can take a host, before it gives up."""
 
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
-_DEEPEST = 200  # the most places that one search may move
+_DEEPEST = 200  # the most places to which one search may give hosts
 
 
 class Demand(Frozen):

@@ -58,7 +58,10 @@ def _encoded(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
-    """Return a faster encoder, which takes a tenth of the time, if its library is installed; records have no floats."""
+    """Return an encoder ten times as fast if orjson is installed, else ``careful``.
+
+    Both write the same text, because records have no floats.
+    """
     try:
         from orjson import OPT_PASSTHROUGH_DATETIME, dumps
     except ImportError:

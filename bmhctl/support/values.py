@@ -27,7 +27,7 @@ __all__ = ["Frozen", "Words", "field", "replace"]
 
 _T = TypeVar("_T")
 
-_become = object.__dict__["__class__"].__set__  # assigns the class of a value
+_become = object.__dict__["__class__"].__set__  # makes an object an instance of another class
 _FEW = 20  # after this many values, compiling __init__ saves time
 
 

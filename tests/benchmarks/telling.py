@@ -23,7 +23,7 @@ print(len(database.execute(
 ).fetchall()))
 database.close()
 """
-"""One pass over the events of the window, which counts those of each kind and sums up their moments, host by host."""
+"""One query over all events of the window: for each host, how many events of each kind, and the sum of their times."""
 
 _DAY = 24 * 3_600_000_000
 _BLOCK = 10  # hosts of a reservation

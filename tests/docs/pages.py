@@ -184,7 +184,7 @@ class Played:
 
 
 def played(page: Page, programs: Path | None = None) -> Iterator[Played]:
-    """Play all sessions of a page in order, in one shell; the scripts that the page shows are files in its folder.
+    """Play all sessions of a page in order, in one shell, whose folder contains the scripts that the page shows.
 
     ``programs`` is as for :func:`environment`.
     """

@@ -153,7 +153,7 @@ print(json.dumps({
 def test_the_process_of_the_task_has_the_same_settings_as_without_run(toml_fleet: Fleet) -> None:
     """Descriptors, signals, umask, folder: also an open descriptor of the caller's, and a signal that it ignores."""
     shell = ["sh", "-c", "umask 027; trap '' USR1; exec 7</dev/null; exec \"$@\"", "-"]
-    # -I -S, and os.execv by sh: Python itself ignores SIGPIPE and SIGXFSZ at its start, before and after.
+    # PROCESS ignores SIGPIPE and SIGXFSZ with and without `run`, because Python ignores them at its start.
     task = ["sh", "-c", 'exec "$@"', "-", sys.executable, "-I", "-S", "-c", PROCESS]
     ends = [
         subprocess.run(

@@ -354,7 +354,7 @@ def booked(lab: Lab) -> Lab:
     at(lab, 1)
     used = book("alice", two, 4, 8)  # two hosts for four hours: 8 booked
     handed = book("bob", one, 4, 10)  # 6 booked
-    late = book("carol", reservation_request(("node4",)), 5, 9)  # lapses at 6, when a command writes: 1 booked
+    late = book("carol", reservation_request(("node4",)), 5, 9)  # lapses when a command writes at 6: 1 booked
     given_up = book("carol", one, 12, 14)  # cancelled before it began: 0 booked
     begun = book("carol", one, 15, 18)  # cancelled a quarter of an hour after it began: 0.25 booked
     still = book("alice", two, 22, 26)  # open, two hosts for two hours of the day: 4 booked

@@ -84,8 +84,8 @@ class PostgresDatabase(Session):
     def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
         """Return a shared writing transaction; the message that begins it also runs these queries.
 
-        Each query sees what was committed before it ran. The message also asks whether any process is waiting, which
-        can't change until the transaction ends, and takes ids for events: see :meth:`_new_ids`.
+        Each query sees what was committed before it ran. The message also asks whether any process waits for a
+        notification, which can't change until the transaction ends, and takes ids for events: see :meth:`_new_ids`.
         """
         return self._transaction(write=True, shared=True, questions=questions)
 

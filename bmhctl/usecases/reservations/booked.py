@@ -325,7 +325,7 @@ def _with_room(
         return as_they_are
     wanted = tuple(Requirement(name=host.name) for host in hosts)
     for end in _ends(request, now, terms.ttl):
-        for kept in (hosts_for_tickets(ctx, policy.limits), ()):  # last, use hosts that younger tickets wait for
+        for kept in (hosts_for_tickets(ctx, policy.limits), ()):  # the second try may use hosts for younger tickets
             room = find_room(ctx, Demand(wanted, now, end, policy.turnaround), lambda _: hosts, kept=kept)
             if room is not None:
                 return apply_room(ctx, room, now, f"to make room for a lease of {ctx.actor}")

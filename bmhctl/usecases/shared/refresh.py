@@ -1,4 +1,4 @@
-"""How every use case begins: sync a changed declaration, and reap expired leases; and how it is retried."""
+"""Begin every use case: sync a changed declaration and reap expired leases. Retry a use case after a conflict."""
 
 from __future__ import annotations
 
