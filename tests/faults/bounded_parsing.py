@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from tests.faults.hostile_files import COMPRESSED, JSON, LINES, TOML, YAML
 from tests.faults.hostile_texts import DIGITS, STRANGE, TYPED, Made
-from tests.faults.parsers import PARSERS, Tally
+from tests.faults.parsers import PARSERS, Tally, lab_folder
 from tests.formats.importer_samples import SAMPLES
 
 MEMORY = 2 * 2**30
@@ -66,6 +66,7 @@ def judged(name: str) -> Iterator[dict[str, object]]:
 
 
 def main() -> None:
+    lab_folder()  # the children end without a cleanup
     for line in sys.stdin:
         child = os.fork()
         if not child:

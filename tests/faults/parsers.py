@@ -195,10 +195,16 @@ def _edit(text: bytes) -> object:
 
 
 @cache
-def _lab() -> Context:
+def lab_folder() -> Path:
+    """The folder of the inventory that parsers use; the process that calls this first removes it when it ends."""
     folder = tempfile.TemporaryDirectory(prefix="bmhctl-fuzz-")
     atexit.register(folder.cleanup)
-    path = Path(folder.name) / "lab.db"
+    return Path(folder.name)
+
+
+@cache
+def _lab() -> Context:
+    path = lab_folder() / "lab.db"
     inventories.init(str(path))
     store = open_store(str(path))
     atexit.register(store.close)
