@@ -41,9 +41,12 @@ class Fields:
 
     def fields(self, key: str) -> Fields:
         """Return the mapping under a key, an empty one if the key is absent; raise an error for any other value."""
-        if self.data.get(key) is None:
+        value = self.data.get(key)
+        if value is None:
             return _NOTHING
-        return Fields(self._typed(key, dict, "a mapping") or {}, self, key)
+        if not isinstance(value, dict):
+            raise wrong_kind(self.path_of(key), "a mapping", value)
+        return Fields(value, self, key)
 
     def rows(self, key: str) -> list[Fields]:
         """Return the mappings of the list under a key."""

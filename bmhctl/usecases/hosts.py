@@ -170,7 +170,7 @@ def import_hosts(
     for arrival in batch.arrivals:
         host = _without_references(ctx, arrival.host)
         known, last = there.get(host.name), before.get(host.name)
-        now_said = {**(last or {}), **values_of(host.spec)}
+        now_said = {**last, **values_of(host.spec)} if last else values_of(host.spec)
         if now_said != last:
             said[host.name] = now_said
         if known is None:

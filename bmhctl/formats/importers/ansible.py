@@ -180,6 +180,8 @@ def _literal(text: str) -> object:
 
 def _expanded(pattern: str, where: str) -> list[str]:
     """Return the hosts of a pattern such as ``web[01:10].lab`` or ``db-[a:c]``, without a port at its end."""
+    if "[" not in pattern and ":" not in pattern:
+        return [pattern]
     if (match := _PORT.fullmatch(pattern)) and (":" not in match[1] or match[1].endswith("]")):
         pattern = match[1]
     if pattern.startswith("[") and pattern.endswith("]") and not _RANGE.search(pattern):
@@ -223,9 +225,8 @@ def _items(parsed: _Parsed, place: str) -> list[Item]:
         for host, variables in group.hosts.items():
             direct.setdefault(host, []).append(name)
             own.setdefault(host, {}).update(variables)
-    for host, variables in parsed.hosts.items():
+    for host in parsed.hosts:
         direct.setdefault(host, [])
-        own.setdefault(host, {}).update(variables)
     of_groups: dict[tuple[str, ...], tuple[list[str], dict[str, object]]] = {}
     items = []
     for host, groups in direct.items():
@@ -233,7 +234,8 @@ def _items(parsed: _Parsed, place: str) -> list[Item]:
         if key not in of_groups:
             of_groups[key] = _inherited(parsed.groups, ancestors, key)
         names, variables = of_groups[key]
-        data: dict[str, object] = {"groups": names, "variables": {**variables, **own[host]}}
+        known = {**variables, **own.get(host, {}), **parsed.hosts.get(host, {})}
+        data: dict[str, object] = {"groups": names, "variables": known}
         items.append(Item(f"{place}, host {host:.80}", data, host))
     return items
 

@@ -234,10 +234,10 @@ def _spec(
 def text_of(value: object) -> str | None:
     """Return a plain value as a text; None for an empty one, a list or a mapping."""
     match value:
-        case bool():
-            return "true" if value else "false"
         case str():
             return " ".join(value.split()) or None
+        case bool():
+            return "true" if value else "false"
         case float() if type(value) is float and value.is_integer():
             return str(int(value))  # 37.0 in JSON
         case int() | float():
