@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import Host, PropertyValue
 from bmhctl.stores.toml.intent_hosts import host_of, host_values
-from bmhctl.support.values import Frozen, field
+from bmhctl.support.values import Frozen
 
 DECLARED, BY_HAND = "declared", "by_hand"
 _HOST, _IMPORTED = "host", "imported"
@@ -16,12 +16,12 @@ _HOST, _IMPORTED = "host", "imported"
 class Former(Frozen):
     """Writes what events keep of hosts.
 
-    ``by_hand`` is whether the TOML file was edited by something other than bmhctl. ``imported`` are the values of the
-    last import before the change, by host name.
+    ``by_hand`` is whether the TOML file was edited by something other than bmhctl. ``imported`` returns the values of
+    the last import before the change, by host name; it is called only for hosts that exist.
     """
 
     by_hand: bool = False
-    imported: Mapping[str, Mapping[str, PropertyValue]] = field(default_factory=dict)
+    imported: Callable[[], Mapping[str, Mapping[str, PropertyValue]]] = dict
 
     def of(self, host: Host | None, *, whole: bool = False) -> dict[str, object]:
         """Return what to keep of a host; None for a new host. ``whole`` also keeps its state."""
@@ -30,8 +30,8 @@ class Former(Frozen):
         }
         if host is not None and whole:
             kept[_HOST] = host_values(host)
-        if host is not None and host.name in self.imported:
-            kept[_IMPORTED] = dict(self.imported[host.name])
+        if host is not None and (imported := self.imported().get(host.name)) is not None:
+            kept[_IMPORTED] = dict(imported)
         if self.by_hand:
             kept[BY_HAND] = True
         return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache, partial
 
 from bmhctl.domain.host_spec import duplicates
 from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
@@ -67,8 +68,8 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     """Make all the changes, and return an outcome for each; raise the error of the first one that is refused."""
     if changes.policy is not None:
         save_policy(ctx, changes.policy, now)
-    known = ctx.store.imported.of([*changes.imported, *(removal.name for removal in changes.removals)])
-    former = Former(changes.by_hand, known)
+    names = [*changes.imported, *(removal.name for removal in changes.removals)]
+    former = Former(changes.by_hand, cache(partial(ctx.store.imported.of, names)))
     outcomes = [rename(ctx, old, new, now, former, changes.reason) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
     before = [ctx.host(each.name).spec for each in changes.specs]
