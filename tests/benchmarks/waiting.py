@@ -59,7 +59,7 @@ def _held_lab(bench: Bench) -> Iterator[tuple[Inventory, str, list[str]]]:
 def _await_tickets(lab: Inventory, number: int) -> None:
     while len(queue(lab._context).items) < number:
         time.sleep(0.2)
-    time.sleep(2)  # the ticket of the last command has woken all others
+    time.sleep(2)  # until all waiting commands have noticed the last ticket
 
 
 def _handed_over(bench: Bench) -> Series:

@@ -135,7 +135,7 @@ def state_of(store: Store, text: bytes = b"") -> Snapshot:
 
 
 def _in_hours(ttl: timedelta | None) -> str:
-    """Return a lease's length in whole hours, because a lease that takes a booking has the rest of its time."""
+    """Return a lease's length in whole hours: the lease of a booking is shorter by the seconds since its begin."""
     return "" if ttl is None else str(round(ttl / timedelta(hours=1)))
 
 

@@ -208,7 +208,7 @@ def missing(store, worker: Worker) -> Iterator[str]:  # type: ignore[no-untyped-
 
 
 def laundered(store) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
-    """Return hosts that became clean after a use without the cleanup step, which every version of the file declares."""
+    """Return hosts that became clean after a use although the cleanup step, which is always declared, did not run."""
     for host in store.hosts.find(HostQuery()):
         for event in store.events.read(host):
             if event.verb is Verb.RESET and event.source is State.TAINTED and "wipe" not in (event.reason or ""):

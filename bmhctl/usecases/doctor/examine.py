@@ -163,7 +163,7 @@ def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
     except (InvalidError, UnreachableError) as error:
         found = refused(error, ctx.store.location)
         if not file.path.exists():
-            message = f"{file.path} does not exist; the state of its hosts does"
+            message = f"{file.path} is missing, but the state file of its hosts is there"
             remedy = f"restore it, or write it again from the state: bmhctl copy {file.state_path} NEW.toml"
             found = Finding("declaration", BROKEN, message, remedy)
         seen.is_foreign = found.kind == "owner"

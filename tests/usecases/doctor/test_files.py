@@ -89,7 +89,7 @@ def test_a_missing_toml_file_can_be_restored_from_its_state_file(toml_fleet: Lab
 
     assert found(at(toml_fleet)) == [
         (
-            "declaration", "broken", None, f"{toml_fleet.path} does not exist; the state of its hosts does",
+            "declaration", "broken", None, f"{toml_fleet.path} is missing, but the state file of its hosts is there",
             f"restore it, or write it again from the state: bmhctl copy {state} NEW.toml",
         )
     ]  # fmt: skip
