@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from bmhctl.errors import UnreachableError
+from bmhctl.stores.claims import host_claim
 from bmhctl.stores.sqlite.claims import folder_beside
+from bmhctl.stores.sqlite.database import OpenFiles
 from tests import forked
-from tests.conftest import environment
+from tests.conftest import Lab, environment
 from tests.faults.scenarios import FILES, start_of
 from tests.faults.snapshots import write_folder
 from tests.processes import until
@@ -48,3 +52,32 @@ def test_members_of_a_group_may_work_at_the_same_time_whatever_their_umask_is(ba
         until(lambda: (claims.exists() and list(claims.iterdir()) != []) or waiting.done())
         assert member(2002, ("ready", "-q", "node4"), ("recycle", "-q")) == (0, b"", b"")
         assert waiting.result() == (0, b"node4\n", b"")
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_link_in_place_of_a_claim_gives_the_group_no_other_file(
+    toml_lab: Lab, make: Callable[[Path, Path], None]
+) -> None:
+    ctx = toml_lab.context()
+    path = next(toml_lab.path.parent.glob("*.db"))
+    path.chmod(0o660)
+    other, folder = path.with_name("other"), folder_beside(path)
+    other.touch(0o600)
+    folder.mkdir()
+    make(other, folder / host_claim(1))
+    with suppress(UnreachableError), ctx.store.claims.claim(host_claim(1)):
+        pass
+    assert other.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the group of any file")
+def test_a_link_in_place_of_the_log_gives_the_group_no_other_file(tmp_path: Path) -> None:
+    path, other = tmp_path / "lab.db", tmp_path / "other"
+    path.touch()
+    os.chown(path, -1, GROUP)
+    files = OpenFiles(path)
+    other.touch()
+    group = other.stat().st_gid
+    path.with_name("lab.db-wal").symlink_to(other)
+    files.add_beside()
+    assert other.stat().st_gid == group

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
 import time
 import zlib
@@ -197,8 +198,8 @@ class FileClaims:
             self._make_folder()
             try:
                 # Open read-only, so that a file of another member of the group can be locked, too.
-                handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                self._share(handle, os.fstat(handle))
+                handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+                self._share(handle)
             except FileNotFoundError:
                 continue  # the folder was removed in between
             except OSError as error:
@@ -237,22 +238,28 @@ class FileClaims:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise self._unreachable(error) from error
-        self._share(self._folder, None)
+        with suppress(OSError):  # its permissions, or another process, have made it unreadable or removed it
+            handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                self._share(handle)
+            finally:
+                os.close(handle)
 
-    def _share(self, made: int | Path, status: os.stat_result | None) -> None:
-        """Let the users of the inventory use a file or folder that was just made: the group, whatever the umask is.
+    def _share(self, made: int) -> None:
+        """Let the users of the inventory use a file or folder of this user: the group, whatever the umask is.
 
-        ``status`` is that of a file, None for a folder.
+        Members of the group could also have put a link to another file there, which stays as it is.
         """
         with suppress(OSError):  # another user's
-            there = self._inventory.stat()
+            there, status = self._inventory.stat(), os.fstat(made)
             mode = there.st_mode & 0o777
-            if status is None:
+            if stat.S_ISDIR(status.st_mode):
                 mode |= (mode & 0o444) >> 2
-            elif status.st_uid != os.geteuid() or (status.st_gid, status.st_mode & mode) == (there.st_gid, mode):
+            elif status.st_nlink > 1:
                 return
-            os.chown(made, -1, there.st_gid)
-            os.chmod(made, mode)
+            if status.st_uid == os.geteuid() and (status.st_gid, status.st_mode & 0o777) != (there.st_gid, mode):
+                os.fchown(made, -1, there.st_gid)
+                os.fchmod(made, mode)
 
     def _path(self, name: str) -> Path:
         return self._folder / name

@@ -151,7 +151,7 @@ class OpenFiles:
                 there = status.st_dev, status.st_ino
                 if status.st_gid != self._group:
                     with suppress(OSError):  # another user's; SQLite gives its files the permissions of the inventory
-                        os.chown(beside, -1, self._group)
+                        os.chown(beside, -1, self._group, follow_symlinks=False)
             except OSError:  # ``check`` reports other failures
                 there = _NONE
             if there in mine or (not mine and there != _NONE):
