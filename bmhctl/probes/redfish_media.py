@@ -7,7 +7,7 @@ from functools import partial
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, first_accepted
+from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError, combined, first_accepted
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -39,12 +39,20 @@ def _insert(system: System, drive: tuple[str, Json], image: str) -> None:
 
 
 def eject(system: System) -> str:
-    """Eject the images in all virtual drives of the system; return what was done once the BMC shows it."""
-    done = "nothing to eject"
+    """Eject the images in all virtual drives of the system; return what was done once the BMC shows it.
+
+    Raises :class:`RefusedError`, after the other drives were ejected, for those whose images the BMC does not eject.
+    """
+    done, refusals = "nothing to eject", list[RefusedError]()
     for drive in _drives(system):
         if _is_loaded(drive[1]):
-            _eject(system, drive)
+            try:
+                _eject(system, drive)
+            except RefusedError as error:
+                refusals.append(error)
             done = "ejected"
+    if refusals:
+        raise combined(system.client.name, refusals)
     return done
 
 

@@ -153,10 +153,12 @@ def test_no_image_is_left_in_another_drive_by_eject(probe: Probe, bmc: FakeBmc) 
     bmc.resources[DRIVE].update({"Image": IMAGE, "Inserted": True})
     assert ask(probe, bmc, eject=True) == ("pass", "ejected")
     assert actions(bmc) == ["EjectMedia"]
-    bmc.resources[first].update({"Image": IMAGE, "Inserted": True})
+    for drive in (first, DRIVE):
+        bmc.resources[drive].update({"Image": IMAGE, "Inserted": True})
     assert ask(probe, bmc, eject=True) == (
         "fail", f"its BMC at {bmc.url} refuses: Method Not Allowed (405)"
     )  # fmt: skip
+    assert bmc.resources[DRIVE]["Inserted"] is False
 
 
 def test_the_usual_path_of_an_action_is_used_if_the_drive_names_none(probe: Probe, bmc: FakeBmc) -> None:
