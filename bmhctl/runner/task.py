@@ -303,10 +303,7 @@ class _Returning:
         if known is None or self.ended_at is None:
             return False
         if known.end in (None, End.EXPIRED):
-            if known.end_reason not in (
-                None,
-                EXPIRED,
-            ):  # the task still ran when the lease expired
+            if known.end_reason not in (None, EXPIRED):  # the task still ran when the lease expired
                 return False
             return self.is_in_time or (known.expires_at is not None and self.ended_at < known.expires_at)
         return known.ended_at is not None and self.ended_at < known.ended_at
