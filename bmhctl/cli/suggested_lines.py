@@ -148,9 +148,10 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
         typed, command, live, int("HOST" in meant) if "COMMAND" in meant else None, takes_file="FILE" in meant
     )
     named = [word for word in others if word.lower() not in NOUNS and word not in _FILLERS]
+    note = None
     if "--note TEXT" in meant and named[1:]:
-        meant = meant.replace("TEXT", shlex.quote(" ".join(named[1:])))
         named = named[:1]
+        note = shlex.quote(" ".join(others[others.index(named[0]) + 1 :]))
     labels = [word for word in named if LABEL_WORD.fullmatch(word) or ("--label" in meant and word.endswith("-"))]
     hosts = [
         shlex.quote(word)
@@ -182,4 +183,6 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
         name = text.split(" ", 1)[0]
         example = re.search(rf" {name} \S+", before)
         before = before.replace(example[0], f" {text}") if example else f"{before} {text}"
+    if note is not None:  # last, because it may contain a placeholder
+        before = before.replace("--note TEXT", f"--note {note}")
     return f"{before}{separator}{shlex.join(program) if program else after}"

@@ -198,6 +198,7 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("drain -l rack=r1", "bmhctl maintain --when-free --reason TEXT -l rack=r1"),
         ("disable --state available", "bmhctl cordon --state available"),
         ("note node01 fan is noisy", "bmhctl set node01 --note 'fan is noisy'"),
+        ("note node node01 out for a NEW ID of the HOST", "bmhctl set node01 --note 'out for a NEW ID of the HOST'"),
         ("label node01 rack-", "bmhctl set node01 --label rack-"),
         ("machine mark-fixed node01", "bmhctl resume node01"),
         ("machines read", "bmhctl list"),
