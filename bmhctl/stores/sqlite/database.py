@@ -467,6 +467,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _has_temporary_folder() -> bool:
-    """Return whether SQLite may write in a folder where it looks for room for large changes and sorts."""
-    usual = ("/var/tmp", "/usr/tmp", "/tmp", ".")  # noqa: S108
+    """Return whether SQLite may write in a folder where it looks for room for large changes and sorts.
+
+    It also tries the current folder, which may be one such as /proc, where even root can't make files.
+    """
+    usual = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
     return any(os.access(folder, os.W_OK | os.X_OK) for folder in usual)
