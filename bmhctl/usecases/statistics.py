@@ -255,8 +255,8 @@ def _waits(found: Counter[float | None]) -> Waits | None:
 def _per_host(ctx: Context, window: Window) -> dict[int, _Sums]:
     """Return, by host id, the sums of each host that was in the inventory during the window.
 
-    A host that was added and removed in the window, and was only initial in between, is left out: its addition was a
-    mistake.
+    A host that was added as initial and removed in the window is left out if nothing else happened to it: its addition
+    was a mistake.
     """
     found: dict[int, _Sums] = defaultdict(_Sums)
     for flow in queries.flows(ctx.store, window):
