@@ -202,6 +202,18 @@ def test_only_the_owner_can_repair_indexes(fleet: Fleet, cli: Cli) -> None:
     assert cli("doctor", "--fix", "-i", fleet.url).status == 0
 
 
+def test_only_the_owner_can_copy_into_an_unused_inventory(fleet: Fleet, cli: Cli) -> None:
+    unused = Address.parse(fleet.elsewhere).schema
+    try:
+        assert cli("init", "-i", fleet.elsewhere).status == 0
+        fleet.sql(roles.sql(unused, fleet.prefix))
+        done = cli("copy", fleet.url, fleet.url_of(OPERATOR, fleet.elsewhere))
+        assert (done.status, "may not fill the inventory" in done.stderr) == (11, True)
+        assert cli("copy", fleet.url, fleet.elsewhere).status == 0
+    finally:
+        drop_schema(fleet.elsewhere)
+
+
 def test_in_json_mode_a_refusal_is_one_object(fleet: Fleet, cli: Cli) -> None:
     error = error_of(cli("add", "node99", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(RUNNER)))
     assert error["code"] == "unreachable"

@@ -49,6 +49,15 @@ def test_a_copy_fills_an_inventory_that_was_never_used(lab: Lab, made: Lab, tmp_
     new.remove()
 
 
+def test_no_open_command_takes_a_copy_for_its_inventory(lab: Lab, made: Lab) -> None:
+    def identity(of: Lab) -> str | None:
+        return of.context().store.meta.get(INVENTORY_KEY)
+
+    unused = identity(made)
+    copies.copy(lab.context(), made.location)
+    assert len({identity(lab), unused, identity(made)}) == 3
+
+
 USES: dict[str, Callable[[Context], object]] = {
     "a host": lambda ctx: hosts.add(ctx, ["node9"], hosts.AttributeChanges()),
     "a host that was removed": lambda ctx: (
