@@ -260,7 +260,7 @@ ANSIBLE_INI = """\
 mail.example ansible_host=10.0.0.60
 
 [web]
-web[01:02].lab ansible_host=10.0.0.61 ansible_password='hunter2 and more' # comment
+web[01:02].lab:22 ansible_host=10.0.0.61 ansible_password='hunter2 and more' # comment
 db-[a:b]:2222 mac=52:54:00:00:06:01
 
 [web:vars]

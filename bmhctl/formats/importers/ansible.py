@@ -182,7 +182,7 @@ def _expanded(pattern: str, where: str) -> list[str]:
     """Return the hosts of a pattern such as ``web[01:10].lab`` or ``db-[a:c]``, without a port at its end."""
     if "[" not in pattern and ":" not in pattern:
         return [pattern]
-    if (match := _PORT.fullmatch(pattern)) and (":" not in match[1] or match[1].endswith("]")):
+    if (match := _PORT.fullmatch(pattern)) and (":" not in _RANGE.sub("", match[1]) or match[1].endswith("]")):
         pattern = match[1]
     if pattern.startswith("[") and pattern.endswith("]") and not _RANGE.search(pattern):
         pattern = pattern[1:-1]  # an IPv6 address
