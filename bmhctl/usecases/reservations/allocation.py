@@ -133,7 +133,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
                 held += f", and is being retired by {host.cordon.actor}"
                 is_left_alone = False
             following = _NEXT_COMMAND.get(host.state) if is_left_alone else None
-            if host.state is State.RESERVED:
+            if host.state is State.RESERVED and host.cordon is None:
                 following = "wait with --wait 30m; bmhctl why"
             mine = host.reservation if host.reservation and host.reservation.owner == ctx.actor else None
             return BusyError(

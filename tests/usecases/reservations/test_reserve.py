@@ -99,6 +99,8 @@ def test_the_hint_of_a_busy_refusal_says_how_hosts_of_each_state_become_availabl
         "wait for them with --wait 30m; bmhctl reservations shows who holds what; "
         f"bmhctl recycle brings tainted hosts back; {ready}"
     )
+    lifecycle_verbs.cordon(lab.context("carl"), Choice(("node2",)), reason="power work")
+    assert hint("node2") == "bmhctl why node2"  # waiting may be useless
 
 
 def test_an_unsatisfiable_request_is_refused_with_what_each_term_excludes(fleet: Lab) -> None:
