@@ -8,15 +8,31 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
     from typing import NoReturn
 
 _INTERRUPTED = 130
+_SOON = 0.001  # seconds; by then, the callback has ended
 _OBJECTS = 1_000_000
 """Collection threshold: more objects than a command makes for 10,000 hosts, and almost none becomes garbage."""
 
 
 def _leave_at_once(_: int, __: object) -> None:
     os._exit(_INTERRUPTED)  # end at once: nothing has begun, and an exception in an import would print a traceback
+
+
+def _raise_soon(ignored: UnraisableHookArgs) -> None:
+    """Raise an interruption again that Python ignored, because a callback ran, such as that at the end of an import."""
+    if not isinstance(ignored.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    interruption = ignored.exc_value
+
+    def interrupt(_: int, __: object) -> None:
+        raise interruption
+
+    _signal.signal(_signal.SIGALRM, interrupt)
+    _signal.setitimer(_signal.ITIMER_REAL, _SOON)
 
 
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # otherwise the signal is ignored, as under nohup
@@ -28,6 +44,7 @@ def main() -> NoReturn:
     import gc
 
     gc.set_threshold(_OBJECTS)
+    sys.unraisablehook = _raise_soon
     from bmhctl.cli.main import leave, run
 
     try:

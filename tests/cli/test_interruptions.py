@@ -206,6 +206,30 @@ def test_the_claim_of_a_killed_bmhctl_lasts_until_its_step_ends(cli: Cli, slow: 
     assert is_untouched(cli)
 
 
+def test_ctrl_c_while_a_callback_runs_ends_the_command(lab: Path) -> None:
+    """Python ignores an exception in a callback of a weak reference, such as that of the lock of an import."""
+    script = """
+import os, signal, time, weakref
+from bmhctl import __main__
+from bmhctl.cli import main
+
+class Lock:
+    pass
+
+def run(arguments):
+    lock = Lock()
+    noticed = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del lock
+    time.sleep(60)
+    return 0
+
+main.run = run
+__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_ctrl_c_at_any_moment_of_the_start_is_silent(lab: Path) -> None:
     """From the first line of ours on: what comes before is the interpreter's own."""
     script = """
