@@ -67,6 +67,10 @@ class Child:
         self.tell_deadline(deadline)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
+        def refuse_late() -> None:
+            if deadline is not None and watchdog.steady() >= deadline.term:
+                raise TimeoutError  # this process was stopped after it had looked at the lease
+
         def introduce() -> None:
             # This runs in the new process: reset the signal handlers, and tell the watchdog the process id.
             for number in PASSED_ON:
@@ -77,11 +81,11 @@ class Child:
             # below.
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             self._write(b"%d\n" % os.getpid())
-            if deadline is not None and watchdog.steady() >= deadline.term:
-                raise TimeoutError  # this process was stopped after it had looked at the lease
+            refuse_late()  # again: from here on, the watchdog ends a late task
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         try:
+            refuse_late()
             self._process = subprocess.Popen(
                 command,
                 env={**environ, watchdog.MARK: self._mark},
