@@ -13,7 +13,7 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lus
 _NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "rclone", "s3fs")}
 _SHARED = {"vboxsf", "prl_fs", "fuse.vmhgfs-fuse", "virtiofs", "9p", "drvfs", "fakeowner", "fuse.grpcfuse"}
 """Filesystems that virtual machines share with their host, Docker Desktop and WSL among them: SQLite's log needs memory
-that all processes share."""
+that all processes share. The root of a sandbox, such as Kata's or gVisor's, may be one, and no other system uses it."""
 
 
 def mounts() -> dict[str, str]:
@@ -35,7 +35,7 @@ def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None
     for place in (folder.resolve(), *folder.resolve().parents):
         kind = kinds.get(str(place))
         if kind is not None:
-            if kind in _NETWORK or kind in _SHARED:
+            if kind in _NETWORK or (kind in _SHARED and place != place.parent):
                 where = (
                     "a network filesystem" if kind in _NETWORK else "a disk that a virtual machine and its host share"
                 )

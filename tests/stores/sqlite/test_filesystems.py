@@ -15,7 +15,7 @@ from bmhctl.stores.sqlite import database
 def mount(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
     """Let a folder be on a filesystem of this kind."""
     for module in (os_files, database):
-        monkeypatch.setattr(module, "mounts", lambda: {"/": "ext4", str(folder): kind})
+        monkeypatch.setattr(module, "mounts", lambda: {"/": "ext4"} | {str(folder): kind})
 
 
 @pytest.mark.parametrize("name", ["lab.db", "lab.toml"])
@@ -46,3 +46,12 @@ def test_a_filesystem_that_other_systems_share_is_refused(
             refused.value.hint == "several machines share an inventory through PostgreSQL; keep a file on a local disk"
         )
     assert list(tmp_path.iterdir()) == [before]
+
+
+@pytest.mark.parametrize("kind", ["virtiofs", "9p"])
+def test_the_root_of_a_sandbox_may_be_a_filesystem_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    mount(monkeypatch, Path("/"), kind)
+    with open_inventory(tmp_path / "lab.db", create=True) as inventory:
+        assert list(inventory.hosts()) == []
