@@ -38,7 +38,8 @@ def fleet(lab: Lab) -> Lab:
     unchecked(
         lab,
         "UPDATE hosts SET last_event = (SELECT COUNT(*) FROM events e WHERE e.id <= hosts.last_event)",
-        "UPDATE events SET id = (SELECT COUNT(*) FROM events e WHERE e.id <= events.id)",
+        "UPDATE events SET id = -(SELECT COUNT(*) FROM events e WHERE e.id <= events.id)",
+        "UPDATE events SET id = -id",  # in two steps: a server checks at each row that its id is not taken
     )
     return lab
 
