@@ -215,14 +215,16 @@ def test_every_command_reports_a_full_disk_and_works_when_there_is_room_again(
     own = [str(unshare), "--map-root-user", "--mount"]
     if unshare is None or subprocess.run([*own, "true"], capture_output=True).returncode:
         pytest.skip("no mount of its own is to be had here: there is no small disk to fill")
-    write_folder(start_of("reserve", backend), folder)
+    start = folder / "start"
+    start.mkdir()
+    write_folder(start_of("reserve", backend), start)
     lines = [
         *(["-i", FILES[backend], *line] for line in (["list"], ["reserve", "-n", "1"], ["ready", "node4"], *EDITS)),
         ["-i", "new.toml", "init"],
         ["copy", FILES[backend], "copy.db"],
     ]
     done = subprocess.run(
-        [*own, sys.executable, "-c", FULL, str(folder), json.dumps(lines)],
+        [*own, sys.executable, "-c", FULL, str(start), json.dumps(lines)],
         cwd=Path(__file__).parents[2],
         env=environment(),
         capture_output=True,
