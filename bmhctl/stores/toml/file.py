@@ -12,7 +12,7 @@ import stat
 import time
 from pathlib import Path
 
-from bmhctl.errors import InvalidError, MovedError, UnreachableError
+from bmhctl.errors import AwayError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.state_files import beside, state_file
 from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 
@@ -186,9 +186,10 @@ def _unreadable(path: Path, error: OSError) -> UnreachableError:
     name = shown(path)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            state = beside(path)
-            hint = make_again(state) if state.exists() else f"create it: bmhctl -i {name} init"
-            return UnreachableError(f"there is no {name}", hint=hint, details={"file": name})
+            state, details = beside(path), {"file": name}
+            if state.exists():  # the file may be back soon: a checkout or an editor replaces it
+                return AwayError(f"there is no {name}", hint=make_again(state), details=details)
+            return UnreachableError(f"there is no {name}", hint=f"create it: bmhctl -i {name} init", details=details)
         case errno.EACCES | errno.EPERM:
             hint = "ask its owner for the right to read it and to enter its folders"
             return UnreachableError(f"may not read {name}: permission denied", hint=hint, details={"file": name})

@@ -475,6 +475,15 @@ def test_a_changed_label_wakes_the_waiter_that_it_fits(fleet: Lab) -> None:
     assert names(wait(fleet, step, selector=parse_selector("rack=r1"))) == ["node3"]
 
 
+def test_a_wait_begins_although_the_toml_file_is_missing_for_a_moment(toml_lab: Lab) -> None:
+    hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
+    elsewhere = toml_lab.path.rename(toml_lab.path.with_name("elsewhere"))
+
+    assert names(wait(toml_lab, lambda: None, lambda: elsewhere.rename(toml_lab.path))) == ["node1"]
+    assert toml_lab.said == [f"there is no {toml_lab.path}; waiting until it is back", f"{toml_lab.path} is back"]
+
+
 def test_an_edit_of_the_toml_file_wakes_a_waiter(toml_lab: Lab) -> None:
     hosts.add(toml_lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}))
     step_verbs.ready(toml_lab.context(), Choice(everything=True))
