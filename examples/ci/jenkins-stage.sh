@@ -11,14 +11,14 @@
 # stage. The lease is not renewed, so it has to be longer than the stage's time-out; it ends when the hosts are given back.
 set -eu
 
-reservation='' task=''
+reservation='' ended=''
 
 leave() {
     status=$?
     trap '' HUP INT TERM
-    if [ "$task" ]; then
-        kill "$task" 2>/dev/null || :
-        wait "$task" 2>/dev/null || :
+    if [ "${!:-}" != "$ended" ]; then # a step was started and has not ended
+        kill "$!" 2>/dev/null || :
+        wait "$!" 2>/dev/null || :
     fi
     eval "$reservation" # a signal may have come before the same line below
     if [ "${BMH_RESERVATION:-}" ]; then
@@ -42,7 +42,6 @@ eval "$reservation"
 
 for step in "$@"; do
     "$step" & # in the background, because a shell runs its traps only after the program in the foreground has ended
-    task=$!
-    wait "$task"
-    task=''
+    wait "$!"
+    ended=$!
 done
