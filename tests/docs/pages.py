@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fcntl
+import inspect
 import json
 import os
 import pty
@@ -17,7 +18,7 @@ import sysconfig
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -282,6 +283,7 @@ def generated(page: Page) -> dict[str, str]:
         "ci": {"variables": _variables},
         "output": {"fields": _fields},
         "commands": {"commands": _commands},
+        "python": {"methods": _methods},
         "architecture": {"tree": _tree},
     }
     return {name: make() for name, make in makers.get(page.path.stem, {}).items()}
@@ -324,6 +326,43 @@ def _commands() -> str:
     for name, text in zip(names, helps, strict=True):
         parts.append(f"\n## bmhctl {name}\n\n```text\n{without_globals(text)}```\n")
     return "".join(parts)
+
+
+def _methods() -> str:
+    from bmhctl.api import Inventory
+
+    parts = []
+    for group in Inventory.__bases__:
+        rows = (
+            f"| `{_signature(name, method)}` | {_summary(method.__doc__)} |\n"
+            for name, method in vars(group).items()
+            if not name.startswith("_")
+        )
+        parts.append(f"{_summary(group.__doc__)}\n\n| method | what it does |\n|---|---|\n{''.join(rows)}")
+    return "\n".join(parts)
+
+
+def _signature(name: str, method: Callable[..., object]) -> str:
+    """Return a method's name and the names of its parameters, with those in brackets that a call may omit."""
+    _, *parameters = inspect.signature(method).parameters.values()
+    named = (
+        f"*{parameter.name}"
+        if parameter.kind is parameter.VAR_POSITIONAL
+        else parameter.name
+        if parameter.default is parameter.empty
+        else f"[{parameter.name}]"
+        for parameter in parameters
+    )
+    return f"{name}({', '.join(named)})"
+
+
+def _summary(docstring: str | None) -> str:
+    """Return the first sentence of a docstring, in Markdown."""
+    assert docstring
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    sentence = re.match(r".*?\.(?= |$)", paragraph)
+    assert sentence, paragraph
+    return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", sentence[0].replace("``", "`"))
 
 
 def _tree() -> str:

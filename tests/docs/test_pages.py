@@ -243,15 +243,15 @@ def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
         assert f"`{key}`" in table
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    [example] = page("python").blocks("python")
+def test_the_python_examples_run(tmp_path: Path) -> None:
+    examples = "".join(block.text for block in page("python").blocks("python"))
     setup = (
         "from bmhctl import open_inventory\n"
         "with open_inventory('lab.db', create=True) as lab:\n"
         "    lab.add('node01', 'node02', labels={'arch': 'x86_64'})\n"
         "    lab.ready('node01', 'node02')\n"
     )
-    subprocess.run([sys.executable, "-c", setup + example.text], cwd=tmp_path, check=True, env=environment(tmp_path))
+    subprocess.run([sys.executable, "-c", setup + examples], cwd=tmp_path, check=True, env=environment(tmp_path))
 
 
 @pytest.mark.parametrize("path", [*FILES, *(ROOT / name for name in GUIDES)], ids=lambda path: path.stem)
