@@ -33,8 +33,8 @@ _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 class Child:
     """A running task.
 
-    In the foreground of a terminal the task shares this process's group, so that it can read from the terminal;
-    otherwise it has its own group. It inherits what this process inherited: descriptors, working directory, umask,
+    The task shares this process's group if it may read from the terminal, now or after ``fg``; otherwise it has its own
+    group. It inherits what this process inherited: descriptors, working directory, umask,
     ignored signals. Descriptors that this process opened are closed. Its environment is ``environ`` and
     :data:`watchdog.MARK`. The watchdog gets the ``deadline`` before the task starts. It also gets ``claim``, the
     descriptors of a claim: if this process is killed, the claim lasts until the watchdog has ended the task.
@@ -50,7 +50,7 @@ class Child:
         deadline: Deadline | None = None,
         claim: Sequence[int] = (),
     ) -> None:
-        self.shares_group = _in_foreground()
+        self.shares_group = _in_foreground() or _is_job()
         self.was_asked_to_end = False
         self.timed_out: timedelta | None = None
         self._mark = new_mark(environ[RESERVATION])
@@ -130,16 +130,18 @@ class Child:
     def pass_on(self, number: int) -> None:
         """Pass a signal on to the task: to its own group, or to its process if it shares this process's group.
 
-        A signal that the terminal has sent to the shared group is not sent again.
+        A signal that the terminal has sent to the shared group is not sent again. A task that is stopped is continued
+        to handle a signal that asks it to end.
         """
         self.was_asked_to_end |= number in _ENDING
         if self.shares_group and number in FROM_TERMINAL:
             return  # the terminal has sent it to the task too
-        with suppress(ProcessLookupError, PermissionError):
-            if self._group:
-                os.killpg(self._group, number)
-            else:
-                self._process.send_signal(number)
+        for each in (number, signal.SIGCONT) if number in _ENDING else (number,):
+            with suppress(ProcessLookupError, PermissionError):
+                if self._group:
+                    os.killpg(self._group, each)
+                else:
+                    self._process.send_signal(each)
 
     def tell_deadline(self, deadline: Deadline | None) -> None:
         """Send the watchdog the times at which it has to end the task; None for a lease without an end."""
@@ -197,3 +199,14 @@ def _in_foreground() -> bool:
         return False
     finally:
         os.close(terminal)
+
+
+def _is_job() -> bool:
+    """Return whether this process is a background job of an interactive shell, which ``fg`` can bring to the terminal.
+
+    A job that does not read from the terminal, such as one of ``nohup``, does not count.
+    """
+    try:
+        return os.getpgrp() == os.getpid() and os.tcgetpgrp(0) > 0  # fails unless stdin is the controlling terminal
+    except OSError:
+        return False

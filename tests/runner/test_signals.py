@@ -55,6 +55,15 @@ def test_a_task_may_ignore_a_signal(toml_fleet: Fleet) -> None:
     assert turn.end().status == 0
 
 
+def test_a_stopped_task_is_continued_to_handle_a_signal_that_ends_it(toml_fleet: Fleet) -> None:
+    script = "trap 'echo cleaning; exit 7' TERM; echo ready; kill -STOP $$; exit 3"
+    turn = toml_fleet.start("run", "--host", "node1", "--", "bash", "-c", script)
+    assert turn.line() == "ready"
+    until(lambda: "T" in [state(pid) for pid in children(turn.pid)])
+    turn.send(signal.SIGTERM)
+    assert turn.end() == Run(7, "cleaning\n", "")
+
+
 def test_background_processes_of_a_task_are_ended_with_it(toml_fleet: Fleet) -> None:
     script = "sleep 1000 & echo $!; (trap '' TERM; while :; do sleep 0.1; done) & echo $!; exit 4"
     turn = toml_fleet.start("run", "--host", "node1", "--", "bash", "-c", script)
@@ -230,6 +239,21 @@ def test_ctrl_z_stops_run_and_task_and_fg_continues_both(toml_fleet: Fleet) -> N
     terminal.expect("two\r\ntwo")
     terminal.sendeof()
     terminal.expect("prompt> ")
+    terminal.sendline("exit $?")
+    assert ended(terminal) == 6
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 6")
+
+
+def test_a_task_that_began_in_the_background_reads_from_the_terminal_after_fg(toml_fleet: Fleet) -> None:
+    terminal = on_terminal(toml_fleet, "bash", "--norc", "-i")
+    terminal.expect("prompt> ")
+    task = "sh -c 'read line; echo got $line; exit 6'"
+    terminal.sendline(f"'{sys.executable}' -W error -m bmhctl run --host node1 -- {task} &")
+    until(lambda: [state(pid) for pid in children(terminal.pid)] == ["T"])  # the task tried to read
+    terminal.sendline("fg")
+    terminal.expect("exit 6'\r\n")
+    terminal.sendline("one")
+    terminal.expect("got one\r\n.*prompt> ")
     terminal.sendline("exit $?")
     assert ended(terminal) == 6
     assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 6")
