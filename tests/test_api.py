@@ -9,14 +9,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import bmhctl
 from bmhctl import BmhctlError, ExitStatus, State, api, open_inventory
+from bmhctl.domain.bmc_commands import Power
 from bmhctl.errors import NotFoundError, UsageError
 from tests.conftest import BACKENDS, SUFFIX, Lab
+from tests.probes.fake_bmc import FakeSystem, fake_bmc
 
 
 @pytest.fixture(params=BACKENDS)
@@ -45,13 +48,50 @@ def test_a_host_goes_through_its_whole_life(path: str) -> None:
         lab.cordon("node1", reason="audit")
         lab.resume("node1")
         lab.uncordon("node1")
-        lab.remove("node1")
-        verbs = [str(event.verb) for event in lab.history("node1")]
+        lab.set("node1", note="fan 3", labels={"arch": None, "rack": "r1"}, hardware={"memory": 64})
+        lab.rename("node1", "node2")
+        lab.recycle("node2")
+        assert [(each.host, each.changed) for each in lab.check("node2").items] == [("node2", False)]
+        spec = lab.host("node2").spec
+        assert (spec.address, spec.note, spec.labels, spec.hardware) == (
+            "10.0.0.1",
+            "fan 3",
+            {"rack": "r1"},
+            {"memory": 64},
+        )
+        lab.remove("node2")
+        verbs = [str(event.verb) for event in lab.history("node2")]
 
     assert verbs == [
         *("enter", "ready", "reserve", "extend", "handover", "taint", "reset"),
-        *("maintain", "cordon", "resume", "uncordon", "remove"),
+        *("maintain", "cordon", "resume", "uncordon", "set", "rename", "ready", "remove"),
     ]
+
+
+def test_methods_for_bmcs_switch_the_power_choose_the_boot_and_read_the_hardware(tmp_path: Path) -> None:
+    boot = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}
+    system = FakeSystem(power="Off", extra={"Boot": boot, "Model": "R650"})
+    with fake_bmc(systems=[system]) as bmc, open_inventory(tmp_path / "lab.db", create=True) as lab:
+        lab.add("node1", bmc=f"redfish+{bmc.url}")
+        done = [
+            lab.power("node1", to="status"),
+            lab.power("node1", to=Power.ON, timeout=timedelta(seconds=10)),
+            lab.boot_once("node1", target="pxe"),
+            lab.inspect("node1"),
+        ]
+        messages = [(each.verb, each.items[0].message) for each in done]
+        assert [*messages[:3], (messages[3][0], messages[3][1].partition(" ")[0])] == [
+            ("power status", "power off"),
+            ("power on", "power on"),
+            ("boot-once pxe", "boots once from pxe"),
+            ("inspect", "changed:"),
+        ]
+        assert lab.host("node1").spec.hardware["model"] == "R650"
+        for failing in (partial(lab.power, to="sleep"), partial(lab.boot_once, target="floppy")):
+            with pytest.raises(UsageError, match="is not a command for a BMC"):
+                failing("node1")
+        with pytest.raises(UsageError, match="timeout is zero"):
+            lab.inspect("node1", timeout="0s")
 
 
 def test_a_failure_is_the_error_that_the_command_reports(path: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from bmhctl.api.bmcs import Bmcs
 from bmhctl.api.changing import Changing
 from bmhctl.api.reading import Reading
 from bmhctl.api.reserving import Reserving
@@ -74,7 +75,7 @@ def open_inventory(
     return Inventory(context)
 
 
-class Inventory(Reading, Changing, Reserving):
+class Inventory(Reading, Changing, Bmcs, Reserving):
     """An open inventory; see :func:`open_inventory`.
 
     Methods that take ``names`` and ``selector`` choose hosts as the command line does: exact names, globs and folded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from bmhctl.api.opened import Opened, done
@@ -17,8 +18,8 @@ class Changing(Opened):
         *names: str,
         address: str | None = None,
         mac: str | None = None,
-        labels: dict[str, str] | None = None,
-        hardware: dict[str, str | int] | None = None,
+        labels: Mapping[str, str] | None = None,
+        hardware: Mapping[str, str | int] | None = None,
         bmc: str | None = None,
         credentials: str | None = None,
         note: str | None = None,
@@ -44,6 +45,49 @@ class Changing(Opened):
             hardware=hardware or {},
         )
         return done(add(self._with(dry_run), names, changes))
+
+    def set(
+        self,
+        *names: str,
+        selector: str | None = None,
+        address: str | None = None,
+        mac: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        hardware: Mapping[str, str | int | None] | None = None,
+        bmc: str | None = None,
+        credentials: str | None = None,
+        note: str | None = None,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Change what is declared about hosts; return the outcome of each.
+
+        The parameters after ``selector`` are attributes as for :meth:`add`: None keeps an attribute, and ``""`` removes
+        it. A label or a hardware property with the value None is removed; others stay. A changed ``bmc`` removes the
+        host's ``credentials`` unless they are given, too. Raises :class:`~bmhctl.errors.UsageError` for an attribute
+        that is not valid.
+        """
+        from bmhctl.usecases.hosts import AttributeChanges, set_attributes
+
+        changes = AttributeChanges(
+            address=address,
+            mac=mac,
+            note=note,
+            bmc=bmc,
+            credentials=credentials,
+            labels=labels or {},
+            hardware=hardware or {},
+        )
+        return done(set_attributes(self._with(dry_run), choice(names, selector), changes))
+
+    def rename(self, old: str, new: str, *, dry_run: bool = False) -> Outcomes:
+        """Rename a host, or the hosts of a range such as ``"node[01-20]"``, all or none; return the outcome of each.
+
+        States, reservations and history stay. Raises :class:`~bmhctl.errors.NotFoundError` for an unknown host, and
+        :class:`~bmhctl.errors.StateRefusedError` for a name that is taken.
+        """
+        from bmhctl.usecases.hosts import rename
+
+        return done(rename(self._with(dry_run), old, new))
 
     def remove(
         self,
@@ -83,6 +127,17 @@ class Changing(Opened):
 
         return done(ready(self._with(dry_run), choice(names, selector)))
 
+    def check(self, *names: str, selector: str | None = None, force: bool = False) -> Outcomes:
+        """Run the readiness checks of hosts and record their results; no host moves. Return the outcome of each.
+
+        A host that another owner has reserved is checked only with ``force``. Raises
+        :class:`~bmhctl.errors.StepFailedError` if a check failed, and :class:`~bmhctl.errors.NotYoursError` for a host
+        of another owner.
+        """
+        from bmhctl.usecases.steps.step_verbs import check
+
+        return done(check(self._context, choice(names, selector), force=force))
+
     def taint(
         self,
         *names: str,
@@ -115,6 +170,16 @@ class Changing(Opened):
         from bmhctl.usecases.steps.step_verbs import reset
 
         return done(reset(self._with(dry_run), choice(names, selector)))
+
+    def recycle(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
+        """Make used hosts available again, with :meth:`reset` and :meth:`ready`; return the outcome of each.
+
+        Without names and ``selector``, these are all tainted hosts. A host with a fault is skipped unless its exact
+        name is given. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
+        from bmhctl.usecases.steps.step_verbs import recycle
+
+        return done(recycle(self._with(dry_run), choice(names, selector)))
 
     def retire(
         self, *names: str, selector: str | None = None, reason: str, when_free: bool = False, dry_run: bool = False
