@@ -22,7 +22,8 @@ def _leave_at_once(_: int, __: object) -> None:
 
 
 def _raise_soon(ignored: UnraisableHookArgs) -> None:
-    """Raise an interruption again that Python ignored, because a callback ran, such as that at the end of an import."""
+    """Raise an interruption again that Python ignored because it came during a callback, such as one after an
+    import."""
     if not isinstance(ignored.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(ignored)
         return

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 MOST_WORDS = 1000
-"""The most characters of a message; the middle of a longer one is left out: it quotes a file or a command line."""
+"""The most characters of a message. A longer message quotes a file or a command line; its middle is left out."""
 
 
 class ExitStatus(IntEnum):

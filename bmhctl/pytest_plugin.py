@@ -90,7 +90,7 @@ class _Lease:
                 self.lost = error
                 return
             except BmhctlError:
-                continue  # the inventory is away: there is time for another try
+                continue  # the inventory is unavailable: there is time for another try
 
 
 def _guard(location: str, actor: str, reservation: str) -> subprocess.Popen[bytes]:
@@ -161,7 +161,7 @@ def bmh_host(bmh_hosts: list[Host]) -> Host:
 
 
 def _reserved(location: str, wanted: _Wanted, config: pytest.Config) -> _Lease:
-    """Return the lease of the hosts; fail the test with one line, and what to do next, where there is none."""
+    """Return the lease of the hosts; if they can't be reserved, fail the test with the reason and what to do next."""
     from bmhctl.errors import BmhctlError
 
     def tell(line: str) -> None:

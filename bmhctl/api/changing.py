@@ -230,7 +230,8 @@ class Changing(Opened):
     def resume(
         self, *names: str, selector: str | None = None, everyones: bool = False, dry_run: bool = False
     ) -> Outcomes:
-        """Close the actor's reasons for maintenance (``everyones``: all), and move hosts without another reason.
+        """Close the actor's reasons for maintenance (``everyones``: those of all actors), and move hosts without
+        another reason.
 
         Returns the outcome of each host. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """

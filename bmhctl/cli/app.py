@@ -52,7 +52,8 @@ class OptionalValueCommand(TyperCommand):
         return super().get_help(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert missing values of options and parse like Typer; arguments after ``--`` or of a program to run stay."""
+        """Insert missing values of options and parse like Typer; arguments after ``--`` or of a program to run stay
+        unchanged."""
         if not ctx.resilient_parsing:
             self._refuse_swallowed(ctx, args)
         return super().parse_args(ctx, list(self._completed(args)))

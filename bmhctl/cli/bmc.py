@@ -90,7 +90,7 @@ def boot_once(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Set what hosts boot from at their next start only: bmhctl boot-once node01 pxe. It restarts no host.
+    """Set what hosts boot from at their next start only: bmhctl boot-once node01 pxe. No host is restarted.
 
     The last argument is pxe, hdd, cd, usb, bios (the setup), http, diagnostics, or none to remove the setting.
     """

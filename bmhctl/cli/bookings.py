@@ -28,7 +28,7 @@ def bookings(
     ended: Annotated[bool, typer.Option("--ended", help="List also those that have ended.")] = False,
     fields: Fields = None,
 ) -> None:
-    """List bookings and planned maintenances: owner, time, hosts; the first to start first."""
+    """List bookings and planned maintenances with owner, time and hosts, ordered by their beginning."""
     if ctx.invoked_subcommand is not None:
         return
     from bmhctl.usecases.reservations.bookings import bookings as list_bookings

@@ -100,7 +100,8 @@ GROUP_HELP = {"policy": "Show or replace an inventory's policy."}
 """The help of groups that are not commands themselves."""
 
 OWN_FAILURES = {"run": 125}
-"""Commands that pass on another program's exit status, each with the status of its own failures."""
+"""Commands that pass on another program's exit status, each with the status by which it reports that bmhctl itself
+failed."""
 
 WELCOME = """\
 bmhctl: share bare-metal hosts. Three commands to try first:

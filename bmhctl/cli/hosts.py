@@ -103,12 +103,12 @@ def set_(
 def rename(
     ctx: typer.Context,
     old: HostName,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name; for a range, one of as many names.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name; for a range, a range of as many names.")],
     dry_run: DryRun = False,
 ) -> None:
     """Give a host another name, or each host of a range ('node[01-20]' 'web[01-20]').
 
-    It keeps its state, reservation and history.
+    The host keeps its state, reservation and history.
     """
     with changing(ctx, dry_run=dry_run) as lab:
         lab.show(usecases.rename(lab.context, old, new))
@@ -145,8 +145,8 @@ def undo(
 ) -> None:
     """Take back the last add, set, rename, remove, import, cordon, uncordon or policy apply.
 
-    With names, only for these hosts. It is refused if a later change builds on it, or if a host that it added was used
-    since. A second undo makes the change again.
+    With names, only for these hosts. undo is refused if a later change builds on that change, or if a host that the
+    change added was used since. A second undo makes the change again.
     """
     from bmhctl.usecases.undo import undo as take_back
 
@@ -195,10 +195,9 @@ def import_(
     """Import hosts from files of other systems, manifests, or what export wrote; all or nothing.
 
     New hosts get the state that they have in the files. A known host keeps its state and the attributes that were set
-    here; its other attributes are updated. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of
-    one name.
-    Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible, dnsmasq,
-    isc-dhcp, kea, hosts, csv. See bmhctl help formats.
+    here; its other attributes are updated. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of the
+    same name. Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible,
+    dnsmasq, isc-dhcp, kea, hosts, csv. See bmhctl help formats.
     """
     from bmhctl.formats import import_options, read_paths
 

@@ -85,7 +85,7 @@ def maintain(
     ] = "",
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00 (local)."),
+        typer.Option("--until", metavar="WHEN", help="When the hosts should be back: 2h, 3d, 2026-12-24T18:00."),
     ] = None,
     begins: Annotated[
         str | None, typer.Option("--from", metavar="WHEN", help="Plan it for this time: 'sat 08:00'.")
@@ -97,7 +97,7 @@ def maintain(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Put hosts into maintenance from any state, with a reason; a reserved one keeps its reservation.
+    """Put hosts into maintenance from any state, with a reason; reserved hosts keep their reservation.
 
     A host in maintenance gets one more reason. resume closes only the reasons of the actor who calls it.
     """

@@ -81,7 +81,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             sys.stdout.write(WELCOME)
             return ExitStatus.DONE
         root = application()
-        with root.make_context(PROGRAM, [*args], obj=invocation) as ctx:  # a copy: this removes what it parsed
+        with root.make_context(PROGRAM, [*args], obj=invocation) as ctx:  # a copy: Typer removes items from it
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
@@ -207,7 +207,7 @@ def _usage(error: Exception, args: list[str]) -> UsageError:
     hint = f"did you mean {meant}? See {hint}" if meant else hint
     if context and context.parent and message.startswith("Missing"):
         hint = f"{synopsis(context)}; see {hint}"
-    message = " ".join(message.split())  # Typer puts choices on lines of their own
+    message = " ".join(message.split())  # Typer puts choices on separate lines
     message = message.replace("is not a valid int range", "is not a whole number")
     message = re.sub(r"Got unexpected extra argument(?:\(s\))? \((.*)\)", r"unexpected argument: \1", message)
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)

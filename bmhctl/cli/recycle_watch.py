@@ -20,9 +20,9 @@ from bmhctl.usecases.steps.stream import Stream
 def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
     """Recycle hosts as they are tainted, and recheck stale ones; show each outcome, until a signal ends it.
 
-    Hosts that failed are tried again after ``interval``. While the inventory is away or was replaced, wait, and open it
-    again; raise its error when that takes too long. The reason why a host can't be recycled is reported once, and again
-    only when it changes.
+    Hosts that failed are tried again after ``interval``. While the inventory is unavailable or was replaced, wait, and
+    open it again; raise its error when that takes too long. The reason why a host can't be recycled is reported once,
+    and again only when it changes.
     """
     if not interval:
         raise UsageError("the interval of --watch is zero", hint="bmhctl recycle --watch 30s")

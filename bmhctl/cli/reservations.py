@@ -54,7 +54,7 @@ def extend(
         typer.Option("--ttl", metavar="DURATION", help="The length from now on.  [default: its present length]"),
     ] = None,
 ) -> None:
-    """Make a lease end later: its length counts from now. It never gets shorter, or longer than the policy allows."""
+    """Make a lease end later: its length counts from now. No lease gets shorter, or longer than the policy allows."""
     from bmhctl.usecases.reservations.holder import extend as extend_lease
     from bmhctl.usecases.shared.leases import reservation_missing
 
@@ -94,7 +94,7 @@ def share(
     force: Force = False,
     reason: Reason = None,
 ) -> None:
-    """Share a reservation with other owners: they extend and release it by name; its id and owner stay."""
+    """Share a reservation with other owners, who may extend and release it by name; its id and owner stay."""
     from bmhctl.usecases.reservations.holder import share as share_with
 
     with session(ctx, Grant) as lab:
@@ -110,7 +110,7 @@ def replace(
     reservation: Reservation = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with the host.")] = "",
 ) -> None:
-    """Replace a broken host of a reservation by another that fits; the broken one is tainted with a fault."""
+    """Replace a broken host of a reservation by another that fits; the broken host is tainted with a fault."""
     from bmhctl.usecases.reservations.replacement import replace_host
     from bmhctl.usecases.shared.leases import reservation_missing
 

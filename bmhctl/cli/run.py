@@ -85,7 +85,7 @@ def _run(
             raise
         for text in grant.notes:
             lab.context.report(text)
-        left = left_task(lab.context, token) if is_older else None  # the claim below hides that an earlier one is left
+        left = left_task(lab.context, token) if is_older else None  # look before this process makes the same claim
         with lab.context.store.claims.claim(run_claim(token)) as mine:
             if mine is None:  # another run with the same request id has a task on the hosts
                 raise BusyError(
@@ -184,7 +184,7 @@ def run(
     """Reserve hosts, run a command on them, and give them back, even if the command fails.
 
     The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting, or the
-    command ran into --timeout; 125: bmhctl itself failed, or the lease was lost; 126, 127: the command is not
+    command exceeded --timeout; 125: bmhctl itself failed, or the lease was lost; 126, 127: the command is not
     executable, not found.
     """
     try:

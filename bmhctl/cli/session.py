@@ -167,7 +167,8 @@ def session(
 ) -> Iterator[Session]:
     """Open the inventory that the options mean; find it and check ``fields`` as :func:`target` does.
 
-    With ``pause``, wait while the inventory is away: ``pause`` sleeps between two tries, and may raise to end the wait.
+    With ``pause``, wait while the inventory is unavailable: ``pause`` sleeps between two tries, and may raise to end
+    the wait.
     """
     from bmhctl.stores import open_store
 
@@ -185,7 +186,7 @@ def session(
 
 
 def until_next_try() -> None:
-    """Sleep until an inventory that is away is tried again."""
+    """Sleep until an unavailable inventory is tried again."""
     import time
 
     from bmhctl.usecases.shared.absence import PAUSE

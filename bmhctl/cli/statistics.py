@@ -84,7 +84,7 @@ def metrics(
 ) -> None:
     """Write metrics in Prometheus' text format, for example for the textfile collector.
 
-    The inventory keeps the sums, so that the next call reads only the events since this one.
+    The inventory keeps the sums, so that the next call reads only newer events.
     """
     from bmhctl.usecases.metrics import metrics as collect
 

@@ -140,7 +140,7 @@ def retire(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Take hosts out of service: clean them, run their retire steps, remove them. None can be reserved from now on.
+    """Take hosts out of service: clean them, run their retire steps, remove them. They can't be reserved from now on.
 
     A host whose step fails goes to maintenance. With --when-free, recycle retires a held host once it is given back.
     """

@@ -99,7 +99,7 @@ def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
 def _read(
     words: Sequence[str], name: str, command: Any, most: int | None, *, takes_file: bool
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return what the words of another tool are for a command: its options, the other words, and the program to run.
+    """Sort the words of another tool's command line into options of a command, other words, and the program to run.
 
     The program is what follows ``--``, or ``most`` other words. Options without an equivalent are left out.
     """

@@ -223,7 +223,8 @@ def option_names(command: Any) -> list[str]:
 
 
 def _nearest(word: str, known: Iterable[str], likely: float = _LIKELY) -> str | None:
-    """Return the most similar word that begins in the same way, or lacks its beginning: sudo is not undo."""
+    """Return the most similar known word with the same first letter, or with which ``word`` ends; so sudo is not
+    undo."""
     if len(word) > _LONGEST:
         return None
     for near in get_close_matches(word, [*known], cutoff=likely):
@@ -233,5 +234,6 @@ def _nearest(word: str, known: Iterable[str], likely: float = _LIKELY) -> str | 
 
 
 def _nearest_habit(word: str, known: Iterable[str]) -> str | None:
-    """Return the word of another tool that was probably misspelt; strict, because it stands for another command."""
+    """Return the word of another tool that was probably misspelt; only a very similar one, as it stands for another
+    command."""
     return _nearest(word, [each for each in known if abs(len(each) - len(word)) <= 1], _LIKELY_HABIT)

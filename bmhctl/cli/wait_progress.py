@@ -37,7 +37,7 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
 
 
 def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
-    """Return a sleep between tries to open an inventory that is away; it raises when the wait has timed out."""
+    """Return a sleep between tries to open an unavailable inventory; the sleep raises when the wait has timed out."""
 
     def pause() -> None:
         patience.pause(PAUSE, None)

@@ -105,7 +105,7 @@ def is_leased_until(host: Host) -> datetime | None:
 
 
 def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> bool:
-    """Return whether a host may be booked from ``starts`` to ``ends``: usable, nothing else planned, no lease then.
+    """Return whether a host may be booked from ``starts`` to ``ends``: it is usable, and has no plan and no lease then.
 
     ``turnaround`` must pass between this time and each lease or plan beside it.
     """

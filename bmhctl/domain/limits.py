@@ -15,7 +15,7 @@ from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen
 
 BY_ROLE = "role"
-"""The ``owner`` of a limit that counts by the database role with which the server knows the user, not by owner name."""
+"""The ``owner`` of a limit that counts by the role as which the user is connected to the server, not by owner."""
 
 OWNER, SELECTOR, MAX_HOSTS, MAX_TTL, MAX_AHEAD = "owner", "selector", "max_hosts", "max_ttl", "max_ahead"
 _BOUNDS = (MAX_HOSTS, MAX_TTL, MAX_AHEAD)

@@ -163,8 +163,8 @@ class Note(Frozen):
 
     ``until`` is when it should end; this is only information, nothing ends it then. ``quarantine`` marks a reason that
     bmhctl itself gave, which any actor may close. ``retires`` marks a cordon under which the host leaves the inventory
-    once it is free, ``maintains`` one under which the host goes to maintenance when it is given back. ``under`` are the
-    actor and the reason of an ordinary cordon that this one replaced and that returns after it.
+    once it is free, ``maintains`` a cordon under which the host goes to maintenance when it is given back. ``under``
+    are the actor and the reason of an ordinary cordon that this one replaced and that returns after it.
     """
 
     actor: str

@@ -233,7 +233,8 @@ class Policy(Frozen):
 
 
 AHEAD = timedelta(minutes=1)
-"""How far ahead of the clock a last pass may be, since time servers set clocks back; beyond it, its age is unknown."""
+"""How far ahead of the clock a last pass may be dated, because time servers set clocks back; else its age is
+unknown."""
 
 
 def is_within(at: datetime, age: timedelta, now: datetime) -> bool:

@@ -175,7 +175,7 @@ def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
                     f"{phase}.{step.name}.needs: there is no [{phase}.{name}]",
                     hint=f"did you mean {str(near)!r}?"
                     if near
-                    else "a step can need only other steps of its own table",
+                    else "a step can need only other steps of the same table",
                     details={"key": f"{phase}.{step.name}.needs"},
                 )
     try:

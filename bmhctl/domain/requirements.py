@@ -107,9 +107,11 @@ def reservation_request(
     """
     ways = [bool(names), selector is not None or count is not None, bool(requirements)]
     if sum(ways) > 1:
-        raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
+        raise UsageError("hosts are chosen in several ways: give only names, only -l and -n, or only --want")
     if any(ways) and booking is not None:
-        raise UsageError(f"booking {booking} has its own hosts: name no others", hint=f"give only --booking {booking}")
+        raise UsageError(
+            f"booking {booking} has its own hosts: no others can be chosen", hint=f"give only --booking {booking}"
+        )
     if not any(ways) and booking is None:
         raise UsageError(
             "no host is requested", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"

@@ -62,7 +62,7 @@ _TEXTS = (
 )
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),
-    ("NetBox virtual machines, which are no devices", {"vcpus", "cluster"}),
+    ("NetBox virtual machines, which are not devices", {"vcpus", "cluster"}),
     ("NetBox objects in brief, or other objects than devices", {"url", "display", "id"}),
     ("an answer of NetBox's GraphQL without device_type and site", {"device_list"}),
     ("Ironic nodes", {"provision_state", "driver"}),
@@ -71,7 +71,7 @@ _RECORDS = (
     ("Ironic nodes without their UUID and Provisioning State", {"Resource Class"}),
     ("MAAS machines", {"system_id", "fqdn"}),
     ("labgrid places", {"acquired", "matches"}),
-    ("labgrid resources, which are no places", {"cls", "params", "avail"}),
+    ("labgrid resources, which are not places", {"cls", "params", "avail"}),
     ("hosts of Foreman", {"hostgroup_name", "build"}),
     ("systems of Cobbler", {"profile", "interfaces"}),
     ("nodes of Proxmox", {"node", "maxcpu"}),

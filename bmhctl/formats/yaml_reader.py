@@ -2,7 +2,7 @@
 
 Values are built from the parser's events, in one pass. ``yaml.load`` can't be used for untrusted text: its composer
 recurses without a limit, so that deep nesting ends the process; aliases and merge keys multiply a text without limit;
-and of two equal keys the second replaces the first. To check the events before ``yaml.load`` would take twice as long.
+and of two equal keys the second replaces the first. Checking the events before ``yaml.load`` would take twice as long.
 Plain scalars are read as Kubernetes reads them: a date, or a MAC address of digits only, is a text.
 """
 
@@ -118,7 +118,7 @@ class _Reader:
     def _value(self, event: yaml.Event, depth: int) -> object:
         if type(event) is AliasEvent:
             return self._repeat(event)
-        node: yaml.NodeEvent = event  # type: ignore[assignment]  # what is no alias has an anchor, or None
+        node: yaml.NodeEvent = event  # type: ignore[assignment]  # what is not an alias has an anchor, or None
         last, before = event, self._repeated
         if type(event) is ScalarEvent:
             value = _scalar(event)

@@ -70,7 +70,7 @@ EDGES: tuple[Edge, ...] = (
         _S.RESERVED,
         (_G.NOT_UNDECLARED, _G.NOT_CORDONED, _G.NOT_CLAIMED, _G.ITS_TURN, _G.NOT_BOOKED),
         "Host is allocated",
-        "One holder at a time, in the order in which they asked.",
+        "A host has one holder at a time; owners get it in the order in which they asked.",
     ),
     Edge(
         _V.TAINT,
@@ -105,7 +105,7 @@ EDGES: tuple[Edge, ...] = (
         _S.RESERVED,
         (_G.NOT_CLAIMED, _G.RESERVATION_VALID),
         "Maintenance complete",
-        "The holder from before still holds the host.",
+        "The reservation from before the maintenance is still valid.",
     ),
     Edge(
         _V.RESUME,

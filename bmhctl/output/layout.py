@@ -81,7 +81,7 @@ class Column(Frozen):
 
     A column of ``rank`` 0 is never dropped; of the others, those with the lowest rank are kept longest. ``least`` is
     the width to which the column may be cut (None: never). With ``below``, a value that is wider than the column is
-    written whole on a line below the row; if there is no room for the column, all its values are.
+    written whole on a line below the row; if there is no room for the column, all its values are written there.
     """
 
     title: str

@@ -11,7 +11,7 @@ from bmhctl.errors import BmhctlError
 from bmhctl.output.render import Display, encodable, folded_text
 from bmhctl.output.sanitize import clean, clean_lines
 
-_FEW_HOSTS = 3  # the number of hosts with the same error up to which each has a line of its own
+_FEW_HOSTS = 3  # the number of hosts with the same error up to which each has its own line
 
 
 def report(error: BmhctlError, display: Display) -> None:
@@ -61,7 +61,7 @@ def _coloured(text: str, code: str) -> str:
 
 
 def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str], str]]:
-    """Yield each reason with its hosts; repeat it for each host if they are few."""
+    """Yield each reason with its hosts; if there are few hosts, repeat the reason for each."""
     groups: dict[str, list[str]] = {}
     for host, reason in reasons:
         groups.setdefault(reason, []).append(host)

@@ -21,7 +21,7 @@ _NOT_RUN = (126, 127)  # the exit statuses of sh and env for a program that they
 def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bool:
     """Show a text that is longer than the terminal in ``$PAGER``, else ``less``; return False if it was not shown.
 
-    It is not shown if stdout or stdin is no terminal, for ``PAGER=cat``, and if ``$PAGER`` can't be run.
+    It is not shown if stdout or stdin is not a terminal, for ``PAGER=cat``, and if ``$PAGER`` can't be run.
     """
     if not display.stdout_tty or not sys.stdin.isatty() or environ.get("TERM", "dumb") == "dumb":
         return False

@@ -280,7 +280,7 @@ def error_document(error: BmhctlError) -> Record:
 
 
 class Envelope(Frozen):
-    """A JSON document: its head, and its records under ``key`` (None: it has no list of its own)."""
+    """A JSON document: its head, and its records under ``key`` (None: it has no list)."""
 
     head: Record
     key: str | None = None
@@ -333,7 +333,7 @@ def listing(kind: str, head: Record, key: str, records: Iterable[Record]) -> Env
 
 
 def single(kind: str, body: Record) -> Envelope:
-    """Return a document without a list of its own."""
+    """Return a document without a list of records."""
     return Envelope({"version": VERSION, "kind": kind, **body})
 
 

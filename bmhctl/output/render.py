@@ -263,7 +263,7 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
             _write_text(view, result, display, fields, shown)
             or not view.empty
             or shown is not Format.TABLE
-            or getattr(result, "missing", None)  # the errors of these names say it
+            or getattr(result, "missing", None)  # an error for each of these names says so
         ):
             note(view.empty, display)
     display.stdout.flush()
@@ -348,7 +348,7 @@ _COMMAND = pattern(
 def folded_text(text: str, width: int | None, used: int = 0) -> list[str]:
     """Return a text in lines for a terminal, the later ones indented; ``used`` cells of the first are taken.
 
-    No word is broken and no command line, so that it can be copied.
+    Neither words nor command lines are broken, so that both can be copied.
     """
     if width is None or used + len(text) <= width:
         return [text]

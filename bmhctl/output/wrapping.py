@@ -24,8 +24,8 @@ def wrapped(text: str, width: int) -> list[Piece]:
     """Return the lines of a text, none wider than ``width`` cells; all but the first are indented.
 
     The further lines are indented to the last column of the text in which its longest word still fits. A column that
-    fits on a line of its own is not broken. A word that does not fit at that indent begins further to the left, so that
-    names stay whole. Only a word that is wider than a line is broken, after punctuation if possible.
+    fits on one line is not broken. A word that does not fit at that indent begins further to the left, so that names
+    stay whole. Only a word that is wider than a line is broken, after punctuation if possible.
     """
     indent = _indent(text, width)
     pieces: list[Piece] = []

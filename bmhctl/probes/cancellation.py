@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class Cancelled(Protocol):
-    """Whether work was cancelled; a :class:`threading.Event` is one."""
+    """Shows whether work was cancelled; a :class:`threading.Event` can be used as one."""
 
     def is_set(self) -> bool:
         """Return whether the work was cancelled."""

@@ -52,7 +52,7 @@ def _from_environment(name: str, environment: StepEnvironment, _: float) -> str:
 
 def _from_file(path: str, environment: StepEnvironment, seconds: float) -> str:
     file = Path(environment.folder) / Path(path).expanduser()
-    # Reading a named pipe, or a file on a server that is away, may never end.
+    # Reading a named pipe, or a file on a server that does not answer, may never end.
     return within(seconds, environment.cancelled, lambda: file.read_text(encoding="utf-8"))
 
 

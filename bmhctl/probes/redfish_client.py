@@ -59,7 +59,7 @@ class Client:
     def get(self, path: str, *, missing: str = "has lost its system", patient: bool = False) -> Json:
         """Return the object at a path. A failure that may pass is retried until the deadline if ``patient``.
 
-        Without patience only a BMC that asks for a later try, or answers as one that restarts, is asked again.
+        Without patience, a BMC is asked again only if it asks for that, or if its answer is that of a restarting BMC.
         """
         while True:
             try:

@@ -64,9 +64,8 @@ class RefusedError(BmcError):
 
 
 def first_accepted(name: str, ways: Iterable[Callable[[], T]]) -> T:
-    """Return what the first way returns that the BMC with this name does not refuse.
-
-    If it refuses all of them, raise what :func:`combined` returns.
+    """Try the ways in turn, and return the result of the first that the BMC with this name does not refuse. If it
+    refuses all of them, raise what :func:`combined` returns.
     """
     refusals: list[RefusedError] = []
     for way in ways:

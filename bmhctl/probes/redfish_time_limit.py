@@ -13,7 +13,7 @@ POLL = 0.5
 """Seconds between two reads while a change is awaited."""
 
 _MORE_TIME = "a longer timeout waits for a BMC that is restarting or busy"
-_LAST_TRY = 5.0  # seconds before the deadline in which a BMC is asked though it asks to wait longer
+_LAST_TRY = 5.0  # seconds before the deadline in which a BMC is asked again although it asks to wait longer
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 
 

@@ -81,7 +81,7 @@ class Child:
             # below.
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             self._write(b"%d\n" % os.getpid())
-            refuse_late()  # again: from here on, the watchdog ends a late task
+            refuse_late()  # check once more; from here on, the watchdog ends a late task
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         try:

@@ -123,7 +123,7 @@ class Lease:
         except MovedError as error:
             return self._is_lost_by(error)
         except BmhctlError:
-            return None  # unknown while the inventory is away; the lease can't be renewed then either
+            return None  # unknown while the inventory is unavailable; the lease can't be renewed then either
         self._gone_since = None
         return None
 

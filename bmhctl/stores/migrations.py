@@ -198,7 +198,7 @@ _COUNTS = Migration(
             END IF;
             RETURN NULL;
         END $$""",
-        # The function runs with its owner's rights, so other roles must not be able to run it on tables of their own.
+        # The function runs with its owner's rights, so other roles must not be able to run it on their tables.
         "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
         """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
             FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",

@@ -61,7 +61,7 @@ def refuse_other_name(path: Path, kinds: Mapping[str, str]) -> None:
     if status.st_nlink == 1 or _is_just_made(path, status):
         return
     raise UnreachableError(
-        f"{path} has {status.st_nlink} names (hard links): each would have a log of its own",
+        f"{path} has {status.st_nlink} names (hard links): each would have its own log",
         hint=f"remove the others: find / -xdev -inum {status.st_ino}",
     )
 

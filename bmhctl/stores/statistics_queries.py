@@ -199,7 +199,7 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
 
 
 def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
-    """Yield how many of the reservations made within the window waited how long: the key, the wait, and the number.
+    """Yield each length of wait of the reservations made within the window: the key, the wait, how many waited so long.
 
     The wait is in seconds, rounded to tenths; None where it is not known. The key is the value of ``by``, an SQL
     expression over reservations.

@@ -194,8 +194,8 @@ if not TYPE_CHECKING:
 def _init_of(kind: _FrozenType) -> Callable[..., None]:
     """Compile ``__init__`` for a class, with a parameter for each field.
 
-    While it runs, the value belongs to a subclass whose fields can be set: Python assigns them four times as fast there
-    as it calls the setters of a class that refuses assignments.
+    While it runs, the value belongs to a subclass whose fields can be set: an assignment there takes a quarter of the
+    time of a call of the setter in a class that refuses assignments.
     """
     unlocked = {"__slots__": (), "__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
     open_kind = type.__new__(_FrozenType, kind.__name__, (kind,), unlocked)

@@ -1,9 +1,9 @@
-"""End a task when the process that runs it has died, or when its lease ends; a script of its own, stdlib only.
+"""End a task when the process that runs it has died, or when its lease ends; a separate script, stdlib only.
 
-The watchdog's standard input is a pipe that the runner holds open. The task's process id comes first: the process that
-becomes the task writes it, or the runner does after the start, and then it writes :data:`OUTPUT` before the start. The
-runner writes ``until``, ``grace`` and ``margin`` of the lease at its start and at each renewal (see :class:`Deadline`),
-and ``done`` at the end. If the pipe ends without ``done``, the runner was killed.
+The watchdog's standard input is a pipe that the runner holds open. The task's process id comes first. Either the
+process that becomes the task writes it, or the runner writes it after the start. In the second case, the runner writes
+:data:`OUTPUT` before the start. The runner writes ``until``, ``grace`` and ``margin`` of the lease at its start and at
+each renewal (see :class:`Deadline`), and ``done`` at the end. If the pipe ends without ``done``, the runner was killed.
 """
 
 from __future__ import annotations
@@ -167,9 +167,9 @@ def end_task(
 class Family:
     """The processes of a task: its process ``root``, their descendants, its group, and those with its mark.
 
-    ``group`` is 0 if the task has no group of its own. ``mark`` is in the environment of each process of the task. A
-    daemon is found only by this mark: it left the group, and its parent died before the processes were listed. Without
-    /proc, only the group and ``root`` are known. ``root`` is 0 if only the mark is known.
+    ``group`` is 0 if the task does not have its own group. ``mark`` is in the environment of each process of the task.
+    A daemon is found only by this mark: it left the group, and its parent died before the processes were listed.
+    Without /proc, only the group and ``root`` are known. ``root`` is 0 if only the mark is known.
     """
 
     def __init__(self, group: int, root: int, mark: str = "") -> None:

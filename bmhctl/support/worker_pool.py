@@ -81,7 +81,7 @@ class WorkerPool(Generic[_Task, _Result]):
             del self._unhandled[0]
 
     def start(self, task: _Task) -> None:
-        """Start a task in a thread of its own, unless the pool was cancelled."""
+        """Start a task in its own thread, unless the pool was cancelled."""
         if not self._cancelled.is_set():
             ended = self._working[id(task)] = threading.Event()
             threading.Thread(target=self._run, args=(task, ended), daemon=True).start()

@@ -191,8 +191,8 @@ def _warnings(source: str, hosts: int) -> tuple[str, ...]:
     if not hosts:
         return ()
     return (
-        f"{source} still has the same {plural(hosts, 'host')}: use only one of the two, or both reserve them"
-        " (copy --retire-source makes the first one refuse changes)",
+        f"{source} still has the same {plural(hosts, 'host')}: use only one of the two inventories, or both reserve "
+        "them (copy --retire-source makes the source refuse changes)",
     )
 
 

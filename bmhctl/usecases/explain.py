@@ -119,7 +119,7 @@ def _first(host: Host, results: tuple[CheckResult, ...]) -> str | None:
     """Return what has to be repaired before the next command can succeed; None if nothing is known to be broken."""
     failed = [each.failure for each in holding_back(host, results)]
     broken = [host.fault] if host.fault and host.state in (State.TAINTED, State.MAINTENANCE) else []
-    return f"repair what was found: {'; '.join((*broken, *failed))}" if broken or failed else None
+    return f"repair this: {'; '.join((*broken, *failed))}" if broken or failed else None
 
 
 def _earlier_ticket(ctx: Context, host: Host) -> str | None:
@@ -210,7 +210,7 @@ def _details(
     if last is not None and last.reason:
         known = (host.fault, *(each.failure for each in holding_back(host, results)))
         is_known = any(text in last.reason for text in known if text)
-        yield f"last: {last.verb} by {last.actor}" + ("" if is_known else f": {last.reason}")
+        yield f"last event: {last.verb} by {last.actor}" + ("" if is_known else f": {last.reason}")
     if host.state is State.AVAILABLE and host.proven_at:
         from bmhctl.domain.units import format_age
 

@@ -146,7 +146,8 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
 def import_hosts(
     ctx: Context, batch: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
 ) -> Imported:
-    """Import the hosts of files, all or none: new hosts enter in their state, known hosts get their attributes.
+    """Import the hosts of files, all or none: new hosts enter in the state in the files, known hosts get the attributes
+    in the files.
 
     The state and the credentials of a known host never change; a second import of the same files changes nothing.
     Values that were set here since the last import are kept and reported, unless ``overwrite``: see :func:`merge`. A
@@ -226,7 +227,7 @@ def _policy(ctx: Context, batch: ImportBatch, *, with_policy: bool) -> str | Non
 
 
 def _kept(key: str, here: PropertyValue | None, there: PropertyValue) -> str:
-    return f"{key} {shown(here)} (the file: {shown(there)})"
+    return f"{key} {shown(here)} (in the file: {shown(there)})"
 
 
 def _without_references(ctx: Context, host: Host) -> Host:

@@ -125,5 +125,5 @@ def reactivate(ctx: Context) -> Done:
         "init",
         f"{ctx.store.location} is in use again",
         {"inventory": ctx.store.location, "successor": successor},
-        (f"{successor} may have changed since and has the same hosts: use only one of the two",),
+        (f"{successor} may have changed since and has the same hosts: use only one of the two inventories",),
     )

@@ -43,10 +43,11 @@ _IN_THE_WAY: tuple[tuple[tuple[Verb | EventKind, ...], tuple[Verb | EventKind, .
     (_MARKS, _CORDONS),
     (_DECLARES, _DECLARES),
 )
-"""Pairs of verbs: an event with one of the first can't be undone after an event of the host with one of the second.
+"""Pairs of groups of verbs: an event with a verb of the first group can't be undone if the host has a later event with
+a verb of the second group.
 
-No second verbs means any event: an added host that was used since is not removed. The use of a host does not prevent
-an undo of a change of its declaration.
+An empty second group stands for all events, so that an added host that was used since is not removed. A change of a
+host's declaration can be undone although the host was used since.
 """
 
 

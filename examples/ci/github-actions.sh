@@ -7,13 +7,13 @@
 #       timeout-minutes: 60
 #       env:
 #         BMHCTL_INVENTORY: /srv/lab/lab.toml
-#         LAB_INDEX: ${{ strategy.job-index }}     # for a matrix: each of its jobs has hosts of its own
+#         LAB_INDEX: ${{ strategy.job-index }}     # for a matrix: each of its jobs has its own hosts
 #       steps:
 #         - uses: actions/checkout@v4
 #         - run: examples/ci/github-actions.sh make hardware-test
 # The exit status is that of the command. 124: no host was free in time. 125: bmhctl failed, and says on stderr why.
 # A job that is cancelled gets INT, then TERM, then KILL. After INT and TERM the hosts are given back at once, after KILL
-# when the lease expires. A job that is run again has a new attempt number, and so gets a reservation of its own.
+# when the lease expires. A job that is run again has a new attempt number, and so gets a new reservation.
 set -eu
 
 exec bmhctl run \

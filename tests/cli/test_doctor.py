@@ -21,7 +21,7 @@ def broken(fleet: str, lab: Path) -> Path:
     return lab
 
 
-GAP = "a gap in its history: event 6, reserve, begins at available, the one before ended at initial"
+GAP = "a gap in its history: event 6, reserve, begins at available, the event before it ended at initial"
 LET_GO = (
     "restore a backup; or clean it by hand, then remove it and add it again: "
     "bmhctl remove node01 --force --reason 'broken history'; bmhctl add node01"

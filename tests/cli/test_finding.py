@@ -56,7 +56,7 @@ def test_an_inventory_is_found_in_a_parent_folder(cli: Cli, lab: Path, monkeypat
     monkeypatch.chdir(deep)
     assert cli("list", "-o", "name") == NAMES
     (deep.parent / "bmh.toml").write_text("[hosts.near]\n")
-    made = "made bmh.state.db: all hosts are initial (if there was one before, restore it)\n"
+    made = "made bmh.state.db: all hosts are initial (if this file existed before, restore it)\n"
     assert cli("list", "-o", "name") == Run(0, "near\n", made)
     assert cli("list", "-o", "name") == Run(0, "near\n", "")
 

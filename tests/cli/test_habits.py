@@ -443,7 +443,9 @@ def test_why_keeps_the_failure_after_other_changes(cli: Cli, lab: Any) -> None:
 def test_a_copy_warns_that_both_inventories_have_the_hosts(cli: Cli, lab: Any) -> None:
     done = cli("copy", "bmh.toml", "copy.db")
     assert done.status == 0
-    assert "bmh.toml still has the same 3 hosts: use only one of the two, or both reserve them" in done.stderr
+    assert (
+        "bmh.toml still has the same 3 hosts: use only one of the two inventories, or both reserve them" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(

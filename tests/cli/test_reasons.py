@@ -56,7 +56,7 @@ def test_the_reason_of_a_failure_stays_until_the_failed_command_succeeds(
     assert cli("cordon", "down1").status == 0
     assert cli("uncordon", "down1").status == 0
     assert json_of(cli("show", "down1", "-o", "json"))["host"]["reason"] == "ping: exit 7"
-    assert "first repair what was found: ping: exit 7\n" in cli("why", "down1").stdout
+    assert "first repair this: ping: exit 7\n" in cli("why", "down1").stdout
     (tmp_path / "bmh.toml").write_text((tmp_path / "bmh.toml").read_text().replace("exit 7", "exit 0"))
     assert cli("ready", "down1").status == 0
     assert json_of(cli("show", "down1", "-o", "json"))["host"]["reason"] is None
@@ -79,9 +79,9 @@ def test_status_groups_hosts_by_the_reason_they_share(cli: Cli, terminal: Termin
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("down1", "repair what was found: ping: exit 7"),
-        ("dirty1", "repair what was found: wipe: exit 8"),
-        ("loud1", "repair what was found: dead fan"),
+        ("down1", "repair this: ping: exit 7"),
+        ("dirty1", "repair this: wipe: exit 8"),
+        ("loud1", "repair this: dead fan"),
         ("spare2", None),
     ],
 )

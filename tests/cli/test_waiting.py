@@ -304,7 +304,7 @@ def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inven
     assert re.fullmatch(
         r"waiting for 1 host, number 2 in the queue, until \d\d:\d\d:\d\d UTC: none free now: "
         r"2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; set aside for the earlier "
-        r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if every lease ends as written",
+        r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if no lease is extended",
         before,
     )
     assert after.partition("; it fits")[0] == re.sub(r"; set aside for .*", "", before).replace("number 2", "first")

@@ -139,7 +139,7 @@ def test_a_step_without_needs_depends_on_the_step_before_it() -> None:
         (
             {"setup": {"bios": {"tcp": 22}}, "checks": {"x": {"tcp": 22, "needs": ["bios"]}}},
             "checks.x.needs: there is no [checks.bios]",
-            "a step can need only other steps of its own table",
+            "a step can need only other steps of the same table",
         ),
         (
             {"setup": {"bios": {"tcp": 22}, "x": {"tcp": 22, "needs": ["bois"]}}},

@@ -443,7 +443,7 @@ def test_groups_of_an_ansible_inventory_become_labels_and_variables_as_asked_for
     assert entry(chosen, "web02.lab")["labels"] == {"rack": "r1", "site": "dc1"}
     assert entry(chosen, "db-1")["labels"] == {"rack": "r2", "site": "dc1", "version": "1.10"}
     assert [line for line in chosen.skipped if "groups" in line] == [
-        "standard input: groups not imported: db, lab, web: --label-from groups makes labels of all"
+        "standard input: groups not imported: db, lab, web: --label-from groups turns all into labels"
     ]
 
 
@@ -515,7 +515,7 @@ def test_csv_columns_with_well_known_names_are_read_and_others_are_reported() ->
         "note": "left, top",
     }
     assert found.skipped[0] == (
-        "standard input: columns not imported: Rack: --label-from COLUMN makes a label of one, --map any field"
+        "standard input: columns not imported: Rack: --label-from COLUMN turns one into a label, --map into any field"
     )
 
 

@@ -270,7 +270,7 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("52:54:00:00:00:01 n1\n", "an ethers file"),
         ("node01\nnode02\n", "a text"),
         ('{"count": 0, "next": null, "results": []}', "a list without records"),
-        ('[{"id": 1, "name": "v", "vcpus": 4, "cluster": {}}]', "NetBox virtual machines, which are no devices"),
+        ('[{"id": 1, "name": "v", "vcpus": 4, "cluster": {}}]', "NetBox virtual machines, which are not devices"),
         ('{"Dhcp4": {}}', "a configuration of Kea, whose leases are in kea-leases4.csv"),
         ("- hosts: all\n  tasks: []\n", "an Ansible playbook"),
     ],

@@ -465,7 +465,7 @@ def test_the_graph_of_a_host_marks_its_past_and_possible_transitions() -> None:
         "  ╰───────────────────────────────────────────────────────────────────────────╯\n"
         "  retire: initial, available, tainted, maintenance → [*]\n"
         "\n"
-        "  ━━ came this way   ▶ open now   ▷ not now\n"
+        "  ━━ came this way   ▶ possible now   ▷ not possible now\n"
         "\n"
         "  It is reserved by alice (r-7k3m) for nightly tests, for another 35m.\n"
         "\n"

@@ -55,7 +55,7 @@ def test_why_names_the_reason_of_a_maintenance_or_a_fault_once(lab: Lab) -> None
     reserve_or_wait(lab.context("alice"), reservation_request(("node2",)))
     lifecycle_verbs.taint(lab.context("alice"), Choice(("node2",)), fault="dead fan")
     assert words("node2").count("dead fan") == 1
-    assert "last: fault by alice\n" in words("node2") + "\n"
+    assert "last event: fault by alice\n" in words("node2") + "\n"
 
 
 def test_why_recommends_nothing_while_a_step_runs(lab: Lab) -> None:

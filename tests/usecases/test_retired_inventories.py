@@ -109,7 +109,7 @@ def test_a_copy_or_a_backup_of_a_retired_inventory_can_be_used(retired: Lab, kin
 def test_a_retired_inventory_can_be_used_again(retired: Lab) -> None:
     done = inventories.reactivate(retired.context())
 
-    assert "use only one of the two" in done.notes[0]
+    assert "use only one of the two inventories" in done.notes[0]
     assert lifecycle_verbs.release(retired.context(), Choice(), reservation="r-one").status is ExitStatus.DONE
     with pytest.raises(StateRefusedError, match="is not retired"):
         inventories.reactivate(retired.context())

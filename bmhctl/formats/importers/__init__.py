@@ -1,1 +1,1 @@
-"""Hosts of other systems: one module for each kind of file, which makes hosts to import of its records."""
+"""Hosts of other systems: one module for each kind of file, which turns its records into hosts to import."""

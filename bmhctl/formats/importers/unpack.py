@@ -1,4 +1,4 @@
-"""Make hosts of the records of one kind, and report records, secrets and columns that are skipped."""
+"""Turn the records of one kind into hosts, and report records, secrets and columns that are skipped."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     ]
     _refuse_unknown(options, seen, groups, origin)
     if left := _in_short([each for each in groups if not takes_group(options, each)]):
-        skipped.append(f"{origin}: groups not imported: {left}: --label-from groups makes labels of all")
+        skipped.append(f"{origin}: groups not imported: {left}: --label-from groups turns all into labels")
     if kind.word == "csv":
         if nameless == len(items):
             raise InvalidError(
@@ -116,7 +116,7 @@ def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origi
     if not left:
         return []
     keys = _in_short(left)
-    return [f"{origin}: columns not imported: {keys}: --label-from COLUMN makes a label of one, --map any field"]
+    return [f"{origin}: columns not imported: {keys}: --label-from COLUMN turns one into a label, --map into any field"]
 
 
 def _found(read: Reader, item: Item, now: datetime, options: ImportOptions) -> tuple[Record | None, Found]:

@@ -62,7 +62,7 @@ def _svg(graph: Graph) -> Iterator[str]:
     place = f'x="{_LEFT}" y="{_HEIGHT - 14}"'
     yield f'  <text id="exits" {place} font-size="12" fill="{NEUTRAL}">retire: {exits} → [*]</text>'
     if graph.why:
-        words = "bold: came this way · coloured: open now · grey: not now"
+        words = "bold: came this way · coloured: possible now · grey: not possible now"
         yield f'  <text x="{_LEFT}" y="{_HEIGHT + 12}" font-size="12" fill="{NEUTRAL}">{words}</text>'
     yield "</svg>"
 

@@ -23,7 +23,7 @@ Way = tuple[State | None, State | None]
 
 
 class Marks(Frozen):
-    """The marks for one host in a drawing: its state, the edges that it took, and the edges that are open now.
+    """The marks for one host in a drawing: its state, the edges that it took, and the edges that are possible now.
 
     Without a host ``here`` is None and every edge counts as open.
     """
@@ -72,7 +72,7 @@ def drawing(graph: Graph, width: int) -> Iterator[Line]:
         yield exit_line(marks)
     if graph.why:
         yield []
-        yield [("  ━━ came this way   ", "dim"), ("▶", "bold"), (" open now   ▷ not now", "dim")]
+        yield [("  ━━ came this way   ", "dim"), ("▶", "bold"), (" possible now   ▷ not possible now", "dim")]
         yield []
         yield [("  ", ""), (graph.why.summary, "")]
         if marks.taken:

@@ -170,7 +170,7 @@ VIEWS = {
         _reasons,
         lambda result: dict.fromkeys(name for item in result.items for name in item.hosts),
         lambda result, display: _reason_lines(result, display.width),
-        empty="no host is held back",
+        empty="no reasons: no host is out of use",
     ),
     Fleet: View(STRUCTURED, document=_fleet, lines=_fleet_shown),
 }

@@ -276,7 +276,7 @@ class Marks(Frozen):
     When the files are removed, for example by cleaning a checkout, the claims and reservations are lost with them. A
     new inventory at the path could grant hosts that tasks still use. So each process with a claim locks a byte whose
     position stands for the path and the inode. It locks this byte of the inventory's folder, and also of the root
-    folder in case the inventory's folder is removed. Such locks need no file of their own, and last until every copy of
+    folder in case the inventory's folder is removed. Such locks need no extra file, and last until every copy of
     the descriptor is closed.
     """
 

@@ -187,7 +187,7 @@ class Rewriting:
         return self._text.index("\n", node.end) + 1
 
     def _lines_gone(self) -> list[tuple[int, int, str]]:
-        """Remove the lines of removed keys; their comments stay, on lines of their own."""
+        """Remove the lines of removed keys; their comments stay, on separate lines."""
         gone: list[tuple[int, int, str]] = []
         runs: list[list[int]] = []  # indices into ``gone``: adjacent lines without comments, beginning with a header
         for node in sorted((node for node in self._gone if node not in self._owner), key=lambda node: node.start):

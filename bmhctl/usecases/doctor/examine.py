@@ -250,7 +250,7 @@ def _policy(ctx: Context, seen: Examination) -> Policy | None:
     except (ValueError, InvalidError) as error:
         remedy = "bmhctl policy apply FILE"
         if ctx.store.declaration is not None:
-            remedy = f"{ctx.store.location} contains the policy: save it again, then the next command reads it"
+            remedy = f"{ctx.store.location} contains the policy: save that file again, and the next command reads it"
         seen.note(Finding("policy", BROKEN, f"the policy is not valid: {error}", remedy))
         return None
     try:

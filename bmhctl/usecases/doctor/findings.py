@@ -154,7 +154,7 @@ def _of_event(message: str, table: str, where: str = ALWAYS, **columns: str) -> 
 QUESTIONS: tuple[Question, ...] = (
     # rules about the history
     _of_event(
-        "a gap in its history: event {event}, {verb}, begins at {source}, the one before ended at {before}",
+        "a gap in its history: event {event}, {verb}, begins at {source}, the event before it ended at {before}",
         _GAPS,
         before=f"COALESCE({_DEST_BEFORE}, '[*]')",
     ),

@@ -69,7 +69,7 @@ def in_words(eta: datetime | None) -> str:
     """Return the words for such a time; ``eta`` is None where it is not known."""
     if eta is None:
         return "when it fits is unknown"
-    return f"it fits by {local_time(by_minute(eta))} at the latest, if every lease ends as written"
+    return f"it fits by {local_time(by_minute(eta))} at the latest, if no lease is extended"
 
 
 def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:

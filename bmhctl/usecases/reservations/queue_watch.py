@@ -19,7 +19,7 @@ _LONGEST_PAUSE = 1.0
 _LOOK_AROUND = timedelta(seconds=0.5)  # between checks for changes that no commit announces
 
 
-_SETTLED = timedelta(seconds=1)  # after this time without a look, a change of the inventory is likely to last
+_SETTLED = timedelta(seconds=1)  # how long a change must last before it is reported
 
 IS_NEXT = "it is next in the queue"
 """Why a request whose hosts are free still waits: it is about to be granted."""

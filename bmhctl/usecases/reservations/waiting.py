@@ -78,7 +78,7 @@ class WaitOptions(Frozen):
 
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
-    """Wait in the queue, even while the inventory is away, locked, full, invalid or replaced; return the grant.
+    """Wait in the queue, even while the inventory is unavailable, locked, full, invalid or replaced; return the grant.
 
     The ticket keeps its position as long as it is in the inventory. Raises the inventory's error when it can't be used
     for longer than :data:`LONGEST`.

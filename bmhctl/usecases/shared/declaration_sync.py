@@ -72,7 +72,7 @@ def sync_declaration(ctx: Context) -> None:
                 _remember(ctx, file, declaration)
         if is_new and declaration.hosts:
             made = f"made {file.state_path.name}: all hosts are initial"
-            ctx.report(f"{made} (if there was one before, restore it)")
+            ctx.report(f"{made} (if this file existed before, restore it)")
         return
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when the program that writes it has finished")
 

@@ -67,7 +67,7 @@ def guard_input(
     """Return the inputs of the guards for a host; most parameters are those of :class:`GuardInput`.
 
     ``has_claim`` is whether the caller holds the claim on the host. ``lease_end`` is when a lease on the host would
-    end; None: only what is planned for now refuses it.
+    end; None: the guard refuses only if something is planned for now.
     """
     claimed = not has_claim and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(

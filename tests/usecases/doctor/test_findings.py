@@ -68,7 +68,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "history", "broken", "node4",
-                "a gap in its history: event 15, reserve, begins at available, the one before ended at initial",
+                "a gap in its history: event 15, reserve, begins at available, the event before it ended at initial",
                 LET_GO.format("node4"),
             )
         ],
@@ -78,7 +78,8 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "history", "broken", "node4",
-                "a gap in its history: event 15, reserve, begins at available, the one before ended at maintenance",
+                "a gap in its history: event 15, reserve, begins at available, "
+                "the event before it ended at maintenance",
                 LET_GO.format("node4"),
             ),
             (
@@ -93,7 +94,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "history", "broken", "node2",
-                "a gap in its history: event 8, ready, begins at initial, the one before ended at [*]",
+                "a gap in its history: event 8, ready, begins at initial, the event before it ended at [*]",
                 LET_GO.format("node2"),
             )
         ],
@@ -142,7 +143,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "history", "broken", "node4",
-                "a gap in its history: event 15, enter, begins at [*], the one before ended at available",
+                "a gap in its history: event 15, enter, begins at [*], the event before it ended at available",
                 LET_GO.format("node4"),
             )
         ],
@@ -152,7 +153,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "history", "warning", "node7",
-                "a gap in its history: event 20, remove, begins at available, the one before ended at initial",
+                "a gap in its history: event 20, remove, begins at available, the event before it ended at initial",
                 "the host was removed, so nothing depends on its history; a backup may have the right one",
             )
         ],
@@ -219,7 +220,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "history", "broken", "node2",
-                "a gap in its history: event 8, ready, begins at initial, the one before ended at [*]",
+                "a gap in its history: event 8, ready, begins at initial, the event before it ended at [*]",
                 LET_GO.format("node2"),
             ),
             ("history", "broken", "node2", "its last event is 8, not 1 as recorded", LET_GO.format("node2")),

@@ -215,9 +215,7 @@ def test_a_busy_refusal_names_the_time_by_which_the_request_fits(fleet: Lab) -> 
         end = ends[count - 1]
         assert end is not None
         error = refused(fleet, count, "rack=r1")
-        assert error.message.endswith(
-            f"it fits by {local_time(by_minute(end))} at the latest, if every lease ends as written"
-        )
+        assert error.message.endswith(f"it fits by {local_time(by_minute(end))} at the latest, if no lease is extended")
         assert error.details["eta"] == end.isoformat().replace("+00:00", "Z")
 
 

@@ -54,8 +54,8 @@ def test_a_value_set_since_the_last_import_is_kept_and_the_difference_is_reporte
     assert [(item.changed, item.message) for item in done.items] == [
         (
             False,
-            "kept here: note left slot (the file: from the cluster), labels.rack r9 (the file: r1), "
-            "labels.zone (none) (the file: a)",
+            "kept here: note left slot (in the file: from the cluster), labels.rack r9 (in the file: r1), "
+            "labels.zone (none) (in the file: a)",
         )
     ]
     assert lab.said[-1] == ASKED
@@ -72,7 +72,7 @@ def test_a_value_set_since_the_last_import_is_kept_and_the_difference_is_reporte
     )
     assert done.items[0].message == (
         "changed: labels.role worker → control, labels.new (none) → y, hardware.cpus 64 → 128; "
-        "kept here: note left slot (the file: newer), labels.rack r9 (the file: r2)"
+        "kept here: note left slot (in the file: newer), labels.rack r9 (in the file: r2)"
     )
 
 
@@ -90,7 +90,10 @@ def test_overwrite_takes_the_values_of_the_file(lab: Lab) -> None:
 def test_values_from_before_the_first_import_are_kept(lab: Lab) -> None:
     hosts.add(lab.context(), ["n1.lab"], AttributeChanges(note="mine", labels={"rack": "r9"}))
     done = bring(lab, FIRST)
-    assert "kept here: note mine (the file: from the cluster), labels.rack r9 (the file: r1)" in done.items[0].message
+    assert (
+        "kept here: note mine (in the file: from the cluster), labels.rack r9 (in the file: r1)"
+        in done.items[0].message
+    )
     assert spec(lab) == replace(FIRST, note="mine", labels={**FIRST.labels, "rack": "r9"})
 
 
@@ -109,7 +112,7 @@ def test_a_dry_run_of_import_reports_kept_values_and_records_nothing(lab: Lab) -
     put(lab, note="left slot")
     newer = replace(FIRST, note="newer", labels={"rack": "r2"})
     said = bring(lab, newer, dry_run=True).items[0].message
-    assert said == "changed: labels.rack r1 → r2; kept here: note left slot (the file: newer)"
+    assert said == "changed: labels.rack r1 → r2; kept here: note left slot (in the file: newer)"
     assert bring(lab, newer).items[0].message == said
 
 

@@ -334,7 +334,7 @@ def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> No
     assert refused.value.message == (
         "2 hosts: 1 free now, nothing was reserved: 1 available, 3 reserved, "
         f"held by bob ({bob}), carol ({carol}); the first lease ends at 2026-01-01 12:30 UTC; "
-        "it fits by 2026-01-01 12:31 UTC at the latest, if every lease ends as written"
+        "it fits by 2026-01-01 12:31 UTC at the latest, if no lease is extended"
     )
     assert str(refused.value.details.pop("eta")).startswith("2026-01-01T12:30:00")
     assert refused.value.details == {

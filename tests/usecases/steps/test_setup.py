@@ -161,14 +161,14 @@ def test_a_setup_step_that_was_removed_from_the_policy_does_not_count(fleet: Lab
 
     ready(fleet, "firmware")
     firmware = ("firmware: said fail", ["bios", "firmware"], ["firmware"], ["firmware: said fail"])
-    assert shown() == ("setup 1/3", f"repair what was found: {firmware[0]}", *firmware[1:])
+    assert shown() == ("setup 1/3", f"repair this: {firmware[0]}", *firmware[1:])
     renamed = POLICY.replace("setup.firmware", "setup.uefi")
     replace_policy(fleet, POLICY, renamed)
     assert shown() == ("setup 1/3", None, ["bios"], [], [])
     replace_policy(fleet, renamed, "[checks.ssh]\ncommand = ['true']\n")
     assert shown() == ("", None, [], [], [])
     replace_policy(fleet, "[checks.ssh]\ncommand = ['true']\n", POLICY)
-    assert shown() == ("setup 1/3", f"repair what was found: {firmware[0]}", *firmware[1:])
+    assert shown() == ("setup 1/3", f"repair this: {firmware[0]}", *firmware[1:])
     assert ready(fleet) == ["firmware", "raid", "ssh"]
 
 
