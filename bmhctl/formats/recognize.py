@@ -55,7 +55,7 @@ _TEXTS = (
     ("CSV", pattern(r"(?!\s*[#-])(?:(?!: )[^\n{}\[\],])*+(?:,(?:(?!: )[^\n{}\[\],])*+){2,}+\r?(?:\n|\Z)")),
     ("leases of DHCPv6, which have no names", pattern(rf"{_ABOVE}ia-(?:na|ta|pd) ")),
     (
-        "the configuration of an ISC DHCP server",
+        "the configuration of an ISC DHCP server without hosts",
         pattern(rf"{_ABOVE}(?:subnet|host|group|shared-network)\b[^\n:{{]*+\{{"),
     ),
     ("a text", pattern(r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)")),

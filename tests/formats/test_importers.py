@@ -634,7 +634,7 @@ def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
         "# static hosts\ninterface=eth0\nexpand-hosts\ndhcp-range=10.5.0.50,10.5.0.150,12h\n"
         "dhcp-host=52:54:00:00:04:05,dm1,10.5.0.5,infinite\n"
         "dhcp-host = 52:54:00:00:04:06,52:54:00:00:04:16,set:red,10.5.0.6,dm2 # two NICs\n"
-        "dhcp-host=52:54:00:00:04:09,[2001:db8::9],dm3,1w\n"
+        "  dhcp-host=52:54:00:00:04:09,[2001:db8::9],dm3,1w\n"
         "dhcp-host=52:54:00:00:04:0a,ignore\n"
     )
     batch = read(text)
@@ -644,6 +644,59 @@ def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
         ("dm3", "2001:db8::9", "52:54:00:00:04:09"),
     ]
     assert batch.skipped == ("standard input, line 8: 52:54:00:00:04:0a skipped: dnsmasq ignores it",)
+    declared = [line.partition("=")[2].strip() for line in text.splitlines() if "dhcp-host" in line]
+    assert hosts(read("\n".join(declared))) == hosts(batch)  # a file for dhcp-hostsfile
+
+
+def test_the_hosts_that_an_isc_server_declares_are_read() -> None:
+    declared = """\
+include "/etc/dhcp/more.conf";
+subnet 10.5.0.0 netmask 255.255.255.0 {
+  range 10.5.0.50 10.5.0.99; # host no { hardware ethernet 52:54:00:00:05:99; }
+  group {
+    host is1 { hardware ethernet 52:54:0:0:5:1; fixed-address 10.5.0.1, 10.5.0.2; }
+    host "is2.lab"
+    {
+      option host-name "other; }";
+      hardware ethernet 52:54:00:00:05:02;
+    }
+  }
+}
+"""
+    recorded = """\
+host is3 {
+  dynamic;
+  hardware ethernet 52:54:00:00:05:03;
+  fixed-address 10.5.0.3;
+}
+host gone { hardware ethernet 52:54:00:00:05:04; }
+host gone { dynamic; deleted; }
+lease 10.5.0.9 {
+  binding state active;
+  hardware ethernet 52:54:00:00:05:05;
+  client-hostname "localhost";
+  on expiry { log (debug, "}"); }
+}
+"""
+    batch = read(declared)
+    assert {name: entry(batch, name) for name in hosts(batch)} == {
+        "is1": {"address": "10.5.0.1", "mac": "52:54:00:00:05:01"},
+        "is2.lab": {"mac": "52:54:00:00:05:02"},
+    }
+    assert batch.skipped == (
+        "standard input, include /etc/dhcp/more.conf: /etc/dhcp/more.conf is not read: import it together with this "
+        "file",
+    )
+    batch = read(recorded)
+    assert {name: entry(batch, name) for name in hosts(batch)} == {
+        "is3": {"address": "10.5.0.3", "mac": "52:54:00:00:05:03"}
+    }
+    assert batch.skipped == (
+        "standard input, lease 10.5.0.9: 52-54-00-00-05-05 skipped: it has no name in the file: --name 'host-{id}' "
+        "names it",
+    )
+    with pytest.raises(InvalidError, match=r"line 5: the host is1 is not complete"):
+        read(declared.replace("10.5.0.2; }", "10.5.0.2;"))
 
 
 @pytest.mark.parametrize(
@@ -652,7 +705,7 @@ def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
         ('server-duid "x";\n\nia-na "1" {\n}\n', "it looks like leases of DHCPv6, which have no names"),
         (
             "option domain-name lab;\nsubnet 10.0.0.0 netmask 255.0.0.0 {\n}\n",
-            "it looks like the configuration of an ISC DHCP server",
+            "it looks like the configuration of an ISC DHCP server without hosts",
         ),
     ],
 )

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable
 
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.isc_leases import reader
+from bmhctl.formats.importers.isc_dhcp import reader
 from bmhctl.formats.importers.record import Item, bad_line
 
 __all__ = ["read_text", "reader"]

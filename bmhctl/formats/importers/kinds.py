@@ -95,12 +95,27 @@ def _sets_ansible(line: str) -> bool:
 
 
 _is_leases = _begins(rf"(?:duid [0-9a-f:]++\r?\n)?+(?:\d++|infinite) (?:\d\d-)?+{_MAC} [0-9a-fA-F.:]++ \S")
-_DHCP_HOST = pattern(r"^dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
+_DHCP_HOST = pattern(r"^[ \t]*+dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
+_NAME_OR_NOTHING = r"(?:,[A-Za-z0-9][\w.-]*+)?"
+_is_hostsfile = _begins(
+    rf"{_MAC}(?:,(?:set:[^,\s]++|{_MAC}))*+{_NAME_OR_NOTHING},(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}}|\[[0-9A-Fa-f:]++\])"
+    rf"{_NAME_OR_NOTHING}(?:,(?:\d++[smhdw]?|infinite))?[ \t]*+(?:\r?\n|\Z)"
+)
 
 
 def _is_dnsmasq(text: str) -> bool:
-    """Return whether a text is a file of dnsmasq: leases, or a configuration that declares hosts."""
-    return _is_leases(text) or _DHCP_HOST.search(text) is not None
+    """Return whether a text is a file of dnsmasq: leases, or a configuration or a hosts file that declares hosts."""
+    return _is_leases(text) or _is_hostsfile(text) or _DHCP_HOST.search(text) is not None
+
+
+_ISC_BLOCK = pattern(
+    r"^[ \t]*+(?:lease [0-9A-Fa-f.:]++ \{|host[ \t]++[^\s{};]++\s*+\{[^{}]*?\bhardware[ \t]++ethernet\b)", re.M
+)
+
+
+def _is_isc_dhcp(text: str) -> bool:
+    """Return whether a text has leases or hosts of an ISC DHCP server; false for a document that quotes such a text."""
+    return _ISC_BLOCK.search(text) is not None and not _DOCUMENT.match(text)
 
 
 def _is_csv(text: str) -> bool:
@@ -149,8 +164,8 @@ KINDS = (
     Kind(
         "isc-dhcp",
         "ISC DHCP leases",
-        "isc_leases",
-        text=_begins(r"(?:(?:authoring-byte-order|server-duid)[^\n]*+\n\s*+)*+lease [0-9A-Fa-f.:]++ \{"),
+        "isc_dhcp",
+        text=_is_isc_dhcp,
     ),
     Kind("kea", "Kea leases", "kea_leases", text=_begins("address,(?:hwaddr|duid),")),
     Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+{_IP}[ \t]++[A-Za-z0-9]")),

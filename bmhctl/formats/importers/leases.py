@@ -1,4 +1,4 @@
-"""Leases of dnsmasq, and the `dhcp-host` lines of its configuration: names, addresses and MACs."""
+"""Leases of dnsmasq, and the hosts of its configuration: `dhcp-host` lines, and the lines of a `dhcp-hostsfile`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bmhctl.domain.host_spec import is_network_name
-from bmhctl.formats.importers.record import Item, Record, alone, bad_line, texts
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, client_name, texts
 
 _MAC = re.compile(r"(?:\d\d-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
-_HOST = re.compile(r"dhcp-host[ \t]*=")
+_HOST = re.compile(r"dhcp-host[ \t]*=|(?=(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2},)")
 _SETTING = re.compile(r"[a-z][a-z0-9-]*[ \t]*(?:=|#|\Z)")
 _NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore")
 
@@ -18,7 +18,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
     """Yield the leases, or the hosts of a configuration; raise `InvalidError` for any other line."""
     names: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
-        place = f"{origin}, line {number}"
+        place, line = f"{origin}, line {number}", line.strip()
         words = line.split()
         if not words or line.startswith(("#", "duid ")):
             continue
@@ -45,7 +45,7 @@ def reader(item: Item) -> Record | str:
         return _declared(words)
     name, mac = fields.line("name"), _MAC.fullmatch(fields.line("mac") or "")
     return Record(
-        None if name == "*" else name,
+        client_name(name),
         id=mac[1].replace(":", "-") if mac else None,
         address=fields.line("address"),
         macs=[mac[1]] if mac else (),

@@ -245,6 +245,11 @@ def text_of(value: object) -> str | None:
     return None
 
 
+def client_name(name: str | None) -> str | None:
+    """Return the name that a DHCP client sent; None for the words of a client that has none: ``*``, ``localhost``."""
+    return None if name is None or name == "*" or name.partition(".")[0].lower() == "localhost" else name
+
+
 def label_key(text: str) -> str | None:
     """Return a text as the key of a label, with ``-`` for characters that a key can't have; None if nothing is left."""
     return text if is_label_key(text) else _NOT_IN_KEY.sub("-", text)[:63].strip("-_.") or None
