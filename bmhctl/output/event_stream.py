@@ -54,5 +54,5 @@ class EventStream:
         self._is_first = False
 
     def _write_csv(self, records: Iterable[Record]) -> None:
-        fields = self._fields or view_of(History).csv
+        fields = self._fields or view_of(History).fields
         machine_formats.write_csv(fields, cells(records, fields), self._display, header=self._is_first)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bmhctl.errors import UsageError
 from bmhctl.output.sanitize import clean
@@ -154,31 +154,41 @@ LISTED = (*STRUCTURED, Format.CSV)
 NAMED = (*LISTED, Format.NAME)
 
 
-def _no_notes(*_: object) -> Iterable[str]:
+def _only_now(result: Any) -> Record:
+    from bmhctl.output.records import iso
+
+    return {"now": iso(result.now)}
+
+
+def _nothing(*_: object) -> tuple[()]:
     return ()
 
 
 class View(Frozen):
     """The functions and fields that show one kind of result.
 
-    ``formats`` are its output formats. ``fields`` are the keys of its records, for ``--fields``; ``plain`` and ``csv``
-    are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too). ``document`` makes
-    the JSON document of a result, ``names`` yields the names for ``-o name``; ``lines``, and ``notes`` for stderr, also
-    get the display. ``empty`` is the note for a table without rows. ``write`` writes special formats, and returns
-    whether it has written. ``records`` are the rows of plain and CSV if the document has no list.
+    ``formats`` are its output formats. ``fields`` are the keys of its ``records``, for ``--fields``; ``plain`` and
+    ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too; without
+    ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under ``key``; a
+    result whose document has another form makes its own ``document``. ``names`` yields the names for ``-o name``;
+    ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table without rows. ``write``
+    writes special formats, and returns whether it has written.
     """
 
     formats: tuple[Format, ...]
     fields: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
     csv: tuple[str, ...] = ()
+    kind: str = ""
+    key: str = ""
+    head: Callable[..., Record] = _only_now
+    records: Callable[..., Iterable[Record]] = _nothing
     document: Callable[..., Envelope] | None = None
-    names: Callable[..., Iterable[str]] | None = None
-    lines: Callable[..., Iterable[Line]] | None = None
-    notes: Callable[..., Iterable[str]] = _no_notes
+    names: Callable[..., Iterable[str]] = _nothing
+    lines: Callable[..., Iterable[Line]] = _nothing
+    notes: Callable[..., Iterable[str]] = _nothing
     empty: str = ""
     write: Callable[..., bool] | None = None
-    records: Callable[..., Iterable[Record]] | None = None
 
 
 MODULES = {
@@ -258,9 +268,9 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     shown = display.shown
     if view.write is None or not view.write(result, display):
         if shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
-            _write_for_machines(view, result, display, fields, shown)
+            _write_for_machines(view, result, display, fields)
         elif not (
-            _write_text(view, result, display, fields, shown)
+            _write_text(view, result, display, fields)
             or not view.empty
             or shown is not Format.TABLE
             or getattr(result, "missing", None)  # an error for each of these names says so
@@ -277,46 +287,48 @@ def _forced(view: View, display: Display) -> Display:
 
     In a CI job that sets ``FORCE_COLOR``, scripts still read rows: rows become a table only if the pipe has a width.
     """
-    has_rows = bool(view.plain or view.records)
+    has_rows = bool(view.plain or (view.document and view.fields))  # the second is ``show``: a row for each field
     is_table = display.watched if has_rows else display.forced
     return replace(display, format=Format.TABLE) if is_table and display.format is None else display
 
 
-def _write_for_machines(
-    view: View, result: object, display: Display, fields: tuple[str, ...] | None, shown: Format
-) -> None:
+def _write_for_machines(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> None:
     from bmhctl.output import machine_formats
 
-    if view.names is not None and shown is Format.NAME:
-        machine_formats.write_names(view.names(result), display)
-    elif view.document is not None:
-        match shown:
-            case Format.CSV:
-                machine_formats.write_csv(fields or view.csv, _cells(view, result, fields or view.csv), display)
-            case Format.JSON:
-                machine_formats.write_json(view.document(result, fields), display)
-            case _:
-                machine_formats.write_jsonl(view.document(result, fields), display)
+    match display.shown:
+        case Format.NAME:
+            machine_formats.write_names(view.names(result), display)
+        case Format.CSV:
+            from bmhctl.output.records import cells
+
+            wanted = fields or view.csv or view.fields
+            machine_formats.write_csv(wanted, cells(view.records(result), wanted), display)
+        case Format.JSON:
+            machine_formats.write_json(_document(view, result, fields), display)
+        case _:
+            machine_formats.write_jsonl(_document(view, result, fields), display)
 
 
-def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None, shown: Format) -> int:
+def _document(view: View, result: object, fields: tuple[str, ...] | None) -> Envelope:
+    from bmhctl.output.records import listing, picked
+
+    if view.document is not None:
+        return view.document(result, fields)
+    return listing(view.kind, view.head(result), view.key, picked(view.records(result), fields))
+
+
+def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> int:
     """Write the chosen columns, the columns of plain, or the lines of the view; return the number of lines."""
     from bmhctl.output import layout
 
     is_table = display.is_table
     wanted = fields or (() if is_table else view.plain)
     if wanted:
-        rows = _cells(view, result, wanted)
+        from bmhctl.output.records import cells
+
+        rows = cells(view.records(result), wanted)
         return layout.write_columns([name.upper() for name in wanted], rows, display, is_table=is_table)
-    return layout.paint(view.lines(result, display) if view.lines else (), display)
-
-
-def _cells(view: View, result: object, fields: tuple[str, ...]) -> Iterable[Sequence[str]]:
-    from bmhctl.output.records import cells
-
-    if view.records is not None:
-        return cells(view.records(result), fields)
-    return cells(view.document(result, fields).records, fields) if view.document else ()
+    return layout.paint(view.lines(result, display), display)
 
 
 def note(text: str, display: Display) -> None:

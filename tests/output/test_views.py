@@ -14,7 +14,7 @@ from bmhctl.output.graph.timeline_svg import svg
 from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import heat_level, heat_step
 from bmhctl.output.time_axis import ticks
-from bmhctl.output.views.reservations import RESERVATION_COLUMNS
+from bmhctl.output.views.reservations import COLUMNS
 from bmhctl.results import Held, History, Outcome, Plan, Reservations
 from bmhctl.results.bookings import Bookings
 from bmhctl.results.diagnosis import Diagnosis
@@ -531,7 +531,7 @@ def test_a_timeline_shows_only_the_plans_within_its_span() -> None:
 def test_reservations_in_a_pipe_have_all_columns_of_the_table() -> None:
     held = Held(replace(NIGHTLY, shared_with=("bob", "carol")), FLEET[:1])
     head, row = shown(Reservations((held,), NOW)).splitlines()
-    assert len(head.split()) == len(RESERVATION_COLUMNS)
+    assert len(head.split()) == len(COLUMNS)
     assert head.split()[-1] == "SHARED_WITH"
     assert row.split()[-1] == "bob,carol"
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bmhctl.domain.units import local_time
 from bmhctl.output.layout import Column, Line, columns
-from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.records import Record, iso
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.spans import until
 from bmhctl.results.bookings import Booked, Bookings
@@ -87,11 +87,6 @@ def booking_record(item: Booked, now: datetime) -> Record:
     }
 
 
-def _document(result: Bookings, fields: tuple[str, ...] | None) -> Envelope:
-    records = picked((booking_record(item, result.now) for item in result.items), fields)
-    return listing("bookings", {"now": iso(result.now), "notes": [*result.notes]}, "bookings", records)
-
-
 def _lines(result: Bookings, display: Display) -> Iterable[Line]:
     return columns(_COLUMNS, _rows(result.items, result.now), display.width)
 
@@ -115,11 +110,13 @@ VIEWS = {
         (*NAMED, Format.ICS),
         _FIELDS,
         ("id", "owner", "starts_at", "ends_at", "hosts", "state", "purpose"),
-        _FIELDS,
-        _document,
-        lambda result: (item.booking.id for item in result.items),
-        _lines,
-        lambda result, _: result.notes,
+        kind="bookings",
+        key="bookings",
+        head=lambda result: {"now": iso(result.now), "notes": [*result.notes]},
+        records=lambda result: (booking_record(item, result.now) for item in result.items),
+        names=lambda result: (item.booking.id for item in result.items),
+        lines=_lines,
+        notes=lambda result, _: result.notes,
         empty="no bookings: bmhctl reserve --from WHEN makes one",
         write=_write,
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from bmhctl.output.layout import Line, Span
-from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
+from bmhctl.output.records import Record, attributes_record, iso
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean, pad
 from bmhctl.output.spans import inventory_line, plural, stamp
@@ -22,14 +22,14 @@ _SIGN: dict[Severity, Span] = {
 _FIXED: Span = ("✓", "bold green")
 
 
-def diagnosis_lines(diagnosis: Diagnosis, verbose: bool, width: int | None = None) -> Iterator[Line]:
-    """Yield the inventory, the findings (a few of each kind unless ``verbose``) with remedies, and the verdict."""
+def _lines(diagnosis: Diagnosis, display: Display) -> Iterator[Line]:
+    """Yield the inventory, the findings (a few of each kind unless ``--verbose``) with remedies, and the verdict."""
     counts = " · ".join(plural(number, what.removesuffix("s")) for what, number in diagnosis.counts.items())
     words = [(f"{counts} · " if counts else "", ""), (stamp(diagnosis.now), "dim")]
-    yield inventory_line(diagnosis.inventory, words, width)
+    yield inventory_line(diagnosis.inventory, words, display.width if display.is_table else None)
     yield []
     indent = 2 + max((cell_width(clean(each.kind)) for each in diagnosis.findings), default=0) + 2
-    shown = list(diagnosis.findings if verbose else _few(diagnosis.findings))
+    shown = list(diagnosis.findings if display.verbose else _few(diagnosis.findings))
     for finding, after in zip(shown, (*shown[1:], None), strict=False):
         yield _finding(finding, indent)
         # A remedy that several findings in a row share is printed once.
@@ -45,7 +45,7 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool, width: int | None = Non
     yield _verdict(diagnosis)
 
 
-def diagnosis_notes(diagnosis: Diagnosis, display: Display) -> Iterator[str]:
+def _notes(diagnosis: Diagnosis, display: Display) -> Iterator[str]:
     """Yield the lines for stderr: the verdict if the rows on stdout do not show it, and where the backup is.
 
     A broken inventory is reported as an error instead; formats for machines get no verdict.
@@ -95,20 +95,14 @@ def _verdict(diagnosis: Diagnosis) -> Line:
     return line[1:]
 
 
-def finding_record(finding: Finding) -> Record:
-    """Return the record of a finding, for JSON and CSV."""
-    return attributes_record(finding, _FIELDS)
-
-
-def _document(result: Diagnosis, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {
+def _head(result: Diagnosis) -> Record:
+    return {
         "now": iso(result.now),
         "inventory": result.inventory,
         "healthy": not result.broken,
         "backup": result.backup,
         "counts": {**result.counts},
     }
-    return listing("diagnosis", head, "findings", picked(map(finding_record, result.findings), fields))
 
 
 _FIELDS = ("kind", "severity", "host", "message", "remedy", "fixable", "fixed", "number")
@@ -118,10 +112,12 @@ VIEWS = {
         NAMED,
         _FIELDS,
         ("severity", "fixed", "kind", "host", "message", "remedy"),
-        _FIELDS,
-        _document,
-        lambda result: dict.fromkeys(each.host for each in result.findings if each.host),
-        lambda result, display: diagnosis_lines(result, display.verbose, display.width if display.is_table else None),
-        diagnosis_notes,
+        kind="diagnosis",
+        key="findings",
+        head=_head,
+        records=lambda result: (attributes_record(each, _FIELDS) for each in result.findings),
+        names=lambda result: dict.fromkeys(each.host for each in result.findings if each.host),
+        lines=_lines,
+        notes=_notes,
     )
 }

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import Event
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Line, Span, transition_spans
-from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked
+from bmhctl.output.records import event_record, iso
 from bmhctl.output.render import LISTED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean
 from bmhctl.output.spans import ago, joined, stamp
@@ -43,11 +43,6 @@ def _took(event: Event) -> str:
     return f"took {format_age(timedelta(seconds=seconds))}" if seconds >= 1 else ""
 
 
-def _document(result: History, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {"now": iso(result.now), "host": result.host}
-    return listing("history", head, "events", picked(map(event_record, result.events), fields))
-
-
 def _write(result: History, display: Display) -> bool:
     """Write CloudEvents if that is the format of the display, and return whether it is."""
     if display.format is not Format.CLOUDEVENTS:
@@ -65,8 +60,10 @@ VIEWS = {
         (*LISTED, Format.CLOUDEVENTS),
         _FIELDS,
         ("at", "host", "actor", "verb", "source", "dest", "reason", "reservation"),
-        _FIELDS,
-        _document,
+        kind="history",
+        key="events",
+        head=lambda result: {"now": iso(result.now), "host": result.host},
+        records=lambda result: map(event_record, result.events),
         lines=lambda result, display: history_lines(result.events, result.now, result.host is not None, display.width),
         empty="no events of these hosts in this time",
         write=_write,

@@ -25,8 +25,14 @@ from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import HostDetail
 
 
-def detail_lines(detail: HostDetail, width: int) -> Iterator[Line]:
-    """Return the lines for everything about one host, then its latest events."""
+def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
+    if display.is_table:
+        return _detail_lines(result, display.width)
+    return table([(name, [(flatten(value) or "-", "")]) for name, value in _record(result).items()])
+
+
+def _detail_lines(detail: HostDetail, width: int) -> Iterator[Line]:
+    """Yield the lines for everything about one host, then its latest events."""
     host, now = detail.host, detail.now
     yield from heading(host, now)
     yield []
@@ -101,16 +107,6 @@ def _record(detail: HostDetail) -> Record:
     return host_record(detail.host, holding_back(detail.host, detail.results))
 
 
-def plain_detail(detail: HostDetail) -> list[Line]:
-    """Return every field of one host, one per line."""
-    record = _record(detail)
-    return table([(name, [(flatten(value) or "-", "")]) for name, value in record.items()])
-
-
-def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
-    return detail_lines(result, display.width) if display.is_table else plain_detail(result)
-
-
 def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
     record = _record(result)
     events: list[Json] = [event_record(event) for event in result.events]
@@ -129,11 +125,9 @@ VIEWS = {
     HostDetail: View(
         NAMED,
         ALL_FIELDS,
-        (),
-        ALL_FIELDS,
-        _document,
-        lambda result: (result.host.spec.name,),
-        _lines,
         records=lambda result: [_record(result)],
+        document=_document,
+        names=lambda result: (result.host.spec.name,),
+        lines=_lines,
     )
 }

@@ -8,14 +8,14 @@ from datetime import datetime
 from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, Column, Line, columns, state_span
-from bmhctl.output.records import FIELDS, Envelope, Record, flatten, host_record, iso, listing, picked, reasons
-from bmhctl.output.render import NAMED, Display, View
+from bmhctl.output.records import FIELDS, flatten, host_record, reasons
+from bmhctl.output.render import NAMED, View
 from bmhctl.output.spans import flags_line, joined, until_line
 from bmhctl.results import Hosts
 
 ALL_FIELDS = tuple(FIELDS)
 
-HOST_COLUMNS = (
+_COLUMNS = (
     Column("NAME"),
     Column("STATE"),
     Column("SINCE", 5),
@@ -31,8 +31,8 @@ HOST_COLUMNS = (
 )
 
 
-def host_rows(result: Hosts) -> Iterator[list[Line]]:
-    """Return hosts as rows of :data:`HOST_COLUMNS`."""
+def _rows(result: Hosts) -> Iterator[list[Line]]:
+    """Yield hosts as rows of :data:`_COLUMNS`."""
     for host in result.hosts:
         held = host.reservation
         yield [
@@ -71,27 +71,16 @@ def _reasons(host: Host, failed: Iterable[CheckResult]) -> Line:
     return joined(parts, " · ")
 
 
-def _records(result: Hosts) -> Iterator[Record]:
-    return (host_record(host, result.failed.get(host.id, ())) for host in result.hosts)
-
-
-def _document(result: Hosts, fields: tuple[str, ...] | None) -> Envelope:
-    return listing("hosts", {"now": iso(result.now)}, "hosts", picked(_records(result), fields))
-
-
-def _lines(result: Hosts, display: Display) -> Iterable[Line]:
-    return columns(HOST_COLUMNS, host_rows(result), display.width)
-
-
 VIEWS = {
     Hosts: View(
         NAMED,
         ALL_FIELDS,
         ("name", "state", "flags", "since", "owner", "until", "address", "labels", "note", "purpose", "reason"),
-        ALL_FIELDS,
-        _document,
-        lambda result: (host.spec.name for host in result.hosts),
-        _lines,
+        kind="hosts",
+        key="hosts",
+        records=lambda result: (host_record(host, result.failed.get(host.id, ())) for host in result.hosts),
+        names=lambda result: (host.spec.name for host in result.hosts),
+        lines=lambda result, display: columns(_COLUMNS, _rows(result), display.width),
         empty="no hosts: bmhctl list shows all, bmhctl add HOST declares one",
     ),
 }

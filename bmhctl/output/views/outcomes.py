@@ -12,23 +12,23 @@ from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 
 if TYPE_CHECKING:
-    from bmhctl.output.records import Envelope, Record
+    from bmhctl.output.records import Record
 
 _MANY = 8  # the number of hosts up to which no summary is printed
 
 
-def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:
+def _outcome_lines(items: Iterable[Outcome], display: Display) -> Iterator[Line]:
     """Yield one line for each host without an error; errors are reported elsewhere."""
     done = [item for item in items if item.error is None]
     heads = (Column(""), Column(""), Column(""))
     rows = ([[(item.host, "bold")], _change(item), [(item.message, "")]] for item in done)
     for item, line in zip(done, columns(heads, rows, UNLIMITED, header=False), strict=False):
         yield line
-        if verbose:
-            yield from step_lines(item)
+        if display.verbose:
+            yield from _step_lines(item)
 
 
-def step_lines(item: Outcome) -> Iterator[Line]:
+def _step_lines(item: Outcome) -> Iterator[Line]:
     """Yield the result of each step, below its host."""
     sign = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
     for step in item.steps:
@@ -41,28 +41,10 @@ def _change(item: Outcome) -> Line:
     return [place_span(item.state)] if item.state else []
 
 
-def _document(result: Outcomes | Plan, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {"verb": result.verb, "notes": [*result.notes]}
-    return _listing("plan" if isinstance(result, Plan) else "outcomes", head, result.items, fields)
+def _records(result: Outcomes | Plan | Imported) -> Iterable[Record]:
+    from bmhctl.output.records import outcome_record
 
-
-def _imported(result: Imported, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {"dry_run": result.dry_run, "skipped": [*result.skipped], "warnings": [*result.warnings]}
-    return _listing("imported", head, result.items, fields)
-
-
-def _listing(kind: str, head: Record, items: Iterable[Outcome], fields: tuple[str, ...] | None) -> Envelope:
-    from bmhctl.output.records import listing, outcome_record, picked
-
-    return listing(kind, head, "results", picked(map(outcome_record, items), fields))
-
-
-def _names(result: Outcomes | Plan | Imported) -> Iterable[str]:
-    return (item.host for item in result.items if item.error is None)
-
-
-def _lines(result: Outcomes | Imported, display: Display) -> Iterable[Line]:
-    return () if display.quiet else outcome_lines(result.items, display.verbose)
+    return map(outcome_record, result.items)
 
 
 def _summary(result: Outcomes, display: Display) -> Iterable[str]:
@@ -99,20 +81,27 @@ _CSV = ("host", "ok", "changed", "code", "status", "message", "source", "state",
 _OUTCOMES = View(
     NAMED,
     _FIELDS,
-    (),
-    _CSV,
-    _document,
-    _names,
-    _lines,
-    lambda result, display: (*_summary(result, display), *result.notes) if len(result.items) > _MANY else result.notes,
+    csv=_CSV,
+    kind="outcomes",
+    key="results",
+    head=lambda result: {"verb": result.verb, "notes": [*result.notes]},
+    records=_records,
+    names=lambda result: (item.host for item in result.items if item.error is None),
+    lines=lambda result, display: () if display.quiet else _outcome_lines(result.items, display),
+    notes=lambda result, display: (*(_summary(result, display) if len(result.items) > _MANY else ()), *result.notes),
 )
 
 VIEWS = {
     Outcomes: _OUTCOMES,
-    Plan: replace(_OUTCOMES, lines=lambda result, display: outcome_lines(result.items, display.verbose)),
+    Plan: replace(_OUTCOMES, kind="plan", lines=lambda result, display: _outcome_lines(result.items, display)),
     Imported: replace(
         _OUTCOMES,
-        document=_imported,
+        kind="imported",
+        head=lambda result: {
+            "dry_run": result.dry_run,
+            "skipped": [*result.skipped],
+            "warnings": [*result.warnings],
+        },
         notes=lambda result, display: (
             *result.warnings,
             *(f"skipped {text}" for text in result.skipped),

@@ -10,7 +10,7 @@ from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, padded
-from bmhctl.output.records import Envelope, Record, attributes_record, flags, iso, listing, picked
+from bmhctl.output.records import Record, attributes_record, flags, iso
 from bmhctl.output.render import NAMED, STRUCTURED, Display, View
 from bmhctl.output.sanitize import cell_width, clean, shorten
 from bmhctl.output.spans import inventory_line, packed, plural, stamp
@@ -26,8 +26,8 @@ _FAULT: Span = ("!", "red")
 _KEPT_BACK: Span = ("◐", "magenta")
 
 
-def _reason_lines(result: Reasons, width: int) -> Iterator[Line]:
-    room = max(24, width // 3)
+def _reason_lines(result: Reasons, display: Display) -> Iterator[Line]:
+    room = max(24, display.width // 3)
     heads = (
         Column("REASON", 0, 16),
         Column("BY", 2, 8),
@@ -35,7 +35,8 @@ def _reason_lines(result: Reasons, width: int) -> Iterator[Line]:
         Column("KIND", 1),
         Column("HOSTS", 0, room, below=True),
     )
-    yield from columns(heads, (row for item in result.items for row in _reason_rows(item, result.now, room)), width)
+    rows = (row for item in result.items for row in _reason_rows(item, result.now, room))
+    yield from columns(heads, rows, display.width)
 
 
 def _reason_rows(item: Reason, now: datetime, room: int) -> Iterator[Sequence[Line]]:
@@ -62,15 +63,6 @@ def _folded_lines(hosts: Sequence[str], room: int) -> list[str]:
     return lines
 
 
-def _reason_record(item: Reason) -> Record:
-    return attributes_record(item, _FIELDS)
-
-
-def _reasons(result: Reasons, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {"now": iso(result.now), "inventory": result.inventory}
-    return listing("reasons", head, "reasons", picked(map(_reason_record, result.items), fields))
-
-
 def _mark(host: Host, fleet: Fleet) -> Span:
     """Return the mark of a host: that of its state, or of an obstacle such as a cordon."""
     if host.fault:
@@ -85,7 +77,8 @@ def _is_free(host: Host, fleet: Fleet) -> bool:
     return host.state is State.AVAILABLE and not kept_back
 
 
-def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
+def _fleet_lines(result: Fleet, display: Display) -> Iterator[Line]:
+    width = display.width if display.is_table else None
     hosts = [host for group in result.groups for host in group.hosts]
     words = [
         (f"{plural(len(hosts), 'host')} by {clean(result.by)} · ", ""),
@@ -150,15 +143,6 @@ def _group_record(group: HostGroup, fleet: Fleet) -> Record:
     }
 
 
-def _fleet(result: Fleet, _: object) -> Envelope:
-    head: Record = {"now": iso(result.now), "inventory": result.inventory, "by": result.by}
-    return listing("fleet", head, "groups", (_group_record(group, result) for group in result.groups))
-
-
-def _fleet_shown(result: Fleet, display: Display) -> Iterator[Line]:
-    return _fleet_lines(result, display.width if display.is_table else None)
-
-
 _FIELDS = ("kind", "reason", "actor", "since", "hosts")
 
 VIEWS = {
@@ -166,11 +150,20 @@ VIEWS = {
         NAMED,
         _FIELDS,
         _FIELDS,
-        _FIELDS,
-        _reasons,
-        lambda result: dict.fromkeys(name for item in result.items for name in item.hosts),
-        lambda result, display: _reason_lines(result, display.width),
+        kind="reasons",
+        key="reasons",
+        head=lambda result: {"now": iso(result.now), "inventory": result.inventory},
+        records=lambda result: (attributes_record(item, _FIELDS) for item in result.items),
+        names=lambda result: dict.fromkeys(name for item in result.items for name in item.hosts),
+        lines=_reason_lines,
         empty="no reasons: no host is out of use",
     ),
-    Fleet: View(STRUCTURED, document=_fleet, lines=_fleet_shown),
+    Fleet: View(
+        STRUCTURED,
+        kind="fleet",
+        key="groups",
+        head=lambda result: {"now": iso(result.now), "inventory": result.inventory, "by": result.by},
+        records=lambda result: (_group_record(group, result) for group in result.groups),
+        lines=_fleet_lines,
+    ),
 }

@@ -8,8 +8,8 @@ from itertools import islice
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, Line, columns
-from bmhctl.output.records import Envelope, Record, flatten, iso, listing, picked
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.records import Record, flatten, iso
+from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import until_line
 from bmhctl.results.queue import Queue, Queued
 
@@ -25,9 +25,9 @@ _QUEUE_COLUMNS = (
 )
 
 
-def queue_lines(queue: Queue, width: int) -> Iterator[Line]:
+def _lines(queue: Queue, display: Display) -> Iterator[Line]:
     """Yield a row for each ticket, the oldest first, and below it what it waits for and still misses."""
-    lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), width))
+    lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), display.width))
     yield from islice(lines, 1)
     for item, line in zip(queue.items, lines, strict=False):
         yield line
@@ -49,7 +49,7 @@ def _queue_row(item: Queued, now: datetime) -> list[Line]:
     ]
 
 
-def queued_record(item: Queued, now: datetime) -> Record:
+def _record(item: Queued, now: datetime) -> Record:
     """Return one ticket of the queue; ``age`` is in whole seconds."""
     ticket = item.ticket
     return {
@@ -66,11 +66,6 @@ def queued_record(item: Queued, now: datetime) -> Record:
         "request_id": ticket.request_id,
         "tags": dict(ticket.tags),
     }
-
-
-def _document(result: Queue, fields: tuple[str, ...] | None) -> Envelope:
-    tickets = (queued_record(item, result.now) for item in result.items)
-    return listing("queue", {"now": iso(result.now)}, "tickets", picked(tickets, fields))
 
 
 _FIELDS = (
@@ -93,10 +88,11 @@ VIEWS = {
         NAMED,
         _FIELDS,
         ("position", "ticket", "owner", "age", "wants", "missing", "eta", "deadline", "purpose"),
-        _FIELDS,
-        _document,
-        lambda result: (str(item.ticket.id) for item in result.items),
-        lambda result, display: queue_lines(result, display.width),
+        kind="queue",
+        key="tickets",
+        records=lambda result: (_record(item, result.now) for item in result.items),
+        names=lambda result: (str(item.ticket.id) for item in result.items),
+        lines=_lines,
         empty="no tickets: no request waits for hosts",
     )
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.output.layout import Column, Line, columns
-from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
+from bmhctl.output.records import Record, attributes_record
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.spans import ago
 from bmhctl.results.queue import QueueHistory, TicketChange
@@ -22,10 +22,9 @@ _COLUMNS = (
 )
 
 
-def queue_history_lines(result: QueueHistory, width: int) -> Iterator[Line]:
-    """Yield a row for each event, the oldest first."""
-    rows = (
-        [
+def _rows(result: QueueHistory) -> Iterator[list[Line]]:
+    for change in result.items:
+        yield [
             [(ago(change.event.at, result.now), "dim")],
             [(str(change.event.ticket), "")],
             [(change.event.verb.value, "bold")],
@@ -35,18 +34,10 @@ def queue_history_lines(result: QueueHistory, width: int) -> Iterator[Line]:
             [(change.event.reservation or "", "")],
             [(change.event.reason or "", "dim")],
         ]
-        for change in result.items
-    )
-    yield from columns(_COLUMNS, rows, width)
 
 
 def _record(change: TicketChange) -> Record:
     return attributes_record(change.event, _FIELDS) | {"requirements": change.requirements}
-
-
-def _document(result: QueueHistory, fields: tuple[str, ...] | None) -> Envelope:
-    events = (_record(change) for change in result.items)
-    return listing("queue-history", {"now": iso(result.now)}, "events", picked(events, fields))
 
 
 _FIELDS = ("id", "at", "ticket", "verb", "owner", "requirements", "actor", "reservation", "reason")
@@ -56,9 +47,10 @@ VIEWS = {
         LISTED,
         _FIELDS,
         _FIELDS[1:],
-        _FIELDS,
-        _document,
-        lines=lambda result, display: queue_history_lines(result, display.width),
+        kind="queue-history",
+        key="events",
+        records=lambda result: map(_record, result.items),
+        lines=lambda result, display: columns(_COLUMNS, _rows(result), display.width),
         empty="no events: no request has waited for hosts",
     )
 }

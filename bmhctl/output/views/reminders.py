@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.output.layout import Line, padded
-from bmhctl.output.records import Envelope, Record, attributes_record, iso, listing, picked
+from bmhctl.output.records import attributes_record
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.spans import until
-from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminder, Reminders
+from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminders
 from bmhctl.support.folding import in_short
 
 _WORDS = {
@@ -34,22 +34,15 @@ def _lines(result: Reminders) -> Iterator[Line]:
         yield [*line, (f"  {', '.join(item.waiting)} waiting" if item.waiting else "", "yellow")]
 
 
-def _record(item: Reminder) -> Record:
-    return attributes_record(item, _FIELDS)
-
-
-def _document(result: Reminders, fields: tuple[str, ...] | None) -> Envelope:
-    return listing("reminders", {"now": iso(result.now)}, "reminders", picked(map(_record, result.items), fields))
-
-
 _FIELDS = ("kind", "id", "owner", "hosts", "at", "about", "waiting")
 
 VIEWS = {
     Reminders: View(
         LISTED,
         _FIELDS,
-        csv=_FIELDS,
-        document=_document,
+        kind="reminders",
+        key="reminders",
+        records=lambda result: (attributes_record(item, _FIELDS) for item in result.items),
         lines=lambda result, _: _lines(result),
         empty="nothing to remind of: bmhctl status shows what ends next",
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import COLOUR, Column, Line, columns
-from bmhctl.output.records import Envelope, Record, flatten, held_record, host_record, iso, listing, picked
+from bmhctl.output.records import flatten, held_record, host_record
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, stamp, until_line
 from bmhctl.output.views.hosts import ALL_FIELDS
@@ -15,7 +15,7 @@ from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
 
-RESERVATION_COLUMNS = (
+COLUMNS = (
     Column("ID"),
     Column("OWNER", 1, 12),
     Column("EXPIRES_AT", 2),
@@ -30,8 +30,8 @@ RESERVATION_COLUMNS = (
 )
 
 
-def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line]]:
-    """Yield reservations as rows of :data:`RESERVATION_COLUMNS`."""
+def _rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line]]:
+    """Yield reservations as rows of :data:`COLUMNS`."""
     for held in items:
         r = held.reservation
         yield [
@@ -56,7 +56,7 @@ def _names(names: Sequence[str]) -> Line:
     return [(" ".join(words), "dim")]
 
 
-def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
+def _grant_lines(grant: Grant, display: Display) -> Iterator[Line]:
     """Yield the reserved hosts, and how to give them back."""
     r = grant.held.reservation
     expiry = [(stamp(r.expires_at), "")] if r.expires_at else [("no end", "dim")]
@@ -65,28 +65,13 @@ def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
         [[(r.id, "bold")], [(h.name, COLOUR[State.RESERVED])], [(h.spec.address or "", "")], expiry]
         for h in grant.held.hosts
     )
-    yield from columns(heads, rows, width)
+    yield from columns(heads, rows, display.width)
     yield []
     if prepared := prepared_line(r):
         yield [("prepared   ", "dim"), *prepared]
     yield [("give back  ", "dim"), (f"bmhctl release -R {r.id}", "")]
     if r.expires_at:
         yield [("keep       ", "dim"), (f"bmhctl extend -R {r.id}", "")]
-
-
-def _document(result: Reservations, fields: tuple[str, ...] | None) -> Envelope:
-    records = picked(map(held_record, result.items), fields)
-    return listing("reservations", {"now": iso(result.now)}, "reservations", records)
-
-
-def _granted(result: Grant, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {"reservation": {**held_record(result.held)}, "notes": [*result.notes]}
-    taken = (replace(host, reservation=result.held.reservation) for host in result.held.hosts)
-    return listing("grant", head, "hosts", picked(map(host_record, taken), fields))
-
-
-def _lines(result: Reservations, display: Display) -> Iterable[Line]:
-    return columns(RESERVATION_COLUMNS, reservation_rows(result.items, result.now), display.width)
 
 
 _FIELDS = (
@@ -114,20 +99,25 @@ VIEWS = {
             *("id", "owner", "hosts", "expires_at", "purpose", "created_at", "ended_at", "end_reason", "tags"),
             *("prepared_at", "shared_with"),
         ),
-        _FIELDS,
-        _document,
-        lambda result: (held.reservation.id for held in result.items),
-        _lines,
+        kind="reservations",
+        key="reservations",
+        records=lambda result: map(held_record, result.items),
+        names=lambda result: (held.reservation.id for held in result.items),
+        lines=lambda result, display: columns(COLUMNS, _rows(result.items, result.now), display.width),
         empty="no reservations: bmhctl reserve -n 1 takes a host that is free",
     ),
     Grant: View(
         NAMED,
         ALL_FIELDS,
         ("reservation", "name", "address", "until"),
-        ALL_FIELDS,
-        _granted,
-        lambda result: (host.spec.name for host in result.held.hosts),
-        lambda result, display: grant_lines(result, display.width),
-        lambda result, _: result.notes,
+        kind="grant",
+        key="hosts",
+        head=lambda result: {"reservation": {**held_record(result.held)}, "notes": [*result.notes]},
+        records=lambda result: (
+            host_record(replace(host, reservation=result.held.reservation)) for host in result.held.hosts
+        ),
+        names=lambda result: (host.spec.name for host in result.held.hosts),
+        lines=_grant_lines,
+        notes=lambda result, _: result.notes,
     ),
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, table
-from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
+from bmhctl.output.records import Json, Record, iso
 from bmhctl.output.render import LISTED, Display, View
 from bmhctl.output.spans import heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
@@ -182,7 +182,7 @@ def _cell(share: float | None, step: int, width: int) -> Span:
     return mark * width, style
 
 
-def figures_record(each: Figures) -> Record:
+def _record(each: Figures) -> Record:
     """Return the figures of a group: times in seconds, shares of 1, null for what is not known or does not apply."""
     waits = each.waits
     return {
@@ -252,16 +252,8 @@ _FIELDS = (
 )
 
 
-def _document(result: Statistics, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {
-        "now": iso(result.now),
-        "since": iso(result.since),
-        "until": iso(result.until),
-        "by": result.by,
-        "total": figures_record(result.total),
-    }
-    groups: Iterable[Figures] = result.groups if result.by is not None else (result.total,)
-    return listing("stats", head, "groups", picked(map(figures_record, groups), fields))
+def _span(result: Statistics | HourlyUse) -> Record:
+    return {"now": iso(result.now), "since": iso(result.since), "until": iso(result.until)}
 
 
 def _hour_record(result: HourlyUse, day: int, hour: int) -> Record:
@@ -278,13 +270,25 @@ def _hour_record(result: HourlyUse, day: int, hour: int) -> Record:
 _HOUR_FIELDS = ("weekday", "hour", "reserved", "present", "utilisation")
 
 
-def _hours_document(result: HourlyUse, fields: tuple[str, ...] | None) -> Envelope:
-    head: Record = {"now": iso(result.now), "since": iso(result.since), "until": iso(result.until)}
-    hours = (_hour_record(result, day, hour) for day in range(7) for hour in range(24))
-    return listing("hourly", head, "hours", picked(hours, fields))
-
-
 VIEWS = {
-    Statistics: View(LISTED, _FIELDS, _FIELDS, _FIELDS, _document, lines=_lines),
-    HourlyUse: View(LISTED, _HOUR_FIELDS, _HOUR_FIELDS, _HOUR_FIELDS, _hours_document, lines=_heat),
+    Statistics: View(
+        LISTED,
+        _FIELDS,
+        _FIELDS,
+        kind="stats",
+        key="groups",
+        head=lambda result: {**_span(result), "by": result.by, "total": _record(result.total)},
+        records=lambda result: map(_record, (result.total,) if result.by is None else result.groups),
+        lines=_lines,
+    ),
+    HourlyUse: View(
+        LISTED,
+        _HOUR_FIELDS,
+        _HOUR_FIELDS,
+        kind="hourly",
+        key="hours",
+        head=_span,
+        records=lambda result: (_hour_record(result, day, hour) for day in range(7) for hour in range(24)),
+        lines=_heat,
+    ),
 }

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _MOST = 8  # the number of items of each list that a terminal shows
 
 
-def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
+def _lines(status: Status, display: Display) -> Iterator[Line]:
     """Yield the fleet on one screen."""
+    width = display.width if display.is_table else None
     now, total = stamp(status.now), sum(status.counts.values())
     words = [
         (f"{plural(total, 'host')} · ", ""),
@@ -35,7 +36,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     yield inventory_line(status.inventory, words, width)
     yield []
     if total:
-        yield _bar(status, min(width or 72, 100), colour)
+        yield _bar(status, min(width or 72, 100), display.colour and display.is_table)
         yield []
     counts = [(state, status.counts.get(state, 0)) for state in State]
     free = {State.AVAILABLE: f" ({status.free:,} free)"} if status.free != dict(counts)[State.AVAILABLE] else {}
@@ -229,11 +230,6 @@ def _planned_records(status: Status) -> list[Json]:
     from bmhctl.output.views.bookings import booking_record
 
     return [booking_record(item, status.now) for item in status.planned]
-
-
-def _lines(result: Status, display: Display) -> Iterable[Line]:
-    table = display.is_table
-    return status_lines(result, display.width if table else None, display.colour and table)
 
 
 VIEWS = {Status: View(STRUCTURED, document=_document, lines=_lines)}

@@ -149,11 +149,6 @@ def _write(result: Timeline, display: Display) -> bool:
         from bmhctl.output.calendar import calendar
 
         display.write(calendar(result.leases, result.now, result.inventory, result.planned))
-    elif display.shown is Format.CSV:
-        from bmhctl.output.machine_formats import write_csv
-        from bmhctl.output.records import cells
-
-        write_csv(_FIELDS, cells(_rows(result), _FIELDS), display)
     else:
         return False
     return True
@@ -162,12 +157,12 @@ def _write(result: Timeline, display: Display) -> bool:
 VIEWS = {
     Timeline: View(
         (*LISTED, Format.SVG, Format.ICS),
-        document=_document,
         plain=_FIELDS,
         csv=_FIELDS,
+        records=_rows,
+        document=_document,
         lines=_lines,
         empty="no hosts: bmhctl list shows all",
         write=_write,
-        records=_rows,
     )
 }

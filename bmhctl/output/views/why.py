@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import holding_back
 from bmhctl.output.layout import Line
-from bmhctl.output.render import STRUCTURED, View
+from bmhctl.output.render import STRUCTURED, Display, View
 from bmhctl.output.spans import answer_lines, heading, result_lines
 from bmhctl.results.why import Why
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bmhctl.output.records import Envelope
 
 
-def why_lines(why: Why) -> Iterator[Line]:
+def _lines(why: Why, _: Display) -> Iterator[Line]:
     """Yield why a host is in its state, and what is possible."""
     host = why.host
     yield from heading(host, why.now)
@@ -53,4 +53,4 @@ def _document(why: Why, _: tuple[str, ...] | None) -> Envelope:
     )
 
 
-VIEWS = {Why: View(STRUCTURED, document=_document, lines=lambda result, _: why_lines(result))}
+VIEWS = {Why: View(STRUCTURED, document=_document, lines=_lines)}
