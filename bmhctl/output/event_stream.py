@@ -10,7 +10,7 @@ from bmhctl.errors import UsageError
 from bmhctl.output import machine_formats
 from bmhctl.output.cloudevents import write_cloudevents
 from bmhctl.output.layout import ColumnWriter, paint
-from bmhctl.output.records import Record, cells, event_record, listing, picked
+from bmhctl.output.records import Envelope, Record, cells, event_record, picked
 from bmhctl.output.render import Display, Format, check, view_of
 from bmhctl.output.views.history import history_lines
 from bmhctl.results import History
@@ -43,7 +43,7 @@ class EventStream:
             case Format.CLOUDEVENTS:
                 write_cloudevents(events, self._inventory, display)
             case Format.JSONL:
-                machine_formats.write_jsonl(listing("history", {}, "events", picked(records, self._fields)), display)
+                machine_formats.write_jsonl(Envelope({}, "events", picked(records, self._fields)), display)
             case Format.CSV:
                 self._write_csv(records)
             case Format.TABLE if not self._fields:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bmhctl.output.layout import console_of
@@ -14,7 +13,6 @@ from bmhctl.output.spans import plural
 from bmhctl.support.values import replace
 
 if TYPE_CHECKING:
-    from rich.live import Live
     from rich.text import Text
 
 
@@ -25,18 +23,24 @@ class LiveView:
     """
 
     def __init__(self, display: Display) -> None:
+        from rich.live import Live
+
         self._display = display
         self._result: object = None
         self._note = ""
-        self._live = _live(display)
+        self._live = Live(
+            console=console_of(display, is_live=True),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
 
     def __enter__(self) -> LiveView:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the terminal is gone
             self._live.update(self._text())
             self._live.stop()
@@ -88,15 +92,3 @@ class LiveView:
             render(self._result, display)
         drawn.seek(0)
         return Text.from_ansi(drawn.read().rstrip("\n"), no_wrap=True)
-
-
-def _live(display: Display) -> Live:
-    from rich.live import Live
-
-    return Live(
-        console=console_of(display, is_live=True),
-        auto_refresh=False,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        vertical_overflow="crop",
-    )

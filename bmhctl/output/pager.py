@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 
-from bmhctl.output.render import Display
+from bmhctl.output.render import Display, window_of
 
 _LESS = "FRX"
 """The options of ``less``, as git sets them: end if the text fits on one screen, keep colours and the screen."""
@@ -29,7 +27,7 @@ def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bo
         pager = shlex.split(environ.get("PAGER", "less"))
     except ValueError:  # an unbalanced quote
         return False
-    if not pager or pager[0] == "cat" or text.count("\n") < _height(display):
+    if not pager or pager[0] == "cat" or text.count("\n") < window_of(display.stdout).lines:
         return False
     before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the pager
     try:
@@ -40,9 +38,3 @@ def show_in_pager(text: str, display: Display, environ: Mapping[str, str]) -> bo
     finally:
         signal.signal(signal.SIGINT, before)
     return process.returncode not in _NOT_RUN
-
-
-def _height(display: Display) -> int:
-    with suppress(OSError, ValueError):
-        return os.get_terminal_size(display.stdout.fileno()).lines
-    return 24

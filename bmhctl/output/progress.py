@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event, RLock, Thread
-from types import TracebackType
 
 from bmhctl.domain.units import format_age
-from bmhctl.output.render import Display, encodable, unicode_capable
+from bmhctl.output.render import Display, encodable, unicode_capable, window_of
 from bmhctl.output.sanitize import cell_width, clean, shorten
 
 PATIENCE = 1.0
@@ -39,9 +37,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.clear()
 
     def progress(self, text: str, place: str = "") -> None:
@@ -73,16 +69,11 @@ class Progress:
             wait = _TICK
             text, place, since = self._now
             age = format_age(timedelta(seconds=time.monotonic() - since))
-            self._write(shorten(f"{clean(text)} {dots} {age}" + (f" ({place})" if place else ""), self._room(), dots))
+            room = window_of(self._stream, self._width).columns - 1
+            self._write(shorten(f"{clean(text)} {dots} {age}" + (f" ({place})" if place else ""), room, dots))
 
     def _write(self, line: str) -> None:
         with suppress(OSError, ValueError):
             self._stream.write(encodable(f"\r{' ' * self._drawn}\r{line}", self._stream))
             self._stream.flush()
         self._drawn = cell_width(line)
-
-    def _room(self) -> int:
-        try:
-            return (os.get_terminal_size(self._stream.fileno()).columns or self._width) - 1
-        except (OSError, ValueError, AttributeError):
-            return self._width - 1

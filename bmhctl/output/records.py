@@ -327,14 +327,9 @@ def jsonable(value: object) -> Json:
     return str(value)
 
 
-def listing(kind: str, head: Record, key: str, records: Iterable[Record]) -> Envelope:
-    """Return a document with a list of records under ``key``, as its last key."""
+def document(kind: str, head: Record, key: str | None = None, records: Iterable[Record] = ()) -> Envelope:
+    """Return a document of a kind, with a list of records under its last ``key`` (None: without a list of its own)."""
     return Envelope({"version": VERSION, "kind": kind, **head}, key, records)
-
-
-def single(kind: str, body: Record) -> Envelope:
-    """Return a document without a list of records."""
-    return Envelope({"version": VERSION, "kind": kind, **body})
 
 
 def held_record(held: Held) -> Record:

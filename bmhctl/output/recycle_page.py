@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
-from types import TracebackType
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, Line, columns, paint, table
-from bmhctl.output.render import Display, Format
+from bmhctl.output.render import Display, Format, window_of
 from bmhctl.results.recycling import Activity, Backlog
 from bmhctl.support.folding import folded_within
 from bmhctl.support.values import replace
@@ -45,9 +43,7 @@ class RecyclePage:
     def __enter__(self) -> RecyclePage:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.clear()
 
     def show(self, backlog: Backlog) -> None:
@@ -56,7 +52,7 @@ class RecyclePage:
         if self._drawn and now < self._next:
             return
         self._next = now + _EVERY
-        width, height = self._size()
+        width, height = window_of(self._stream, self._display.error_width)
         buffer = StringIO()
         shown = replace(
             self._display,
@@ -79,13 +75,6 @@ class RecyclePage:
             self._stream.write(up + text)
             self._stream.flush()
         self._drawn = text.count("\n")
-
-    def _size(self) -> tuple[int, int]:
-        try:
-            size = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError, AttributeError):
-            return self._display.error_width, 24
-        return size.columns or self._display.error_width, size.lines or 24
 
 
 def _lines(backlog: Backlog, width: int, height: int) -> Iterator[Line]:

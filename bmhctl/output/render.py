@@ -142,10 +142,15 @@ def _width(environ: Mapping[str, str], stream: TextIO) -> int:
     columns = environ.get("COLUMNS", "")
     if re.fullmatch("[1-9][0-9]{0,4}", columns):
         return int(columns)
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError, AttributeError):
-        return 80
+    return window_of(stream).columns
+
+
+def window_of(stream: TextIO, columns: int = 80, lines: int = 24) -> os.terminal_size:
+    """Return the size of the terminal to which a stream leads; each part that is not known is as given."""
+    with suppress(OSError, ValueError, AttributeError):
+        size = os.get_terminal_size(stream.fileno())
+        return os.terminal_size((size.columns or columns, size.lines or lines))
+    return os.terminal_size((columns, lines))
 
 
 TEXT = (Format.TABLE, Format.PLAIN)
@@ -310,11 +315,11 @@ def _write_for_machines(view: View, result: object, display: Display, fields: tu
 
 
 def _document(view: View, result: object, fields: tuple[str, ...] | None) -> Envelope:
-    from bmhctl.output.records import listing, picked
+    from bmhctl.output.records import document, picked
 
     if view.document is not None:
         return view.document(result, fields)
-    return listing(view.kind, view.head(result), view.key, picked(view.records(result), fields))
+    return document(view.kind, view.head(result), view.key, picked(view.records(result), fields))
 
 
 def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from math import ceil
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, Reservation, Verdict
@@ -104,6 +106,12 @@ def joined(parts: Iterable[Span], separator: str) -> Line:
     for part in parts:
         line += [(separator, "dim"), part]
     return line[1:]
+
+
+def runs(cells: Iterable[Span]) -> Iterator[Span]:
+    """Yield each run of cells of one style as one span."""
+    for style, run in groupby(cells, key=itemgetter(1)):
+        yield "".join(mark for mark, _ in run), style
 
 
 def packed(parts: Iterable[Line], separator: str, width: int | None) -> list[Line]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from html import escape
 
 from bmhctl.domain.model import Edge, State
-from bmhctl.lifecycle.table import EDGES, MEANING
-from bmhctl.output.graph.terminal import EXITS, RING, Marks, returns
-from bmhctl.output.graph.text_formats import NEUTRAL, TONES, stroke
+from bmhctl.lifecycle.table import MEANING
+from bmhctl.output.graph.terminal import DRAWN, EXITS, RING, Marks, returns
+from bmhctl.output.graph.text_formats import FONT, NEUTRAL, TONES, stroke
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
 from bmhctl.results.why import Graph
@@ -19,23 +19,18 @@ _TOP, _HIGH = 112, 64
 _LOW, _LOW_HIGH = 296, 60
 _LANE = 34  # the distance of the arrows to and from maintenance from the middle of a box
 _TIP = 12  # the distance between the end of a line and its box: the arrowhead and a gap
-_FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 
-def svg(graph: Graph) -> str:
-    """Return the drawing, with the number of hosts in each state, or with the place of one host.
+def svg(graph: Graph) -> Iterator[str]:
+    """Yield the lines of the drawing, with the number of hosts in each state, or with the place of one host.
 
     Every text is escaped, and the drawing loads nothing from elsewhere.
     """
-    return "".join(f"{line}\n" for line in _svg(graph))
-
-
-def _svg(graph: Graph) -> Iterator[str]:
     marks = Marks.of(graph)
     top, height = (-_HEADER, _HEIGHT + _HEADER + _LEGEND) if graph.why else (0, _HEIGHT)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {height}" width="{_WIDTH}" '
-        f'height="{height}" role="img" font-family="{_FONT}" font-size="14">'
+        f'height="{height}" role="img" font-family="{FONT}" font-size="14">'
     )
     yield f"  <title>{_text(_title(graph))}</title>"
     yield "  <defs>"
@@ -52,8 +47,8 @@ def _svg(graph: Graph) -> Iterator[str]:
             f'  <text x="{_LEFT}" y="-12" font-size="17" font-weight="600" fill="{TONES[host.state].line}">'
             f"{_text(host.name)}</text>"
         )
-    for edge in EDGES:
-        if edge.drawn and edge.dest is not None:
+    for edge in DRAWN:
+        if edge.dest is not None:
             yield from _edge(edge, marks)
     yield f'  <circle cx="{_middle(State.INITIAL) - _LANE}" cy="34" r="8" fill="{NEUTRAL}"/>'
     for state in State:

@@ -13,7 +13,9 @@ from bmhctl.output.spans import answer_lines, heading
 from bmhctl.results.why import Graph
 from bmhctl.support.values import Frozen
 
-EXITS = tuple(edge for edge in EDGES if edge.drawn and edge.dest is None)
+DRAWN = tuple(edge for edge in EDGES if edge.drawn)
+
+EXITS = tuple(edge for edge in DRAWN if edge.dest is None)
 """The edges out of the inventory. A line names them instead of arrows, because nearly every state has one."""
 
 RING = (State.INITIAL, State.AVAILABLE, State.RESERVED, State.TAINTED)
@@ -35,12 +37,11 @@ class Marks(Frozen):
     @classmethod
     def of(cls, graph: Graph) -> Marks:
         """Return the marks for the host of a graph."""
-        drawn = [edge for edge in EDGES if edge.drawn]
         if graph.why is None:
-            return cls(None, (), frozenset((e.source, e.dest) for e in drawn))
+            return cls(None, (), frozenset((e.source, e.dest) for e in DRAWN))
         here = graph.why.host.state
         verbs = {answer.verb: answer for answer in graph.why.answers if answer.open is not False}
-        ways = [(e.source, e.dest) for e in drawn if e.source is here and e.verb in verbs]
+        ways = [(e.source, e.dest) for e in DRAWN if e.source is here and e.verb in verbs]
         sure = {answer.dest for answer in verbs.values() if answer.dest}
         return cls(here, trail(graph.events), frozenset(way for way in ways if not sure or way[1] in (*sure, None)))
 
@@ -108,7 +109,7 @@ def _listed(graph: Graph, marks: Marks) -> Iterator[Line]:
         count = "" if marks.here else f"  {graph.counts.get(state, 0)}"
         yield [(f"{GLYPH[state]} {state}{count}", COLOUR[state]), (where, "bold")]
     yield []
-    for edge in (edge for edge in EDGES if edge.drawn):
+    for edge in DRAWN:
         way = (edge.source, edge.dest)
         signs = ("━" if way in marks.taken else " ") + (
             " " if marks.here is None else "▶" if way in marks.open else "▷"
@@ -202,8 +203,8 @@ class _Layout(Frozen):
         canvas.centred(self.lane(State.INITIAL, -1), 0, "[*]", "dim")
         for state in State:
             self._state(canvas, state, graph, marks)
-        for edge in EDGES:
-            if edge.drawn and edge.dest is not None:
+        for edge in DRAWN:
+            if edge.dest is not None:
                 self._edge(canvas, edge, marks)
         return canvas.lines()
 
@@ -266,4 +267,4 @@ class _Layout(Frozen):
 
 def returns(state: State) -> bool:
     """Return whether an edge leads from maintenance back to a state: then the state's box has two arrows below."""
-    return any(edge.source is State.MAINTENANCE and edge.dest is state for edge in EDGES if edge.drawn)
+    return any(edge.source is State.MAINTENANCE and edge.dest is state for edge in DRAWN)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from bmhctl.domain.model import Edge, State
-from bmhctl.lifecycle.table import EDGES, MEANING
-from bmhctl.output.graph.terminal import Marks
+from bmhctl.lifecycle.table import MEANING
+from bmhctl.output.graph.terminal import DRAWN, Marks
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
 from bmhctl.results.why import Graph
@@ -30,16 +30,13 @@ TONES = {
     State.MAINTENANCE: Tone("#986ee2", "#f3e8ff", "#581c87"),
 }
 NEUTRAL = "#7d8590"
+FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 
-def mermaid(graph: Graph) -> str:
-    """Return a Mermaid ``stateDiagram-v2``: the lifecycle, followed by the counts or by the place of the host."""
-    return "".join(f"{line}\n" for line in _mermaid(graph))
-
-
-def _mermaid(graph: Graph) -> Iterator[str]:
+def mermaid(graph: Graph) -> Iterator[str]:
+    """Yield the lines of a Mermaid ``stateDiagram-v2``: the lifecycle, then the counts or the place of the host."""
     yield "stateDiagram-v2"
-    for edge in (edge for edge in EDGES if edge.drawn):
+    for edge in DRAWN:
         label = f": {edge.label}" if edge.source else ""  # the form of the diagram in the README
         yield f"    {_mermaid_state(edge.source)} --> {_mermaid_state(edge.dest)}{label}"
     if graph.why is None:
@@ -66,12 +63,8 @@ def _mermaid_text(text: str) -> str:
     return re.sub("(end) (note)", r"\1#32;\2", safe, flags=re.IGNORECASE)
 
 
-def dot(graph: Graph) -> str:
-    """Return a Graphviz digraph, readable on light and dark pages."""
-    return "".join(f"{line}\n" for line in _dot(graph))
-
-
-def _dot(graph: Graph) -> Iterator[str]:
+def dot(graph: Graph) -> Iterator[str]:
+    """Yield the lines of a Graphviz digraph, readable on light and dark pages."""
     marks = Marks.of(graph)
     yield "digraph lifecycle {"
     yield "    rankdir=LR"
@@ -91,7 +84,7 @@ def _dot(graph: Graph) -> Iterator[str]:
             f'    {state} [label="{label}", tooltip="{_dot_text(MEANING[state])}", '
             f'color="{tone.line}", fillcolor="{tone.fill}", fontcolor="{tone.text}"{look}]'
         )
-    for edge in (edge for edge in EDGES if edge.drawn):
+    for edge in DRAWN:
         yield f"    {edge.source or 'start'} -> {edge.dest or 'end'} [{_dot_edge(edge, marks)}]"
     yield "}"
 

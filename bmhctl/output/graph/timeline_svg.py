@@ -7,14 +7,13 @@ from datetime import datetime
 from html import escape
 
 from bmhctl.domain.model import State
-from bmhctl.output.graph.text_formats import NEUTRAL, TONES
+from bmhctl.output.graph.text_formats import FONT, NEUTRAL, TONES
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import stamp
 from bmhctl.output.time_axis import ticks
 from bmhctl.results.statistics import HostTimeline, Timeline
 
 _LEFT, _WIDTH, _ROW, _BAR, _TOP, _BOTTOM = 170, 830, 22, 14, 34, 40
-_FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 
 def svg(timeline: Timeline) -> str:
@@ -27,7 +26,7 @@ def _svg(timeline: Timeline) -> Iterator[str]:
     width, height = _LEFT + _WIDTH + 20, bottom + _BOTTOM
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" font-family="{_FONT}" font-size="12">'
+        f'role="img" font-family="{FONT}" font-size="12">'
     )
     yield f"  <title>Hosts from {stamp(timeline.since)} to {stamp(timeline.until)}</title>"
     for at, label in ticks(timeline.since, timeline.until, 8):

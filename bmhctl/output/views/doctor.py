@@ -9,7 +9,7 @@ from bmhctl.output.layout import Line, Span
 from bmhctl.output.records import Record, attributes_record, iso
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean, pad
-from bmhctl.output.spans import inventory_line, plural, stamp
+from bmhctl.output.spans import inventory_line, joined, plural, stamp
 from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
 
 _MOST = 8  # how many findings of a kind are shown without --verbose
@@ -89,10 +89,7 @@ def _verdict(diagnosis: Diagnosis) -> Line:
     for severity, style in ((Severity.WARNING, "yellow"), (Severity.NOTE, "dim")):
         if left[severity]:
             words.append((plural(left[severity], severity.value), style))
-    line: list[Span] = []
-    for word in words:
-        line += [(" · ", "dim"), word]
-    return line[1:]
+    return joined(words, " · ")
 
 
 def _head(result: Diagnosis) -> Record:

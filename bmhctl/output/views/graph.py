@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import Line
-from bmhctl.output.records import Envelope, answer_record, attributes_record, event_record, single
+from bmhctl.output.records import Envelope, answer_record, attributes_record, document, event_record
 from bmhctl.output.render import STRUCTURED, Display, Format, View
 from bmhctl.results.why import Graph
 
@@ -23,14 +23,15 @@ def _write(result: Graph, display: Display) -> bool:
     from bmhctl.output.graph.svg import svg
     from bmhctl.output.graph.text_formats import dot, mermaid
 
-    display.write({Format.MERMAID: mermaid, Format.DOT: dot, Format.SVG: svg}[display.shown](result))
+    lines = {Format.MERMAID: mermaid, Format.DOT: dot, Format.SVG: svg}[display.shown](result)
+    display.write("".join(f"{line}\n" for line in lines))
     return True
 
 
 def _document(graph: Graph, _: tuple[str, ...] | None) -> Envelope:
     from bmhctl.lifecycle.table import EDGES, MEANING
 
-    return single(
+    return document(
         "graph",
         {
             "host": graph.why.host.name if graph.why else None,

@@ -11,11 +11,11 @@ from bmhctl.output.records import (
     Envelope,
     Json,
     Record,
+    document,
     event_record,
     flatten,
     host_record,
     iso,
-    single,
     step_record,
 )
 from bmhctl.output.render import NAMED, Display, View
@@ -110,7 +110,7 @@ def _record(detail: HostDetail) -> Record:
 def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
     record = _record(result)
     events: list[Json] = [event_record(event) for event in result.events]
-    return single(
+    return document(
         "host",
         {
             "now": iso(result.now),

@@ -13,7 +13,7 @@ from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, c
 from bmhctl.output.records import Record, attributes_record, flags, iso
 from bmhctl.output.render import NAMED, STRUCTURED, Display, View
 from bmhctl.output.sanitize import cell_width, clean, shorten
-from bmhctl.output.spans import inventory_line, packed, plural, stamp
+from bmhctl.output.spans import inventory_line, packed, plural, runs, stamp
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 
@@ -100,26 +100,13 @@ def _fleet_lines(result: Fleet, display: Display) -> Iterator[Line]:
         room = UNLIMITED if width is None else max(10, width - indent)
         marks = [_mark(host, result) for host in group.hosts]
         for start in range(0, len(marks), room):
-            yield [*(head if not start else [(" " * indent, "")]), *_runs(marks[start : start + room])]
+            yield [*(head if not start else [(" " * indent, "")]), *runs(marks[start : start + room])]
     yield []
     yield from _legend([_mark(host, result) for host in hosts], width)
 
 
 def _free(hosts: Iterable[Host], fleet: Fleet) -> int:
     return sum(_is_free(host, fleet) for host in hosts)
-
-
-def _runs(marks: Iterable[Span]) -> Iterator[Span]:
-    """Yield each run of equal marks as one span."""
-    text, style = "", ""
-    for mark, colour in marks:
-        if colour != style:
-            if text:
-                yield text, style
-            text, style = "", colour
-        text += mark
-    if text:
-        yield text, style
 
 
 def _legend(marks: Iterable[Span], width: int | None) -> Iterator[Line]:

@@ -197,7 +197,7 @@ def _bar(status: Status, width: int, colour: bool) -> Line:
 
 
 def _document(status: Status, _: tuple[str, ...] | None) -> Envelope:
-    from bmhctl.output.records import held_record, iso, single
+    from bmhctl.output.records import document, held_record, iso
 
     body: dict[str, Json] = {
         "now": iso(status.now),
@@ -221,7 +221,7 @@ def _document(status: Status, _: tuple[str, ...] | None) -> Envelope:
         "planned": _planned_records(status),
         "reservations": [held_record(held) for held in status.held],
     }
-    return single("status", body)
+    return document("status", body)
 
 
 def _planned_records(status: Status) -> list[Json]:

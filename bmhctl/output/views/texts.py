@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bmhctl.output.records import Envelope, jsonable, single
+from bmhctl.output.records import Envelope, document, jsonable
 from bmhctl.output.render import STRUCTURED, TEXT, Display, Format, View
 from bmhctl.results import Done
 from bmhctl.results.texts import Document, Script
@@ -11,7 +11,7 @@ _OTHERS = (Format.METAL3, Format.ANSIBLE, Format.SSH, Format.KNOWN_HOSTS, Format
 
 
 def _document(result: Done, _: tuple[str, ...] | None) -> Envelope:
-    return single(
+    return document(
         "done",
         {
             "command": result.command,

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import COLOUR, Line, Span
-from bmhctl.output.records import Envelope, Record, iso, listing, planned_record
+from bmhctl.output.records import Envelope, Record, document, iso, planned_record
 from bmhctl.output.render import LISTED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean, pad, shorten
-from bmhctl.output.spans import packed
+from bmhctl.output.spans import packed, runs
 from bmhctl.output.time_axis import ticks
 from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 
@@ -84,7 +84,7 @@ def _axis(result: Timeline, room: int) -> str:
 
 
 def _chart(row: HostTimeline, result: Timeline, room: int, length: timedelta, now: int) -> Iterator[Span]:
-    """Yield runs of equal cells. A cell shows the state in which the host was longest, or the present moment."""
+    """Return runs of equal cells. A cell shows the state in which the host was longest, or the present moment."""
     cells = [(" ", "")] * room
     longest = [0.0] * room
     for stay in row.stays:
@@ -104,13 +104,7 @@ def _chart(row: HostTimeline, result: Timeline, room: int, length: timedelta, no
             cells[cell] = BOOKED if planned.is_booking else PLANNED
     if 0 <= now < room:
         cells[now] = (_NOW, "bold")
-    run, style = "", cells[0][1]
-    for mark, each in cells:
-        if each != style:
-            yield run, style
-            run, style = "", each
-        run += mark
-    yield run, style
+    return runs(cells)
 
 
 def _stay_record(stay: Stay) -> Record:
@@ -129,7 +123,7 @@ def _host_record(row: HostTimeline) -> Record:
 
 def _document(result: Timeline, _: tuple[str, ...] | None) -> Envelope:
     head: Record = {"now": iso(result.now), "since": iso(result.since), "until": iso(result.until)}
-    return listing("timeline", head, "hosts", map(_host_record, result.hosts))
+    return document("timeline", head, "hosts", map(_host_record, result.hosts))
 
 
 def _rows(result: Timeline) -> Iterator[Record]:

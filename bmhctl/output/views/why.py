@@ -36,9 +36,9 @@ def _lines(why: Why, _: Display) -> Iterator[Line]:
 
 
 def _document(why: Why, _: tuple[str, ...] | None) -> Envelope:
-    from bmhctl.output.records import answer_record, host_record, iso, single, step_record
+    from bmhctl.output.records import answer_record, document, host_record, iso, step_record
 
-    return single(
+    return document(
         "why",
         {
             "now": iso(why.now),

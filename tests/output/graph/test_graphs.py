@@ -9,7 +9,7 @@ import pytest
 from bmhctl.domain.model import State, Verb
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import Format, render
-from bmhctl.output.graph import terminal
+from bmhctl.output.graph import svg, terminal
 from bmhctl.output.graph.terminal import Marks, trail
 from bmhctl.results.why import Graph
 from tests.output.samples import (
@@ -136,15 +136,15 @@ def test_every_edge_of_the_lifecycle_can_be_followed_in_the_terminal_drawing(nam
 
 def test_an_edge_that_cannot_be_drawn_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = replace(EDGES[5], verb=Verb.TAINT, source=State.INITIAL, dest=State.TAINTED)
-    monkeypatch.setattr("bmhctl.output.graph.terminal.EDGES", (*EDGES, odd))
-    monkeypatch.setattr("bmhctl.output.graph.svg.EDGES", (*EDGES, odd))
+    for module in (terminal, svg):
+        monkeypatch.setattr(module, "DRAWN", (*terminal.DRAWN, odd))
     for format in (Format.TABLE, Format.SVG):
         with pytest.raises(LookupError, match="no way from initial to tainted"):
             shown(GRAPH, format)
 
 
 def test_an_edge_removed_from_the_table_disappears_from_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "EDGES", tuple(e for e in EDGES if e.verb is not Verb.RESET))
+    monkeypatch.setattr(terminal, "DRAWN", tuple(e for e in terminal.DRAWN if e.verb is not Verb.RESET))
     assert traced(shown(GRAPH, tty=True)) == {edge for edge in DRAWN if edge[1] != "reset"}
 
 
