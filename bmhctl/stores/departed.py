@@ -34,20 +34,20 @@ class Departed(Frozen):
     def add(self, name: str | None, mac: str | None, at: datetime, reason: str) -> None:
         """Record under its name and its MAC that a used machine left, with the time and the reason."""
         for key in filter(None, (name, mac)):
-            self._database.execute("DELETE FROM departed WHERE key = ?", [key])
-            self._database.execute(
-                "INSERT INTO departed (key, mac, at, reason) VALUES (?, ?, ?, ?)", [key, mac, from_time(at), reason]
-            )
+            self._put(key, mac, at, reason, None)
 
     def add_retired(self, name: str, mac: str | None, at: datetime, reason: str) -> None:
         """Record under its MAC that a clean machine was retired; without a MAC, only remove earlier records of it."""
         self.remove(name, mac)
         if mac is not None:
-            self._database.execute("DELETE FROM departed WHERE key = ?", [mac])
-            self._database.execute(
-                "INSERT INTO departed (key, mac, at, reason, retired) VALUES (?, ?, ?, ?, ?)",
-                [mac, mac, from_time(at), reason, name],
-            )
+            self._put(mac, mac, at, reason, name)
+
+    def _put(self, key: str, mac: str | None, at: datetime, reason: str, retired: str | None) -> None:
+        self._database.execute("DELETE FROM departed WHERE key = ?", [key])
+        self._database.execute(
+            "INSERT INTO departed (key, mac, at, reason, retired) VALUES (?, ?, ?, ?, ?)",
+            [key, mac, from_time(at), reason, retired],
+        )
 
     def retired(self, mac: str | None) -> tuple[str, datetime, str] | None:
         """Return the name, time and reason of the retirement of the machine with this MAC; None if there was none."""

@@ -67,35 +67,27 @@ class Events(Frozen):
 
     def find(self, query: EventQuery, *, newest_first: bool = False) -> Iterator[Event]:
         """Yield the events of a query in the order of their ids; they are read in batches."""
-        terms, parameters = ["id > ?"], list[Value]((query.after,))
+        terms: list[tuple[str, Sequence[Value]]] = [("id > ?", [query.after])]
         if query.upto is not None:
-            terms.append("id <= ?")
-            parameters.append(query.upto)
+            terms.append(("id <= ?", [query.upto]))
         if query.hosts is not None:
-            terms.append(f"host_id IN ({', '.join('?' * len(query.hosts)) or 'NULL'})")
-            parameters.extend(query.hosts)
+            terms.append((f"host_id IN ({', '.join('?' * len(query.hosts)) or 'NULL'})", query.hosts))
         if query.among is not None:
             from bmhctl.stores.host_query import condition
 
             where, values = condition(query.among, None)
-            terms.append(f"host_id IN (SELECT id FROM hosts{where})")
-            parameters.extend(values)
+            terms.append((f"host_id IN (SELECT id FROM hosts{where})", values))
         if query.since is not None:  # the index on times finds the first event; the others follow by id
-            terms.append("id >= (SELECT MIN(id) FROM events WHERE at >= ?) AND at >= ?")
-            parameters += [from_time(query.since)] * 2
+            since = from_time(query.since)
+            terms.append(("id >= (SELECT MIN(id) FROM events WHERE at >= ?) AND at >= ?", [since, since]))
         if query.until is not None:
-            terms.append("at < ?")
-            parameters.append(from_time(query.until))
+            terms.append(("at < ?", [from_time(query.until)]))
         if query.verbs:
-            terms.append(f"verb IN ({', '.join('?' * len(query.verbs))})")
-            parameters.extend(verb.value for verb in query.verbs)
+            terms.append((f"verb IN ({', '.join('?' * len(query.verbs))})", query.verbs))
         if query.reservation is not None:
-            terms.append("reservation = ?")
-            parameters.append(query.reservation)
-        order = "id DESC" if newest_first else "id"
-        return map(
-            _to_event, self._database.stream(f"{_SELECT} WHERE {' AND '.join(terms)} ORDER BY {order}", parameters)
-        )
+            terms.append(("reservation = ?", [query.reservation]))
+        sql = f"{_SELECT} WHERE {' AND '.join(term for term, _ in terms)} ORDER BY id{' DESC' if newest_first else ''}"
+        return map(_to_event, self._database.stream(sql, [value for _, values in terms for value in values]))
 
     def change(self, upto: int | None = None) -> list[tuple[int, Event]]:
         """Return the events of the last command that changed a declaration, each with the id of its host.

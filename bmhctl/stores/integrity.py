@@ -66,11 +66,10 @@ class StoredHost(Frozen):
     is_planned_at_wrong: bool = False
 
 
-class Integrity:
+class Integrity(Frozen):
     """The checks of one database; made by :attr:`bmhctl.stores.store.Store.integrity`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    _database: Database
 
     @property
     def location(self) -> str:

@@ -44,11 +44,15 @@ def state_file(declaration: Path) -> Path:
 
 def stated_file(declaration: Path) -> Path | None:
     """Return the state file that the TOML file or the environment names; None when neither does."""
+    return _named_in(declaration) or _in_folder(declaration)
+
+
+def _named_in(declaration: Path) -> Path | None:
+    """Return the state file that the TOML file itself names; None if it names none."""
     try:
-        data = declaration.read_bytes()
+        return named_state(declaration.read_bytes(), declaration)
     except OSError:
-        data = b""  # code that needs the file reports the failure
-    return named_state(data, declaration) or _in_folder(declaration)
+        return None  # code that needs the file reports the failure
 
 
 def _in_folder(declaration: Path) -> Path | None:
@@ -148,7 +152,7 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
                 f"{state} does not exist yet, but {old} does",
                 hint=f"while no command runs: mv {old} {state}; to start afresh, move the old file away",
             )
-        if state != old and old.exists() and not _names_state(declaration):
+        if state != old and old.exists() and _named_in(declaration) is None:
             raise UsageError(
                 f"there are two state files, {state} and {old}: commands without {VARIABLE} use the second",
                 hint=f'while no command runs, move one away, or name one in the file: [{TABLE}] {KEY} = "…"',
@@ -169,14 +173,6 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
                 hint=f'choose one: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
                 details={"file": str(declaration), "state": str(other)},
             )
-
-
-def _names_state(declaration: Path) -> bool:
-    """Return whether the TOML file itself names its state file."""
-    try:
-        return named_state(declaration.read_bytes(), declaration) is not None
-    except OSError:
-        return False  # code that needs the file reports the failure
 
 
 def _check_only_name(declaration: Path) -> None:

@@ -83,6 +83,12 @@ class Holding(NamedTuple):
 _OF_FAILED_TASK = "e.verb = 'taint' AND e.reason LIKE ?"
 _FAILED_TASK = "task failed%"
 
+# The event ``e`` of a handover names only the new reservation; the host's previous event names the old one.
+_HANDED_OVER = (
+    "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
+    " ORDER BY p.id DESC LIMIT 1)"
+)
+
 
 def window(store: Store, since: datetime, until: datetime) -> Window:
     """Return the span between two times; its first event is found by bisection, as ids grow with time."""
@@ -177,14 +183,9 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
     )
     for key, moments, failed in store.database.stream(sql, [_FAILED_TASK, window.first]):
         yield Holding(to_text(key), _number(moments), _number(failed))
-    # The event of a handover names only the new reservation; the host's previous event names the old one.
-    earlier = (
-        "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
-        " ORDER BY p.id DESC LIMIT 1)"
-    )
     sql = (
         f"SELECT old.{by}, new.{by}, SUM({window.moment}) FROM events e"
-        f" JOIN reservations new ON new.id = e.reservation LEFT JOIN reservations old ON old.id = {earlier}"
+        f" JOIN reservations new ON new.id = e.reservation LEFT JOIN reservations old ON old.id = {_HANDED_OVER}"
         f" WHERE e.id >= ? AND e.verb = 'handover' AND e.source = 'reserved' GROUP BY old.{by}, new.{by}"
     )
     for old, new, moments in store.database.stream(sql, [window.first]):
@@ -245,16 +246,12 @@ def _handed_over(store: Store, inside: str) -> Iterator[list[Value]]:
         "SELECT b.id, r.id, r.ended_at FROM bookings b JOIN reservations r ON r.id = b.reservation"
         f" WHERE {inside} AND r.ended_how = '{End.HANDED_OVER}'"
     )
-    before = (
-        "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
-        " ORDER BY p.id DESC LIMIT 1)"
-    )
     for booking, reservation, ended_at in known:
         while ended_at is not None:
             rows = store.database.execute(
                 "SELECT r.id, CASE WHEN r.ended_how = ? THEN r.ended_at END"
                 " FROM events e JOIN reservations r ON r.id = e.reservation WHERE e.at = ? AND e.verb = 'handover'"
-                f" AND {before} = ? LIMIT 1",
+                f" AND {_HANDED_OVER} = ? LIMIT 1",
                 [End.HANDED_OVER.value, ended_at, reservation],
             )
             if not rows:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from bmhctl.stores.hosts import Hosts, to_host
 from bmhctl.stores.reservations import ANY_DUE, OF_REQUEST, Reservations, due_moments, to_reservation
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 
 _ANY_CLAIM = "(SELECT 1 FROM tickets LIMIT 1), (SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1)"
 _PARSED_POLICY: Question = "SELECT value FROM meta WHERE key = 'policy_parsed'", ()
+
+
+def _part(module: str, kind: str) -> Any:
+    """Return the property of a part of the store, whose module is imported when the part is first used."""
+    return cached_property(lambda store: getattr(import_module(f"bmhctl.stores.{module}"), kind)(store.database))
 
 
 class GrantView(Frozen):
@@ -93,54 +99,35 @@ class Store:
         """The claims on hosts and tickets."""
         return self._make_claims()
 
-    @cached_property
-    def tickets(self) -> Tickets:
-        """The tickets in the queue."""
-        from bmhctl.stores.tickets import Tickets
+    tickets: cached_property[Tickets] = _part("tickets", "Tickets")
+    """The tickets in the queue."""
 
-        return Tickets(self.database)
+    bookings: cached_property[Bookings] = _part("bookings", "Bookings")
+    """The bookings and planned maintenances."""
 
-    @cached_property
-    def bookings(self) -> Bookings:
-        """The bookings and planned maintenances."""
-        from bmhctl.stores.bookings import Bookings
+    events: cached_property[Events] = _part("events", "Events")
+    """The events of the history."""
 
-        return Bookings(self.database)
+    step_results: cached_property[StepResults] = _part("step_results", "StepResults")
+    """The last result of each step for each host."""
 
-    @cached_property
-    def events(self) -> Events:
-        """The events of the history."""
-        from bmhctl.stores.events import Events
+    queue_events: cached_property[QueueEvents] = _part("queue_events", "QueueEvents")
+    """The history of the queue."""
 
-        return Events(self.database)
+    departed: cached_property[Departed] = _part("departed", "Departed")
+    """The used and retired machines that left the inventory."""
 
-    @cached_property
-    def step_results(self) -> StepResults:
-        """The last result of each step for each host."""
-        from bmhctl.stores.step_results import StepResults
+    imported: cached_property[Imported] = _part("imported", "Imported")
+    """What the last import declared for each host."""
 
-        return StepResults(self.database)
+    meta: cached_property[Meta] = _part("meta", "Meta")
+    """Settings and other texts that the inventory keeps about itself, among them the policy."""
 
-    @cached_property
-    def queue_events(self) -> QueueEvents:
-        """The history of the queue."""
-        from bmhctl.stores.queue_events import QueueEvents
+    admin: cached_property[Admin] = _part("admin", "Admin")
+    """The inventory as a whole, for copies and backups."""
 
-        return QueueEvents(self.database)
-
-    @cached_property
-    def departed(self) -> Departed:
-        """The used and retired machines that left the inventory."""
-        from bmhctl.stores.departed import Departed
-
-        return Departed(self.database)
-
-    @cached_property
-    def imported(self) -> Imported:
-        """What the last import declared for each host."""
-        from bmhctl.stores.imported import Imported
-
-        return Imported(self.database)
+    integrity: cached_property[Integrity] = _part("integrity", "Integrity")
+    """The checks and repairs of the database itself, which ``doctor`` runs."""
 
     @cached_property
     def declared(self) -> DeclaredHosts:
@@ -148,13 +135,6 @@ class Store:
         from bmhctl.stores.declared_hosts import DeclaredHosts
 
         return DeclaredHosts(self.database, self.hosts)
-
-    @cached_property
-    def meta(self) -> Meta:
-        """Settings and other texts that the inventory keeps about itself, among them the policy."""
-        from bmhctl.stores.meta import Meta
-
-        return Meta(self.database)
 
     def policy(self) -> Policy:
         """Return the inventory's policy; the default policy if none is stored."""
@@ -166,20 +146,6 @@ class Store:
         from bmhctl.stores.retirement import Retirement
 
         return Retirement(self.database, self.location)
-
-    @property
-    def admin(self) -> Admin:
-        """The inventory as a whole, for copies and backups."""
-        from bmhctl.stores.admin import Admin
-
-        return Admin(self.database)
-
-    @property
-    def integrity(self) -> Integrity:
-        """The checks and repairs of the database itself, which ``doctor`` runs."""
-        from bmhctl.stores.integrity import Integrity
-
-        return Integrity(self.database)
 
     @property
     def location(self) -> str:

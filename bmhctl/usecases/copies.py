@@ -69,9 +69,9 @@ def _edits_locked(ctx: Context) -> AbstractContextManager[object]:
 def _successor(destination: str) -> str:
     """Return the location of a copy so that messages can name it to users in any folder."""
     if is_on_server(destination):
-        from bmhctl.stores.postgres import open
+        from bmhctl.stores.postgres.url import Address
 
-        return open.shown(destination)
+        return Address.parse(destination).shown
     return str(resolve(destination)[0].absolute())
 
 
@@ -106,7 +106,7 @@ def _copy(
         with open.creating(destination, fills_unused=True) as target:
             counts = _fill(ctx, target, place)
             _record_owner(target, None, None)
-        return open.shown(destination), counts
+        return _successor(destination), counts
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
     _check_free(path, target_path)

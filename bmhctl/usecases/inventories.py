@@ -77,15 +77,16 @@ def init(location: str, *, group: str | None = None) -> Done:
 
 
 def _init_on_server(location: str, group: str | None) -> Done:
-    from bmhctl.stores.postgres import open
+    from bmhctl.stores.postgres.open import creating
+    from bmhctl.stores.postgres.url import Address
 
     if group is not None:
         raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that gives others access")
-    with open.creating(location) as store:
+    with creating(location) as store:
         store.meta.renew_identity()
-    shown = open.shown(location)
-    next_step = f"next: bmhctl -i {open.typed(location)} add node01"
-    return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
+    address = Address.parse(location)
+    next_step = f"next: bmhctl -i {address.typed} add node01"
+    return Done("init", f"created {address.shown}", {"inventory": address.shown}, (next_step,))
 
 
 def adopt(ctx: Context) -> Done:

@@ -112,13 +112,10 @@ class LeasedClaims:
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
         """Return the ids of the hosts that some process has claimed; ``standing`` are the rows of :attr:`standing`."""
         names = {host_claim(host): host for host in hosts}
-        return frozenset(names[name] for name in self._claimed(names, standing))
+        return frozenset(names[name] for name in self.claimed(names, standing))
 
-    def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Return the names of the claims that some process holds alone."""
-        return self._claimed(names, None)
-
-    def _claimed(self, names: Collection[str], standing: Sequence[Row] | None) -> frozenset[str]:
+    def claimed(self, names: Collection[str], standing: Sequence[Row] | None = None) -> frozenset[str]:
+        """Return the names of the claims that some process holds alone; ``standing`` as for :meth:`claimed_hosts`."""
         if not names:
             return frozenset()
         rows = self._database.execute(*_ANY) if standing is None else standing

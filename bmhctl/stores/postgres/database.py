@@ -370,7 +370,7 @@ class PostgresDatabase(Session):
             " has_schema_privilege(n.oid, 'USAGE') FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relname = 'migrations'"
         )
-        for owner, is_owner, is_open in self.execute(statement, [self._address.schema]):
+        for owner, is_owner, is_open in self.execute(statement, [self.address.schema]):
             self._owner, self._is_owner = str(owner), bool(is_owner)
             if not is_open:  # without the right to use the schema, its tables seem to be missing
                 raise self._refused("permission denied for its schema")

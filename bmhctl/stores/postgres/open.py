@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bmhctl.errors import UsageError
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.store import Store
+
+if TYPE_CHECKING:
+    from bmhctl.stores.postgres.database import PostgresDatabase
 
 FOLDER = "/"
 """The folder from which relative paths in a policy start: the only one that is the same on all machines."""
@@ -17,11 +21,9 @@ FOLDER = "/"
 def open_store(location: str) -> Store:
     """Open the inventory at a URL."""
     address = _address(location)
-    from bmhctl.stores.postgres.claims import LeasedClaims
     from bmhctl.stores.postgres.schema import open_database
 
-    database = open_database(address)
-    return Store(database, claims=partial(LeasedClaims, database), folder=FOLDER, address=address.location)
+    return _store(open_database(address))
 
 
 @contextmanager
@@ -32,21 +34,16 @@ def creating(location: str, *, fills_unused: bool = False) -> Iterator[Store]:
     :class:`bmhctl.errors.StateRefusedError` when the schema already has another inventory.
     """
     address = _address(location)
-    from bmhctl.stores.postgres.claims import LeasedClaims
     from bmhctl.stores.postgres.schema import creating
 
     with creating(address, fills_unused=fills_unused) as database:
-        yield Store(database, claims=partial(LeasedClaims, database), folder=FOLDER, address=address.location)
+        yield _store(database)
 
 
-def shown(location: str) -> str:
-    """Return the URL without its password."""
-    return Address.parse(location).shown
+def _store(database: PostgresDatabase) -> Store:
+    from bmhctl.stores.postgres.claims import LeasedClaims
 
-
-def typed(location: str) -> str:
-    """Return the URL without its password, quoted for a shell."""
-    return Address.parse(location).typed
+    return Store(database, claims=partial(LeasedClaims, database), folder=FOLDER, address=database.address.location)
 
 
 def _address(location: str) -> Address:

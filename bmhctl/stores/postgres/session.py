@@ -49,7 +49,8 @@ class Session(WriteBuffer):
 
     def __init__(self, address: Address) -> None:
         super().__init__()
-        self._address = address
+        self.address = address
+        """The server, and the schema on it."""
         self._connection = connect(address)
         self._depth = 0
         self._listens = False  # whether this connection is notified of changes
@@ -73,12 +74,7 @@ class Session(WriteBuffer):
     @property
     def location(self) -> str:
         """The name of this database in messages, without a password."""
-        return self._address.shown
-
-    @property
-    def address(self) -> Address:
-        """The server, and the schema on it."""
-        return self._address
+        return self.address.shown
 
     @property
     def is_connected(self) -> bool:
@@ -168,7 +164,7 @@ class Session(WriteBuffer):
 
     def _number(self, name: str) -> int:
         """Return the number of a lock of this inventory."""
-        digest = blake2b(f"bmhctl/{self._address.schema}/{name}".encode(), digest_size=8).digest()
+        digest = blake2b(f"bmhctl/{self.address.schema}/{name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
     # methods that concern the connection
@@ -179,7 +175,7 @@ class Session(WriteBuffer):
         if self._depth or self._held:
             raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
         self.close()
-        self._connection = connect(self._address)
+        self._connection = connect(self.address)
         self._listens, self._lost_at = False, steady()
         return self._connection
 
@@ -202,17 +198,17 @@ class Session(WriteBuffer):
             return self._without_table(error)
         if isinstance(error, errors.InsufficientPrivilege):
             return self._refused(error.diag.message_primary or str(error))
-        return translate(error, self._address, is_lost=self._connection.closed)
+        return translate(error, self.address, is_lost=self._connection.closed)
 
     def _without_table(self, error: psycopg.Error) -> BmhctlError:
         """Return the error for a table that has disappeared: dropped, alone or with its schema, or not visible now."""
         try:
-            with closing(connect(self._address)) as other:  # this connection may be in a failed transaction
-                rows = other.execute(_RELATIONS, [self._address.schema]).fetchall()
+            with closing(connect(self.address)) as other:  # this connection may be in a failed transaction
+                rows = other.execute(_RELATIONS, [self.address.schema]).fetchall()
         except BmhctlError as why:
             return why
         except psycopg.Error as why:
-            return translate(why, self._address, is_lost=True)
+            return translate(why, self.address, is_lost=True)
         found = {str(name): bool(is_open) for name, is_open in rows}
         if "meta" not in found:
             return MovedError(
@@ -226,13 +222,13 @@ class Session(WriteBuffer):
                 f"{self.location}: the settings of the session were lost: a pooler gave it another connection",
                 hint="connect directly, or let the pooler keep a connection for a whole session: pool_mode = session",
             )
-        return translate(error, self._address, is_lost=False)
+        return translate(error, self.address, is_lost=False)
 
     def _refused(self, said: str) -> UnreachableError:
         from bmhctl.stores.postgres.roles import refusal
 
         user, was_open = self._connection.info.user, self._which is not None
-        return refusal(self._address, user=user, owner=self._owner, said=said, was_open=was_open)
+        return refusal(self.address, user=user, owner=self._owner, said=said, was_open=was_open)
 
     def require_owner(self, does: str, command: str) -> None:
         """Raise :class:`UnreachableError` unless this role has the rights of the inventory's owner.

@@ -113,17 +113,16 @@ class FileClaims:
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that some process holds alone."""
-        if not _is_there(self._folder):
-            return frozenset()
-        return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
+        return self._those(names, lambda handle: not _lock(handle, fcntl.LOCK_SH))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that some process shares, and perhaps of some that several processes test."""
+        return self._those(names, lambda handle: not _take(handle, sharers=True, tries=1))
+
+    def _those(self, names: Collection[str], question: Callable[[int], bool]) -> frozenset[str]:
         if not _is_there(self._folder):
             return frozenset()
-        return frozenset(
-            name for name in names if self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
-        )
+        return frozenset(name for name in names if self._ask(name, question))
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims whose file is locked by no process; only a killed process leaves such a file."""

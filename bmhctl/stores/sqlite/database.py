@@ -289,8 +289,7 @@ class SqliteDatabase(WriteBuffer):
 
     @contextmanager
     def _transaction(self, write: bool, questions: Sequence[Question] = ()) -> Iterator[list[list[Row]]]:
-        if self.open_files is not None:
-            self.open_files.check()
+        self.check_in_place()
         if write and not self._is_alone and self.open_files is not None:
             self._marks(self.open_files).await_earlier()
             self._is_alone = True
@@ -300,8 +299,7 @@ class SqliteDatabase(WriteBuffer):
             yield [self.execute(*question) for question in questions]
             if write:
                 self._flush()
-                if self.open_files is not None:
-                    self.open_files.check()
+                self.check_in_place()
             self._run("COMMIT")
         except BaseException:
             self.after_commit = None

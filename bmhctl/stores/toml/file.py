@@ -29,20 +29,15 @@ class DeclarationFile:
     """A TOML inventory on disk; ``path`` has its links resolved, so that all links to a file share its state file."""
 
     def __init__(self, path: Path, given: Path | None = None) -> None:
-        self._path = Path(os.path.realpath(path))
+        self.path = Path(os.path.realpath(path))
         self._given = None if given is None else Path(os.path.abspath(given))
         self._state: Path | None = None
-
-    @property
-    def path(self) -> Path:
-        """The path of the file, with links resolved."""
-        return self._path
 
     @property
     def state_path(self) -> Path:
         """The path of the state file, as determined at the first use of this property: see :func:`state_file`."""
         if self._state is None:
-            self._state = state_file(self._path)
+            self._state = state_file(self.path)
         return self._state
 
     @property
@@ -52,38 +47,38 @@ class DeclarationFile:
         If the state file is not beside the TOML file, it is the unresolved name, because a link may lead to another
         release later.
         """
-        is_beside = self._given is None or self.state_path == beside(self._path)
-        return str(self._path if is_beside else self._given)
+        is_beside = self._given is None or self.state_path == beside(self.path)
+        return str(self.path if is_beside else self._given)
 
     @property
     def given(self) -> Path:
         """The path by which the file was opened."""
-        return self._given or self._path
+        return self._given or self.path
 
     def check_in_place(self) -> None:
         """Raise :class:`MovedError` when the path by which the file was opened is a link that leads elsewhere now."""
-        if self._given is None or self._given == self._path:
+        if self._given is None or self._given == self.path:
             return
         try:
-            is_same = os.path.samefile(self._given, self._path)
+            is_same = os.path.samefile(self._given, self.path)
         except OSError:
             return  # reading the file reports that it is missing
         if not is_same:
             raise MovedError(
                 f"{shown(self._given)} leads to {shown(Path(os.path.realpath(self._given)))} now, "
-                f"no longer to {shown(self._path)}",
+                f"no longer to {shown(self.path)}",
                 hint="nothing was written; run the command again to use the file that is there now",
                 details={"file": str(self._given)},
             )
 
     def check_state_path(self) -> None:
         """Raise :class:`MovedError` when the file now names another state file."""
-        now = state_file(self._path)
+        now = state_file(self.path)
         if now != self.state_path:
             raise MovedError(
-                f"{shown(self._path)} names {shown(now)} as its state now, no longer {shown(self.state_path)}",
+                f"{shown(self.path)} names {shown(now)} as its state now, no longer {shown(self.state_path)}",
                 hint="nothing was written; run the command again to use the state file that is named there",
-                details={"file": str(self._path)},
+                details={"file": str(self.path)},
             )
 
     def is_untouched(self, fingerprint: Fingerprint) -> bool:
@@ -91,7 +86,7 @@ class DeclarationFile:
 
         Raises :class:`UnreachableError` when the file is missing.
         """
-        return fingerprint.settled and _stamp(_status(self._path)) == _stamp(fingerprint)
+        return fingerprint.settled and _stamp(_status(self.path)) == _stamp(fingerprint)
 
     def same(self, fingerprint: Fingerprint | None) -> bool:
         """Return whether the file has not changed since the fingerprint; costs one ``stat`` or a hash, never a parse.
@@ -102,7 +97,7 @@ class DeclarationFile:
             return False
         if self.is_untouched(fingerprint):
             return True
-        size = _status(self._path).st_size
+        size = _status(self.path).st_size
         return size == fingerprint.size and sha256_of(self.text()) == fingerprint.sha256
 
     def fingerprint(self) -> Fingerprint:
@@ -118,7 +113,7 @@ class DeclarationFile:
         patience, seen = _PATIENCE, None
         for _ in range(_TRIES):
             now = time.time_ns()
-            before = _status(self._path)
+            before = _status(self.path)
             if seen is not None and seen.st_ino == before.st_ino and _stamp(seen) != _stamp(before):
                 patience = _PATIENCE  # the file is being written in place, and is not complete yet
             seen = before
@@ -129,16 +124,16 @@ class DeclarationFile:
                 time.sleep(short_of / 1e9)
                 continue
             data = self.text()
-            if _stamp(_status(self._path)) == _stamp(before):
+            if _stamp(_status(self.path)) == _stamp(before):
                 return data, Fingerprint(*_stamp(before), sha256_of(data), settled=_is_settled(before, now))
         raise UnreachableError(
-            f"{shown(self._path)} keeps changing while it is read",
+            f"{shown(self.path)} keeps changing while it is read",
             hint="try again when the program that writes it has finished",
         )
 
     def text(self) -> bytes:
         """Return the file's bytes; raise :class:`UnreachableError` when it can't be read."""
-        return read_file(self._path)
+        return read_file(self.path)
 
 
 def read_file(path: Path) -> bytes:
