@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -126,13 +126,16 @@ def columns(
     """
     stream = iter(rows)
     naturals = [0] * len(heads)
+    sizes: dict[int, set[int]] = {i: set() for i, head in enumerate(heads) if head.below}
     kept: list[int] = []
     first = True
     while chunk := [[measured_cell(cell) for cell in row] for row in islice(stream, _CHUNK)]:
         naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
         if first:
             kept = _kept(heads, naturals, width)
-        widths = _widths(heads, naturals, kept, width)
+        for i, known in sizes.items():
+            known.update([row[i][1] for row in chunk])
+        widths = _widths(heads, naturals, sizes, kept, width)
         shown = [heads[i] for i in kept]
         if first and header:
             yield from _row([measured_cell([(head.title, "dim" if width else "")]) for head in shown], shown, widths)
@@ -174,11 +177,19 @@ def _fitting(heads: Sequence[Column], naturals: Sequence[int], floors: Sequence[
     return sorted(kept)
 
 
-def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
+def _widths(
+    heads: Sequence[Column],
+    naturals: Sequence[int],
+    sizes: Mapping[int, Set[int]],
+    kept: Sequence[int],
+    width: int | None,
+) -> list[int]:
     """Return the width of each column in cells. Spare cells go to the narrowest column that is cut, or to a lower rank.
 
     So one long value takes no room from the other columns. If not even the least widths fit, columns that may be below
     the rows get width 0; then the widest of the columns that are never cut becomes too narrow for its values.
+    ``sizes`` are the widths of the values of each column that may be below the rows. The column gets the width of its
+    widest value that fits, and 0 if none fits.
     """
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
     if width is None:
@@ -193,13 +204,25 @@ def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int
     if spare < 0 and whole:
         widest = max(whole, key=lambda i: widths[i])
         widths[widest] = wanted[widest] = max(len(heads[widest].title), _NARROWEST, widths[widest] + spare)
-    while spare > 0 and (cut := [i for i in kept if widths[i] < wanted[i]]):
+    spare = _spread(spare, heads, widths, wanted)
+    for i in (i for i in kept if heads[i].below and widths[i]):
+        fitting = [size for size in sizes[i] if 0 < size <= widths[i]]
+        wanted[i] = max(len(heads[i].title), *fitting) if fitting else 0
+        spare += widths[i] - wanted[i] + (0 if fitting else _GAP)
+        widths[i] = wanted[i]
+    _spread(spare, heads, widths, wanted)
+    return list(widths.values())
+
+
+def _spread(spare: int, heads: Sequence[Column], widths: dict[int, int], wanted: Mapping[int, int]) -> int:
+    """Widen columns that are cut by at most ``spare`` cells in all, and return the cells that are left."""
+    while spare > 0 and (cut := [i for i in widths if widths[i] < wanted[i]]):
         narrowest = min(widths[i] for i in cut)
         for i in sorted(cut, key=lambda i: heads[i].rank):
             if widths[i] == narrowest and spare > 0:
                 widths[i] += 1
                 spare -= 1
-    return list(widths.values())
+    return spare
 
 
 def _floor(head: Column, natural: int) -> int:

@@ -114,6 +114,15 @@ def test_hosts_that_do_not_fit_their_column_are_shown_below_the_row(width: int) 
         )
 
 
+def test_a_column_whose_values_are_all_below_the_rows_leaves_its_room_to_the_others() -> None:
+    hosts = (host(f"node-{'x' * 70}", State.AVAILABLE),)
+    held = Held(replace(NIGHTLY, owner="team-acceptance@lab", purpose="bisect a kernel regression"), hosts)
+    for view in (Reservations((held,), NOW), replace(STATUS, held=(held,))):
+        text = shown(view, tty=True, width=80)
+        assert "team-acceptance@lab " in text
+        assert "bisect a kernel regression" in text
+
+
 @pytest.mark.parametrize("width", [62, 64, 80])
 def test_an_inventory_in_a_deep_folder_is_shown_by_its_last_folders(width: int) -> None:
     place = "/srv/machines/of/the/whole/company/lab.toml"
