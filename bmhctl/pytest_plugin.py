@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from bmhctl.results import Held
 
 _TTL = 600  # the length of a lease in seconds; it is renewed while the test runs
+_RETRY = 5  # seconds between two tries to renew it while the inventory is unavailable
+_LOST = 3  # the exit status of pytest when hosts were lost while tests ran
 _VARIABLE = "BMHCTL_INVENTORY"
 
 
@@ -35,7 +38,7 @@ class _Lease:
         from bmhctl.errors import BusyError
 
         self.wanted = wanted
-        self.lost: Exception | None = None
+        self.lost: Exception | None = None  # why the lease may have ended already
         self._location = location
         self._ended = threading.Event()
         purpose = " ".join(filter(None, ("pytest", os.environ.get("PYTEST_XDIST_WORKER"))))
@@ -64,12 +67,14 @@ class _Lease:
         return self._held.hosts
 
     def give_back(self, reason: str) -> None:
-        """Give the hosts back, if they are still held; a lease that was lost is not an error any more."""
-        from bmhctl.errors import NotYoursError
+        """Give the hosts back, unless a test has done so.
 
+        Raises :class:`NotYoursError` or :class:`NotFoundError` if they were lost, and another :class:`BmhctlError` if
+        the inventory can't be reached; the process that outlives this one tries again then.
+        """
         self._ended.set()
         self._renewer.join()
-        with self._inventory() as lab, suppress(NotYoursError):
+        with self._inventory() as lab:
             lab.release(self.id, reason=reason)
         with suppress(BrokenPipeError):
             self._guard.communicate(b"done\n")
@@ -80,22 +85,30 @@ class _Lease:
         return bmhctl.open_inventory(self._location, actor=self._held.reservation.owner)
 
     def _renew(self) -> None:
-        from bmhctl.errors import BmhctlError, NotYoursError
+        from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError
+        from bmhctl.support.watchdog import steady
 
-        while not self._ended.wait(_TTL / 3):
+        ends, pause = steady() + _TTL, _TTL / 3
+        while not self._ended.wait(pause):
+            now = steady()
             try:
                 with self._inventory() as lab:
                     lab.extend(self.id)
-            except NotYoursError as error:
+                ends, pause = now + _TTL, _TTL / 3
+            except (NotFoundError, NotYoursError) as error:
                 self.lost = error
                 return
-            except BmhctlError:
-                continue  # the inventory is unavailable: there is time for another try
+            except (BmhctlError, OSError) as error:  # it is unavailable, or a test has opened too many files
+                if now >= ends:
+                    self.lost = error
+                    return
+                pause = _RETRY
 
 
 def _guard(location: str, actor: str, reservation: str) -> subprocess.Popen[bytes]:
     """Start a process that gives a reservation back if this process ends without doing so."""
-    release = [sys.executable, "-m", "bmhctl", "-i", location, "--as", actor, "--quiet", "release"]
+    # -P: the current folder may contain modules with the names of those that bmhctl imports.
+    release = [sys.executable, "-P", "-m", "bmhctl", "-i", location, "--as", actor, "--quiet", "release"]
     return subprocess.Popen(
         ["/bin/sh", "-c", 'read -r said || exec "$@"', "sh", *release, "-R", reservation, "--reason", "pytest died"],
         stdin=subprocess.PIPE,
@@ -121,17 +134,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Give the hosts back, also after Ctrl-C."""
+    """Give the hosts back, also after Ctrl-C; end pytest with an error if they were lost while tests ran."""
     failed = session.testsfailed
     said = "pytest was interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "tests passed"
-    _give_back(session.config, f"{failed} tests failed" if failed else said)
+    if lost := _give_back(session.config, f"tests failed: {failed}" if failed else said):
+        _tell(session.config, f"bmhctl: {lost}")
+        session.exitstatus = _LOST
 
 
-def _give_back(config: pytest.Config, reason: str) -> None:
+def _give_back(config: pytest.Config, reason: str) -> str | None:
+    """Give the hosts back; return why they were lost before that, or None if they were not."""
     lease = config.stash.get(_LEASE, None)
     config.stash[_LEASE] = None
-    if lease is not None:
+    if lease is None:
+        return None
+    from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError
+
+    try:
         lease.give_back(reason)
+    except (NotFoundError, NotYoursError) as error:
+        return f"the hosts were lost while tests ran: {error.message}"
+    except BmhctlError as error:
+        later = "bmhctl tries again when pytest ends; otherwise their lease expires by itself"
+        _tell(config, f"bmhctl: the hosts could not be given back: {error.message}; {later}")
+    return None
+
+
+def _tell(config: pytest.Config, line: str) -> None:
+    """Write a line to stderr past the capturing of pytest."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        sys.stderr.write(f"\n{line}\n")
+        sys.stderr.flush()
 
 
 @pytest.fixture
@@ -145,11 +179,12 @@ def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
     if not location:
         pytest.skip(f"no inventory: --bmh-inventory or ${_VARIABLE} names one")
     config = request.config
+    if "://" not in location:  # a test may change the current folder
+        location = str(config.invocation_params.dir / Path(location).expanduser())
     lease = config.stash.get(_LEASE, None)
-    if lease is not None and lease.lost is not None:
-        pytest.exit(f"the hosts are lost: {lease.lost}", returncode=3)
-    if lease is None or lease.wanted != wanted:
-        _give_back(config, "the next test needs other hosts")
+    if lease is None or lease.wanted != wanted or lease.lost is not None:
+        if lost := _give_back(config, "the next test needs other hosts"):
+            pytest.exit(lost, returncode=_LOST)
         lease = config.stash[_LEASE] = _reserved(location, wanted, config)
     return list(lease.hosts)
 
@@ -164,14 +199,8 @@ def _reserved(location: str, wanted: _Wanted, config: pytest.Config) -> _Lease:
     """Return the lease of the hosts; if they can't be reserved, fail the test with the reason and what to do next."""
     from bmhctl.errors import BmhctlError
 
-    def tell(line: str) -> None:
-        capture = config.pluginmanager.getplugin("capturemanager")
-        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
-            sys.stderr.write(f"\n{line}\n")
-            sys.stderr.flush()
-
     try:
-        return _Lease(location, wanted, config.getoption("--bmh-wait"), tell)
+        return _Lease(location, wanted, config.getoption("--bmh-wait"), partial(_tell, config))
     except BmhctlError as error:
         said = f"bmhctl: {error.host}: {error.message}" if error.host else f"bmhctl: {error.message}"
         said += f"\nhint: {error.hint}" if error.hint else ""

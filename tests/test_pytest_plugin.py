@@ -141,6 +141,74 @@ def test_a(bmh_host):
         assert said in [event.reason for event in inventory.history()]
 
 
+def test_a_lease_is_renewed_whatever_folder_and_clock_a_test_chooses(lab: Path) -> None:
+    with bmhctl.open_inventory(lab / "lab.db", actor="ops") as inventory:
+        held = inventory.reserve("x861")
+    done = call(
+        lab,
+        """
+import datetime
+import bmhctl.pytest_plugin
+import bmhctl.stores.sqlite.database as database
+
+bmhctl.pytest_plugin._TTL = 3
+
+class Frozen(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2020, 1, 14, tzinfo=tz)
+
+def test_a(tmp_path, monkeypatch, bmh_host):
+    location = os.path.abspath("lab.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(database, "datetime", Frozen)
+    first = bmh_host.reservation.expires_at
+    limit = time.monotonic() + 30
+    with bmhctl.open_inventory(location) as lab:
+        while lab.host(bmh_host.name).reservation.expires_at <= first:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+
+def test_b(tmp_path, bmh_host):
+    os.chdir(tmp_path)
+""",
+        "--bmh-inventory",
+        "lab.db",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with bmhctl.open_inventory(lab / "lab.db") as inventory:
+        assert inventory.history("arm1")[-1].reason == "tests passed"
+        assert held.reservation in [other.reservation for other in inventory.reservations()]
+
+
+def test_pytest_fails_when_hosts_were_lost_after_its_last_request(lab: Path) -> None:
+    tests = """
+import bmhctl
+def test_a(bmh_host):
+    with bmhctl.open_inventory("lab.db", actor="ops") as lab:
+        lab.taint(bmh_host.name, force=True, reason="needed elsewhere")
+"""
+    done = call(lab, tests, "--bmh-inventory", "lab.db")
+    assert done.returncode == 3
+    assert "bmhctl: the hosts were lost while tests ran: reservation r-" in done.stderr
+
+
+def test_hosts_that_cannot_be_given_back_at_the_end_are_given_back_when_pytest_has_ended(lab: Path) -> None:
+    """The process that does so finds bmhctl's modules, although the current folder has others of their names."""
+    (lab / "conftest.py").write_text("import os\ndef pytest_unconfigure(): os.rename('away.db', 'lab.db')\n")
+    tests = """
+def test_a(bmh_host):
+    for name in ("queue", "platform", "secrets"):
+        with open(f"{name}.py", "w") as file:
+            file.write("raise SystemExit")
+    os.rename("lab.db", "away.db")
+"""
+    done = call(lab, tests, "--bmh-inventory", "lab.db")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bmhctl: the hosts could not be given back: there is no inventory at" in done.stderr
+    wait_until_given_back(lab)
+
+
 def test_without_an_inventory_a_test_is_skipped_and_a_wrong_marker_is_named(lab: Path) -> None:
     done = call(lab, "def test_a(bmh_host): pass\n", "-rs")
     assert "no inventory: --bmh-inventory or $BMHCTL_INVENTORY names one" in done.stdout

@@ -43,7 +43,7 @@ class Bench:
             self._renewed = time.monotonic()
 
     def give_back(self, failed: int) -> None:
-        reason = f"{failed} tests failed" if failed else "tests passed"
+        reason = f"tests failed: {failed}" if failed else "tests passed"
         with suppress(NotYoursError):  # the lease was lost, which a test reported
             self._lab.release(self._held.reservation.id, reason=reason)
 

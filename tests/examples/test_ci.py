@@ -182,7 +182,7 @@ def test_the_fixture_holds_a_host_for_the_session(lab_of_two: Fleet) -> None:
 
 def test_the_fixture_gives_the_host_back_when_tests_fail(lab_of_two: Fleet) -> None:
     assert end(pytest_in(lab_of_two)).status == 1  # no address
-    assert lab_of_two.history() == [("node1", "reserve", "pytest"), ("node1", "taint", "1 tests failed")]
+    assert lab_of_two.history() == [("node1", "reserve", "pytest"), ("node1", "taint", "tests failed: 1")]
 
 
 LONG = """
