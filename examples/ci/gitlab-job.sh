@@ -1,9 +1,18 @@
 #!/bin/sh
 # A GitLab job that runs a command on hosts of the lab, on a shell runner that can reach the inventory.
-# hardware-test: tags: [lab] variables: BMHCTL_INVENTORY: /srv/lab/lab.toml KEEP_ON_FAIL: 2h             # leave the
-hosts reserved for debugging after a failure script: - examples/ci/gitlab-job.sh make hardware-test retry: max: 2
-exit_codes: [124]            # no host was free in time If the hosts stay reserved after a failure, the job's log says
-how to give them back. A retry is a new job, so it gets a new reservation.
+#
+#   hardware-test:
+#     tags: [lab]
+#     variables:
+#       BMHCTL_INVENTORY: /srv/lab/lab.toml
+#       KEEP_ON_FAIL: 2h             # leave the hosts reserved for debugging after a failure
+#     script:
+#       - examples/ci/gitlab-job.sh make hardware-test
+#     retry:
+#       max: 2
+#       exit_codes: [124]            # no host was free in time
+# If the hosts stay reserved after a failure, the job's log says how to give them back. A retry is a new job, so it gets a
+# new reservation.
 set -eu
 
 exec bmhctl run \
