@@ -285,6 +285,27 @@ def test_ironic_ports_give_the_nodes_of_another_file_their_macs(tmp_path: Path) 
     assert found.skipped == (f"{tmp_path}/ports.json, document 1, item 3: port skipped: these files have no node u-9",)
 
 
+def test_nodes_that_baremetal_create_enrolls_have_their_ports_inside() -> None:
+    node = {
+        "name": "en1",
+        "driver": "ipmi",
+        "driver_info": {"ipmi_address": "10.0.1.5", "ipmi_port": 6230, "ipmi_password": "hunter2"},
+        "ports": [{"address": "52:54:00:00:05:02", "pxe_enabled": False}, {"address": "52:54:00:00:05:01"}],
+    }
+    alone = {"name": "en2", "driver": "redfish", "driver_info": {"redfish_address": "https://10.0.1.6"}}
+    batch = read(yaml.safe_dump({"chassis": [{"nodes": [node]}], "nodes": [alone]}))
+    assert {name: state for name, (state, *_) in states(batch).items()} == {"en1": "initial", "en2": "initial"}
+    assert entry(batch, "en1") == {
+        "mac": "52:54:00:00:05:01",
+        "hardware": {"nics": 2},
+        "bmc": {"address": "ipmi://10.0.1.5:6230", "type": "ipmi"},
+    }
+    assert entry(batch, "en2")["bmc"] == {"address": "https://10.0.1.6", "type": "redfish"}
+    with pytest.raises(InvalidError, match="provision_state: is missing") as caught:
+        read(json.dumps([{**alone, "uuid": "u-1", "ports": [{"href": "http://ironic/v1/nodes/u-1/ports"}]}]))
+    assert caught.value.hint == "baremetal node list --long -f json writes it"
+
+
 def test_ironic_properties_may_be_written_as_text() -> None:
     node = {"UUID": "u", "Name": "n", "Provisioning State": "enroll", "Properties": "{'cpus': '4', 'cpu_arch': 'arm'}"}
     assert entry(read(json.dumps([node])), "n") == {"hardware": {"cpus": 4, "arch": "arm"}}
@@ -350,6 +371,59 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
         "nb-7": ("reserved", "active", "Team A"),
         "nb-9": ("initial", "staged", None),
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ID,Name,Status,Tenant,Site,Rack,Position (U),Role,Manufacturer,Type,Serial number,IPv4 Address,OOB IP,Tags,"
+        "Cost\n"
+        '7,nb1,Active,Team A,DC 1,r1,12.0,Server,Dell,R640,S7,10.0.0.7/24,10.0.1.7/24,"gpu, big",x\n'
+        "8,nb2,Planned,,DC 1,,,Server,Dell,R640,,,,,\n",
+        "name,status,tenant,site,rack_name,position,device_role,manufacturer,device_type,serial,primary_ip4,oob_ip,tags,"
+        "Cost\n"
+        'nb1,active,Team A,DC 1,r1,12,Server,Dell,R640,S7,10.0.0.7,10.0.1.7,"gpu,big",x\n'
+        "nb2,planned,,DC 1,,,Server,Dell,R640,,,,,\n",
+    ],
+)
+def test_a_csv_of_netbox_has_states_racks_and_tags(text: str) -> None:
+    batch = read(text, label_from=["groups", "Cost"])
+    assert {name: state for name, (state, *_) in states(batch).items()} == {"nb1": "reserved", "nb2": "initial"}
+    assert states(batch)["nb1"][2] == "Team A"
+    assert entry(batch, "nb1") == {
+        "address": "10.0.0.7",
+        "labels": {
+            "site": "DC-1",
+            "rack": "r1",
+            "position": "12",
+            "role": "Server",
+            "tenant": "Team-A",
+            "gpu": "true",
+            "big": "true",
+            "Cost": "x",
+        },
+        "bmc": {"address": "redfish+https://10.0.1.7"},
+        "hardware": {"vendor": "Dell", "model": "R640", "serial": "S7"},
+    }
+    assert entry(batch, "nb2") == {
+        "labels": {"site": "DC-1", "role": "Server"},
+        "hardware": {"vendor": "Dell", "model": "R640"},
+    }
+
+
+def test_devices_as_in_a_request_to_netbox_are_refused_with_the_request_that_reads_them() -> None:
+    with pytest.raises(InvalidError, match="device_type: is a number, as in a request") as caught:
+        read('[{"name": "n", "device_type": 1, "site": 1, "status": 1}]')
+    assert caught.value.hint == "GET /api/dcim/devices/ has whole devices"
+
+
+def test_the_bmc_that_a_manifest_names_and_the_files_lack_is_reported() -> None:
+    server = {"apiVersion": "metal.ironcore.dev/v1alpha1", "kind": "Server", "metadata": {"name": "s1"}}
+    hardware = {"apiVersion": "tinkerbell.org/v1alpha1", "kind": "Hardware", "metadata": {"name": "h1"}}
+    batch = read(json.dumps({**server, "spec": {"bmcRef": {"name": "b1"}}}))
+    assert batch.warnings == ("standard input, document 1: s1 gets no BMC: these files have no BMC b1",)
+    batch = read(json.dumps({**hardware, "spec": {"bmcRef": {"name": "b1"}}}))
+    assert batch.warnings == ("standard input, document 1: h1 gets no BMC: these files have no Machine b1",)
 
 
 def test_metal_operator_servers_are_joined_with_bmcs_claims_and_maintenances() -> None:
@@ -573,6 +647,26 @@ def test_lines_above_the_heading_of_a_csv_are_skipped(above: str, kind: str | No
     )
 
 
+def test_a_column_with_the_title_of_an_earlier_one_gets_a_number() -> None:
+    text = "name,mac,Mask,MAC,Mask,Mask 2,Mask\nx,52:54:00:00:00:01,a,52:54:00:00:00:02,b,c,d\n"
+    batch = read(text, label_from=["Mask*"])
+    assert entry(batch, "x") == {
+        "mac": "52:54:00:00:00:01",
+        "labels": {"Mask": "a", "Mask-2": "b", "Mask-2-2": "c", "Mask-3": "d"},
+    }
+    batch = read(text)
+    assert "columns not imported: Mask, MAC, Mask 2, Mask 2 2, Mask 3:" in batch.skipped[0]
+
+
+def test_a_line_of_a_csv_that_begins_with_a_number_sign_is_skipped_and_named() -> None:
+    assert read("name,ip\n#n1,10.0.0.1\nn2,10.0.0.2\n").skipped == (
+        "standard input, line 2: skipped: it begins with #",
+    )
+    assert list(hosts(read("#,name\n#1,n1\n", "csv"))) == ["n1"]
+    with pytest.raises(InvalidError, match="no column has the names of hosts"):
+        read("ip\n10.0.0.1\n# later\n", "csv")
+
+
 def test_the_map_option_gives_any_column_a_meaning() -> None:
     text = "asset;where;ip;cond\nA 7;r1;10.0.0.1;available\nA 8;r2;10.0.0.2;reserved\n"
     found = read(text, "csv", name="{name}", mapping=["asset=name,where=labels.rack", "cond=state", "ip=hardware.port"])
@@ -591,7 +685,6 @@ def test_the_map_option_gives_any_column_a_meaning() -> None:
     ("text", "mapping", "said"),
     [
         ("name,a\nx,1,2\n", None, "standard input, line 2: 3 cells, and the heading has 2"),
-        ("name,a,a\nx,1,2\n", None, "standard input, line 1: two columns are 'a'"),
         ("name,memory\nx,64\n", None, "standard input, line 2: memory: needs a unit, such as 64GiB"),
         ("name,mac\nx,52:54\n", None, "standard input, line 2: mac: must be a MAC address"),
         ("what,ip\nx,10.0.0.1\n", None, "standard input: no column has the names of hosts"),

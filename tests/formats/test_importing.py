@@ -273,6 +273,16 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ('[{"id": 1, "name": "v", "vcpus": 4, "cluster": {}}]', "NetBox virtual machines, which are not devices"),
         ('{"Dhcp4": {}}', "a configuration of Kea, whose leases are in kea-leases4.csv"),
         ("- hosts: all\n  tasks: []\n", "an Ansible playbook"),
+        (
+            "baseDomain: lab\nplatform: {baremetal: {hosts: [{name: n1}]}}\n",
+            "an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts",
+        ),
+        (
+            '{"nodes": [{"name": "n1", "pm_type": "ipmi", "pm_addr": "10.0.0.1", "pm_password": "hunter2"}]}',
+            "nodes of TripleO: baremetal node list --long -f json writes them with their states",
+        ),
+        ('[{"hostname": "n1", "fqdn": "n1.maas", "status_name": "Ready"}]', "MAAS machines without system_id"),
+        ('[{"id": 1, "display_name": "r1"}]', "NetBox objects in brief, or other objects than devices"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_what_it_looks_like(text: str, looks_like: str) -> None:
@@ -301,6 +311,10 @@ def archive(name: str, text: bytes = b"") -> bytes:
         (archive("hosts.csv"), "an archive: name the files in it"),
         (bz2.compress(b"name\n"), "a compressed file of another kind than gzip"),
         (lzma.compress(b"name\n"), "a compressed file of another kind than gzip"),
+        (
+            b"$ANSIBLE_VAULT;1.1;AES256\n6166\n",
+            "a file that Ansible Vault has encrypted: ansible-vault view FILE | bmhctl import -",
+        ),
         (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
         (b"\x89PNG\r\n\x1a\n", "an image"),
         (b"SQLite format 3\0\x10", "a SQLite database: bmhctl copy copies an inventory"),

@@ -18,9 +18,9 @@ COLUMNS = {
     "mac": ("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
     "bmc": (
         *("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "mgmt_ip", "management_ip"),
-        *("redfish_address", "idrac_ip", "ilo_ip"),
+        *("redfish_address", "idrac", "idrac_address", "idrac_ip", "ilo", "ilo_address", "ilo_ip"),
     ),
-    "ipmi": ("ipmi_address", "ipmi_ip", "ipmi_host"),
+    "ipmi": ("ipmi", "ipmi_address", "ipmi_ip", "ipmi_host"),
     "cpus": ("cpus", "cpu_count", "cpu_cores", "cores"),
     "arch": ("arch", "architecture", "cpu_arch"),
     "memory": ("memory", "ram"),
@@ -29,7 +29,7 @@ COLUMNS = {
     "vendor": ("vendor", "manufacturer"),
     "model": ("model",),
     "serial": ("serial", "serial_number", "service_tag"),
-    "note": ("note", "description", "comment", "comments"),
+    "note": ("note", "notes", "description", "comment", "comments"),
     "id": ("id", "uuid"),
 }
 """The fields of a host, with the names of the columns that have them, in any case and with any separators."""
@@ -38,12 +38,14 @@ _FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns
 _DELIMITERS = ",;\t|"
 _NO_HEADING = re.compile(r"#[^,;\t|]*\Z|sep=.{1,2}\Z", re.I)
 """Lines that may precede the heading: comments, and the line that names the separator for Excel."""
+_COMMENT = ""
+"""The key of a line that begins with ``#``, for which no column has a title."""
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 _UNIT = re.compile(r"(?<=[KMGT])B?\Z")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield a record for each line; raise `InvalidError` for a heading or a line that can't be read."""
+    """Yield a record for each line; raise `InvalidError` for a line that can't be read."""
     first = next((line for line in text.splitlines() if line.strip() and not _NO_HEADING.match(line)), "")
     delimiter = max(_DELIMITERS, key=first.count)
     lines = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
@@ -55,9 +57,12 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
             if heading is None:
                 if _NO_HEADING.match(delimiter.join(row)):
                     continue
-                heading = _heading(row, origin)
+                heading = _heading(row)
                 continue
             place = f"{origin}, line {lines.line_num}"
+            if row[0].startswith("#") and not heading[0].startswith("#"):
+                yield Item(place, {_COMMENT: True})
+                continue
             if len(row) > len(heading):
                 said = f"{len(row)} cells, and the heading has {len(heading)}"
                 raise bad_line(origin, lines.line_num, said, f"a cell with a {delimiter!r} in it needs quotes")
@@ -66,11 +71,18 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
         raise InvalidError(f"{origin}, line {lines.line_num}: {error}", details={"file": origin}) from error
 
 
-def _heading(row: list[str], origin: str) -> list[str]:
-    heading = [cell.strip() for cell in row]
-    twice = next((cell for cell in heading if cell and heading.count(cell) > 1), None)
-    if twice is not None:
-        raise InvalidError(f"{origin}, line 1: two columns are {twice!r:.80}", details={"file": origin})
+def _heading(row: list[str]) -> list[str]:
+    """Return the titles of the columns; each repetition of a title gets a number: ``Netmask`` and ``Netmask 2``."""
+    counts: dict[str, int] = {}
+    titles: dict[str, None] = {}
+    heading = []
+    for cell in row:
+        title = cell = cell.strip()
+        while cell and title in titles:
+            counts[cell] = counts.get(cell, 1) + 1
+            title = f"{cell} {counts[cell]}"
+        titles[title] = None
+        heading.append(title)
     return heading
 
 
@@ -90,16 +102,18 @@ def _place(heading: str) -> tuple[str, str]:
 
 
 @alone
-def reader(item: Item) -> Record:
+def reader(item: Item) -> Record | str:
     """Return the host of a line."""
+    if _COMMENT in item.data:
+        return "skipped: it begins with #"
     named: dict[str, object] = {}
     labels: dict[str, str | None] = {}
     hardware: dict[str, PropertyValue | None] = {}
     used = []
     for key, value in item.data.items():
         group, name = _place(key)
-        if group == "field":
-            named.setdefault(name, value)
+        if group == "field" and name not in named:
+            named[name] = value
         elif group == "labels":
             labels[name] = text_of(value)
         elif group == "hardware":

@@ -1,4 +1,4 @@
-"""Ironic nodes: the API's JSON and the headings of `baremetal node list -f json`, with the MACs of its ports."""
+"""Ironic nodes: the API's JSON, the headings of `baremetal node list -f json`, and files for `baremetal create`."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ _FALSE = ("false", "no", "off", "0")
 def reader(items: list[Item]) -> Reader:
     """Return the reader of nodes. It finds the MACs of their ports in ``items``, the boot interface's first."""
     data = {item.place: _by_field(item.data) for item in items}
-    nodes = {str(each.get("uuid")) for each in data.values() if "provision_state" in each}
+    nodes = {str(each.get("uuid")) for each in data.values() if _is_node(each)}
     macs: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
     for each in data.values():
         mac, node = each.get("address"), each.get("node_uuid")
-        if "provision_state" not in each and isinstance(mac, str) and isinstance(node, str):
+        if not _is_node(each) and isinstance(mac, str) and isinstance(node, str):
             macs[node].append((each.get("pxe_enabled") is False, mac))
 
     def read(item: Item) -> Record | str:
         fields = Fields(data[item.place])
-        if "provision_state" in fields.data:
+        if _is_node(fields.data):
             return _node(fields, macs)
         node = fields.line("node_uuid")
         if node is None:
@@ -71,6 +71,23 @@ def reader(items: list[Item]) -> Reader:
         return "" if node in nodes else f"port skipped: these files have no node {node:.80}"
 
     return read
+
+
+def _is_node(data: Mapping[str, object]) -> bool:
+    """Return whether a record is a node; a node in a file for `baremetal create` has no state."""
+    return "provision_state" in data or "driver" in data
+
+
+def _ports(fields: Fields, found: Mapping[str, list[tuple[bool, str]]]) -> list[str]:
+    """Return the MACs of a node's ports: of those in a file for `baremetal create`, else of those of ``found``."""
+    uuid = fields.line("uuid")
+    ports = list(found.get(uuid or "", ()))
+    if "provision_state" not in fields.data:
+        rows = fields.rows("ports")
+        ports += [(row.data.get("pxe_enabled") is False, mac) for row in rows if (mac := row.line("address"))]
+        if uuid is not None and not ports:
+            raise bad_field("provision_state", "is missing", hint="baremetal node list --long -f json writes it")
+    return [mac for _, mac in sorted(ports)]
 
 
 def _by_field(data: Mapping[str, object]) -> Mapping[str, object]:
@@ -99,7 +116,7 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
     return Record(
         fields.line("name") or uuid,
         id=uuid,
-        macs=[mac for _, mac in sorted(ports.get(uuid or "", ()))],
+        macs=_ports(fields, ports),
         bmc=driver_bmc(mapping(fields, "driver_info"), fields.line("driver")),
         labels={
             "resource_class": fields.line("resource_class"),

@@ -94,6 +94,7 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
     if owner is not None and state in (State.INITIAL, State.AVAILABLE):
         state = State.RESERVED
     bmc, secret = _bmc(spec, cluster)
+    board = spec.fields("bmcRef").line("name")
     interfaces = status.rows("networkInterfaces")
     nics = [nic(each, "ips", ip, each.line("macAddress")) for each in interfaces for ip in _ips(each)]
     macs = [mac for each in interfaces if (mac := each.line("macAddress"))]
@@ -126,6 +127,7 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
         fault="in state Error in the cluster" if word == "Error" else None,
         aside=_aside(word, state, spec, cluster.of_server["ServerMaintenance", name or ""]),
         secret=secret,
+        warnings=() if bmc or board is None else [f"{name} gets no BMC: these files have no BMC {board}"],
     )
 
 

@@ -1,10 +1,13 @@
-"""NetBox devices: pages of `GET /api/dcim/devices/`, lists of devices, or one device."""
+"""NetBox devices: pages of `GET /api/dcim/devices/`, lists of devices, one device, or a CSV of devices."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bmhctl.domain.model import State
+from bmhctl.formats.importers.csv_table import plain
 from bmhctl.formats.importers.record import Item, Record, alone, bmc_url, state_of, text_of
-from bmhctl.formats.manifest_fields import Fields
+from bmhctl.formats.manifest_fields import Fields, bad_field
 
 STATES: dict[str, State | None] = {
     **dict.fromkeys(("", "planned", "staged", "inventory"), State.INITIAL),
@@ -15,6 +18,17 @@ STATES: dict[str, State | None] = {
 }
 """The values of a device's status, each with the state of a host with this status."""
 
+_COLUMNS = {
+    "device_role": "role",
+    "rack_name": "rack",
+    "position_u": "position",
+    "serial_number": "serial",
+    "ip_address": "primary_ip",
+    "ipv4_address": "primary_ip4",
+    "ipv6_address": "primary_ip6",
+}
+"""The columns of a CSV whose names differ from those of the API."""
+
 _LABELS = ("site", "location", "rack", "role", "platform", "tenant", "cluster")
 
 
@@ -22,6 +36,10 @@ _LABELS = ("site", "location", "rack", "role", "platform", "tenant", "cluster")
 def reader(item: Item) -> Record:
     """Return the host of a device."""
     fields = item.fields
+    if isinstance(fields.data.get("device_type"), int):
+        raise bad_field("device_type", "is a number, as in a request", hint="GET /api/dcim/devices/ has whole devices")
+    if all(isinstance(value, str) for value in item.data.values()):
+        fields = Fields(_device({plain(key): value for key, value in item.data.items()}))
     status = fields if isinstance(fields.data.get("status"), str) else fields.fields("status")
     numbered = isinstance(status.data.get("value"), int)  # the form of NetBox before 2.7
     word, state = state_of(status, "status" if status is fields else "label" if numbered else "value", STATES)
@@ -40,6 +58,7 @@ def reader(item: Item) -> Record:
             "id": fields.data.get("id"),
             "asset_tag": fields.data.get("asset_tag"),
             "serial": fields.data.get("serial"),
+            **(item.data if fields.data is not item.data else {}),
             **{key: _choice(value) for key, value in fields.fields("custom_fields").data.items()},
         },
         hardware={
@@ -51,10 +70,24 @@ def reader(item: Item) -> Record:
         word=word,
         state=state,
         gone="it is being decommissioned in NetBox",
-        owner=_display(fields.fields("tenant")) if state is State.RESERVED else None,
+        owner=_tenant(fields) if state is State.RESERVED else None,
         fault="failed in NetBox" if state is State.TAINTED else None,
         aside=("offline in NetBox",) if state is State.MAINTENANCE else (),
     )
+
+
+def _device(columns: Mapping[str, object]) -> dict[str, object]:
+    """Return a line of a CSV, which NetBox exports or reads, as the API has it."""
+    device = {_COLUMNS.get(key, key): value for key, value in columns.items()}
+    kind = {"model": columns.get("type") or columns.get("device_type")}
+    device["device_type"] = {**kind, "manufacturer": {"name": columns.get("manufacturer")}}
+    device["tags"] = [tag.strip() for tag in str(columns.get("tags") or "").split(",") if tag.strip()]
+    return device
+
+
+def _tenant(fields: Fields) -> str | None:
+    tenant = fields.data.get("tenant")
+    return fields.squeezed("tenant") if isinstance(tenant, str) else _display(fields.fields("tenant"))
 
 
 def _name(fields: Fields, key: str) -> str | None:

@@ -69,7 +69,8 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     leases = [interface.fields("dhcp") for interface in booting]
     archs = [arch for lease in leases if (arch := lease.line("arch"))]
     macs = [mac for lease in leases if (mac := lease.line("mac"))]
-    bmc, secret = _bmc(_source(fields), spec.fields("bmcRef").line("name"), machines)
+    machine = spec.fields("bmcRef").line("name")
+    bmc, secret = _bmc(_source(fields), machine, machines)
     nics = [
         nic(lease.fields("ip"), "address", ip, lease.line("mac"))
         for lease in leases
@@ -103,6 +104,9 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
         owner=owner,
         fault=f"{word} in the cluster" if (word or "").lower() in ("error", "failed") else None,
         secret=secret,
+        warnings=()
+        if bmc or machine is None
+        else [f"{metadata.line('name')} gets no BMC: these files have no Machine {machine}"],
     )
 
 

@@ -38,12 +38,13 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     seen: dict[str, None] = {}
     groups: dict[str, None] = {}
     used: set[str] = set()
-    nameless = 0
+    records = nameless = 0
     for number, item in enumerate(items):
         secrets_in(item.data, secrets, vaults=kind.documents)
         record, found = _found(read, item, now, options)
         warnings += found.warnings
         if record is not None:
+            records += 1
             seen |= dict.fromkeys(record.attributes)
             groups |= dict.fromkeys(record.groups)
             used.update(record.used)
@@ -67,7 +68,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     if left := _in_short([each for each in groups if not takes_group(options, each)]):
         skipped.append(f"{origin}: groups not imported: {left}: --label-from groups turns all into labels")
     if kind.word == "csv":
-        if nameless == len(items):
+        if records and nameless == records:
             raise InvalidError(
                 f"{origin}: no column has the names of hosts",
                 hint="--map COLUMN=name says which column has them; the columns are: "
