@@ -29,6 +29,7 @@ NO_OPTIONS = ImportOptions()
 """The options that import every host of files of any kind, under the name in the file."""
 
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
+_TEMPLATE = re.compile(r"^[^\"'#\n]*\{[{%]", re.M)
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
 
 
@@ -143,7 +144,20 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
                     error.hint or "the file was read as TOML because of its first lines; --from KIND names another kind"
                 )
             raise
-    return unpack_manifests(text, origin, now, options.names, others)
+    try:
+        return unpack_manifests(text, origin, now, options.names, others)
+    except InvalidError as error:
+        if "field" not in error.details:  # the text is neither YAML nor JSON
+            error.hint = error.hint or _hint(text, wanted)
+        raise
+
+
+def _hint(text: str, wanted: Kind | None) -> str | None:
+    """Return how to import a text that can't be parsed; None if it looks like no other kind of text."""
+    if _TEMPLATE.search(text):
+        return "the file looks like a template: import what helm template or Ansible makes of it"
+    kind = kind_of_text(text) if wanted is None else None
+    return None if kind is None else f"the text looks like {kind.title}: --from {kind.word} reads it"
 
 
 def _look_of_place(path: Path) -> str | None:

@@ -334,6 +334,36 @@ def test_an_unknown_file_is_refused_with_the_format_that_was_assumed() -> None:
     assert caught.value.hint == "the file was read as TOML because of its first lines; --from KIND names another kind"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        (
+            "a.yml",
+            "[web]\nw1 ansible_host=10.0.0.1\n",
+            "the text looks like an Ansible inventory: --from ansible reads it",
+        ),
+        ("a.json", "10.0.0.1 n1\n", "the text looks like a hosts file: --from hosts reads it"),
+        ("a.yaml", "{{- range .Values.hosts }}\nkind: BareMetalHost\n{{- end }}\n", "the file looks like a template"),
+        ("a.yaml", "kind: BareMetalHost\nmetadata:\n  name: {{ .name }}\n", "the file looks like a template"),
+        (
+            "a.j2",
+            "all:\n  hosts:\n{% for h in hosts %}\n    {{ h }}:\n{% endfor %}\n",
+            "the file looks like a template",
+        ),
+        ("a.yaml", "a: [1\n", "None"),
+    ],
+)
+def test_the_error_for_a_text_that_can_not_be_parsed_says_how_to_import_it(
+    name: str, text: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidError) as caught:
+        read_paths([tmp_path / name], io.BytesIO(), NOW)
+    assert str(caught.value.hint).startswith(hint)
+    word = hint.partition("--from ")[2].partition(" ")[0]
+    assert not word or read_paths([tmp_path / name], io.BytesIO(), NOW, import_options(word)).arrivals
+
+
 def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> None:
     assert "nothing to import" in refusal({"apiVersion": "v1", "kind": "List", "items": []}).message
     gone = host("n1")
