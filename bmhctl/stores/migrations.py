@@ -159,6 +159,28 @@ _RENEWALS = Migration(
     ),
 )
 
+_COUNT_HOSTS = """{create} FUNCTION count_hosts() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = {path} AS $$
+        DECLARE first BIGINT; last BIGINT;
+        BEGIN{first}
+            IF TG_OP = 'INSERT' THEN
+                INSERT INTO counts (state, number) SELECT state, COUNT(*) FROM entered GROUP BY state;
+            ELSIF TG_OP = 'DELETE' THEN
+                INSERT INTO counts (state, number) SELECT state, -COUNT(*) FROM gone GROUP BY state;
+            ELSE
+                INSERT INTO counts (state, number) VALUES (OLD.state, -1) RETURNING id INTO first;
+                INSERT INTO counts (state, number) VALUES (NEW.state, 1) RETURNING id INTO last;
+                IF first % 10000 = 0 OR last % 10000 = 0 THEN
+                    WITH seen AS (
+                        DELETE FROM counts WHERE id IN (SELECT id FROM counts FOR UPDATE SKIP LOCKED)
+                        RETURNING state, number
+                    )
+                    INSERT INTO counts (state, number) SELECT state, SUM(number) FROM seen GROUP BY state;
+                END IF;
+            END IF;
+            RETURN NULL;
+        END $$"""
+
 # How many hosts are in each state: the sum of the state's rows. Triggers update the table.
 _COUNTS = Migration(
     "counts",
@@ -177,27 +199,7 @@ _COUNTS = Migration(
     ),
     on_server=(
         # Changes only add rows, so that no writer waits for another. Now and then one merges unlocked rows.
-        """CREATE FUNCTION count_hosts() RETURNS trigger
-            LANGUAGE plpgsql SECURITY DEFINER SET search_path = "{schema}", pg_temp AS $$
-        DECLARE first BIGINT; last BIGINT;
-        BEGIN
-            IF TG_OP = 'INSERT' THEN
-                INSERT INTO counts (state, number) SELECT state, COUNT(*) FROM entered GROUP BY state;
-            ELSIF TG_OP = 'DELETE' THEN
-                INSERT INTO counts (state, number) SELECT state, -COUNT(*) FROM gone GROUP BY state;
-            ELSE
-                INSERT INTO counts (state, number) VALUES (OLD.state, -1) RETURNING id INTO first;
-                INSERT INTO counts (state, number) VALUES (NEW.state, 1) RETURNING id INTO last;
-                IF first % 10000 = 0 OR last % 10000 = 0 THEN
-                    WITH seen AS (
-                        DELETE FROM counts WHERE id IN (SELECT id FROM counts FOR UPDATE SKIP LOCKED)
-                        RETURNING state, number
-                    )
-                    INSERT INTO counts (state, number) SELECT state, SUM(number) FROM seen GROUP BY state;
-                END IF;
-            END IF;
-            RETURN NULL;
-        END $$""",
+        _COUNT_HOSTS.format(create="CREATE", path='"{schema}", pg_temp', first=""),
         # The function runs with its owner's rights, so other roles must not be able to run it on their tables.
         "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
         """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
@@ -367,6 +369,20 @@ _RECYCLING = Migration(
     ),
 )
 
+# The schema may be renamed, for example to restore a dump beside it. A function with the schema's old name would fail
+# then, or count the hosts in another inventory.
+_RENAMED = Migration(
+    "renamed schema",
+    (),
+    on_server=(
+        _COUNT_HOSTS.format(
+            create="CREATE OR REPLACE",
+            path="pg_catalog, pg_temp",
+            first="\n            PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA) || ', pg_temp', true);",
+        ),
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -387,6 +403,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _BOOKINGS,
     _EXCUSED,
     _RECYCLING,
+    _RENAMED,
 )
 """All migrations, in the order in which they are applied; a released migration never changes."""
 

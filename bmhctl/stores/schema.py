@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 19
+VERSION = 20
 """The schema's version: the number of migrations that an inventory of this bmhctl has had."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
