@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bmhctl import open_inventory
 from bmhctl.errors import UnreachableError
-from bmhctl.stores.postgres import connection, schema
+from bmhctl.stores.postgres import connection, schema, session
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import VERSION
 from bmhctl.usecases import inventories
@@ -274,6 +274,42 @@ def test_a_pooler_that_changes_connections_is_not_reported_as_damage(shared: str
             with pytest.raises(UnreachableError, match="a pooler gave it another connection") as refused:
                 act()
             assert "pool_mode = session" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("path", ["DEFAULT", "elsewhere"])
+def test_a_pooler_never_leads_to_another_inventory(
+    path: str, shared: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = f"{shared}x"
+    inventories.init(elsewhere)
+
+    def with_settings_of_another(address: Address) -> connection.Connection:
+        made = connection.connect(address)
+        made.execute(f"SET search_path = {Address.parse(elsewhere).schema if path == 'elsewhere' else path}".encode())
+        return made
+
+    monkeypatch.setattr(session, "connect", with_settings_of_another)
+    try:
+        done = cli("add", "node01", "-i", shared)
+        assert (done.status, done.stdout) == (11, "")
+        assert "a pooler gave it another connection\nhint: connect directly" in done.stderr
+        monkeypatch.undo()
+        assert cli("list", "-i", elsewhere, "-o", "name").stdout == ""
+    finally:
+        drop_schema(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("service=nope", 'definition of service "nope" not found'), ("sslmode=x", 'invalid sslmode value: "x"')],
+)
+def test_a_wait_ends_at_once_when_the_parameters_of_the_connection_are_wrong(
+    change: str, said: str, shared: str, cli: Cli
+) -> None:
+    done = cli("reserve", "-n1", "--wait", "1h", "-i", f"{shared}&{change}")
+    assert done.status == 11
+    assert said in done.stderr
+    assert "hint: correct the URL, or libpq's files and variables" in done.stderr
 
 
 def test_errors_of_several_hosts_in_a_url_are_each_reported_once(cli: Cli) -> None:

@@ -300,6 +300,31 @@ def test_an_inventory_without_a_revoked_right_is_not_reported_as_dropped(revoke:
         assert lab.reserve(host).hosts[0].name == host
 
 
+def test_an_owner_of_the_tables_alone_is_told_what_to_change(fleet: Fleet, cli: Cli) -> None:
+    owner = fleet.login(OPERATOR)
+    for table in roles.tables():
+        fleet.sql(f"ALTER TABLE {table} OWNER TO {owner}")
+    fleet.sql(f"REVOKE ALL ON SCHEMA {fleet.schema} FROM {fleet.prefix}_{VIEWER}, {fleet.prefix}_{RUNNER}")
+    fleet.sql(f"REVOKE ALL ON SCHEMA {fleet.schema} FROM {fleet.prefix}_{OPERATOR}")
+    fleet.sql(f"ALTER FUNCTION count_hosts OWNER TO {fleet.login(VIEWER)}")
+    theirs = fleet.url_of(OPERATOR)
+
+    done = cli("add", "node01", "-i", theirs)
+    grant = f'GRANT USAGE ON SCHEMA "{fleet.schema}" TO "{owner}"'
+    assert (done.status, done.stderr.splitlines()[1:]) == (
+        11,
+        [f"hint: {owner} owns its tables, but not the schema: {grant}"],
+    )
+
+    fleet.sql(grant)
+    done = cli("add", "node01", "-i", theirs)
+    alter = f'ALTER FUNCTION "{fleet.schema}".count_hosts OWNER TO "{owner}"'
+    assert (done.status, done.stderr.splitlines()[1:]) == (11, [f"hint: {alter}"])
+
+    fleet.sql(alter)
+    assert cli("add", "node01", "-i", theirs).status == 0
+
+
 def test_every_statement_reports_a_dropped_schema_as_gone(fleet: Fleet) -> None:
     with open_inventory(fleet.url_of(RUNNER), actor="alice") as lab:
         fleet.sql(f"DROP SCHEMA {fleet.schema} CASCADE")

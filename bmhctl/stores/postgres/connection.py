@@ -39,6 +39,9 @@ CONNECT_PATIENCE = 10
 SILENCE = 10.0
 """How long a server may send nothing, in seconds, before another connection checks that it still works."""
 
+ONE_SESSION = "connect directly, or let the pooler keep a connection for a whole session: pool_mode = session"
+"""The hint for a pooler that gives the statements of a session to several connections."""
+
 _OLDEST = 13_00_00
 
 RETIRED = "BM001"
@@ -183,6 +186,9 @@ def connect(address: Address) -> Connection:
     return connection
 
 
+_BY_SEQUENCE = ("hosts_pkey", "events_pkey", "tickets_pkey", "queue_events_pkey", "counts_pkey")
+
+
 def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:
     """Turn an error of PostgreSQL into an error for an operator, without the password.
 
@@ -194,6 +200,11 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
             return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
         case errors.UniqueViolation() if str(error.diag.constraint_name).endswith("_request"):
             return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
+        case errors.UniqueViolation() if error.diag.constraint_name in _BY_SEQUENCE:
+            return InvalidError(
+                f"{address.shown}: {said}: nothing was changed",
+                hint="bmhctl doctor --fix sets the sequences, which a dump or a replica may lack",
+            )
         case errors.LockNotAvailable():
             return AwayError(
                 f"{address.shown} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
@@ -211,6 +222,11 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
             return InvalidError(
                 f"{address.shown}: {said}: nothing was changed",
                 hint="leave this character out, or copy the inventory to a database with the encoding UTF8",
+            )
+        case errors.CharacterNotInRepertoire():
+            return InvalidError(
+                f"{address.shown}: another program wrote a text that is not UTF-8 ({said})",
+                hint="correct this text with psql, or restore a backup",
             )
         case errors.InsufficientPrivilege() if "session_replication_role" in said:
             return UnreachableError(
@@ -258,6 +274,10 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
     """Return the kind of error for a lost connection, and its hint."""
     if error.pgconn is not None and error.pgconn.needs_password:
         return UnreachableError, "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
+    if "pooling mode" in said:
+        return UnreachableError, ONE_SESSION
+    if said.startswith("connection is bad: ") and "connection to server" not in said:
+        return UnreachableError, "correct the URL, or libpq's files and variables: the service file, $PGSSLMODE, …"
     state = error.sqlstate or _state_of(said, address)
     for beginning, kind, hint in _HINTS:
         if state is not None and state.startswith(beginning):

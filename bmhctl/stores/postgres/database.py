@@ -40,7 +40,10 @@ _AT_ONCE = 2000  # the most rows of a stream in memory
 _FEW_ROWS = 50  # the most rows that are sent with the commit, in one message
 _NEXT_ID = "SELECT nextval('{table}_id_seq')"
 _EVENT_ID: Question = _NEXT_ID.format(table="events"), ()
-_WHICH: Question = "SELECT 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)", (INVENTORY_KEY,)
+_WHICH: Question = (
+    "SELECT current_schema(), 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)",
+    (INVENTORY_KEY,),
+)
 _ANY_TICKET = "EXISTS (SELECT 1 FROM tickets)"
 # Followers share this lock: if it can be taken alone for a moment, there is none. Cheaper than to read pg_locks.
 _ANY_FOLLOWER = "NOT CASE WHEN pg_try_advisory_lock({0}) THEN pg_advisory_unlock({0}) ELSE FALSE END"
@@ -285,11 +288,13 @@ class PostgresDatabase(Session):
 
     def _check_which(self, found: Sequence[Row]) -> None:
         """Raise :class:`MovedError` when the tables are not those of the opened inventory."""
-        if self._which is not None and [*found] != [self._which]:
-            raise MovedError(
-                f"the inventory in {self.location} was restored or replaced while it was in use",
-                hint="nothing was written; run the command again to use the inventory that is there now",
-            )
+        if self._which is None or [*found] == [self._which]:
+            return
+        self._check_schema(found[0][0])
+        raise MovedError(
+            f"the inventory in {self.location} was restored or replaced while it was in use",
+            hint="nothing was written; run the command again to use the inventory that is there now",
+        )
 
     def check_in_place(self) -> None:
         """Do nothing: the message that begins a transaction makes this check."""
@@ -371,11 +376,12 @@ class PostgresDatabase(Session):
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relname = 'migrations'"
         )
         for owner, is_owner, is_open in self.execute(statement, [self.address.schema]):
-            self._owner, self._is_owner = str(owner), bool(is_owner)
+            self._owner, self.is_owner = str(owner), bool(is_owner)
             if not is_open:  # without the right to use the schema, its tables seem to be missing
                 raise self._refused("permission denied for its schema")
             question, asked = _WHICH
             [(*which, version)] = self.execute(f"{question}, (SELECT MAX(version) FROM migrations)", asked)
+            self._check_schema(which[0])
             self._which = tuple(which)
             return int(version or 0)
         return 0

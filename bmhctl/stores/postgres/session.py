@@ -15,7 +15,7 @@ from psycopg import errors
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UnreachableError
-from bmhctl.stores.postgres.connection import Connection, connect, steady, translate
+from bmhctl.stores.postgres.connection import ONE_SESSION, Connection, connect, steady, translate
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.write_buffer import WriteBuffer
@@ -34,6 +34,7 @@ _SERVER_ENDS = ("08", "57P", "25P03", "25P04")
 """The first letters of SQLSTATEs that end a connection: it failed, was idle for too long, or the server shuts down."""
 
 
+_NO_TABLE = errors.UndefinedTable, errors.InsufficientPrivilege
 _RELATIONS = """
 SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s
@@ -59,7 +60,8 @@ class Session(WriteBuffer):
         self._lost_at: float | None = None  # when a connection replaced a lost one, by the steady clock
         self._started_at: datetime | None = None
         self._owner: str | None = None
-        self._is_owner = False
+        self.is_owner = False
+        """Whether this role has the rights of the inventory's owner."""
         self._which: Row | None = None  # identifies the opened inventory: its table and its token
 
     @abstractmethod
@@ -70,6 +72,11 @@ class Session(WriteBuffer):
     def role(self) -> str | None:
         """The role with which the server knows the user."""
         return self._usable().info.user
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the database, as the server calls it."""
+        return self._connection.info.parameter_status("server_encoding") or ""
 
     @property
     def location(self) -> str:
@@ -194,7 +201,12 @@ class Session(WriteBuffer):
             and self._connection.info.parameter_status(_STANDBY) == "on"
         ):
             self._connection.close()  # the server's name may lead to another one, the primary, at the next try
-        if isinstance(error, errors.UndefinedTable) and self._which:
+        if isinstance(error, _NO_TABLE) and "count_hosts" in (error.diag.context or ""):
+            return UnreachableError(
+                f"{self.location}: the owner of the function count_hosts may not use the tables: nothing was changed",
+                hint=f'ALTER FUNCTION "{self.address.schema}".count_hosts OWNER TO "{self._owner}"',
+            )
+        if isinstance(error, errors.UndefinedTable) and self._owner:
             return self._without_table(error)
         if isinstance(error, errors.InsufficientPrivilege):
             return self._refused(error.diag.message_primary or str(error))
@@ -211,6 +223,8 @@ class Session(WriteBuffer):
             return translate(why, self.address, is_lost=True)
         found = {str(name): bool(is_open) for name, is_open in rows}
         if "meta" not in found:
+            if self._which is None:
+                return translate(error, self.address, is_lost=False)
             return MovedError(
                 f"the inventory in {self.location} is gone: its schema was dropped while it was in use",
                 hint="nothing was written; restore it, or create one, and run the command again",
@@ -218,11 +232,19 @@ class Session(WriteBuffer):
         if not found["meta"]:
             return self._refused("permission denied for its schema")
         if any(f'"{name}"' in str(error) for name in found):
-            return UnreachableError(
-                f"{self.location}: the settings of the session were lost: a pooler gave it another connection",
-                hint="connect directly, or let the pooler keep a connection for a whole session: pool_mode = session",
-            )
+            return self._of_another_session()
         return translate(error, self.address, is_lost=False)
+
+    def _check_schema(self, current: Value) -> None:
+        """Raise :class:`UnreachableError` unless statements use the schema of the inventory."""
+        if current != self.address.schema:
+            raise self._of_another_session()
+
+    def _of_another_session(self) -> UnreachableError:
+        return UnreachableError(
+            f"{self.location}: the settings of the session were lost: a pooler gave it another connection",
+            hint=ONE_SESSION,
+        )
 
     def _refused(self, said: str) -> UnreachableError:
         from bmhctl.stores.postgres.roles import refusal
@@ -235,7 +257,7 @@ class Session(WriteBuffer):
 
         ``does`` says what only the owner may do, and ``command`` is the owner's command for it.
         """
-        if not self._is_owner:
+        if not self.is_owner:
             raise UnreachableError(
                 f"{self.location}: the role {self._connection.info.user} may not {does}",
                 hint=f"ask {self._owner}, who owns the inventory: {command} as that role does it",
