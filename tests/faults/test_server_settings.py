@@ -10,6 +10,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from bmhctl.stores.postgres import schema
 from bmhctl.stores.postgres.connection import connect
 from bmhctl.stores.postgres.url import Address
 from tests.conftest import Run
@@ -97,10 +98,39 @@ def test_limits_of_the_role_end_no_command_that_waits_for_another_ones_lock(
     assert (done.status, done.stderr) == (0, "")
 
 
+def test_no_inventory_is_created_in_a_database_that_lacks_characters(
+    admin: psycopg.Connection[tuple[object, ...]], lab: Command
+) -> None:
+    admin.execute("CREATE DATABASE lab OWNER lab ENCODING LATIN1 TEMPLATE template0")
+
+    done = lab("init")
+
+    assert (done.status, done.stdout) == (11, "")
+    assert (
+        "has the encoding LATIN1, which lacks characters that bmhctl writes\nhint: create one with UTF8" in done.stderr
+    )
+
+
+def test_a_text_of_another_program_that_is_not_utf_8_is_reported(
+    admin: psycopg.Connection[tuple[object, ...]], own_server: Server, lab: Command
+) -> None:
+    admin.execute("CREATE DATABASE lab OWNER lab ENCODING SQL_ASCII TEMPLATE template0")
+    assert lab("init").status == 0
+    assert lab("add", "node1").status == 0
+    with psycopg.connect(own_server.url.replace("/postgres?", "/lab?"), client_encoding="SQL_ASCII") as other:
+        other.execute(rb"UPDATE bmhctl.hosts SET note = E'gr\xf6\xdf'")
+
+    for words in (("list",), ("doctor",)):
+        done = lab(*words)
+        assert done.status == 10
+        assert "another program wrote a text that is not UTF-8" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_text_that_a_database_cannot_hold_is_refused(
-    encoding: str, admin: psycopg.Connection[tuple[object, ...]], lab: Command
+    encoding: str, admin: psycopg.Connection[tuple[object, ...]], lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(schema, "_ENCODINGS", (encoding,))  # as in an inventory that an older bmhctl created
     admin.execute(f"CREATE DATABASE lab OWNER lab ENCODING {encoding} TEMPLATE template0".encode())
     assert lab("init").status == 0
     assert lab("add", "node1", "--note", "für").status == 0
