@@ -141,7 +141,7 @@ class Upkeep(Protocol):
         """Undo :meth:`refuse_changes`, in the caller's transaction; do nothing if changes are not refused."""
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """Yield what the database itself reports as damaged, each with whether :meth:`rebuild_indexes` repairs it."""
+        """Yield what the database itself reports as damaged, each with whether :meth:`rebuild` repairs it."""
 
-    def rebuild_indexes(self) -> None:
-        """Build all indexes again from the rows, in the caller's transaction."""
+    def rebuild(self) -> None:
+        """Rebuild from the rows what the database derives from them, in the caller's transaction."""

@@ -82,12 +82,12 @@ class Integrity(Frozen):
         return self._database.files
 
     def damage(self) -> list[tuple[str, bool]]:
-        """Return what the database itself reports as damaged, each with whether :meth:`rebuild_indexes` repairs it."""
+        """Return what the database itself reports as damaged, each with whether :meth:`rebuild` repairs it."""
         return list(self._database.upkeep().damage())
 
-    def rebuild_indexes(self) -> None:
-        """Rebuild all indexes from the rows."""
-        self._database.upkeep().rebuild_indexes()
+    def rebuild(self) -> None:
+        """Rebuild from the rows what the database derives from them."""
+        self._database.upkeep().rebuild()
 
     def copy_to(self, path: Path) -> None:
         """Copy a SQLite database, damaged or not, to a new file; the copy is of one moment.

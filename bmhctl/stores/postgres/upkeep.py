@@ -13,19 +13,37 @@ if TYPE_CHECKING:
     from bmhctl.stores.postgres.database import PostgresDatabase
 
 
+_NEWEST_IDS = {
+    "hosts": "SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids",
+    **{table: f"SELECT MAX(id) FROM {table}" for table in ("events", "tickets", "queue_events", "counts")},
+}
+"""A query for the newest id of each table with a sequence; the ids of removed hosts are in their events."""
+
+
 class PostgresUpkeep(Frozen):
     """The upkeep of one schema, for its owner; made by :meth:`PostgresDatabase.upkeep`."""
 
     _database: PostgresDatabase
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """Yield the indexes that are not valid."""
+        """Yield the indexes that are not valid, and the tables whose next id is in use."""
         for (name,) in self._database.execute(
             "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
             " WHERE NOT i.indisvalid AND c.relnamespace = ?::regnamespace ORDER BY c.relname",
             [f'"{self._database.address.schema}"'],
         ):
             yield f"the index {name} is not valid", True
+        for table, last in self._ids_behind():
+            yield f"the next id of {table} is in use: its sequence did not come along with the rows up to {last}", True
+
+    def _ids_behind(self) -> Iterator[tuple[str, int]]:
+        """Yield the tables whose next id is in use, each with its newest one; only the owner may read that."""
+        for table, newest in _NEWEST_IDS.items() if self._database.is_owner else ():
+            following = f"SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {table}_id_seq"
+            for (last,) in self._database.execute(
+                f"SELECT id FROM ({newest}) AS newest (id) WHERE id >= ({following})"
+            ):
+                yield table, int(last or 0)
 
     def refuse_changes(self, tables: Sequence[str]) -> None:
         """Create a trigger for each table that raises :data:`RETIRED` with the successor's location as its message."""
@@ -49,8 +67,10 @@ class PostgresUpkeep(Frozen):
             self._database.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
         self._database.execute("DROP FUNCTION IF EXISTS refuse_changes()")
 
-    def rebuild_indexes(self) -> None:
-        """Run ``REINDEX`` for each table."""
-        self._database.require_owner("repair its indexes", "bmhctl doctor --fix")
+    def rebuild(self) -> None:
+        """Run ``REINDEX`` for each table, and start ids after those in use."""
+        self._database.require_owner("repair its indexes and ids", "bmhctl doctor --fix")
         for table in TABLES:
             self._database.execute(f"REINDEX TABLE {table}")
+        for table, last in [*self._ids_behind()]:
+            self._database.start_ids_after(table, last)

@@ -67,6 +67,6 @@ class SqliteUpkeep(Frozen):
         except InvalidError as error:
             yield error.message, False
 
-    def rebuild_indexes(self) -> None:
+    def rebuild(self) -> None:
         """Rebuild all indexes with ``REINDEX``."""
         self._database.execute("REINDEX")

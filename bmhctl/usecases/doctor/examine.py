@@ -128,18 +128,18 @@ def _damage(ctx: Context, seen: Examination) -> None:
     found = ctx.store.integrity.damage()
     seen.is_damaged = bool(found)
     is_fixable = all(fixable for _, fixable in found)
-    remedy = f"{FIX} builds the indexes again from the rows"
+    remedy = f"{FIX} builds indexes and the next ids again from the rows"
     if not is_fixable:
         remedy = (
             f"keep a copy of {ctx.store.integrity.location} and the files beside it; restore a backup,"
             " or save what can be read: sqlite3 OLD .recover | sqlite3 NEW"
         )
     for message, _ in found:
-        seen.note(Finding("damage", BROKEN, message, remedy, fixable=is_fixable), _rebuild_indexes)
+        seen.note(Finding("damage", BROKEN, message, remedy, fixable=is_fixable), _rebuild)
 
 
-def _rebuild_indexes(ctx: Context) -> None:
-    ctx.store.integrity.rebuild_indexes()
+def _rebuild(ctx: Context) -> None:
+    ctx.store.integrity.rebuild()
 
 
 def _retirement(ctx: Context, seen: Examination) -> None:
