@@ -37,6 +37,7 @@ from tests.faults.scenarios import (
 )
 from tests.faults.server_link import ServerLink
 from tests.faults.snapshots import Snapshot, check, state_of
+from tests.postgres import Contents
 
 pytestmark = pytest.mark.slow(seconds=20)
 
@@ -56,34 +57,10 @@ class LinkedLab(Lab):
         return self.url
 
 
-class Rows:
-    """Saves and restores the rows of an inventory on a server, which is faster than making a new inventory."""
-
-    def __init__(self, server: psycopg.Connection[tuple[object, ...]]) -> None:
-        """Keeps what is in the first schema of a connection's search path."""
-        self._server = server
-        found = server.execute(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema::regnamespace"
-        )
-        self._kept = {str(name): server.execute(f'TABLE "{name}"').fetchall() for (name,) in found.fetchall()}
-
-    def put_back(self) -> None:
-        with self._server.transaction():
-            self._server.execute(
-                "SET LOCAL session_replication_role = replica"
-            )  # no trigger runs, no constraint is checked
-            self._server.execute("; ".join(f'DELETE FROM "{name}"' for name in self._kept))
-            for name, rows in self._kept.items():
-                if rows:
-                    places = ", ".join(["%s"] * len(rows[0]))
-                    self._server.cursor().executemany(f'INSERT INTO "{name}" VALUES ({places})', rows)
-
-
 @pytest.fixture
 def direct(link: ServerLink) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A connection to the tables behind the link."""
-    address = Address.parse(link.direct)
-    with psycopg.connect(address.url, autocommit=True, options=f"-c search_path={address.schema}") as server:
+    """A connection to the server behind the link."""
+    with psycopg.connect(Address.parse(link.direct).url, autocommit=True) as server:
         yield server
 
 
@@ -188,7 +165,8 @@ def test_a_plan_cut_off_at_any_message_took_effect_as_a_whole_or_not_at_all(
     case = CASES[name]
     case.before(linked)
     linked.close()
-    rows = Rows(direct)
+    schema = Address.parse(link.direct).schema
+    contents = Contents.of(direct, schema)
     store = link.lab._context.store
 
     def found() -> Snapshot:
@@ -206,7 +184,7 @@ def test_a_plan_cut_off_at_any_message_took_effect_as_a_whole_or_not_at_all(
     tries = some(cuts, name) + some(silences, name, SCALE * 0.2)
     lies, uncertain, faults = [], 0, 0
     for number, fate in tries:
-        rows.put_back()
+        contents.put(direct, schema)
         done = link.call(*case.line, plan=at(number, fate))
         faults += len(link.proxy.passed) > number
         is_uncertain = NOT_KNOWN in done.stderr
