@@ -12,7 +12,7 @@ from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.selector import is_label_key, parse_selector
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode
-from bmhctl.formats.importers.kinds import WORDS, Kind, kind_named, kind_of_text, look_of_text, reads_text
+from bmhctl.formats.importers.kinds import WORDS, Kind, as_csv, kind_named, kind_of_text, look_of_text, reads_text
 from bmhctl.formats.importers.record import TARGETS, ImportOptions
 from bmhctl.formats.importers.sort_records import ForeignRecords, not_as_wanted
 from bmhctl.formats.importers.unpack import unpack_items
@@ -126,7 +126,8 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
     toml = suffix == ".toml" or (suffix not in SUFFIXES and _TOML.match(text) is not None)
     kind = wanted
     if wanted is not None:
-        _check_wanted(wanted, text, origin, toml=toml)
+        kind = as_csv(wanted, text)
+        _check_wanted(kind, text, origin, toml=toml)
     elif suffix not in SUFFIXES:
         kind = kind_of_text(text) or _kind_of_name(suffix, options)
         looks_like = text_looks_like(text)

@@ -72,6 +72,8 @@ _RECORDS = (
     ("an answer of NetBox's GraphQL without device_type and site", {"device_list"}),
     ("Ironic nodes", {"provision_state", "driver"}),
     ("Ironic nodes", {"Provisioning State", "UUID"}),
+    ("a bifrost host list", {"driver_info", "nics"}),
+    ("Ironic nodes", {"driver_info", "driver"}),
     ("Ironic nodes without provision_state", {"driver_info", "uuid"}),
     ("nodes of TripleO: baremetal node list --long -f json writes them with their states", {"pm_type", "pm_addr"}),
     ("an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts", {"baseDomain", "platform"}),

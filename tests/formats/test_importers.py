@@ -274,7 +274,11 @@ def test_csv_of_the_openstack_command_has_the_states_of_ironic() -> None:
     records = json.loads(samples.IRONIC_LIST)
     lines = [",".join(f'"{value}"' if value is not None else "" for value in record.values()) for record in records]
     text = "\n".join([",".join(f'"{key}"' for key in records[0]), *lines])
-    assert states(read(text)) == states(read(samples.IRONIC_LIST))
+    for kind in (None, "ironic"):
+        assert states(read(text, kind)) == states(read(samples.IRONIC_LIST))
+    with pytest.raises(InvalidError) as caught:
+        read(text, "netbox")
+    assert caught.value.message == "standard input: not NetBox devices: it looks like Ironic nodes"
 
 
 def test_ironic_ports_give_the_nodes_of_another_file_their_macs(tmp_path: Path) -> None:
@@ -387,7 +391,8 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
     ],
 )
 def test_a_csv_of_netbox_has_states_racks_and_tags(text: str) -> None:
-    batch = read(text, label_from=["groups", "Cost"])
+    batch = read(text, "netbox", label_from=["groups", "Cost"])
+    assert hosts(batch) == hosts(read(text, label_from=["groups", "Cost"]))
     assert {name: state for name, (state, *_) in states(batch).items()} == {"nb1": "reserved", "nb2": "initial"}
     assert states(batch)["nb1"][2] == "Team A"
     assert entry(batch, "nb1") == {
@@ -558,6 +563,7 @@ def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
         "labels": {"web": "true", "lab": "true", "rack": "r1"},
         "note": "with spaces",
     }
+    assert entry(read("[fd00::1]:22\n[a:vars]\n", name="{name}"), "fd00-1") == {"address": "fd00::1"}
 
 
 @pytest.mark.parametrize(
@@ -567,6 +573,7 @@ def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
         ("[a]\nx[01:100]\n[a:vars]\n", "line 2: host: [01:100]: both ends must have as many digits"),
         ("[a]\nx[1:999999]\n[a:vars]\n", "line 2: host: [1:999999] stands for more than 100000 hosts"),
         ("[a]\nx password=my hunter2\n[a:vars]\n", "line 2: a variable must be KEY=VALUE"),
+        ("[a]\nx\n[a:vars]\npassword: hunter2\n", "line 4: a variable must be KEY=VALUE"),
         ("[a]\nx a='hunter2\n[a:vars]\n", "line 2: no closing quotation in the line of a host"),
         ("[a:hunter]\nx\n[a:vars]\n", "line 1: [a:hunter] is not a kind of section (vars or children)"),
         ("[a]\nx\n[a:children]\nb\n[b:children]\na\n", "a: the group contains itself"),

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from itertools import product
 
-from bmhctl.domain.host_spec import is_network_name
+from bmhctl.domain.host_spec import is_ip
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, text_of
 from bmhctl.formats.manifest_fields import bad_field
@@ -135,7 +135,9 @@ def read_text(text: str, origin: str) -> list[Item]:
                     raise bad_field("", f"[{section}:{kind}] is not a kind of section (vars or children)")
                 parsed.group(section)
             elif kind == "vars":
-                key, _, value = line.partition("=")
+                key, equals, value = line.partition("=")
+                if not equals:
+                    raise _not_a_variable()
                 parsed.group(section).variables[key.strip()] = _literal(value.strip())
             elif kind == "children":
                 child = line.partition("#")[0].strip()
@@ -160,11 +162,15 @@ def _take_line(group: _Group, line: str) -> None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            # The message does not show the word, which may be a part of a password with a space.
-            raise bad_field("", "a variable must be KEY=VALUE", hint="a value with spaces needs quotes")
+            raise _not_a_variable("a value with spaces needs quotes")
         variables[key] = value
     for host in _expanded(pattern, "host"):
         group.hosts.setdefault(host, {}).update(variables)
+
+
+def _not_a_variable(hint: str | None = None) -> InvalidError:
+    # The message does not show the text, which may be a part of a password.
+    return bad_field("", "a variable must be KEY=VALUE", hint=hint)
 
 
 def _literal(text: str) -> object:
@@ -288,7 +294,7 @@ def reader(item: Item) -> Record | str:
         return f"{item.name} skipped: it is the machine that runs Ansible"
     warnings: list[str] = []
     address = _first(variables, _ADDRESSES, warnings)
-    if address is None and is_network_name(item.name) and item.name.replace(".", "").isdigit():
+    if address is None and is_ip(item.name):
         address = item.name
     bmc = next(
         (

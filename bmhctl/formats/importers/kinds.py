@@ -209,6 +209,12 @@ def reads_text(kind: Kind, text: str) -> bool:
     return bool(kind.text(head)) or not (kind.records or _DOCUMENT.match(head))
 
 
+def as_csv(wanted: Kind, text: str) -> Kind:
+    """Return the kind of CSV for records of the wanted kind that are written as CSV, else the wanted kind."""
+    kind = kind_of_text(text) if wanted.records and wanted.text is None else None
+    return kind if kind is not None and kind.word == "csv" else wanted
+
+
 def look_of_text(text: str, wanted: Kind) -> str | None:
     """Return what a text looks like if it is not of the wanted kind; None if its beginning does not show that."""
     if wanted.text is not None and wanted.text(text[:_HEAD]):

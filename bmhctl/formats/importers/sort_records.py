@@ -26,16 +26,17 @@ class ForeignRecords:
     def take_text(self, text: str, origin: str, kind: Kind) -> int:
         """Collect the records of a text, and return their number; raise `InvalidError` that begins with ``origin``."""
         found = list(module_of(kind).read_text(text, origin))
-        if found and self.wanted is None:  # other kinds may also be written as CSV
+        if found and self.wanted is not kind:  # other kinds may also be written as CSV
             kind = next((each for each in KINDS if _fits(each, found[0].data)), kind)
+            if self.wanted not in (None, kind):
+                raise _prefixed(not_as_wanted(self.wanted, kind.title), origin)
         self.items[kind.word] += found
         return len(found)
 
     def check_records(self, origin: str) -> None:
         """Raise an error that begins with ``origin`` if a kind other than that of bmhctl's own files is wanted."""
         if self.wanted is not None and self.wanted.word != "bmhctl":
-            error = not_as_wanted(self.wanted, "what bmhctl wrote")
-            raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
+            raise _prefixed(not_as_wanted(self.wanted, "what bmhctl wrote"), origin)
 
     def takes_document(self, place: str, document: object) -> bool:
         """Collect the records of a document of another system; return False if it is not one.
@@ -87,6 +88,10 @@ def not_as_wanted(wanted: Kind, looks_like: str | None) -> InvalidError:
     """Return the error for a file whose kind differs from ``--from``; the message lacks the name of the file."""
     said = f"not {wanted.title}" + (f": it looks like {looks_like}" if looks_like else "")
     return bad_field("", said, hint="leave out --from, so that bmhctl recognises the kind")
+
+
+def _prefixed(error: InvalidError, origin: str) -> InvalidError:
+    return InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
 
 
 def _is_manifest(document: object) -> bool:
