@@ -35,21 +35,9 @@ def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
     The candidates get the case of the typed text, because Typer drops all others.
     """
     begins = incomplete.lower()
-    names = _read(ctx, _FITTING.get(ctx.info_name or "", _all_names))
+    names = _read(ctx, _FITTING.get(ctx.info_name or "", lambda store: store.hosts.names()))
     actions = [*Power] if ctx.info_name == "power" and ctx.params.get("hosts") else []
     return [incomplete + word[len(begins) :] for word in (*names, *actions) if word.startswith(begins)]
-
-
-def _all_names(store: Store) -> Iterable[str]:
-    return store.hosts.names()
-
-
-def _held(store: Store) -> Iterable[str]:
-    return (host.name for host in store.hosts.held())
-
-
-def _cordoned(store: Store) -> Iterable[str]:
-    return (host.name for host in store.hosts.find() if host.cordon is not None)
 
 
 def _resumable(store: Store) -> Iterable[str]:
@@ -60,9 +48,9 @@ def _resumable(store: Store) -> Iterable[str]:
 
 
 _FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
-    "release": _held,
+    "release": lambda store: (host.name for host in store.hosts.held()),
     "resume": _resumable,
-    "uncordon": _cordoned,
+    "uncordon": lambda store: (host.name for host in store.hosts.find() if host.cordon is not None),
 }
 """The hosts that completion offers for these commands; for every other command it offers all hosts."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bmhctl.cli.options import Fields, HostNames, SelectorText
-from bmhctl.cli.session import session
+from bmhctl.cli.session import Session, session
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
@@ -86,18 +87,12 @@ def metrics(
 
     The inventory keeps the sums, so that the next call reads only newer events.
     """
+    from bmhctl.output.prometheus import exposition
     from bmhctl.usecases.metrics import metrics as collect
 
     with session(ctx, Metrics) as lab:
         found = collect(lab.context, per_host=per_host)
-        if to is None or to == _STDOUT:
-            lab.show(found)
-        else:
-            from bmhctl.output.prometheus import exposition
-            from bmhctl.support.atomic_write import write_atomically
-
-            lab.line.clear()
-            write_atomically(to, exposition(found))
+        _deliver(lab, found, exposition(found), to)
 
 
 def report(
@@ -113,7 +108,6 @@ def report(
     """
     from bmhctl.domain.times import parse_past
     from bmhctl.output.html_report import page
-    from bmhctl.support.atomic_write import write_atomically
     from bmhctl.usecases.report import report as collect
 
     with session(ctx, Document) as lab:
@@ -122,8 +116,15 @@ def report(
                 "the report is a page for a browser, not for a terminal", hint="bmhctl report --to lab.html"
             )
         text = page(collect(lab.context, parse_past(since, lab.context.clock())))
-        if to is None or to == _STDOUT:
-            lab.show(Document(text))
-        else:
-            lab.line.clear()
-            write_atomically(to, (text,))
+        _deliver(lab, Document(text), (text,), to)
+
+
+def _deliver(lab: Session, result: object, parts: Iterable[str], to: Path | None) -> None:
+    """Show a result, or write the parts of its text to a file."""
+    if to is None or to == _STDOUT:
+        lab.show(result)
+        return
+    from bmhctl.support.atomic_write import write_atomically
+
+    lab.line.clear()
+    write_atomically(to, parts)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from types import FrameType
 
 from bmhctl.cli.session import Session
-from bmhctl.cli.wait_progress import pause_on
+from bmhctl.cli.wait_progress import pause_on, polled
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format
 from bmhctl.output.live import LiveView
@@ -127,13 +127,7 @@ def _keys(view: LiveView) -> Iterator[Pause]:
         noted.add(number)  # the signal may have come in the middle of drawing
 
     def pause(seconds: float, wakes: int | None) -> None:
-        if wakes is not None:
-            poll.register(wakes, select.POLLIN)
-        try:
-            ready = dict(poll.poll(seconds * 1000))
-        finally:
-            if wakes is not None:
-                poll.unregister(wakes)
+        ready = dict(polled(poll, wakes, seconds))
         if woken in ready:
             os.read(woken, 1024)
         if signal.SIGTSTP in noted:

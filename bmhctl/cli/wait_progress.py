@@ -50,6 +50,17 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
     return pause
 
 
+def polled(poll: select.poll, wakes: int | None, seconds: float) -> list[tuple[int, int]]:
+    """Poll for some time at most, also until ``wakes`` can be read; return the descriptors that are ready."""
+    if wakes is not None:
+        poll.register(wakes, select.POLLIN)
+    try:
+        return poll.poll(seconds * 1000)
+    finally:
+        if wakes is not None:  # a descriptor that was closed before the next pause would end that pause at once
+            poll.unregister(wakes)
+
+
 class _Pause:
     """Sleeps; raises :class:`BrokenPipeError` if the program that reads stdout has ended."""
 
@@ -60,13 +71,7 @@ class _Pause:
             self._poll.register(descriptor, 0)  # poll always reports errors and hang-ups
 
     def __call__(self, seconds: float, wakes: int | None) -> None:
-        if wakes is not None:
-            self._poll.register(wakes, select.POLLIN)
-        try:
-            told = self._poll.poll(seconds * 1000)
-        finally:
-            if wakes is not None:  # a descriptor that was closed before the next pause would end that pause at once
-                self._poll.unregister(wakes)
+        told = polled(self._poll, wakes, seconds)
         if any(descriptor == self._descriptor for descriptor, _ in told):
             raise BrokenPipeError("the program that reads the output has ended")
 

@@ -162,10 +162,7 @@ def _hint(text: str, wanted: Kind | None) -> str | None:
 
 
 def _look_of_place(path: Path) -> str | None:
-    of_ansible = path.parent.name in ("group_vars", "host_vars") or path.parent.parent.name in (
-        "group_vars",
-        "host_vars",
-    )
+    of_ansible = {"group_vars", "host_vars"} & {path.parent.name, path.parent.parent.name}
     return "variables of Ansible, which ansible-inventory --list joins with the hosts" if of_ansible else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_spec import is_ip, known_mac, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
@@ -28,6 +28,9 @@ from bmhctl.formats.json_export import records_of, unpack_records
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
 from bmhctl.formats.naming import NameTemplate, host_name
 from bmhctl.formats.recognize import document_looks_like
+
+if TYPE_CHECKING:
+    from bmhctl.formats.importers.sort_records import ForeignRecords
 
 _METAL3 = "metal3.io/v1alpha1"
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))
@@ -68,25 +71,8 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 """The state here for each state of a manifest; None: such a host is not imported."""
 
 
-class OtherKinds(Protocol):
-    """Collects the documents and manifests of other systems in a text that may also have BareMetalHosts."""
-
-    def check_records(self, origin: str) -> None:
-        """Raise an error that begins with ``origin`` if a text that bmhctl wrote is not of the wanted kind."""
-
-    def takes_document(self, place: str, document: object) -> bool:
-        """Collect a document of another system; return False if it is not one."""
-
-    def takes_manifest(self, place: str, manifest: object) -> bool:
-        """Collect a manifest of another system; return False if it is not one."""
-
-
 def unpack_manifests(
-    text: str | bytes,
-    origin: str,
-    now: datetime,
-    names: NameTemplate | None = None,
-    others: OtherKinds | None = None,
+    text: str | bytes, origin: str, now: datetime, names: NameTemplate | None, others: ForeignRecords
 ) -> Part:
     """Return the hosts of a YAML or JSON text: one or more documents or lists, of both API groups.
 
@@ -95,7 +81,7 @@ def unpack_manifests(
     :class:`InvalidError` that begins with "ORIGIN, document N: field.path:" and has ``file``, ``document`` and
     ``field`` in its details.
 
-    The returned part does not contain the records that ``others`` collects.
+    The returned part does not contain the records of other systems, which ``others`` collects.
     """
     hosts: list[FoundHost] = []
     hardware: list[FoundHardware] = []
@@ -106,8 +92,7 @@ def unpack_manifests(
     elsewhere = False
     for number, document in parse_documents(decode(text, origin), origin):
         if records_of(document) is not None:
-            if others is not None:
-                others.check_records(origin)
+            others.check_records(origin)
             part = unpack_records(document, origin, now, names)
             hosts += part.hosts
             planned |= part.planned
@@ -115,18 +100,19 @@ def unpack_manifests(
             continue
         place = whole = f"{origin}, document {number}"
         try:
-            if others is not None and others.takes_document(whole, document):
+            if others.takes_document(whole, document):
                 elsewhere = True
                 continue
             for place, manifest in _manifests(whole, document):
-                if others is not None and others.takes_manifest(place, manifest):
+                if others.takes_manifest(place, manifest):
                     elsewhere = True
                     continue
                 found = _read(manifest, place, now, names, warnings)
                 match found:
                     case str():
                         skipped.append(f"{place}: {found}")
-                        looks_like = _look_of(manifest)
+                        is_host = isinstance(manifest, dict) and manifest.get("kind") == "BareMetalHost"
+                        looks_like = None if is_host else document_looks_like(manifest)
                     case FoundHardware():
                         hardware.append(found)
                     case _:
@@ -138,11 +124,6 @@ def unpack_manifests(
             raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=where) from error
     parts = tuple(hosts), tuple(hardware), tuple(skipped), tuple(warnings)
     return Part(*parts, looks_like=None if elsewhere else looks_like, elsewhere=elsewhere, planned=planned)
-
-
-def _look_of(manifest: object) -> str | None:
-    is_host = isinstance(manifest, dict) and manifest.get("kind") == "BareMetalHost"
-    return None if is_host else document_looks_like(manifest)
 
 
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:

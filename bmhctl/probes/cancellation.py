@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Event, Thread
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bmhctl.support.values import Frozen
 from bmhctl.support.watchdog import steady
@@ -67,31 +67,22 @@ def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:
     of a name, a server that sends a byte now and then) goes on in its thread, so it must not change anything after the
     time limit.
     """
-    answer = _Answer(work)
-    Thread(target=answer.find, daemon=True).start()
+    has_ended, values, errors = Event(), list[_T](), list[BaseException]()
+
+    def find() -> None:
+        try:
+            values.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
+            errors.append(error)
+        has_ended.set()
+
+    Thread(target=find, daemon=True).start()
     deadline = time.monotonic() + seconds
-    while not answer.found.wait(max(0.0, min(_TICK, deadline - time.monotonic()))):
+    while not has_ended.wait(max(0.0, min(_TICK, deadline - time.monotonic()))):
         if cancelled.is_set():
             raise InterruptedStepError
         if time.monotonic() >= deadline:
             raise TimeoutError
-    if answer.error is not None:
-        raise answer.error
-    return answer.values[0]
-
-
-class _Answer(Generic[_T]):
-    """The result of the work, once it has ended."""
-
-    def __init__(self, work: Callable[[], _T]) -> None:
-        self.found = Event()
-        self.values: list[_T] = []
-        self.error: BaseException | None = None
-        self._work = work
-
-    def find(self) -> None:
-        try:
-            self.values.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
-            self.error = error
-        self.found.set()
+    for error in errors:
+        raise error
+    return values[0]

@@ -8,6 +8,7 @@ from datetime import datetime
 from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.model import Host
 from bmhctl.formats.import_batch import combine
+from bmhctl.formats.importers.sort_records import ForeignRecords
 from bmhctl.formats.metal3 import unpack_manifests
 from bmhctl.formats.naming import NameTemplate
 from bmhctl.formats.toml_export import dump_parts, unpack_inventory
@@ -15,7 +16,7 @@ from bmhctl.formats.toml_export import dump_parts, unpack_inventory
 
 def read_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> ImportBatch:
     """Return the hosts that ``import`` would read from a file with these manifests."""
-    return combine([unpack_manifests(text, origin, now, names)])
+    return combine([unpack_manifests(text, origin, now, names, ForeignRecords())])
 
 
 def read_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:

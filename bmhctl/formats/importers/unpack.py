@@ -127,9 +127,5 @@ def _found(read: Reader, item: Item, now: datetime, options: ImportOptions) -> t
             return None, Found(skipped=f"{item.place}: {record}" if record else None)
         return record, found_host(record, item, now, options)
     except InvalidError as error:
-        raise _placed(error, item) from error
-
-
-def _placed(error: InvalidError, item: Item) -> InvalidError:
-    where = {"file": item.place.partition(", ")[0], "record": item.place, "field": error.details.get("field", "")}
-    return InvalidError(f"{item.place}: {error.message}", hint=error.hint, details=where)
+        where = {"file": item.place.partition(", ")[0], "record": item.place, "field": error.details.get("field", "")}
+        raise InvalidError(f"{item.place}: {error.message}", hint=error.hint, details=where) from error

@@ -15,6 +15,7 @@ from bmhctl.results.why import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30
 _BOX, _STEP, _LEFT = 156, 244, 46  # a box's width, the distance to the next box, the left end of the first
+_ROW = (len(RING) - 1) * _STEP + _BOX  # the width of the upper row
 _TOP, _HIGH = 112, 64
 _LOW, _LOW_HIGH = 296, 60
 _LANE = 34  # the distance of the arrows to and from maintenance from the middle of a box
@@ -69,7 +70,7 @@ def _title(graph: Graph) -> str:
 def _state(state: State, graph: Graph, marks: Marks) -> Iterator[str]:
     tone, here = TONES[state], state is marks.here
     ring = state in RING
-    x, y, width, height = (_x(state), _TOP, _BOX, _HIGH) if ring else (_LEFT, _LOW, _right() - _LEFT, _LOW_HIGH)
+    x, y, width, height = (_x(state), _TOP, _BOX, _HIGH) if ring else (_LEFT, _LOW, _ROW, _LOW_HIGH)
     middle = x + width / 2
     detail = plural(graph.counts.get(state, 0), "host") if graph.why is None else "here" if here else ""
     yield f'  <g id="state-{state}"><title>{_text(MEANING[state])}</title>'
@@ -147,10 +148,6 @@ def _x(state: State) -> int:
 
 def _middle(state: State) -> int:
     return _x(state) + _BOX // 2
-
-
-def _right() -> int:
-    return _x(RING[-1]) + _BOX
 
 
 def _marker(colour: str) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, table
-from bmhctl.output.records import Json, Record, iso
+from bmhctl.output.records import Json, Record, attributes_record, iso
 from bmhctl.output.render import LISTED, Display, View
 from bmhctl.output.spans import heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
@@ -211,19 +211,14 @@ def _record(each: Figures) -> Record:
 
 
 def _bookings(found: BookingFigures | None) -> Record | None:
-    return (
-        None
-        if found is None
-        else {
-            "made": found.made,
-            "taken": found.taken,
-            "lapsed": found.lapsed,
-            "cancelled": found.cancelled,
-            "booked": round(found.booked),
-            "used": round(found.used),
-            "share": _rounded(found.share),
-        }
-    )
+    if found is None:
+        return None
+    return {
+        **attributes_record(found, ("made", "taken", "lapsed", "cancelled")),
+        "booked": round(found.booked),
+        "used": round(found.used),
+        "share": _rounded(found.share),
+    }
 
 
 def _rounded(share: float | None) -> Json:
