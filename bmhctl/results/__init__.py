@@ -10,7 +10,7 @@ from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, StepFailedError, UnreachableError, combine
 from bmhctl.support.values import Frozen, field
 
-_Outcome = TypeVar("_Outcome", "Outcome", "Outcome | None")
+_Result = TypeVar("_Result")
 
 
 class Outcome(Frozen):
@@ -56,8 +56,8 @@ def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
     return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
 
 
-def attempt(host: Host, one: Callable[[Host], _Outcome]) -> _Outcome | Outcome:
-    """Return the outcome of one host; an error that concerns only this host becomes an outcome."""
+def attempt(host: Host, one: Callable[[Host], _Result]) -> _Result | Outcome:
+    """Return what ``one`` returns for a host; an error that concerns only this host becomes an outcome."""
     try:
         return one(host)
     except (UnreachableError, InvalidError):

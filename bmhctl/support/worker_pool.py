@@ -29,7 +29,8 @@ class WorkerPool(Generic[_Task, _Result]):
 
     ``cancelled`` is set when the task must end as soon as it can. The threads are daemons: a task that can't be
     cancelled, because a connection does not answer, does not keep the process alive. While the pool waits for tasks, it
-    calls ``tick`` now and then, in the caller's thread.
+    calls ``tick`` now and then, and ``idle`` when all results that have arrived are handled, both in the caller's
+    thread. ``idle`` may be set at any time.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class WorkerPool(Generic[_Task, _Result]):
         size: int,
         tick: Callable[[], None] | None = None,
     ) -> None:
+        self.idle: Callable[[], None] | None = None
         self._cancelled = threading.Event()
         self._work = work
         self._tick = tick
@@ -99,6 +101,8 @@ class WorkerPool(Generic[_Task, _Result]):
             if self._tick is not None and time.monotonic() >= self._next_tick:
                 self._next_tick = time.monotonic() + _TICK
                 self._tick()
+            if self.idle is not None and self._done.empty():
+                self.idle()
             for ended in self._wait():
                 return ended
 

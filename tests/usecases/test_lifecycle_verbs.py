@@ -12,13 +12,13 @@ from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcomes
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab, copied
 
@@ -431,18 +431,16 @@ def test_two_concurrent_resumes_leave_no_host_in_maintenance_without_a_reason(
 ) -> None:
     lifecycle_verbs.maintain(fleet.context("ann"), named("node1"), reason="disk")
     lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
-    close, others = (
-        resume._close_reasons,
-        iter([lambda: resume.resume(fleet.context("bob"), named("node1"))]),
-    )
+    others = iter([lambda: resume.resume(fleet.context("bob"), named("node1"))])
 
-    def overtaken(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
+    def overtaken(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError]]:
         """Another command changes the host after the command under test has read it."""
+        found = choose(ctx, choice)
         for other in others:
             other()
-        return close(ctx, host, everyones)
+        return found
 
-    monkeypatch.setattr(resume, "_close_reasons", overtaken)
+    monkeypatch.setattr(resume, "choose", overtaken)
 
     done = resume.resume(fleet.context("ann"), named("node1"))
 

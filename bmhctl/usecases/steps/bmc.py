@@ -25,7 +25,7 @@ from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.shared.bulk import report_interrupted
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.declare import change
+from bmhctl.usecases.shared.declare import change_each
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import check_token, forced_reason
@@ -168,11 +168,13 @@ def inspect(
 ) -> Outcomes:
     """Read hardware from BMCs and save it as hardware properties: see :func:`bmhctl.probes.redfish_hardware.hardware`.
 
-    Properties that a BMC does not report stay as they are. With ``dry_run``, the differences are only reported.
-    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. Returns the outcomes.
+    All hosts are changed together, so that one ``undo`` takes it back. Properties that a BMC does not report stay as
+    they are. With ``dry_run``, the differences are only reported. ``timeout`` is for each BMC, and ``jobs`` how many
+    BMCs are asked at once. Returns the outcomes.
     """
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
+    specs: dict[str, SpecChange] = {}
 
     def outcome(host: Host, found: dict[str, PropertyValue]) -> Outcome:
         spec = replace(host.spec, hardware={**host.spec.hardware, **found})
@@ -180,10 +182,13 @@ def inspect(
         if not changed:
             return Outcome(host.name, False, "unchanged", host.state, host.state)
         if not dry_run:
-            change(ctx, Changes(specs=(SpecChange(host.name, partial(_found, found)),), reason="inspected"))
+            specs[host.name] = SpecChange(host.name, partial(_found, found))
         return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
 
-    return _each(ctx, "inspect", hosts, missing, {}, hardware, outcome, timeout, jobs)
+    def save() -> list[Outcome]:
+        return change_each(ctx, Changes(specs=tuple(specs.values()), reason="inspected"))
+
+    return _each(ctx, "inspect", hosts, missing, {}, hardware, outcome, timeout, jobs, save)
 
 
 def _found(properties: dict[str, PropertyValue], _: Context, spec: HostSpec) -> HostSpec:
@@ -200,8 +205,12 @@ def _each(
     outcome: Callable[[Host, _T], Outcome],
     timeout: timedelta,
     jobs: int,
+    save: Callable[[], Iterable[Outcome]] = tuple,
 ) -> Outcomes:
-    """Put a question to the BMCs of many hosts at once, in threads; call ``outcome`` for each answer in this thread."""
+    """Put a question to the BMCs of many hosts at once, in threads; call ``outcome`` for each answer in this thread.
+
+    ``save`` then saves what has to be saved for all hosts; its failed outcomes replace those of ``outcome``.
+    """
     if ctx.dry_run:
         return _planned(verb, hosts, missing, refused)
     policy = ctx.store.policy()
@@ -226,7 +235,7 @@ def _each(
                 raise answer
             return outcome(host, answer)
 
-        outcomes[host.id] = attempt(host, one)
+        answered[host.id] = attempt(host, one)
 
     def begin(item: tuple[int, Host]) -> None:
         position, host = item
@@ -236,16 +245,24 @@ def _each(
         else:
             pool.start(host)
 
+    def save_all() -> None:
+        refusals = {refusal.host: refusal for refusal in save() if refusal.error is not None}
+        outcomes.update((host.id, refusals.get(host.name, answered[host.id])) for host in hosts if host.id in answered)
+
     pool: WorkerPool[Host, _T | BmhctlError] = WorkerPool(work, jobs)
+    answered: dict[int, Outcome] = {}
     outcomes: dict[int, Outcome] = {}
     try:
         pool.run_all(enumerate(hosts, 1), begin, handle)
+        save_all()
     except BaseException:
         ended = pool.cancel()
         ctx.store.abandon()
         with suppress(BmhctlError):  # the first error was reported already
             for host, answer in ended:
                 handle(host, answer)
+        with suppress(BmhctlError):
+            save_all()
         report_interrupted(ctx, verb, outcomes.values(), len(hosts))
         raise
     return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))

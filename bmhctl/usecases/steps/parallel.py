@@ -1,21 +1,23 @@
 """Run a verb's steps on many hosts at once, each host under its own claim.
 
-Hosts on which no step has to run need no claim and no thread; many of them are moved in one commit.
+Hosts on which no step has to run need no claim and no thread; many of them are moved in one commit. Hosts that leave
+the inventory are removed together, because each edit of a TOML file has its price.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from functools import cached_property, partial
 from threading import Event
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.policy import Step
-from bmhctl.errors import BmhctlError
+from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.bulk import report_interrupted
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import FEW
@@ -24,6 +26,7 @@ from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, Ste
 
 if TYPE_CHECKING:
     from bmhctl.support.worker_pool import WorkerPool
+    from bmhctl.usecases.shared.host_changes import Removal
 
 NO_STEPS = StepsRun((), None, "maintenance complete")
 """The results of a job without steps."""
@@ -31,17 +34,25 @@ NO_STEPS = StepsRun((), None, "maintenance complete")
 _IN_ONE_COMMIT = 10_000
 
 
+class Leaving(Frozen):
+    """A host whose steps have passed and which is to be removed, with the results of the steps."""
+
+    host: Host
+    removal: Removal
+    steps: tuple[CheckResult, ...]
+
+
 class Job(Frozen):
     """A claimed host, the steps to run on it (None: none), and what to do with their results.
 
-    ``finish`` returns the outcome or the next job. ``so_far`` is the outcome if an interruption ends the work here.
-    ``later`` are the plans of the jobs that follow. ``note`` saves the result of a step as soon as the step ends;
-    without it, ``finish`` saves all results.
+    ``finish`` returns the outcome, the next job, or that the host leaves. ``so_far`` is the outcome if an interruption
+    ends the work here. ``later`` are the plans of the jobs that follow. ``note`` saves the result of a step as soon as
+    the step ends; without it, ``finish`` saves all results.
     """
 
     held: Claimed
     program: StepPlan | None
-    finish: Callable[[StepsRun], Outcome | Job]
+    finish: Callable[[StepsRun], Outcome | Job | Leaving]
     so_far: Outcome | None = None
     later: tuple[StepPlan, ...] = ()
     note: Callable[[CheckResult], None] | None = None
@@ -68,12 +79,12 @@ class Job(Frozen):
         """
         return NO_STEPS if self.program is None else self.program.run(cancelled, report, active)
 
-    def proceed(self, run: StepsRun) -> Outcome | Job:
-        """Finish, and return the outcome or the next job; raise :class:`UnreachableError` if the claim was lost."""
+    def proceed(self, run: StepsRun) -> Outcome | Job | Leaving:
+        """Finish, and return what ``finish`` returns; raise :class:`UnreachableError` if the claim was lost."""
         self.held.check()
         return self.finish(run)
 
-    def settle(self, run: StepsRun) -> Outcome | Job:
+    def settle(self, run: StepsRun) -> Outcome | Job | Leaving:
         """Return the outcome that was committed before an interruption; if there is none, do as :meth:`proceed`."""
         return self.held.committed_outcome() or self.proceed(run)
 
@@ -82,25 +93,27 @@ class BulkOperation(Frozen):
     """What a verb does with each host.
 
     ``early`` returns the outcome of a host on which no step has to run; None if steps have to run. ``prepare`` makes
-    the job of a claimed host. ``steps`` are the steps of the policy that may have to run; None means that ``early``
-    commits by itself, so that hosts can't share a commit. ``dest`` is the state of a host whose steps passed; None if
-    it is not moved. ``tick`` is called now and then while steps run.
+    the job of a claimed host. ``steps`` are the steps of the policy that may have to run. ``dest`` is the state of a
+    host whose steps passed; None if it is not moved. ``tick`` is called now and then while steps run. ``first`` writes
+    what has to be written before any step runs, for all hosts in one commit; it returns the changed host, or the
+    outcome if that is all.
     """
 
     verb: str
     early: Callable[[Host], Outcome | None]
     prepare: Callable[[Claimed], Job]
-    steps: tuple[Step, ...] | None
+    steps: tuple[Step, ...]
     dest: State | None = None
     tick: Callable[[], None] | None = None
+    first: Callable[[Host, datetime], Outcome | Host] | None = None
 
     def has_steps(self, host: Host) -> bool:
         """Return whether any of the steps may have to run on this host."""
-        return self.steps is None or any(step.applies_to(host.spec) for step in self.steps)
+        return any(step.applies_to(host.spec) for step in self.steps)
 
 
-def _without_pause(found: Outcome | Job) -> Outcome | Job:
-    """Finish a job and those that follow, up to one with steps to run; return that job, or the outcome."""
+def _without_pause(found: Outcome | Job | Leaving) -> Outcome | Job | Leaving:
+    """Finish a job and those that follow, up to one with steps to run; return that job, or what the last returns."""
     while isinstance(found, Job) and not found.takes_time:
         found = found.finish(found.run(None))
     return found
@@ -123,6 +136,8 @@ class Runner:
         self._ended = ended
         self._claims: dict[int, ExitStack] = {}
         self._last: tuple[Host, Outcome] | None = None
+        self._leaving: dict[int, Leaving] = {}
+        self._removed: list[tuple[Host, Outcome]] = []
         self._jobs = jobs
         self._tick = tick
 
@@ -141,10 +156,16 @@ class Runner:
             self.begin(operation, host)
 
         self._pool.run_all(enumerate(hosts, first), begin, self._handle)
+        self._remove_leaving()
 
     def run_for_ever(self, more: Callable[[], None]) -> None:
         """Process hosts until ``more`` or a signal raises; ``more`` is called regularly and may :meth:`begin` hosts."""
-        self._pool.run_for_ever(more, self._handle)
+
+        def go_on() -> None:
+            more()
+            self._remove_leaving()
+
+        self._pool.run_for_ever(go_on, self._handle)
 
     def begin(self, operation: BulkOperation, host: Host) -> None:
         """Begin to process a host."""
@@ -159,6 +180,7 @@ class Runner:
             for job, run in ended:
                 if self.running.get(job.held.host.id) is job:
                     self._advance(job.held.host, partial(job.settle, run))
+            self._remove_leaving()
 
     def close(self) -> None:
         """Release all claims."""
@@ -181,8 +203,8 @@ class Runner:
     def _handle(self, job: Job, run: StepsRun) -> None:
         self._advance(job.held.host, partial(job.proceed, run))
 
-    def _advance(self, host: Host, act: Callable[[], Outcome | Job]) -> None:
-        """Go on with a host until it waits for steps, or its outcome is known."""
+    def _advance(self, host: Host, act: Callable[[], Outcome | Job | Leaving]) -> None:
+        """Go on with a host until it waits for steps or for its removal, or its outcome is known."""
 
         def one(_: Host) -> Outcome | None:
             found = act()
@@ -192,13 +214,29 @@ class Runner:
                     self._pool.start(found)
                     return None
                 found = found.finish(found.run(None))
+            if isinstance(found, Leaving):
+                self._leaving[host.id] = found
+                self._pool.idle = self._remove_leaving
+                return None
             return found
 
         outcome = attempt(host, one)
         if outcome is not None:
-            self._last = host, outcome  # a signal may come before the outcome is reported
-            self._claims.pop(host.id).close()
-            self._end_last()
+            self._end(host, outcome)
+
+    def _remove_leaving(self) -> None:
+        """Remove the hosts that wait for it, all together."""
+        if self._leaving:
+            self._removed += _removed(self._ctx, list(self._leaving.values()))
+            self._leaving.clear()
+        while self._removed:
+            self._end(*self._removed[0])
+            del self._removed[0]
+
+    def _end(self, host: Host, outcome: Outcome) -> None:
+        self._last = host, outcome  # a signal may come before the outcome is reported
+        self._claims.pop(host.id, ExitStack()).close()
+        self._end_last()
 
     def _end_last(self) -> None:
         """Report the last outcome unless it was reported already."""
@@ -231,8 +269,9 @@ def each(
 
     runner = Runner(ctx, jobs, ended, operation.tick)
     try:
-        _without_steps(ctx, operation, [host for host in hosts if not operation.has_steps(host)], outcomes)
-        rest = [host for host in hosts if host.id not in outcomes]
+        begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes)
+        _without_steps(ctx, operation, [host for host in begun if not operation.has_steps(host)], outcomes)
+        rest = [host for host in begun if host.id not in outcomes]
         if rest:
             runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
     except BaseException:
@@ -253,10 +292,15 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 
         def one(host: Host) -> Outcome:
-            found: Outcome | Job | None = operation.early(host)
+            begun = host if operation.first is None else operation.first(host, now)
+            if isinstance(begun, Outcome):
+                return begun
+            found: Outcome | Job | Leaving | None = operation.early(begun)
             if found is None and host.id in busy:
                 raise ClaimedError(host)
-            found = found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
+            found = found or _without_pause(operation.prepare(Unclaimed(ctx, begun, policy, now)))
+            if isinstance(found, Leaving):
+                return _retired(found)
             if isinstance(found, Job):
                 steps = ", ".join(found.steps_to_run())
                 return Outcome(host.name, True, f"if these pass: {steps}", host.state, operation.dest or host.state)
@@ -271,36 +315,107 @@ def _note(note: Callable[[CheckResult], None], result: CheckResult) -> None:
         note(result)
 
 
+def _retired(leaving: Leaving) -> Outcome:
+    words = f"retired: {leaving.removal.reason}"
+    return Outcome(leaving.host.name, True, words, leaving.host.state, None, steps=leaving.steps)
+
+
+def _removed(ctx: Context, leaving: Sequence[Leaving]) -> list[tuple[Host, Outcome]]:
+    """Remove hosts from the inventory, all in one change; return each with its outcome."""
+    from bmhctl.usecases.shared.declare import change_each
+    from bmhctl.usecases.shared.host_changes import Changes
+
+    outcomes = change_each(ctx, Changes(removals=tuple(each.removal for each in leaving)))
+    found = {outcome.host: outcome for outcome in outcomes}
+
+    def one(each: Leaving) -> Outcome:
+        outcome = found[each.removal.name]
+        # A host that is gone was removed by a change that a signal interrupted after its commit.
+        is_kept = outcome.error is not None and ctx.store.hosts.with_id(each.host.id) is not None
+        return replace(outcome, state=outcome.state or each.host.state) if is_kept else _retired(each)
+
+    return [(each.host, one(each)) for each in leaving]
+
+
+@retried
+def _first(
+    ctx: Context,
+    first: Callable[[Host, datetime], Outcome | Host],
+    hosts: Sequence[Host],
+    outcomes: dict[int, Outcome],
+) -> list[Host]:
+    """Call ``first`` for each host in one commit; add the outcomes, and return the other hosts as they are then.
+
+    A host on which a step of another command runs is refused.
+    """
+    begun: list[Host] = []
+    found: dict[int, Outcome] = {}
+    are_few = len(hosts) <= FEW
+    with ctx.store.transaction(shared=are_few):
+        now = ctx.clock()
+        fresh = ctx.store.hosts.fresh(hosts, lock=are_few)
+        busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
+
+        def one(host: Host) -> Outcome | Host:
+            if host.id not in fresh:
+                raise StateRefusedError("was removed meanwhile", host=host.name)
+            with ctx.store.savepoint():
+                left = first(fresh[host.id], now)
+                if isinstance(left, Host) and host.id in busy:
+                    raise ClaimedError(host)
+                return left
+
+        for host in hosts:
+            left = attempt(host, one)
+            if isinstance(left, Host):
+                begun.append(left)
+            else:
+                found[host.id] = left
+    outcomes |= found
+    return begun
+
+
 def _without_steps(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
     """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
         ctx.progress(f"{operation.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
-        outcomes |= _in_one_commit(ctx, operation, some)
+        done, leaving = _in_one_commit(ctx, operation, some)
+        outcomes |= done
+        outcomes |= {host.id: outcome for host, outcome in _removed(ctx, leaving)} if leaving else {}
 
 
 @retried
-def _in_one_commit(ctx: Context, operation: BulkOperation, hosts: Sequence[Host]) -> dict[int, Outcome]:
+def _in_one_commit(
+    ctx: Context, operation: BulkOperation, hosts: Sequence[Host]
+) -> tuple[dict[int, Outcome], list[Leaving]]:
+    """Process hosts without steps; return the outcomes, and the hosts that are to be removed."""
     outcomes: dict[int, Outcome] = {}
+    leaving: list[Leaving] = []
     are_few = len(hosts) <= FEW
     with ctx.store.transaction(shared=are_few):
         now, policy = ctx.clock(), ctx.store.policy()
         fresh = ctx.store.hosts.fresh(hosts, lock=are_few)
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 
-        def one(host: Host) -> Outcome:
+        def one(host: Host) -> Outcome | None:
             host = fresh[host.id]
             with ctx.store.savepoint():
-                found: Outcome | Job | None = operation.early(host)
+                found: Outcome | Job | Leaving | None = operation.early(host)
                 if found is None and host.id in busy:
                     raise ClaimedError(host)
                 found = found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
                 if isinstance(found, Job):  # the policy has changed meanwhile
                     raise _HasStepsError
+                if isinstance(found, Leaving):
+                    leaving.append(found)
+                    return None
                 return found
 
         for host in hosts:
             if host.id in fresh:  # a missing host was removed meanwhile
                 with suppress(_HasStepsError):
-                    outcomes[host.id] = attempt(host, one)
-    return outcomes
+                    outcome = attempt(host, one)
+                    if outcome is not None:
+                        outcomes[host.id] = outcome
+    return outcomes, leaving

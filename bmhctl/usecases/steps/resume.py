@@ -13,7 +13,7 @@ from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
@@ -30,12 +30,18 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     hosts are processed at once.
     """
 
-    def early(host: Host) -> Outcome | None:
+    def first(host: Host, now: datetime) -> Outcome | Host:
         if host.state is not State.MAINTENANCE:
             if host.cordon is not None and host.cordon.maintains:
-                return _take_back(ctx, host, everyones)
+                return _take_back(ctx, host, host.cordon, everyones, now)
             return already(host, f"is not in maintenance: already {host.state}")
-        return _close_reasons(ctx, host, everyones) if remaining_reasons(ctx, host, everyones) else None
+        rest = remaining_reasons(ctx, host, everyones)
+        return _close_reasons(ctx, host, rest, now) if rest else host
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is not State.MAINTENANCE or remaining_reasons(ctx, host, everyones):
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
+        return None
 
     def prepare(held: Claimed) -> Job:
         host = held.host
@@ -48,7 +54,8 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     forget_left_claims(ctx)
     refresh_and_reap(ctx)
     choice = confirmed(ctx, "resume", choice)
-    return each(ctx, BulkOperation("resume", early, prepare, steps=None), *choose(ctx, choice), jobs)
+    steps = ctx.store.policy().of(Phase.CLEANUP, Phase.CHECKS)
+    return each(ctx, BulkOperation("resume", early, prepare, steps, first=first), *choose(ctx, choice), jobs)
 
 
 def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
@@ -62,48 +69,34 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
     return Plan("resume", (*items, *(failed(error) for error in missing)))
 
 
-@retried
-def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-    """Close the actor's reasons if others stay, and return the outcome; else return None: the host has to move."""
-    with ctx.store.transaction(shared=True):
-        now = ctx.clock()
-        fresh = ctx.store.hosts.with_id(host.id, lock=True)
-        if fresh is None or fresh.state is not State.MAINTENANCE:
-            raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
-        rest = remaining_reasons(ctx, fresh, everyones)
-        if not rest:
-            return None
-        whose = in_words(rest)
-        closed = [mark for mark in fresh.maintenance if mark not in rest]
-        if not closed:
-            raise NotYoursError(
-                f"stays in maintenance, and none of its reasons is yours: {whose}",
-                host=host.name,
-                hint=f"bmhctl resume {host.name} --all closes all reasons",
-            )
-        reasons = "; ".join(mark.reason for mark in closed)
-        record_event(ctx, replace(fresh, maintenance=rest), EventKind.REASON_CLOSED, now, reason=reasons)
+def _close_reasons(ctx: Context, host: Host, rest: tuple[Note, ...], now: datetime) -> Outcome:
+    """Close all reasons except ``rest``, which keep the host in maintenance; return the outcome."""
+    whose = in_words(rest)
+    closed = [mark for mark in host.maintenance if mark not in rest]
+    if not closed:
+        raise NotYoursError(
+            f"stays in maintenance, and none of its reasons is yours: {whose}",
+            host=host.name,
+            hint=f"bmhctl resume {host.name} --all closes all reasons",
+        )
+    reasons = "; ".join(mark.reason for mark in closed)
+    record_event(ctx, replace(host, maintenance=rest), EventKind.REASON_CLOSED, now, reason=reasons)
     return Outcome(host.name, True, f"closed: {reasons}; stays for {whose}", host.state, host.state)
 
 
-@retried
-def _take_back(ctx: Context, host: Host, everyones: bool) -> Outcome:
+def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: datetime) -> Outcome:
     """Take back a maintenance that would begin when the host is free, and return the outcome."""
-    with ctx.store.transaction(shared=True):
-        fresh = ctx.store.hosts.with_id(host.id, lock=True)
-        if fresh is None or fresh.state is State.MAINTENANCE or fresh.cordon is None or not fresh.cordon.maintains:
-            raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
-        cordon = fresh.cordon
-        if not _may_take_back(ctx, cordon, everyones):
-            raise NotYoursError(
-                f"goes to maintenance when it is free, and that is not yours: {in_words((cordon,))}",
-                host=host.name,
-                hint=f"bmhctl resume {host.name} --all takes it back",
-            )
-        kind = EventKind.UNCORDON if cordon.before is None else EventKind.CORDON
-        left, before = replace(fresh, cordon=cordon.before), Former().of(fresh, whole=True)
-        record_event(ctx, left, kind, ctx.clock(), reason=f"{NO_LONGER_WHEN_FREE}: {cordon.reason}", before=before)
-    return Outcome(host.name, True, f"{NO_LONGER_WHEN_FREE}: {cordon.reason}", host.state, host.state)
+    if not _may_take_back(ctx, cordon, everyones):
+        raise NotYoursError(
+            f"goes to maintenance when it is free, and that is not yours: {in_words((cordon,))}",
+            host=host.name,
+            hint=f"bmhctl resume {host.name} --all takes it back",
+        )
+    kind = EventKind.UNCORDON if cordon.before is None else EventKind.CORDON
+    left, before = replace(host, cordon=cordon.before), Former().of(host, whole=True)
+    words = f"{NO_LONGER_WHEN_FREE}: {cordon.reason}"
+    record_event(ctx, left, kind, now, reason=words, before=before)
+    return Outcome(host.name, True, words, host.state, host.state)
 
 
 def _may_take_back(ctx: Context, cordon: Note, everyones: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache, partial
 
 from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
@@ -11,15 +12,14 @@ from bmhctl.results import Outcome, Outcomes, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.expiry import forget_left_claims
-from bmhctl.usecases.shared.host_changes import Changes, Removal
+from bmhctl.usecases.shared.host_changes import Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import describe_reservation
-from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
+from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import SELF, check_leaves, guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
-from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
+from bmhctl.usecases.steps.parallel import BulkOperation, Job, Leaving, each
 
 
 def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
@@ -33,33 +33,40 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
     if not reason.strip():
         raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")
 
-    def early(host: Host) -> Outcome | None:
-        if host.reservation is None:
-            return None
-        if not when_free:
+    may_remove = cache(ctx.store.declared.check_removable)  # before any retire step runs
+
+    def first(host: Host, now: datetime) -> Outcome | Host:
+        is_held = host.reservation is not None
+        if host.reservation is not None and not when_free:
             raise StateRefusedError(
                 f"is held by {describe_reservation(host.reservation)}",
                 host=host.name,
                 hint=f"bmhctl retire {host.name} --when-free --reason WHY retires it once it is given back",
             )
-        if _is_marked(host, reason):
-            return already(host, f"already retires when it is free: {reason}")
+        if is_marked(host):
+            return already(host, f"already retires when it is free: {reason}") if is_held else host
+        left = replace(host, cordon=Note(ctx.actor, reason, now, retires=True).over(host.cordon))
         if not ctx.dry_run:
-            _mark(ctx, host, reason)
-        return Outcome(host.name, True, f"retires when it is free: {reason}", host.state, host.state)
+            may_remove()
+            left = record_event(ctx, left, EventKind.RETIRING, now, reason=reason)
+        return (
+            Outcome(host.name, True, f"retires when it is free: {reason}", host.state, host.state) if is_held else left
+        )
 
-    def prepare(held: Claimed) -> Job:
-        if ctx.dry_run:
-            held.host = _marked(ctx, held.host, reason, ctx.clock())
-        elif not _is_marked(held.host, reason):
-            _mark(ctx, held.host, reason)
-            held.refresh()
-        return retirement(ctx, held)
+    def early(host: Host) -> Outcome | None:
+        if not is_marked(host):
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
+        return None
+
+    def is_marked(host: Host) -> bool:
+        return host.cordon is not None and host.cordon.retires and host.cordon.reason == reason
 
     forget_left_claims(ctx)
     refresh_and_reap(ctx)
     choice = confirmed(ctx, "retire", choice, most=1)
-    return each(ctx, BulkOperation("retire", early, prepare, steps=None), *choose(ctx, choice), jobs)
+    steps = ctx.store.policy().of(Phase.CLEANUP, Phase.RETIRE)
+    operation = BulkOperation("retire", early, partial(retirement, ctx), steps, first=first)
+    return each(ctx, operation, *choose(ctx, choice), jobs)
 
 
 def undo_retire(ctx: Context, choice: Choice) -> Outcomes:
@@ -90,7 +97,7 @@ def retirement(ctx: Context, held: Claimed) -> Job:
 
 
 def _last_job(ctx: Context, held: Claimed, cleanup: StepsRun | None) -> Job:
-    def finish(run: StepsRun) -> Outcome:
+    def finish(run: StepsRun) -> Leaving:
         if run.refusal is not None:
             raise _fail(ctx, held, run)
         return _leave(ctx, held, cleanup, run)
@@ -98,20 +105,15 @@ def _last_job(ctx: Context, held: Claimed, cleanup: StepsRun | None) -> Job:
     return Job(held, held.plan(Phase.RETIRE), finish)
 
 
-def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun) -> Outcome:
-    """Remove a host from the inventory, with an event that names the steps that ran."""
+def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun) -> Leaving:
+    """Return that a host leaves the inventory; the reason names the steps that ran."""
     host = held.host
     cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
     check_leaves(host, guard_input(ctx, host, ctx.clock(), cleanup=cleaned, retirement=run.refusal, has_claim=True))
     reason = host.cordon.reason if host.cordon else "retired"
     words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
-    if ctx.dry_run:  # the transaction of a dry run is undone
-        return Outcome(host.name, True, f"retired: {words}", host.state, None)
-    (outcome,) = change(ctx, Changes(removals=(Removal(host.name, words, True, True, host.last_event),)))
-    if outcome.error is not None:
-        raise outcome.error
     steps = (*(cleanup.results if cleanup else ()), *run.results)
-    return replace(outcome, message=f"retired: {words}", steps=steps)
+    return Leaving(host, Removal(host.name, words, True, True, host.last_event), steps)
 
 
 def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
@@ -142,23 +144,3 @@ def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
         return error
 
     return held.settle(note)
-
-
-def _is_marked(host: Host, reason: str) -> bool:
-    return host.cordon is not None and host.cordon.retires and host.cordon.reason == reason
-
-
-@retried
-def _mark(ctx: Context, host: Host, reason: str) -> None:
-    """Keep a host from being reserved until it has left the inventory."""
-    with ctx.store.transaction(shared=True):
-        ctx.store.declared.check_removable()  # before any retire step runs
-        now = ctx.clock()
-        fresh = ctx.store.hosts.with_id(host.id, lock=True)
-        if fresh is None:
-            raise StateRefusedError("was removed meanwhile", host=host.name)
-        record_event(ctx, _marked(ctx, fresh, reason, now), EventKind.RETIRING, now, reason=reason)
-
-
-def _marked(ctx: Context, host: Host, reason: str, now: datetime) -> Host:
-    return replace(host, cordon=Note(ctx.actor, reason, now, retires=True).over(host.cordon))

@@ -160,8 +160,8 @@ def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperat
         held.refresh()
         return to_available(ctx, held, {}, so_far=reset_outcome, recycles=True)
 
-    steps = None if any(map(_retires, hosts)) else ctx.store.policy().of(Phase.CLEANUP, Phase.SETUP, Phase.CHECKS)
-    return BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
+    phases = (Phase.CLEANUP, Phase.SETUP, Phase.CHECKS, *((Phase.RETIRE,) if any(map(_retires, hosts)) else ()))
+    return BulkOperation("recycle", early, prepare, ctx.store.policy().of(*phases), State.AVAILABLE)
 
 
 def _goes_on(host: Host) -> bool:

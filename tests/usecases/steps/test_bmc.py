@@ -24,12 +24,13 @@ from bmhctl.errors import ExitStatus, NotYoursError, UsageError
 from bmhctl.formats import read_paths
 from bmhctl.results import Outcomes
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_changes import Changes
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import bmc, step_verbs
+from bmhctl.usecases.undo import undo
 from tests.conftest import Lab, environment
 from tests.probes.servers import saying, serving, silence
 
@@ -299,20 +300,36 @@ def test_list_never_loads_the_redfish_client(fleet: Lab) -> None:
 
 def test_an_interrupted_inspection_reports_what_it_recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
-    real, interrupted = bmc.change, iter([False, True])
 
-    def change(ctx: Context, changes: Changes) -> object:
-        if next(interrupted, False):
-            raise KeyboardInterrupt  # while the answer of node2 is recorded
-        return real(ctx, changes)
+    def progress(_: str, position: str) -> None:
+        if position == "3 of 3":
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(bmc, "ask", lambda *_: {"cpus": 8})
-    monkeypatch.setattr(bmc, "change", change)
     with pytest.raises(KeyboardInterrupt):
-        bmc.inspect(lab.context(), Choice(everything=True), jobs=1)
+        bmc.inspect(replace(lab.context(), progress=progress), Choice(everything=True), jobs=1)
     assert lab.said == [f"node{n}: changed: hardware.cpus (none) → 8" for n in (1, 2)]
     known = lab.context().store.hosts.find(HostQuery())
     assert [host.spec.hardware for host in known] == [{"cpus": 8}, {"cpus": 8}, {}]
+
+
+def test_an_inspection_of_several_hosts_is_one_change_and_one_undo(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
+
+    def ask(*_: object) -> dict[str, int]:
+        with lab.visit("bob") as ctx:
+            hosts.remove(ctx, Choice(("node2",)))
+        return {"cpus": 8}
+
+    monkeypatch.setattr(bmc, "ask", ask)
+    done = bmc.inspect(lab.context(), Choice(("node[1-3]",)), jobs=1)
+    assert [(item.host, item.changed, item.error and item.error.message) for item in done.items] == [
+        ("node1", True, None),
+        ("node2", False, "was removed, or has another name now"),
+        ("node3", True, None),
+    ]
+    assert [item.host for item in undo(lab.context()).items] == ["node1", "node3"]
+    assert [host.spec.hardware for host in lab.context().store.hosts.find(HostQuery())] == [{}, {}]
 
 
 def test_the_example_for_ipmi_is_a_shell_script() -> None:

@@ -13,12 +13,16 @@ from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.errors import BmhctlError, BusyError, ExitStatus, UsageError
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
+from bmhctl.results import Outcome
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.explain import why
 from bmhctl.usecases.reservations import reserve
+from bmhctl.usecases.shared import declare
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_changes import Changes
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from bmhctl.usecases.steps.retire import retire, undo_retire
@@ -217,6 +221,31 @@ def test_a_dry_run_of_retire_names_what_is_removed_at_once_and_changes_nothing(l
     [recycled] = step_verbs.recycle(dry, named("node2")).items
     assert recycled.state is None
     assert states(lab) == before
+
+
+def test_hosts_are_retired_in_one_change_but_each_is_refused_on_its_own(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
+    real, sizes = declare.change, list[int]()
+
+    def overtaken(ctx: Context, changes: Changes) -> list[Outcome]:
+        if not sizes:
+            with lab.visit("bob") as other:
+                undo_retire(other, named("node2"))
+        sizes.append(len(changes.removals))
+        return real(ctx, changes)
+
+    monkeypatch.setattr(declare, "change", overtaken)
+    done = retire(lab.context(), named("node[1-4]"), reason="too old")
+    assert [(item.host, item.state, item.error and item.error.message) for item in done.items] == [
+        ("node1", None, None),
+        ("node2", State.INITIAL, "changed while its steps ran: it is initial now"),
+        ("node3", None, None),
+        ("node4", None, None),
+    ]
+    assert sizes == [4, 3]
+    assert states(lab) == {"node2": "initial"}
 
 
 def test_retire_needs_a_reason(fleet: Lab) -> None:
