@@ -22,7 +22,7 @@ from bmhctl.errors import BmhctlError, UsageError
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Command = Callable[..., None]
 
 MOST = 1_000_000_000
@@ -94,7 +94,7 @@ def complete_checks(ctx: typer.Context, incomplete: str) -> list[str]:
     return _read(ctx, lambda store: checks(store, incomplete))
 
 
-def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
+def _read(ctx: typer.Context, read: Callable[[Store], Iterable[_T]]) -> list[_T]:
     """Return what a completion needs from the inventory; ignore errors: completion must never print one."""
     from bmhctl.stores import open_store
     from bmhctl.stores.locations import find_inventory

@@ -9,7 +9,7 @@ from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpError, Reply
 from bmhctl.probes.redfish_reply import retry_after
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
 _BUSY = frozenset({429, 502, 503, 504})
@@ -63,7 +63,7 @@ class RefusedError(BmcError):
     answer = 0
 
 
-def first_accepted(name: str, ways: Iterable[Callable[[], T]]) -> T:
+def first_accepted(name: str, ways: Iterable[Callable[[], _T]]) -> _T:
     """Try the ways in turn, and return the result of the first that the BMC with this name does not refuse. If it
     refuses all of them, raise what :func:`combined` returns.
     """

@@ -49,7 +49,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """The columns that are written of each table, in an order that satisfies the foreign keys; others have defaults."""
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 Rows = dict[str, list[Sequence[Value]]]
 
@@ -116,7 +116,7 @@ class Generator:
         """Return what is declared about the host with this number; call it for 1, 2, 3 and so on, in order."""
         draw = self._spec_draw
 
-        def one(places: Sequence[T]) -> T:
+        def one(places: Sequence[_T]) -> _T:
             return places[int(draw() * len(places))]
 
         labels = {

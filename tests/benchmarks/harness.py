@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from tests.benchmarks.generate import generate
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Bench:
         """Return the number of rounds for a figure whose rounds take long."""
         return min(self.rounds, rounds)
 
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """Return a value that several figures share; ``make`` is called for the first of them."""
         if key not in self.made:
             self.made[key] = make()
-        found: T = self.made[key]
+        found: _T = self.made[key]
         return found
 
     @contextmanager
@@ -124,10 +124,10 @@ def over(subject: Sequence[float], floor: Sequence[float]) -> Series:
 
 
 def in_turn(
-    rounds: int, *works: Callable[[], T], warm_up: int = 1, after: Callable[[], object] = lambda: None
-) -> list[list[T]]:
+    rounds: int, *works: Callable[[], _T], warm_up: int = 1, after: Callable[[], object] = lambda: None
+) -> list[list[_T]]:
     """Calls each function in every round, and ``after`` between calls; rounds of the ``warm_up`` are not counted."""
-    found: list[list[T]] = [[] for _ in works]
+    found: list[list[_T]] = [[] for _ in works]
     for number in range(-warm_up, rounds):
         for results, work in zip(found, works, strict=True):
             result = work()

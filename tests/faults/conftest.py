@@ -21,7 +21,7 @@ from tests.faults.scenarios import FILES
 from tests.faults.server_link import ServerLink
 from tests.postgres import Server, drop_schema, schema_url
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     made.close()
 
 
-def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:
+def some(everything: Sequence[_T], seed: object, share: float = SCALE) -> list[_T]:
     """A sample of the items, the same in each run, with the first and the last; all of them at full scale."""
     if share >= 1 or len(everything) <= 2:
         return list(everything)
