@@ -30,6 +30,8 @@ _OptionalHost = Annotated[
     typer.Argument(metavar="[HOST]", help="A host's name.", autocompletion=complete_hosts, show_default=False),
 ]
 
+_BEFORE_FOLLOWING = 10  # how many earlier events history --follow shows first, unless the user names their beginning
+
 
 def _complete_sort(incomplete: str) -> list[str]:
     from bmhctl.usecases.queries import SORT_KEYS
@@ -159,7 +161,7 @@ def history(
         ),
     ] = None,
     since_id: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--since-id",
             min=0,
@@ -168,10 +170,10 @@ def history(
             show_default=False,
             help="Only events after event N.",
         ),
-    ] = 0,
+    ] = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Then show further events as they are recorded.")
+        bool, typer.Option("-f", "--follow", help="The last 10 events, then each new one as it is recorded.")
     ] = False,
     queue: Annotated[bool, typer.Option("--queue", help="What happened to the tickets of the queue.")] = False,
     fields: Fields = None,
@@ -208,9 +210,9 @@ def history(
             actor,
             tuple(verb or ()),
             reservation,
-            last,
+            _BEFORE_FOLLOWING if follow and last is None and since is None and since_id is None else last,
             newest_first,
-            since_id,
+            since_id or 0,
         )
         if follow:
             from bmhctl.cli.history_follow import follow_history

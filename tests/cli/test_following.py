@@ -84,6 +84,17 @@ def test_a_closed_pipe_ends_the_follower_at_once(lab: Lab, started: list[subproc
     assert follower.stderr.read() == ""
 
 
+def test_a_follower_begins_with_the_last_ten_events_unless_it_is_told_otherwise(
+    lab: Lab, started: list[subprocess.Popen[str]]
+) -> None:
+    with lab.visit() as ctx:
+        hosts.add(ctx, ["node[1-12]"], hosts.AttributeChanges())
+    for args, first in (((), 3), (("-n", "1"), 12), (("--since", "2025-01-01"), 1), (("--since-id", "0"), 1)):
+        follower = follow(lab, started, "-o", "csv", "--fields", "host", *args)
+        shown = [line(follower) for _ in range(14 - first)]
+        assert shown == ["host\n", *(f"node{number}\n" for number in range(first, 13))]
+
+
 def test_each_format_prints_its_heading_once_and_then_only_events(
     lab: Lab, started: list[subprocess.Popen[str]]
 ) -> None:
