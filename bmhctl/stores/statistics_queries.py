@@ -50,6 +50,25 @@ class Window(NamedTuple):
         """Return the SQL for whether an event ``e`` was within the window."""
         return f"e.at >= {self.since} AND e.at < {self.until}"
 
+    @property
+    def events(self) -> str:
+        """Return the SQL for the events ``e`` to sum up: from the window's first on, without those of mistaken hosts.
+
+        A host is mistaken if it was added as initial and removed within the window, and nothing else happened to it in
+        the window.
+        """
+        inside = self.inside.replace("e.", "o.")
+        other = f"{inside} AND o.verb NOT IN ('enter', 'remove')"
+        used = "COALESCE(o.source, 'initial') <> 'initial' OR COALESCE(o.dest, 'initial') <> 'initial'"
+        of_host = f"SELECT 1 FROM events o WHERE o.host_id = e.host_id AND o.id >= {self.first}"
+        mistaken = (
+            f"SELECT e.host_id FROM events e WHERE e.id >= {self.first} AND {self.inside} AND e.verb = 'remove'"
+            " AND e.source = 'initial' AND e.host_id NOT IN (SELECT id FROM hosts)"
+            f" AND EXISTS ({of_host} AND o.verb = 'enter' AND {inside})"
+            f" AND NOT EXISTS ({of_host} AND (({other}) OR {used}))"
+        )
+        return f"e.id >= {self.first} AND e.host_id NOT IN ({mistaken})"
+
 
 class Flow(NamedTuple):
     """The events of one kind on one host, summed up.
@@ -110,11 +129,9 @@ def flows(store: Store, window: Window) -> Iterator[Flow]:
     sql = (
         f"SELECT e.host_id, MAX(e.host), e.verb, e.source, e.dest, SUM(CASE WHEN {window.inside} THEN 1 ELSE 0 END),"
         f" SUM(CASE WHEN {window.inside} AND {_OF_FAILED_TASK} THEN 1 ELSE 0 END), SUM({window.moment})"
-        " FROM events e WHERE e.id >= ? GROUP BY e.host_id, e.verb, e.source, e.dest"
+        f" FROM events e WHERE {window.events} GROUP BY e.host_id, e.verb, e.source, e.dest"
     )
-    for host_id, host, verb, source, dest, number, failed, moments in store.database.stream(
-        sql, [_FAILED_TASK, window.first]
-    ):
+    for host_id, host, verb, source, dest, number, failed, moments in store.database.stream(sql, [_FAILED_TASK]):
         yield Flow(
             _number(host_id),
             str(host),
@@ -284,9 +301,9 @@ def hourly(store: Store, window: Window) -> Iterator[tuple[int, int, int, int, i
     within = f"({window.moment}) % {HOUR}"
     sql = (
         f"SELECT ({window.moment}) / {HOUR}, SUM({reserved}), SUM(({reserved}) * ({within})), SUM({present}),"
-        f" SUM(({present}) * ({within})) FROM events e WHERE e.id >= ? GROUP BY 1 ORDER BY 1"
+        f" SUM(({present}) * ({within})) FROM events e WHERE {window.events} GROUP BY 1 ORDER BY 1"
     )
-    for row in store.database.stream(sql, [window.first]):
+    for row in store.database.stream(sql):
         hour, *sums = map(_number, row)
         yield (hour, *sums)  # type: ignore[misc]  # mypy can't see that a row has five numbers
 

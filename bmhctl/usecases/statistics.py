@@ -141,11 +141,6 @@ class _Sums:
         self.events[_EVENTS.get((flow.verb, flow.source == State.TAINTED), flow.verb)] += flow.number
         self.events["failed-task"] += flow.failed_tasks
 
-    @property
-    def is_mistaken(self) -> bool:
-        """Whether the events only added a host as initial and removed it."""
-        return {*+self.events} == {Verb.ENTER.value, Verb.REMOVE.value} and {*self.spent} == {State.INITIAL.value}
-
     def figures(self, name: str) -> Figures:
         """Return the sums as figures."""
         seconds = {state: max(0, self.spent[state.value]) / 1000 for state in State if self.spent[state.value] > 0}
@@ -263,17 +258,11 @@ def _per_host(ctx: Context, window: Window) -> dict[int, _Sums]:
         sums = found[flow.host_id]
         sums.name = f"{flow.host} (removed)"
         sums.count(flow)
-    mistaken = {host for host, sums in found.items() if sums.is_mistaken}
     for identifier, name, state in queries.hosts(ctx.store):
-        mistaken.discard(identifier)
         sums = found[identifier]
         sums.name = name
         sums.spent[state] += window.length
-    return {
-        host: sums
-        for host, sums in found.items()
-        if host not in mistaken and (sums.events.total() or any(sums.spent.values()))
-    }
+    return {host: sums for host, sums in found.items() if sums.events.total() or any(sums.spent.values())}
 
 
 _Grouping = Callable[[Context, Window, Mapping[int, _Sums]], dict[str, _Sums]]

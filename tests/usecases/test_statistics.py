@@ -149,8 +149,11 @@ def test_a_host_whose_addition_was_undone_does_not_count(history: Lab) -> None:
     undo.undo(history.context())
     after = statistics(history.context(), START, by="label:rack")
     assert (during.total.hosts, after.total.hosts, [group.name for group in after.groups]) == (9, 3, ["r1", "r2"])
+    present = sum(present for _, present in hourly_use(history.context(), START).cells.values())
+    assert present == sum(after.total.seconds.values()) == 3 * 26 * 3600
     undo.undo(history.context())
     assert statistics(history.context(), START).total.hosts == 9
+    assert sum(present for _, present in hourly_use(history.context(), START).cells.values()) == present
 
 
 def test_the_use_of_each_hour_of_the_week_is_the_share_of_reserved_hosts(
