@@ -34,4 +34,4 @@ def wait(
     chosen = choice(hosts, selector)
     patience = WaitOptions(pause_on(invocation_of(ctx).display()), limit)
     with session(ctx, Hosts, fields, pause=pause_before_opening(patience)) as lab:
-        lab.show(wait_for(lab.context, chosen, wanted, patience.pause, limit, began=patience.began))
+        lab.show(wait_for(lab.context, chosen, wanted, patience))

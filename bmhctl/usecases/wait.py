@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State, StateName
@@ -13,10 +14,13 @@ from bmhctl.errors import AwayError, UnreachableError, UsageError, WaitTimeoutEr
 from bmhctl.results import Hosts
 from bmhctl.support.folding import folded
 from bmhctl.usecases.queries import list_hosts
-from bmhctl.usecases.shared.changes import Pause, await_change
+from bmhctl.usecases.shared.changes import await_change
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import reap_due
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.reservations.waiting import WaitOptions
 
 _REAP = 5.0  # seconds between two checks for expired leases
 _REPORT = 1.0  # seconds between two reports
@@ -28,38 +32,30 @@ def wait(
     ctx: Context,
     choice: Choice,
     wanted: StateName,
-    pause: Pause,
-    timeout: timedelta | None = None,
-    *,
-    began: float | None = None,
+    patience: WaitOptions,
 ) -> Hosts:
     """Return the chosen hosts once all of them are in the wanted state; report what is missing whenever that changes.
 
-    ``timeout`` is how long to wait: None waits without limit, and zero checks only once. It counts from ``began``, by
-    ``time.monotonic``; None: from now. Leases that expire meanwhile are ended. Raises :class:`UsageError` when no host
+    A timeout of zero checks only once. Leases that expire meanwhile are ended. Raises :class:`UsageError` when no host
     is chosen, :class:`WaitTimeoutError` with what is missing, :class:`NotFoundError` for a name that no host has, also
-    if the host is removed meanwhile, and what ``pause`` raises.
+    if the host is removed meanwhile, and what the pause of ``patience`` raises.
     """
     if not choice.names and not choice.selector:
         raise UsageError("no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
-    waiting = _Wait(ctx, choice, wanted, pause, timeout, time.monotonic() if began is None else began)
+    waiting = _Wait(ctx, choice, wanted, patience)
     return await_change(ctx, waiting.pause, waiting.look, waiting.reaps)
 
 
 class _Wait:
     """The state of one wait."""
 
-    def __init__(
-        self, ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None, began: float
-    ) -> None:
+    def __init__(self, ctx: Context, choice: Choice, wanted: StateName, patience: WaitOptions) -> None:
         self._ctx = ctx
         self._choice = choice
         self._wanted = wanted
-        self._sleep = pause
-        self._timeout = timeout
-        self._deadline = None if timeout is None else began + timeout.total_seconds()
-        waited = timedelta(seconds=time.monotonic() - began)
-        self._until = "" if timeout is None else f", until {local_time(ctx.clock() + timeout - waited, OF_DAY)}"
+        self._patience = patience
+        left = patience.left()
+        self._until = "" if left is None else f", until {local_time(ctx.clock() + left, OF_DAY)}"
         self._missing = f"the hosts to be {wanted}: the inventory could not be read"
         self._reported = ""
         self._silent_until = 0.0
@@ -89,16 +85,14 @@ class _Wait:
 
     def pause(self, seconds: float, wakes: int | None) -> None:
         """Report what is missing, and sleep; raise :class:`WaitTimeoutError` when the time is up."""
-        now = time.monotonic()
-        if self._deadline is not None:
-            if now >= self._deadline:
-                raise WaitTimeoutError(
-                    f"timed out after {format_duration(self._timeout or timedelta())} waiting for {self._missing}",
-                    hint="bmhctl list shows their states; or wait for longer",
-                )
-            seconds = min(seconds, self._deadline - now)
+        if self._patience.is_over():
+            raise WaitTimeoutError(
+                f"timed out after {format_duration(self._patience.timeout or timedelta())} waiting for {self._missing}",
+                hint="bmhctl list shows their states; or wait for longer",
+            )
+        left = self._patience.left()
         self._report()
-        self._sleep(seconds, wakes)
+        self._patience.pause(seconds if left is None else min(seconds, left.total_seconds()), wakes)
 
     def reaps(self) -> bool:
         """End expired leases, every few seconds at most; return whether any had expired."""

@@ -15,6 +15,7 @@ from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import NotFoundError, UsageError, WaitTimeoutError
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.wait import wait
@@ -40,7 +41,7 @@ def waited(lab: Lab, choice: Choice, wanted: StateName, *acts: Callable[[], obje
         if wakes is not None:
             select.select([wakes], [], [], 0.2)
 
-    return [host.name for host in wait(lab.context(), choice, wanted, pause).hosts]
+    return [host.name for host in wait(lab.context(), choice, wanted, WaitOptions(pause)).hosts]
 
 
 def test_wait_returns_when_all_hosts_are_in_the_state(fleet: Lab) -> None:
@@ -63,22 +64,15 @@ def test_a_cordoned_host_is_available_and_not_free(fleet: Lab) -> None:
     with pytest.raises(
         WaitTimeoutError, match=r"timed out after 0s waiting for node2 to be free: available but cordoned"
     ):
-        wait(fleet.context(), Choice(("node2",)), StateName.FREE, lambda *_: None, timedelta())
+        wait(fleet.context(), Choice(("node2",)), StateName.FREE, WaitOptions(lambda *_: None, timedelta()))
     uncordon = lambda: lifecycle_verbs.uncordon(fleet.context(), Choice(("node2",)))  # noqa: E731
     assert waited(fleet, Choice(("node2",)), StateName.FREE, uncordon) == ["node2"]
 
 
 def test_the_time_to_wait_counts_from_before_the_inventory_is_opened(fleet: Lab) -> None:
-    began = time.monotonic() - 3600
+    patience = WaitOptions(lambda *_: pytest.fail("it waited"), timedelta(hours=1), began=time.monotonic() - 3600)
     with pytest.raises(WaitTimeoutError, match=r"timed out after 1h waiting for node2 to be reserved: available"):
-        wait(
-            fleet.context(),
-            Choice(("node2",)),
-            StateName.RESERVED,
-            lambda *_: pytest.fail("it waited"),
-            timedelta(hours=1),
-            began=began,
-        )
+        wait(fleet.context(), Choice(("node2",)), StateName.RESERVED, patience)
 
 
 def test_wait_ends_a_lease_that_expires_meanwhile(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

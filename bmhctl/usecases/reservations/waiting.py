@@ -72,6 +72,10 @@ class WaitOptions(Frozen):
         """How long the wait has lasted."""
         return timedelta(seconds=time.monotonic() - self.began)
 
+    def left(self) -> timedelta | None:
+        """Return how long the wait may still last, not less than zero; None without a limit."""
+        return None if self.timeout is None else max(timedelta(), self.timeout - self.waited)
+
     def is_over(self) -> bool:
         """Return whether the wait has timed out, by a clock that is never set back."""
         return self.timeout is not None and self.waited >= self.timeout
