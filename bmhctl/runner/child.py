@@ -13,7 +13,7 @@ from datetime import timedelta
 from bmhctl.domain.units import format_duration
 from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
 from bmhctl.support import watchdog
-from bmhctl.support.left_tasks import RESERVATION, new_mark
+from bmhctl.support.left_tasks import RESERVATION, Ended, describe, new_mark
 from bmhctl.support.watchdog import Deadline
 
 TIMED_OUT = 124
@@ -38,19 +38,22 @@ class Child:
     ignored signals. Descriptors that this process opened are closed. Its environment is ``environ`` and
     :data:`watchdog.MARK`. The watchdog gets the ``deadline`` before the task starts. It also gets ``claim``, the
     descriptors of a claim: if this process is killed, the claim lasts until the watchdog has ended the task.
-    ``was_asked_to_end`` is true if a signal that was passed on asked the task to end; ``timed_out`` is the time after
-    which :meth:`time_out` ended it. Raises :class:`OSError` if the task can't be started, and :class:`TimeoutError` if
-    its lease is about to end; no process of the task is left then.
+    ``report`` is called with one line for the user. ``was_asked_to_end`` is true if a signal that was passed on asked
+    the task to end; ``timed_out`` is the time after which :meth:`time_out` ended it. Raises :class:`OSError` if the
+    task can't be started, and :class:`TimeoutError` if its lease is about to end; no process of the task is left then.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         environ: Mapping[str, str],
-        deadline: Deadline | None = None,
-        claim: Sequence[int] = (),
+        deadline: Deadline | None,
+        claim: Sequence[int],
+        report: Callable[[str], None],
     ) -> None:
+        self._report = report
         self.shares_group = _in_foreground() or _is_job()
+        self._reported: set[int] = set()
         self.was_asked_to_end = False
         self.timed_out: timedelta | None = None
         self._mark = new_mark(environ[RESERVATION])
@@ -153,7 +156,7 @@ class Child:
         ``grace`` returns the seconds that the task still has at most. It is called again and again, because they may
         become fewer: the lease may be lost meanwhile.
         """
-        watchdog.end_task(self._group, self._process.pid, grace(), self._mark, grace)
+        self._report_left(watchdog.end_task(self._group, self._process.pid, grace(), self._mark, grace))
         self._process.wait()
 
     def time_out(self, limit: timedelta, grace: Callable[[], float]) -> None:
@@ -173,8 +176,15 @@ class Child:
         """End the watchdog, and in time for the deadline the processes that are left of a task with its own group."""
         if self._group:
             left = _LEFTOVER_GRACE if deadline is None else min(_LEFTOVER_GRACE, deadline.kill - watchdog.steady())
-            watchdog.end_task(self._group, self._group, left, self._mark)
+            self._report_left(watchdog.end_task(self._group, self._group, left, self._mark))
         self._dismiss()
+
+    def _report_left(self, left: Sequence[int]) -> None:
+        """Report processes of the task that could not be ended, each once."""
+        found = [describe(process) for process in left if process not in self._reported]
+        self._reported.update(left)
+        if found:
+            self._report(f"the task {Ended((), tuple(found))}")
 
     def _dismiss(self) -> None:
         self._write(watchdog.DONE)

@@ -129,7 +129,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         returning.give_back_quietly()
         return FAILED
     try:
-        child = Child(task.command, task.environ, lease.deadline, claim)
+        child = Child(task.command, task.environ, lease.deadline, claim, ctx.report)
     except TimeoutError:
         ctx.report("the lease is lost: it ended before the task could be started; the task was not started")
         returning.give_back_quietly()

@@ -138,10 +138,11 @@ def _until(deadline: Deadline | None) -> float | None:
 
 def end_task(
     group: int, root: int, grace: float = GRACE, mark: str = "", left: Callable[[], float] | None = None
-) -> None:
-    """End all members of a :class:`Family`: send TERM, and KILL after ``grace`` seconds.
+) -> list[int]:
+    """End all members of a :class:`Family`: send TERM, and KILL after ``grace`` seconds; return those that still live.
 
-    ``group``, ``root`` and ``mark`` are those of the family.
+    ``group``, ``root`` and ``mark`` are those of the family. KILL does not end a process of another user, such as one
+    of ``sudo``, or one that waits for a device.
     """
     deadline = time.monotonic() + max(0.0, grace)
     family = Family(group, root, mark)
@@ -153,15 +154,16 @@ def end_task(
         members = family.members()
         look = time.monotonic() - began  # up to tenths of a second on a busy machine, which must not delay KILL
         if not members:
-            return
+            break
         if left is not None:
             deadline = min(deadline, time.monotonic() + max(0.0, left()))
         if time.monotonic() + max(look, _PAUSE) >= deadline:
             time.sleep(max(0.0, deadline - time.monotonic()))
             family.send(signal.SIGKILL, members)
             if time.monotonic() >= deadline + GRACE:
-                return
+                break
         time.sleep(_PAUSE)
+    return [*members]
 
 
 class Family:

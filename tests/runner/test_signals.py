@@ -73,6 +73,26 @@ def test_background_processes_of_a_task_are_ended_with_it(toml_fleet: Fleet) -> 
     assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 4")
 
 
+def test_processes_of_a_task_that_cannot_be_ended_are_reported(toml_fleet: Fleet) -> None:
+    """They may belong to another user, as those of sudo do."""
+    patch = """
+import bmhctl.support.watchdog as watchdog
+
+def refuse(*_):
+    raise PermissionError
+
+child._LEFTOVER_GRACE = watchdog.GRACE = 0.1
+os.kill = os.killpg = refuse
+"""
+    script = "sleep 1000 >/dev/null 2>&1 & echo $!"
+    turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", script, patch=patch)
+    left = int(turn.line())
+    done = turn.end()
+    os.kill(left, signal.SIGKILL)
+    said = f"the task could not be ended, and may still use its hosts: process {left} (sleep 1000); end it as root\n"
+    assert done == Run(0, "", said)
+
+
 WHEN = {
     "granted": "running.reserve_or_wait = killed_by_itself(running.reserve_or_wait, {}, after=True)",
     "before the task": "running.task_environment = killed_by_itself(running.task_environment, {}, before=True)",
