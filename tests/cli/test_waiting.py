@@ -295,14 +295,14 @@ def test_the_queue_shows_position_request_and_what_is_missing(
 
 def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inventory, waiting: Queue) -> None:
     first = waiting("first", "-n1", "--wait")
-    second = waiting("second", "-n1", "--wait", "10m")
+    second = waiting("second", "-l", "rack!=r9,!gone", "--wait", "10m")
     first.process.terminate()
     until(lambda: len(second.said.splitlines()) == 2)
     second.process.terminate()
 
     before, after = second.ended().stderr.splitlines()
     assert re.fullmatch(
-        r"waiting for 1 host, number 2 in the queue, until \d\d:\d\d:\d\d UTC: none free now: "
+        r"waiting for 1 host with rack!=r9,!gone, number 2 in the queue, until \d\d:\d\d:\d\d UTC: none free now: "
         r"2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; set aside for the earlier "
         r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if no lease is extended",
         before,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.support.values import Frozen, replace
@@ -142,19 +141,22 @@ class Watch:
 class ProgressReporter:
     """Reports the position of a waiting process when it changes; uses at most a hundredth of the time for this.
 
-    At the back of a long queue it uses less, because all waiting processes do the same.
+    At the back of a long queue it uses less, because all waiting processes do the same. ``requirements`` is what the
+    request asks for, in the words that its refusals have.
     """
 
     def __init__(
         self,
         ctx: Context,
         ticket: Ticket,
+        requirements: str,
         why_not: Callable[[], tuple[str, datetime | None]],
         deadline: datetime | None,
         progress: Callable[[Waiting], None],
     ) -> None:
         self._ctx = ctx
         self._ticket = ticket
+        self._requirements = requirements
         self._why_not = why_not
         self._deadline = deadline
         self._progress = progress
@@ -179,9 +181,7 @@ class ProgressReporter:
         with ctx.store.snapshot():
             why, eta = self._why_not()
             position = len(live_tickets(ctx, self._ticket.id)) + 1
-        waiting = Waiting(
-            position, describe_requirements(load_requirements(self._ticket.requirements)), why, self._deadline, eta
-        )
+        waiting = Waiting(position, self._requirements, why, self._deadline, eta)
         if self._told is None or _differ(waiting, self._told):
             self._told = waiting
             self._progress(waiting)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import State
-from bmhctl.domain.requirements import ReservationRequest, dump_requirements
+from bmhctl.domain.requirements import ReservationRequest, describe_requirements, dump_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import (
     AwayError,
@@ -133,8 +133,9 @@ def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
 
 def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
     watch = Watch(attempt.ctx, ticket.id)
+    wanted = describe_requirements(attempt.request.requirements)
     reporter = ProgressReporter(
-        attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress
+        attempt.ctx, ticket, wanted, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress
     )
     while True:
         if watch.must_try() and _is_worth_trying(attempt, ticket):
