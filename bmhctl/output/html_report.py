@@ -126,7 +126,7 @@ def _wait_bars(report: Report) -> list[Bar]:
             height = week.waits.p95 / longest * _CHART_HEIGHT
             words = (
                 f"week from {week.start:%d %b}: median {format_age(week.waits.median)}, "
-                f"95 % under {format_age(week.waits.p95)}, of {week.waits.known}"
+                f"95 % within {format_age(week.waits.p95)}, of {week.waits.known}"
             )
         else:
             height, words = 0.0, f"week from {week.start:%d %b}: not known"

@@ -120,7 +120,7 @@ def test_untrusted_text_is_escaped_in_the_report() -> None:
         "fault",
         "node01",
         "25% reserved",
-        "Median 1m, 95 % under 2m, longest 9m",
+        "Median 1m, 95 % within 2m, longest 9m",
         "1 event",
         "by lab: lab",
         "short of hosts",

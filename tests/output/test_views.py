@@ -213,6 +213,7 @@ def test_a_narrow_terminal_has_a_heat_map_and_a_summary_with_a_line_each(width: 
     assert monday[head.index("6") + 3] == "█"
     total = Figures("all", 1, dict.fromkeys(State, 3600.0), 0, 0)
     lines = shown(Statistics(NOW, NOW, NOW, None, (), total), tty=True, width=width).splitlines()
+    assert lines[0].startswith(f"{NOW.astimezone():%Y-%m-%d %H:%M} – ")
     assert len([line for line in lines if "20.0%" in line and line.rstrip().endswith(("h", "host-hours"))]) == 5
 
 

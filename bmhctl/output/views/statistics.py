@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
@@ -14,13 +14,7 @@ from bmhctl.output.spans import heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
 from bmhctl.support.values import replace
 
-_WORDS = {
-    State.RESERVED: "reserved",
-    State.AVAILABLE: "idle",
-    State.TAINTED: "dirty",
-    State.MAINTENANCE: "maintenance",
-    State.INITIAL: "initial",
-}
+_STATES = (State.RESERVED, State.AVAILABLE, State.TAINTED, State.MAINTENANCE, State.INITIAL)
 _BAR = 24  # cells of a bar in the summary
 _BESIDE_BAR = 47  # cells of a line of the summary
 _SMALL_BAR = 10  # cells of a bar in a row
@@ -49,7 +43,7 @@ _SORTED = {"waits": "WAIT", **dict.fromkeys(("tasks", "checks", "cleanups"), "FA
 def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     width = display.width if display.is_table else None
     yield [
-        (f"{result.since.astimezone():%Y-%m-%d} – {result.until.astimezone():%Y-%m-%d}", "bold"),
+        (_window(result.since, result.until), "bold"),
         (f"  {format_age(result.until - result.since)} · ", ""),
         (plural(result.total.hosts or 0, "host"), ""),
     ]
@@ -65,12 +59,18 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
         yield from columns(heads, (_row(each, result.by) for each in result.groups), width or UNLIMITED)
 
 
+def _window(since: datetime, until: datetime) -> str:
+    """Return a window in the local zone: by its days, and for less than three days also by its times."""
+    form = "%Y-%m-%d %H:%M" if until - since < timedelta(days=3) else "%Y-%m-%d"
+    return f"{since.astimezone():{form}} – {until.astimezone():{form}}"
+
+
 def _summary(total: Figures, width: int) -> Iterator[Line]:
     room = width - _BESIDE_BAR
-    for state, word in _WORDS.items():
+    for state in _STATES:
         share = total.share(state) or 0.0
         yield [
-            (f"{GLYPH[state]} {word:<12} ", COLOUR[state]),
+            (f"{GLYPH[state]} {state.value:<12} ", COLOUR[state]),
             (_bar(share, min(_BAR, room)) if room > 0 else "", COLOUR[state]),
             (f" {share:6.1%}  {total.seconds.get(state, 0.0) / 3600:>12,.1f}", ""),
             (" host-hours" if room >= 0 else " h", ""),
@@ -79,15 +79,15 @@ def _summary(total: Figures, width: int) -> Iterator[Line]:
     waits = total.waits
     told: dict[str, str] = {
         "reservations": f"{total.reservations:,}",
-        "waits": f"median {_short(waits.median)}, 95 % under {_short(waits.p95)}, longest {_short(waits.longest)}"
+        "waits": f"median {_short(waits.median)}, 95 % within {_short(waits.p95)}, longest {_short(waits.longest)}"
         + (f" (known of {waits.known:,})" if waits.known != total.reservations else "")
         if waits
         else "not known",
         "failed": ", ".join(plural(number, word) for word, number in _failed(total).items()),
         "faults": f"{total.faults or 0:,}",
         "failures": f"{total.failures or 0:,}"
-        + (f", {_short(total.mean_between_failures)} apart" if total.mean_between_failures else "")
-        + (f", {_short(total.mean_repair)} to repair" if total.mean_repair else ""),
+        + (f", mean time between failures {_short(total.mean_between_failures)}" if total.mean_between_failures else "")
+        + (f", mean repair time {_short(total.mean_repair)}" if total.mean_repair else ""),
     }
     if total.bookings != BookingFigures():
         told["bookings"] = _booked(total.bookings or BookingFigures())
@@ -148,7 +148,7 @@ def _bar(share: float, width: int) -> str:
 
 def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     yield [
-        (f"{result.since.astimezone():%Y-%m-%d} – {result.until.astimezone():%Y-%m-%d}", "bold"),
+        (_window(result.since, result.until), "bold"),
         ("  reserved hosts in % by weekday and hour", ""),
     ]
     yield []
