@@ -25,6 +25,9 @@ from bmhctl.support.values import replace
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 """The endings of the files that are read in a folder; other files are skipped."""
 
+_READABLE = (".csv", ".ini", ".leases", ".gz")
+"""Further endings of files that may have hosts. Files in a folder with these endings are named in a note."""
+
 NO_OPTIONS = ImportOptions()
 """The options that import every host of files of any kind, under the name in the file."""
 
@@ -91,12 +94,14 @@ def read_paths(
 
 def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, others: ForeignRecords) -> list[Part]:
     found = [(origin, _unpack(content, origin, now, options, others)) for origin, content in _contents(path, stdin)]
+    unread = _unread(path)
     if all(_is_empty(part) for _, part in found):
         origin, part = found[0]
         said = f"it looks like {part.looks_like}" if part.looks_like else part.skipped[0].removeprefix(f"{origin}, ")
         more = f", and so on for {len(found)} files" if len(found) > 1 else ""
-        raise _nothing(origin, f"{said}{more}", part.looks_like)
-    return [_skipped(part, origin) if _is_empty(part) and not part.skipped else part for origin, part in found]
+        raise _nothing(origin, "; ".join([f"{said}{more}", *unread]), part.looks_like)
+    parts = [_skipped(part, origin) if _is_empty(part) and not part.skipped else part for origin, part in found]
+    return [*parts, Part(skipped=tuple(f"{path}: {said}" for said in unread))]
 
 
 def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
@@ -206,19 +211,31 @@ def _contents(path: Path, stdin: BinaryIO) -> Iterator[tuple[str, bytes]]:
         if not path.is_dir():
             yield str(path), _read(path)
             return
-        files = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix in SUFFIXES
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
+        files = _files(path, SUFFIXES)
         if not files:
             raise UsageError(f"no file in {path} ends with {', '.join(SUFFIXES)}", hint="name the files to read")
         for file in files:
             yield str(file), _read(file)
     except OSError as error:
         raise UsageError(f"can't read {error.filename or path}: {error.strerror}") from error
+
+
+def _unread(path: Path) -> list[str]:
+    """Return a line about the files in a folder that may have hosts and are not read; no line if there are none."""
+    left = [str(file.relative_to(path)) for file in _files(path, _READABLE)]
+    names = f"{', '.join(left[:3])}{f' and {len(left) - 3} more' if len(left) > 3 else ''}"
+    return [f"{names} not read: in a folder, import reads only {', '.join(SUFFIXES)}: name the others"] if left else []
+
+
+def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files of a folder and its subfolders that have these endings, without hidden ones."""
+    return [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix in suffixes
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
 
 
 def _read(path: Path) -> bytes:

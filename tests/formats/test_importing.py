@@ -390,3 +390,19 @@ def test_files_without_hosts_in_a_folder_are_skipped_and_named(tmp_path: Path) -
     (tmp_path / "b.yaml").unlink()
     with pytest.raises(InvalidError, match=r"a\.yaml: nothing to import: .* 2 files"):
         read_paths([tmp_path], io.BytesIO(), NOW)
+
+
+def test_files_in_a_folder_that_are_not_read_and_may_have_hosts_are_named(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    for name in ("hosts.ini", "group_vars/x.csv", "b.leases", "c.gz", "README.md", ".hidden.ini"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "group_vars" / "all.yml").write_text("a: 1\n")
+    said = (
+        "b.leases, c.gz, group_vars/x.csv and 1 more not read: in a folder, import reads only .yaml, .yml, .json, "
+        ".toml: name the others"
+    )
+    with pytest.raises(InvalidError) as caught:
+        read_paths([tmp_path], io.BytesIO(), NOW)
+    assert caught.value.message.endswith(f"joins with the hosts; {said}")
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(host("n1")))
+    assert read_paths([tmp_path], io.BytesIO(), NOW).skipped[-1] == f"{tmp_path}: {said}"
