@@ -48,7 +48,7 @@ class Verb(Words):
 
 
 class Guard(Words):
-    """A condition on an edge of the lifecycle; the value is the name of the method that the machine calls."""
+    """A condition on an edge of the lifecycle."""
 
     SETUP_COMPLETE = "setup_complete"
     CHECKS_PASSED = "checks_passed"

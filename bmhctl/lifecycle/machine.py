@@ -1,13 +1,15 @@
 """Move a host through the table with one ``transitions`` machine; the only user of that library.
 
 One machine serves the whole process. Hosts are not bound to it, because the time to bind models grows faster than their
-number. Instead, a :class:`Passage` holds a host's state and the inputs of the guards, and the verb is triggered on it.
+number. Instead, the verb is triggered on an object that has only a host's state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Guard, Host, State, Verb
@@ -16,7 +18,7 @@ from bmhctl.lifecycle.table import EDGES, POSSIBLE, sources, where
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
-    from transitions import EventData, Machine
+    from transitions import Machine
 
 NOT_CHECKED = "its readiness checks have not run"
 """Why ``checks_passed`` refuses by default."""
@@ -59,88 +61,34 @@ class GuardInput(Frozen):
     retirement: str | None = NOT_RETIRED
 
 
-class Passage:
-    """One host during one verb: its state, the inputs of the guards, and the guards' refusals."""
+_WHY_NOT: dict[Guard, Callable[[GuardInput], str | None]] = {
+    Guard.SETUP_COMPLETE: attrgetter("setup"),
+    Guard.CHECKS_PASSED: attrgetter("checks"),
+    Guard.NOT_UNDECLARED: attrgetter("undeclared"),
+    Guard.NOT_CORDONED: attrgetter("cordon"),
+    Guard.NOT_CLAIMED: attrgetter("claim"),
+    Guard.ITS_TURN: attrgetter("earlier_ticket"),
+    Guard.NOT_BOOKED: attrgetter("booked"),
+    Guard.MAY_BE_TAINTED: attrgetter("holder"),
+    Guard.CLEANUP_SUCCEEDED: attrgetter("cleanup"),
+    Guard.REASON_GIVEN: lambda it: None if (it.reason or "").strip() else "no reason is given",
+    Guard.RESERVATION_VALID: lambda it: None if it.reservation_valid else "it has no valid reservation",
+    Guard.CAME_FROM_AVAILABLE: lambda it: (
+        None if it.came_from is State.AVAILABLE else f"it came from {it.came_from or 'outside'}, not from available"
+    ),
+    Guard.CLEAN: lambda it: "it is dirty: it was reserved since its last cleanup" if it.dirty else None,
+    Guard.CLEAN_OR_CLEANED: lambda it: f"it is dirty, and {it.cleanup}" if it.dirty and it.cleanup else None,
+    Guard.RETIREMENT_SUCCEEDED: attrgetter("retirement"),
+}
+"""For each guard, why it refuses these inputs, in words; None if it allows the verb."""
 
-    __slots__ = ("inputs", "refusals", "state")
 
-    def __init__(self, state: State, inputs: GuardInput) -> None:
-        self.state: str = state.value
-        self.inputs = inputs
-        self.refusals: list[tuple[Guard, str]] = []
-
-    def _refuse(self, guard: Guard, words: str | None) -> bool:
-        if words is None:
-            return True
-        self.refusals.append((guard, words))
-        return False
-
-    def setup_complete(self, _: EventData) -> bool:
-        """Allow ``ready`` if the setup of the host is complete."""
-        return self._refuse(Guard.SETUP_COMPLETE, self.inputs.setup)
-
-    def checks_passed(self, _: EventData) -> bool:
-        """Allow ``ready``, and ``resume`` to available, if the readiness checks passed."""
-        return self._refuse(Guard.CHECKS_PASSED, self.inputs.checks)
-
-    def not_undeclared(self, _: EventData) -> bool:
-        """Allow ``reserve`` if the host is declared."""
-        return self._refuse(Guard.NOT_UNDECLARED, self.inputs.undeclared)
-
-    def not_cordoned(self, _: EventData) -> bool:
-        """Allow ``reserve`` if the host is not cordoned."""
-        return self._refuse(Guard.NOT_CORDONED, self.inputs.cordon)
-
-    def not_claimed(self, _: EventData) -> bool:
-        """Allow a verb that would collide with a running step if no step is running on the host."""
-        return self._refuse(Guard.NOT_CLAIMED, self.inputs.claim)
-
-    def its_turn(self, _: EventData) -> bool:
-        """Allow ``reserve`` if no earlier ticket has a right to the host."""
-        return self._refuse(Guard.ITS_TURN, self.inputs.earlier_ticket)
-
-    def not_booked(self, _: EventData) -> bool:
-        """Allow ``reserve`` if the lease ends before anything that is planned on the host."""
-        return self._refuse(Guard.NOT_BOOKED, self.inputs.booked)
-
-    def may_be_tainted(self, _: EventData) -> bool:
-        """Allow ``taint`` if the caller may act for the reservation."""
-        return self._refuse(Guard.MAY_BE_TAINTED, self.inputs.holder)
-
-    def cleanup_succeeded(self, _: EventData) -> bool:
-        """Allow ``reset`` if the cleanup succeeded."""
-        return self._refuse(Guard.CLEANUP_SUCCEEDED, self.inputs.cleanup)
-
-    def reason_given(self, _: EventData) -> bool:
-        """Allow ``maintain`` if a reason is given."""
-        given = bool(self.inputs.reason and self.inputs.reason.strip())
-        return self._refuse(Guard.REASON_GIVEN, None if given else "no reason is given")
-
-    def reservation_valid(self, _: EventData) -> bool:
-        """Allow ``resume`` to reserved if the host has a valid reservation."""
-        words = None if self.inputs.reservation_valid else "it has no valid reservation"
-        return self._refuse(Guard.RESERVATION_VALID, words)
-
-    def came_from_available(self, _: EventData) -> bool:
-        """Allow ``resume`` to available if the host came from there."""
-        origin = self.inputs.came_from
-        words = None if origin is State.AVAILABLE else f"it came from {origin or 'outside'}, not from available"
-        return self._refuse(Guard.CAME_FROM_AVAILABLE, words)
-
-    def clean(self, _: EventData) -> bool:
-        """Allow ``resume`` to available if the host is clean."""
-        return self._refuse(
-            Guard.CLEAN, "it is dirty: it was reserved since its last cleanup" if self.inputs.dirty else None
-        )
-
-    def clean_or_cleaned(self, _: EventData) -> bool:
-        """Allow ``resume`` to initial if the host is clean, or its cleanup succeeded."""
-        words = f"it is dirty, and {self.inputs.cleanup}" if self.inputs.dirty and self.inputs.cleanup else None
-        return self._refuse(Guard.CLEAN_OR_CLEANED, words)
-
-    def retirement_succeeded(self, _: EventData) -> bool:
-        """Allow ``retire`` if the retire steps succeeded."""
-        return self._refuse(Guard.RETIREMENT_SUCCEEDED, self.inputs.retirement)
+def _allows(guard: Guard, inputs: GuardInput, refusals: list[tuple[Guard, str]]) -> bool:
+    """Return whether a guard allows the verb; if not, add its refusal to ``refusals``."""
+    words = _WHY_NOT[guard](inputs)
+    if words is not None:
+        refusals.append((guard, words))
+    return words is None
 
 
 class Answer(Frozen):
@@ -162,12 +110,11 @@ def _machine() -> Machine:
         states=[*(state.value for state in State), _OUTSIDE],
         initial=State.INITIAL.value,
         auto_transitions=False,
-        send_event=True,
     )
     for edge in EDGES:
         if edge.source is not None and (edge.dest is not None or edge.guards):
             dest = _OUTSIDE if edge.dest is None else edge.dest.value
-            conditions: list[str | Callable[..., bool | None]] = [guard.value for guard in edge.guards]
+            conditions: list[str | Callable[..., bool | None]] = [partial(_allows, guard) for guard in edge.guards]
             machine.add_transition(edge.verb.value, edge.source.value, dest, conditions=conditions)
     return machine
 
@@ -181,14 +128,14 @@ def ask(verb: Verb, state: State, inputs: GuardInput) -> Answer:
     """
     from transitions import MachineError
 
-    passage = Passage(state, inputs)
+    model, refusals = SimpleNamespace(state=state.value), list[tuple[Guard, str]]()
     try:
-        moved = _machine().events[verb.value].trigger(passage)
+        moved = _machine().events[verb.value].trigger(model, inputs, refusals)
     except MachineError as error:
         raise StateRefusedError(_only_from(verb, state)) from error
-    if moved and passage.state == _OUTSIDE:
+    if moved and model.state == _OUTSIDE:
         return Answer(None, ())
-    return Answer(State(passage.state) if moved else None, tuple(passage.refusals))
+    return Answer(State(model.state) if moved else None, tuple(refusals))
 
 
 _ONWARD = {State.TAINTED: "recycle", State.MAINTENANCE: "resume"}

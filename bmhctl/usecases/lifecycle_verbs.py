@@ -25,7 +25,7 @@ from bmhctl.usecases.shared.leases import (
     reservation_missing,
 )
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import add_reason, quarantine, record_event
 
 
 def taint(
@@ -99,13 +99,13 @@ def _give_back(
     if fault:
         left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
     elif task is TaskResult.FAILED and left.state is State.TAINTED and len(left.failed_tasks) > 1:
-        quarantined = _quarantine(ctx, left, now)
+        quarantined = _quarantined(ctx, left, now)
         if quarantined is not None:
             return moved(host, quarantined, f"{words}; {quarantined.maintenance[0].reason}")
     return moved(host, left, words)
 
 
-def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
+def _quarantined(ctx: Context, host: Host, now: datetime) -> Host | None:
     """Move a host on which too many tasks failed in a row to maintenance; return it, or None if too few failed.
 
     The cause may be the host or the tasks, and only a person can find out which.
@@ -114,9 +114,7 @@ def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
     if limit is None or len(host.failed_tasks) < limit:
         return None
     reason = f"quarantined after {len(host.failed_tasks)} tasks failed in a row: {describe_tasks(host.failed_tasks)}"
-    note = Note(SELF, reason, now, quarantine=True)
-    inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
-    return move(ctx, replace(host, maintenance=(note,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
+    return quarantine(ctx, host, reason, now)
 
 
 @retried
@@ -185,8 +183,7 @@ def maintain(
         if when_free and host.reservation is not None:
             return _drain(ctx, host, mark)
         if host.state is not State.MAINTENANCE:
-            inputs = guard_input(ctx, host, now, reason=reason)
-            left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason)
+            left = add_reason(ctx, host, mark, now, has_claim=False)
             held = f"; held by {describe_reservation(host.reservation)}" if host.reservation is not None else ""
             return moved(host, left, f"{reason}{_ending(until)}{held}")
         same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
@@ -194,7 +191,7 @@ def maintain(
             return already(host, f"already in maintenance: {reason}")
         others = tuple(m for m in host.maintenance if m not in same)
         mark = replace(mark, since=same[0].since) if same else mark
-        record_event(ctx, replace(host, maintenance=(*others, mark)), EventKind.REASON_ADDED, now, reason=reason)
+        add_reason(ctx, replace(host, maintenance=others), mark, now)
         words = f"{'end changed' if same else 'reason added'}: {reason}{_ending(until)}"
         return Outcome(host.name, True, words, host.state, host.state)
 

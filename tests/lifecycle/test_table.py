@@ -9,7 +9,7 @@ import pytest
 from bmhctl.domain.model import Guard, State, Verb
 from bmhctl.errors import StateRefusedError
 from bmhctl.lifecycle import table
-from bmhctl.lifecycle.machine import GuardInput, Passage, ask, possible
+from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import EDGES
 
 OPEN = GuardInput(
@@ -64,10 +64,6 @@ def test_every_state_guard_and_edge_is_explained() -> None:
     assert set(table.MEANING) == set(State)
     assert set(table.ASKS) == set(Guard)
     assert all(edge.why.endswith(".") and edge.label for edge in EDGES)
-
-
-def test_every_guard_is_a_method_of_passage() -> None:
-    assert {guard.value for guard in Guard} <= set(dir(Passage))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from bmhctl.usecases.reservations.fairness import LAPSE
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_checks, settle
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.maintenance import set_aside
 from bmhctl.usecases.shared.refresh import retried
+from bmhctl.usecases.shared.transitions import quarantine
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
@@ -160,7 +160,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                     return _settle(attempt, policy, ticket, hosts, {host.id: run.results for host, run in runs})
                 for host, run in refused:
                     reason = f"failed its checks before a reservation: {run.refusal}"
-                    set_aside(ctx, host, reason, run.results)
+                    quarantine(ctx, host, reason, ctx.clock(), run.results)
                     ctx.report(f"{host.name}: {reason}; it is in maintenance now; trying the next host")
 
 

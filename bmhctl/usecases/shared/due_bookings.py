@@ -22,7 +22,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.booking_hosts import choose_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
-from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import SELF, add_reason, guard_input, move, record_event
 
 _AGAIN = timedelta(minutes=1)  # the pause before another attempt
 
@@ -148,11 +148,7 @@ def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
         record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: its time has ended", actor=SELF)
         return
     reason = f"planned: {booking.purpose}"
-    noted = replace(freed, maintenance=(*freed.maintenance, _note_of(booking)))
-    if host.state is State.MAINTENANCE:
-        record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=reason, actor=booking.owner)
-        return
-    move(ctx, noted, Verb.MAINTAIN, guard_input(ctx, host, now, reason=reason), now, reason=reason, actor=booking.owner)
+    add_reason(ctx, freed, _note_of(booking), now, reason=reason, has_claim=False)
 
 
 def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:

@@ -10,7 +10,7 @@ from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import add_reason, guard_input, move, record_event
 
 _MOST_NAMED = 3  # reservations in a hint
 
@@ -60,19 +60,12 @@ def give_back(
 
 
 def _drained(ctx: Context, host: Host, now: datetime) -> Host:
-    """Move a host that was given back to maintenance if its cordon says so, in the caller's transaction; return it.
-
-    A host that is in maintenance already gets another reason.
-    """
+    """Move a host that was given back to maintenance if its cordon says so, in the caller's transaction; return it."""
     cordon = host.cordon
     if cordon is None or not cordon.maintains:
         return host
     note = Note(cordon.actor, cordon.reason, now, cordon.until)
-    noted = replace(host, cordon=cordon.before, maintenance=(*host.maintenance, note))
-    if host.state is State.MAINTENANCE:
-        return record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=note.reason, actor=note.actor)
-    inputs = guard_input(ctx, host, now, reason=note.reason, has_claim=True)
-    return move(ctx, noted, Verb.MAINTAIN, inputs, now, reason=note.reason, actor=note.actor)
+    return add_reason(ctx, replace(host, cordon=cordon.before), note, now)
 
 
 _MOST_FAILED_TASKS = 20  # the most failed tasks that a host keeps: more than any policy needs

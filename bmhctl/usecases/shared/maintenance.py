@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import CheckResult, Host, Note, Phase, State, Verb
-from bmhctl.support.values import replace
+from bmhctl.domain.model import Host, Note, Phase, State
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
-from bmhctl.usecases.shared.transitions import SELF, guard_input, move
 
 
 def remaining_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
     """Return the reasons that stay when the actor's are closed (``everyones``: all); anyone may close a quarantine."""
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
-
-
-def set_aside(ctx: Context, host: Host, reason: str, checks: tuple[CheckResult, ...] = ()) -> Host:
-    """Move a free host that failed its checks to maintenance, in the caller's transaction; return the host."""
-    now = ctx.clock()
-    mark = Note(SELF, reason, now, quarantine=True)
-    inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
-    aside = replace(host, maintenance=(mark,))
-    return move(ctx, aside, Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF, steps=checks)
 
 
 def in_words(marks: Iterable[Note]) -> str:

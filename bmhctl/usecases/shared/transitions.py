@@ -20,7 +20,7 @@ from bmhctl.domain.model import (
 )
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
-from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_RETIRED, NOT_SET_UP, GuardInput, ask
+from bmhctl.lifecycle.machine import GuardInput, ask
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
@@ -56,32 +56,25 @@ def guard_input(
     host: Host,
     now: datetime,
     *,
-    checks: str | None = NOT_CHECKED,
-    cleanup: str | None = NOT_CLEANED,
-    setup: str | None = NOT_SET_UP,
     reason: str | None = None,
     has_claim: bool = False,
-    retirement: str | None = NOT_RETIRED,
     lease_end: datetime | None = None,
 ) -> GuardInput:
-    """Return the inputs of the guards for a host; most parameters are those of :class:`GuardInput`.
+    """Return the inputs of the guards for a host on which no steps have run.
 
-    ``has_claim`` is whether the caller holds the claim on the host. ``lease_end`` is when a lease on the host would
-    end; None: the guard refuses only if something is planned for now.
+    ``reason`` is that of a maintenance. ``has_claim`` is whether the caller holds the claim on the host. ``lease_end``
+    is when a lease on the host would end; None: the guard refuses only if something is
+    planned for now.
     """
     claimed = not has_claim and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
         undeclared="it is no longer declared" if host.undeclared else None,
         cordon=None if host.cordon is None else f"it {describe_cordon(host.cordon)}",
         claim=CLAIMED if claimed else None,
-        checks=checks,
-        cleanup=cleanup,
-        setup=setup,
         reason=reason,
         reservation_valid=host.reservation is not None and host.reservation.is_valid(now),
         came_from=host.came_from,
         dirty=host.dirty,
-        retirement=retirement,
         booked=_booked(host, now, lease_end) if host.planned else None,
     )
 
@@ -169,20 +162,38 @@ def move(
         exchange(ctx, host, now)
     if verb is Verb.RESUME:
         moved = replace(moved, maintenance=(), failed_tasks=())
-    return ctx.store.hosts.save(
-        moved,
-        Event(
-            host=host.spec.name,
-            at=now,
-            actor=actor or ctx.actor,
-            verb=verb,
-            source=host.state,
-            dest=dest,
-            reason=reason,
-            reservation=held.id if held else None,
-            steps=_timings(steps) if steps else None if steps is None else (),
-        ),
-    )
+    event = event_of(ctx, host, verb, now, reason, actor, held.id if held else None, steps)
+    return ctx.store.hosts.save(moved, replace(event, dest=dest))
+
+
+def add_reason(
+    ctx: Context,
+    host: Host,
+    note: Note,
+    now: datetime,
+    *,
+    reason: str | None = None,
+    has_claim: bool = True,
+    steps: tuple[CheckResult, ...] | None = None,
+) -> Host:
+    """Add a reason for maintenance to a host, and move the host there unless it is there already; return the host.
+
+    ``reason`` is what the event records (None: the reason of the note). ``has_claim`` is as in :func:`guard_input`,
+    ``steps`` as in :func:`move`.
+    """
+    words = reason or note.reason
+    noted = replace(host, maintenance=(*host.maintenance, note))
+    if host.state is State.MAINTENANCE:
+        return record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=words, actor=note.actor)
+    inputs = guard_input(ctx, host, now, reason=words, has_claim=has_claim)
+    return move(ctx, noted, Verb.MAINTAIN, inputs, now, reason=words, actor=note.actor, steps=steps)
+
+
+def quarantine(
+    ctx: Context, host: Host, reason: str, now: datetime, steps: tuple[CheckResult, ...] | None = None
+) -> Host:
+    """Move a claimed host to maintenance for a reason that bmhctl itself found; return the host."""
+    return add_reason(ctx, host, Note(SELF, reason, now, quarantine=True), now, steps=steps)
 
 
 def record_event(

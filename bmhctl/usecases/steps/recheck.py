@@ -14,7 +14,7 @@ from bmhctl.results import Outcome, already, failed
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.maintenance import set_aside
+from bmhctl.usecases.shared.transitions import quarantine
 from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job
 from bmhctl.usecases.steps.step_outcomes import failure_of, finish, note_failure
@@ -94,7 +94,7 @@ class Rechecks:
                     host.name, False, f"checked again: {run.summary}", host.state, host.state, steps=run.results
                 )
             words = f"failed a repeated check: {run.refusal}"
-            moved = set_aside(ctx, host, words, run.results)
+            moved = quarantine(ctx, host, words, now, run.results)
             error = failure_of(
                 moved, run, f"{words}; it is in maintenance now", f"fix it, then: bmhctl resume {host.name}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import cache, partial
 
-from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
+from bmhctl.domain.model import EventKind, Host, Note, Phase
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CLEANED
 from bmhctl.results import Outcome, Outcomes, already, failed
@@ -17,9 +17,10 @@ from bmhctl.usecases.shared.host_changes import Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.refresh import refresh_and_reap
-from bmhctl.usecases.shared.transitions import SELF, check_leaves, guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import check_leaves, guard_input, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, Leaving, each
+from bmhctl.usecases.steps.step_outcomes import failure_of
 
 
 def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
@@ -109,7 +110,8 @@ def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun)
     """Return that a host leaves the inventory; the reason names the steps that ran."""
     host = held.host
     cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
-    check_leaves(host, guard_input(ctx, host, ctx.clock(), cleanup=cleaned, retirement=run.refusal, has_claim=True))
+    inputs = guard_input(ctx, host, ctx.clock(), has_claim=True)
+    check_leaves(host, replace(inputs, cleanup=cleaned, retirement=run.refusal))
     reason = host.cordon.reason if host.cordon else "retired"
     words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
     steps = (*(cleanup.results if cleanup else ()), *run.results)
@@ -125,21 +127,10 @@ def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
         reason = f"can't be retired: {words}"
         host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
-        mark = Note(SELF, reason, now, quarantine=True)
         others = tuple(each for each in host.maintenance if not each.quarantine)
-        marked = replace(host, maintenance=(*others, mark))
-        if host.state is State.MAINTENANCE:
-            host = record_event(ctx, marked, EventKind.REASON_ADDED, now, reason=reason, actor=SELF)
-        else:
-            inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
-            host = move(ctx, marked, Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
-        error = StepFailedError(
-            f"{words}; it is in maintenance now",
-            host=host.name,
-            hint=f"fix it, then retire it again; or bmhctl retire {host.name} --undo",
-            details={"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]},
-        )
-        error.results = run.results
+        host = quarantine(ctx, replace(host, maintenance=others), reason, now)
+        hint = f"fix it, then retire it again; or bmhctl retire {host.name} --undo"
+        error = failure_of(host, run, f"{words}; it is in maintenance now", hint)
         held.keep_outcome(host, failed(error, host))
         return error
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb, Verdict
+from bmhctl.domain.model import EventKind, Host, Phase, State, Verb, Verdict
 from bmhctl.errors import StepFailedError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.results import Outcome, failed, moved
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import guard_input, move, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import NO_STEPS, Job
 
@@ -122,14 +122,11 @@ def finish(
 
     def go(now: datetime) -> Outcome:
         host = held.save_observed(held.unchanged(), run.results, now)
-        inputs = guard_input(
-            ctx,
-            host,
-            now,
+        inputs = replace(
+            guard_input(ctx, host, now, has_claim=True),
             checks=checks.refusal if checks else NOT_CHECKED,
             cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
             setup=None,  # the checks run only after the setup, so its steps passed
-            has_claim=True,
         )
         words = run.refusal or run.summary
         ran = None if run is NO_STEPS else run.results
@@ -178,9 +175,7 @@ def note_failure(
         failures, noun = max(in_a_row, key=lambda one: one[0], default=(0, ""))
         if failures and failures >= limit:
             reason = f"quarantined after {failures} {noun} in a row"
-            mark = Note(SELF, reason, now, quarantine=True)
-            inputs = guard_input(ctx, host, now, reason=reason, has_claim=True)
-            host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
+            host = quarantine(ctx, host, reason, now)
             words = f"{words}; {reason}"
             hint = f"fix it, then: bmhctl resume {host.name}"
         error = failure_of(host, run, words, hint)
