@@ -12,7 +12,7 @@ from bmhctl.output import render, report
 from bmhctl.output.recycle_page import RecyclePage
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
+from bmhctl.usecases.shared.absence import PAUSE, Absence
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps.stream import Stream
 
@@ -30,10 +30,10 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
     with RecyclePage(lab.display, os.environ.get("TERM")) as page:
         watch = _Watch(lab, page)
         ctx = replace(lab.context, report=watch.note, progress=NO_LINE.progress)
-        absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
+        absence = Absence(ctx.report, ctx.store.location, ctx.store)
         while True:
             try:
-                if reopening.is_done(absence):
+                if absence.is_open():
                     Stream(
                         ctx,
                         choice,
@@ -49,7 +49,6 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
                 if isinstance(error, RetiredError):
                     raise
                 absence.record(error)
-                reopening.note(error)
             time.sleep(min(interval.total_seconds(), PAUSE))
 
 

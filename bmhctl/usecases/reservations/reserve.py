@@ -110,23 +110,23 @@ def _await_beginning(
     Returns the time at that moment, and the deadline for the hosts: ``deadline`` if there is one already. Raises
     :class:`WaitTimeoutError` when the whole wait has timed out before.
     """
-    from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening, outlast
+    from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
 
-    absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
+    absence = Absence(ctx.report, ctx.store.location, ctx.store)
 
     def pause(seconds: float = PAUSE) -> None:
         patience.pause(seconds, None)
         if patience.is_over():
             raise timed_out(patience, request)
 
-    now = outlast(absence, pause, lambda: refresh(ctx), reopening)
+    now = outlast(absence, pause, lambda: refresh(ctx))
     if deadline is None and patience.timeout is not None:
         deadline = now + patience.timeout - patience.waited
     if (booking := request.booking) is not None:
         from bmhctl.usecases.reservations.booked import await_beginning
 
-        outlast(absence, pause, lambda: await_beginning(ctx, booking, pause, deadline), reopening)
-        now = outlast(absence, pause, lambda: refresh(ctx), reopening)
+        outlast(absence, pause, lambda: await_beginning(ctx, booking, pause, deadline))
+        now = outlast(absence, pause, lambda: refresh(ctx))
     return now, deadline
 
 

@@ -44,7 +44,7 @@ from bmhctl.usecases.reservations.fairness import (
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, ProgressReporter, Waiting, Watch
-from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
+from bmhctl.usecases.shared.absence import PAUSE, Absence
 from bmhctl.usecases.shared.context import Context
 
 POLL = 0.15
@@ -87,7 +87,8 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
     The ticket keeps its position as long as it is in the inventory. Raises the inventory's error when it can't be used
     for longer than :data:`LONGEST`.
     """
-    absence = Absence(attempt.ctx.report, attempt.ctx.store.location)
+    ctx = attempt.ctx
+    absence = Absence(ctx.report, ctx.store.location, ctx.store)
     try:
         return _wait(attempt, patience, absence)
     except WaitTimeoutError as error:
@@ -95,12 +96,10 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
 
 
 def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
-    ctx = attempt.ctx
     ticket: Ticket | None = None
-    reopening = Reopening(ctx)
     while True:
         try:
-            if reopening.is_done(absence):
+            if absence.is_open():
                 with _queued(attempt, ticket) as ticket:
                     return _wait_in_queue(attempt, patience, ticket, absence)
         except UnreachableError as error:
@@ -112,7 +111,6 @@ def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
             if granted is not None:
                 return granted
             absence.record(error)
-            reopening.note(error)
         patience.pause(PAUSE, None)
         attempt.check_time()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError, WaitTimeoutError
 from bmhctl.stores import reopen
-from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.stores.store import Store
 
 LONGEST = 600.0
 """Seconds for which a command that waits or watches also waits for an unusable inventory."""
@@ -22,12 +24,15 @@ _Result = TypeVar("_Result")
 class Absence:
     """A time during which an inventory can't be used; reports each reason once, and the end of the time.
 
-    ``reason`` is why the inventory can't be used now; empty if it can.
+    ``reason`` is why the inventory can't be used now; empty if it can. ``store`` is opened again after the inventory
+    was moved or replaced; None while an inventory is opened for the first time.
     """
 
-    def __init__(self, report: Callable[[str], None], location: str) -> None:
+    def __init__(self, report: Callable[[str], None], location: str, store: Store | None = None) -> None:
         self._report = report
         self._location = location
+        self._store = store
+        self._is_replaced = False
         self._began: float | None = None
         self._is_broken = False
         self._reported: set[str] = set()
@@ -35,6 +40,7 @@ class Absence:
 
     def record(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
         """Record that the inventory can't be used; after :data:`LONGEST` raise ``reason``, unless ``is_busy``."""
+        self._is_replaced |= isinstance(reason, MovedError)
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         if now - self._began > LONGEST and not is_busy:
@@ -50,55 +56,37 @@ class Absence:
         if self._began is not None:
             self._report(f"{self._location} is {'valid again' if self._is_broken else 'back'}")
             self._reported.clear()
-        self._began, self._is_broken, self.reason = None, False, ""
+        self._began, self._is_broken, self._is_replaced, self.reason = None, False, False, ""
 
     def explain(self, error: WaitTimeoutError) -> WaitTimeoutError:
         """Return the error for the end of a wait, with the reason why the inventory can't be used, if there is one."""
         return WaitTimeoutError(f"{error.message}: {self.reason}", hint=error.hint) if self.reason else error
 
-
-class Reopening:
-    """Opens an inventory again after it was moved or replaced while in use."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._is_due = False
-
-    def note(self, error: BmhctlError) -> None:
-        """Record an error; after a :class:`MovedError`, the inventory has to be opened again."""
-        self._is_due |= isinstance(error, MovedError)
-
-    def is_done(self, absence: Absence) -> bool:
-        """Open the inventory again if necessary; if it still can't be opened, report that and return False."""
-        if not self._is_due:
-            return True
-        try:
-            reopen(self._ctx.store)
-        except (UnreachableError, InvalidError) as error:  # its files may appear one after the other
-            absence.record(error)
-            return False
-        self._is_due = False
+    def is_open(self) -> bool:
+        """Open the inventory again if it was replaced; if it still can't be opened, record that and return False."""
+        if self._is_replaced and self._store is not None:
+            try:
+                reopen(self._store)
+            except (UnreachableError, InvalidError) as error:  # its files may appear one after the other
+                self.record(error)
+                return False
+        self._is_replaced = False
         return True
 
 
-def outlast(
-    absence: Absence, pause: Callable[[], None], act: Callable[[], _Result], reopening: Reopening | None = None
-) -> _Result:
+def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Result]) -> _Result:
     """Return what ``act`` returns; repeat it, with pauses, as long as it raises :class:`AwayError`.
 
-    ``reopening`` opens an inventory again that was replaced, before ``act`` is repeated. Raises the error when the
-    inventory can't be used for longer than :data:`LONGEST`, and what ``pause`` raises.
+    Raises the error when the inventory can't be used for longer than :data:`LONGEST`, and what ``pause`` raises.
     """
     while True:
         try:
-            if reopening is None or reopening.is_done(absence):
+            if absence.is_open():
                 result = act()
                 absence.ends()
                 return result
         except AwayError as error:
             absence.record(error)
-            if reopening is not None:
-                reopening.note(error)
         try:
             pause()
         except WaitTimeoutError as error:

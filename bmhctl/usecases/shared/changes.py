@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bmhctl.errors import InvalidError, UnreachableError, WaitTimeoutError
-from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
+from bmhctl.usecases.shared.absence import PAUSE, Absence
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
@@ -38,7 +38,7 @@ def await_change(
     it can't be used for longer than :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look``
     raise.
     """
-    absence = Absence(ctx.report, ctx.store.location)
+    absence = Absence(ctx.report, ctx.store.location, ctx.store)
     try:
         return _await_change(ctx, pause, look, is_due, absence)
     except WaitTimeoutError as error:
@@ -52,11 +52,10 @@ def _await_change(
     is_due: Callable[[], bool],
     absence: Absence,
 ) -> _Result:
-    reopening = Reopening(ctx)
     has_looked = False
     while True:
         try:
-            if reopening.is_done(absence):
+            if absence.is_open():
                 changes = _Changes(ctx)
                 while True:
                     if changes.are_any() or is_due():
@@ -68,7 +67,6 @@ def _await_change(
                     changes.pause(pause)
         except UnreachableError as error:
             absence.record(error)
-            reopening.note(error)
         except InvalidError as error:  # probably a person is editing the TOML file
             if not has_looked:
                 raise
