@@ -25,14 +25,9 @@ class Reading(Opened):
 
         Raises :class:`~bmhctl.errors.NotFoundError` for a name or a glob that matches no host.
         """
-        from bmhctl.errors import combine
-        from bmhctl.usecases.queries import list_hosts
+        from bmhctl.usecases.queries import chosen
 
-        found = list_hosts(self._context, choice(names, selector, states))
-        error = combine(found.missing)
-        if error is not None:
-            raise error
-        return list(found.hosts)
+        return list(chosen(self._context, choice(names, selector, states)))
 
     def host(self, name: str) -> Host:
         """Return one host; raise :class:`~bmhctl.errors.NotFoundError` if no host has this name."""

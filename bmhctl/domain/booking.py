@@ -97,11 +97,9 @@ def free_until(host: Host, turnaround: timedelta = _NOTHING) -> datetime:
     return host.planned[0].starts_at - turnaround if host.planned else NEVER
 
 
-def is_leased_until(host: Host) -> datetime | None:
-    """Return when the lease of a host ends; None when it has no lease, :data:`NEVER` for a lease without an end."""
-    if host.reservation is None:
-        return None
-    return host.reservation.expires_at or NEVER
+def is_leased_past(host: Host, at: datetime) -> bool:
+    """Return whether a host has a lease that ends after ``at``, or never."""
+    return host.reservation is not None and (host.reservation.expires_at or NEVER) > at
 
 
 def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> bool:
@@ -109,10 +107,9 @@ def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timede
 
     ``turnaround`` must pass between this time and each lease or plan beside it.
     """
-    leased = is_leased_until(host)
-    if leased is not None and leased > starts - turnaround:
+    if is_leased_past(host, starts - turnaround) or is_broken(host, starts):
         return False
-    return not is_broken(host, starts) and in_the_way(host, starts, ends, turnaround) is None
+    return in_the_way(host, starts, ends, turnaround) is None
 
 
 def is_broken(host: Host, starts: datetime) -> bool:
@@ -129,13 +126,13 @@ def free_starts(
 
     ``turnaround`` must pass between this time and each lease or plan beside it.
     """
-    if is_broken(host, NEVER - length):
-        return
-    leased = is_leased_until(host)
-    if leased == NEVER:
+    held = host.reservation
+    if is_broken(host, NEVER - length) or (held is not None and held.expires_at is None):
         return
     ends = [note.until for note in host.maintenance if note.until is not None]
-    begin = max([after, *ends, *([] if leased is None else [leased + turnaround])])
+    if held is not None and held.expires_at is not None:
+        ends.append(held.expires_at + turnaround)
+    begin = max([after, *ends])
     for each in host.planned:
         last = each.starts_at - turnaround - length
         if begin <= last:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import HostSpec
@@ -183,6 +184,7 @@ def dump_requirements(requirements: Sequence[Requirement]) -> str:
     return json.dumps(sorted(rows, key=str), separators=(",", ":"))
 
 
+@lru_cache(maxsize=1000)  # many tickets and bookings ask for the same
 def load_requirements(text: str) -> Requirements:
     """Return what :func:`dump_requirements` wrote; raise :class:`InvalidError` for any other text."""
     try:

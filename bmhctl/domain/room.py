@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 
-from bmhctl.domain.booking import Booking, is_broken, is_free_for, is_leased_until
+from bmhctl.domain.booking import Booking, is_broken, is_free_for, is_leased_past
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Planned
@@ -23,7 +22,6 @@ from bmhctl.support.values import Frozen
 MOST_STEPS = 200_000
 """How often the search may check whether a place can take a host, before it gives up."""
 
-_requirements_of = lru_cache(maxsize=1000)(load_requirements)
 _DEEPEST = 200  # the most places to which one search may give hosts
 
 
@@ -41,7 +39,7 @@ class Demand(Frozen):
     @classmethod
     def of(cls, booking: Booking, turnaround: timedelta) -> Demand:
         """Return the demand of a booking."""
-        return cls(_requirements_of(booking.requirements), booking.starts_at, booking.ends_at, turnaround)
+        return cls(load_requirements(booking.requirements), booking.starts_at, booking.ends_at, turnaround)
 
     @property
     def total(self) -> int:
@@ -56,7 +54,7 @@ class Demand(Frozen):
 def unusable(booking: Booking, hosts: Sequence[Host]) -> list[Host]:
     """Return the hosts of a booking that will be unusable at its start, or no longer fit it."""
     usable = [host for host in hosts if not is_broken(host, booking.starts_at)]
-    good = {host.id for host in match(_requirements_of(booking.requirements), usable).hosts}
+    good = {host.id for host in match(load_requirements(booking.requirements), usable).hosts}
     return [host for host in hosts if host.id not in good]
 
 
@@ -126,11 +124,7 @@ def make_room(
 
 def _fit(hosts: Sequence[Host], wanted: Sequence[Requirement]) -> bool:
     """Return whether there is a host for each requirement, and each host fits its requirement."""
-    return len(hosts) == len(wanted) and all(map(_fits, wanted, hosts))
-
-
-def _fits(requirement: Requirement, host: Host) -> bool:
-    return requirement.fits(host.spec)
+    return len(hosts) == len(wanted) and all(one.fits(host.spec) for one, host in zip(wanted, hosts, strict=True))
 
 
 class _Board:
@@ -167,7 +161,7 @@ class _Board:
     def add(self, booking: Booking) -> None:
         """Make each host of a booking a place that may move, if the booking has all the hosts that it asks for."""
         here = [self.hosts[self.number[each]] for each in booking.hosts if each in self.number]
-        requirements = _requirements_of(booking.requirements)
+        requirements = load_requirements(booking.requirements)
         wanted = [requirement for requirement in requirements for _ in range(requirement.count)]
         if not _fit(here, wanted):
             here = [*match(requirements, here).hosts]
@@ -214,10 +208,9 @@ class _Board:
             if host.id not in self.able:
                 return False
         else:
-            leased = is_leased_until(host)
             if host.id in self.kept or is_broken(host, one.starts_at) or self._is_limited(one, host):
                 return False
-            if leased is not None and leased > one.starts_at - self.turnaround:
+            if is_leased_past(host, one.starts_at - self.turnaround):
                 return False
         return not any(self._overlap(one, each) for each in self.fixed[number])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.booking import Booking, in_the_way, is_leased_until
+from bmhctl.domain.booking import Booking, in_the_way, is_leased_past
 from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import Requirement, dump_requirements, load_requirements
 from bmhctl.domain.times import check_not_too_far
@@ -57,8 +57,7 @@ def plan_maintenance(
             now,
             f"from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC ({booking.id}): {reason}",
         )
-        leased = is_leased_until(host)
-        lasts = leased is not None and leased > starts and host.reservation is not None
+        lasts = is_leased_past(host, starts)
         held = f"; it is held by {describe_reservation(host.reservation)}" if lasts and host.reservation else ""
         return Outcome(host.name, True, f"planned: {reason}{held}", host.state, left.state)
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.booking import Booking, in_the_way, is_leased_until, with_planned
+from bmhctl.domain.booking import Booking, in_the_way, is_leased_past, with_planned
 from bmhctl.domain.model import Host, Planned
 from bmhctl.domain.units import local_time
 from bmhctl.results.diagnosis import Finding
@@ -107,8 +107,7 @@ def _missing(host: Host, known: dict[str, Booking], now: datetime) -> Iterator[B
 
 
 def _fits(host: Host, booking: Booking) -> bool:
-    leased = is_leased_until(host)
-    is_held = not booking.is_maintenance and leased is not None and leased > booking.starts_at
+    is_held = not booking.is_maintenance and is_leased_past(host, booking.starts_at)
     return not is_held and in_the_way(host, booking.starts_at, booking.ends_at) is None
 
 

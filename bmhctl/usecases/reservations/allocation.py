@@ -18,7 +18,6 @@ from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.fairness import match_free, ticket_ahead
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
-from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.transitions import decide, guard_input
 
 if TYPE_CHECKING:
@@ -118,8 +117,8 @@ def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
 def check_names(ctx: Context, requirements: Requirements) -> None:
     """Raise :class:`NotFoundError` for a name that no host has."""
     for requirement in requirements:
-        if requirement.name is not None and ctx.store.hosts.named(requirement.name) is None:
-            raise not_found(ctx, requirement.name)
+        if requirement.name is not None:
+            ctx.host(requirement.name)
 
 
 def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | None) -> BmhctlError:

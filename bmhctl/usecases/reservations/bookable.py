@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.booking import Booking, is_broken
+from bmhctl.domain.booking import Booking, is_broken, is_leased_past
 from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
@@ -179,7 +179,7 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
             for each in host.planned
             if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
         ]
-        if host.reservation is not None and (host.reservation.expires_at or ends) > starts - turnaround:
+        if host.reservation is not None and is_leased_past(host, starts - turnaround):
             reasons.insert(0, f"is held by {describe_reservation(host.reservation)}")
         if is_broken(host, starts):
             reasons.append(_describe_trouble(host))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
@@ -37,8 +36,6 @@ After a loss of connections, processes have the same time to reconnect. This tim
 
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
 _LONGEST_AWAY = timedelta(seconds=LONGEST)  # the longest time for which a process waits for a server
-
-_requirements_of = lru_cache(maxsize=1000)(load_requirements)
 
 
 def is_gone(ctx: Context, ticket_id: int) -> bool:
@@ -159,7 +156,7 @@ def free_for(
     tickets = ctx.store.tickets.all(before) if found else []
     if not tickets:
         return found
-    everyone = [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)]
+    everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
     free = _unclaimed(ctx, everyone, max(more, _more_under(limits)))
     earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits)
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
@@ -175,7 +172,7 @@ def free_beside(
     """
     now = ctx.clock()
     tickets = ctx.store.tickets.all(before)
-    everyone = [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)]
+    everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
     untils = [until, *(until_of_ticket(ticket, policy, now) for ticket in tickets)]
     more = max(more, _more_under(policy.limits)) if tickets else more
     found: dict[int, Host] = {}
@@ -227,7 +224,7 @@ def match_beside(
 def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
     """Return the ids of the free hosts that tickets have a right to; with ``before``, only tickets before this id."""
     tickets = live_tickets(ctx, before)
-    wanted = [_requirements_of(each.requirements) for each in tickets]
+    wanted = [load_requirements(each.requirements) for each in tickets]
     free = _unclaimed(ctx, wanted, _more_under(limits))
     earlier = _within_limits(ctx, tickets, limits)
     if any(host.planned for host in free):  # leave out hosts that are not free for a ticket's whole lease
@@ -258,7 +255,7 @@ def _within_limits(
         return None if policy is None or now is None else until_of_ticket(ticket, policy, now)
 
     if not limits:
-        yield from (Claimant(_requirements_of(ticket.requirements), (), until(ticket)) for ticket in tickets)
+        yield from (Claimant(load_requirements(ticket.requirements), (), until(ticket)) for ticket in tickets)
         return
     from bmhctl.usecases.reservations.limits import caps_of, is_within
 
@@ -266,7 +263,7 @@ def _within_limits(
     for ticket in tickets:
         if ticket.owner not in caps:
             caps[ticket.owner] = caps_of(ctx, ticket.owner, limits)
-        mine, requirements = caps[ticket.owner], _requirements_of(ticket.requirements)
+        mine, requirements = caps[ticket.owner], load_requirements(ticket.requirements)
         if not mine or is_within(ctx, requirements, mine):
             yield Claimant(requirements, mine, until(ticket))
 

@@ -13,7 +13,6 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.spares import spare_host
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
-from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
@@ -58,10 +57,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
         hosts = ctx.store.hosts.held_by(held.id)
         bad = next((host for host in hosts if host.name == name), None)
         if bad is None:
-            known = ctx.store.hosts.named(name)
-            if known is None:
-                raise not_found(ctx, name)
-            check_token(ctx, known, reservation, now)
+            check_token(ctx, ctx.host(name), reservation, now)
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
         requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)

@@ -9,7 +9,7 @@ from bmhctl.domain.booking import (
     Booking,
     free_starts,
     is_broken,
-    is_leased_until,
+    is_leased_past,
 )
 from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import Host, State
@@ -61,10 +61,7 @@ def choose_for(
             return found
 
     def can_take(host: Host) -> bool:
-        leased = is_leased_until(host)
-        return not is_broken(host, demand.starts_at) and (
-            leased is None or leased <= demand.starts_at - demand.turnaround
-        )
+        return not (is_broken(host, demand.starts_at) or is_leased_past(host, demand.starts_at - demand.turnaround))
 
     def open_hosts(more: int) -> list[Host]:
         near = replace(free, states=_CLEAN_AND_FREE, limit=most + more)

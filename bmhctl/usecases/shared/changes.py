@@ -22,12 +22,8 @@ Pause = Callable[[float, int | None], None]
 _Result = TypeVar("_Result")
 
 
-def _never() -> bool:
-    return False
-
-
 def await_change(
-    ctx: Context, pause: Pause, look: Callable[[], _Result | None], is_due: Callable[[], bool] = _never
+    ctx: Context, pause: Pause, look: Callable[[], _Result | None], is_due: Callable[[], bool] = lambda: False
 ) -> _Result:
     """Call ``look`` at once, and again after every commit, until it returns a result; return the result.
 

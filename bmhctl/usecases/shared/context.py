@@ -36,14 +36,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _silent(_: str) -> None:
-    """Ignore a notice."""
-
-
-def _no_progress(_: str, __: str) -> None:
-    """Ignore progress."""
-
-
 class Context(Frozen):
     """An open inventory, a clock, an actor, and how to report.
 
@@ -59,8 +51,8 @@ class Context(Frozen):
     actor: str
     clock: Callable[[], datetime] = utc_now
     environ: Mapping[str, str] = field(default_factory=dict)
-    report: Callable[[str], None] = _silent
-    progress: Callable[[str, str], None] = _no_progress
+    report: Callable[[str], None] = lambda _: None
+    progress: Callable[[str, str], None] = lambda _, __: None
     show_part: Callable[[object], None] | None = None
     dry_run: bool = False
     confirm: Callable[[str], None] | None = None

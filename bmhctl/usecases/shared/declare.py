@@ -12,12 +12,8 @@ from bmhctl.usecases.shared.host_changes import Changes, apply
 from bmhctl.usecases.shared.refresh import retried
 
 
-def _no_check() -> None:
-    """Accept every change."""
-
-
 @retried
-def change(ctx: Context, changes: Changes, check: Callable[[], None] = _no_check) -> list[Outcome]:
+def change(ctx: Context, changes: Changes, check: Callable[[], None] = lambda: None) -> list[Outcome]:
     """Make changes in the inventory, all or none; return an outcome for each.
 
     Raises the error of the first change that is refused, and before that what ``check`` raises. ``check`` is called
