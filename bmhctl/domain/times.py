@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.units import MAX_DURATION, parse_duration
+from bmhctl.domain.units import MAX_DURATION, local_time, parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
 
@@ -46,6 +46,15 @@ def check_not_too_far(at: datetime, now: datetime) -> None:
     """Raise :class:`UsageError` for a time more than :data:`MAX_DURATION` after ``now``: sums could overflow."""
     if at - now > MAX_DURATION:
         raise UsageError(f"{at:%Y-%m-%d} is too far in the future", hint=f"at most {MAX_DURATION.days} days from now")
+
+
+def check_period(since: datetime, until: datetime | None) -> None:
+    """Raise :class:`UsageError` for a period that ends before it begins; ``until`` is None if it has no end."""
+    if until is not None and until <= since:
+        raise UsageError(
+            f"--since ({local_time(since)}) is not before --until ({local_time(until)})",
+            hint="--since names the earlier time",
+        )
 
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

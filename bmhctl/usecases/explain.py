@@ -62,7 +62,7 @@ def why(ctx: Context, name: str) -> Why:
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
-        return _why(ctx, ctx.host(name), now)
+        return _why(ctx, _host(ctx, name), now)
 
 
 def graph(ctx: Context, name: str | None = None) -> Graph:
@@ -74,9 +74,18 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
     with ctx.store.snapshot():
         if name is None:
             return Graph(ctx.store.hosts.counts())
-        host = ctx.host(name)
+        host = _host(ctx, name)
         events: tuple[Event, ...] = tuple(ctx.store.events.read(host))
         return Graph(ctx.store.hosts.counts(), _why(ctx, host, now), events)
+
+
+def _host(ctx: Context, name: str) -> Host:
+    host = ctx.store.hosts.named(name)
+    if host is None:
+        from bmhctl.usecases.shared.named_host import not_found
+
+        raise not_found(ctx, name)
+    return host
 
 
 def _why(ctx: Context, host: Host, now: datetime) -> Why:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from bmhctl.domain.model import Event, EventKind, Verb
-from bmhctl.domain.units import local_time
+from bmhctl.domain.times import check_period
 from bmhctl.errors import NotFoundError, UsageError, nearest
 from bmhctl.results import History
 from bmhctl.stores.events import EventQuery
@@ -49,11 +49,8 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
     unknown reservation, and :class:`UsageError` for an unknown verb, an empty actor, or a period that ends before it
     begins.
     """
-    if request.since is not None and request.until is not None and request.since >= request.until:
-        raise UsageError(
-            f"--since ({local_time(request.since)}) is not before --until ({local_time(request.until)})",
-            hint="--since names the earlier time",
-        )
+    if request.since is not None:
+        check_period(request.since, request.until)
     if request.actor == "":
         raise UsageError("the actor is empty", hint="such as --actor alice@lab, or --actor 'ci*'")
     verbs = tuple(map(_verb, request.verbs))

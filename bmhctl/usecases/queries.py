@@ -109,7 +109,11 @@ def show(ctx: Context, name: str) -> HostDetail:
     """Return one host with its latest events; raise :class:`~bmhctl.errors.NotFoundError` for an unknown name."""
     now = refresh(ctx)
     with ctx.store.snapshot():
-        host = ctx.host(name)
+        host = ctx.store.hosts.named(name)
+        if host is None:
+            from bmhctl.usecases.shared.named_host import not_found
+
+            raise not_found(ctx, name)
         events = tuple(ctx.store.events.read(host, last=SHOWN_EVENTS))
         results = ctx.store.step_results.of(host)
         return HostDetail(host, events, now, results and declared(ctx, results))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.model import EventKind, State, Verb
-from bmhctl.domain.units import local_time
+from bmhctl.domain.times import check_period
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.stores import statistics_queries as queries
@@ -106,11 +106,7 @@ def _checked(since: datetime, until: datetime | None, now: datetime) -> datetime
     """Return the end of a window in the past; raise :class:`UsageError` for an impossible window."""
     if since >= now:
         raise UsageError("--since is not in the past", hint="write a duration such as 30d, or a time in the past")
-    if until is not None and until <= since:
-        raise UsageError(
-            f"--since ({local_time(since)}) is not before --until ({local_time(until)})",
-            hint="--since names the earlier time",
-        )
+    check_period(since, until)
     return now if until is None else min(until, now)
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import datetime
 
 from bmhctl.domain.model import Host, State
-from bmhctl.domain.units import local_time
+from bmhctl.domain.times import check_period
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 from bmhctl.stores import statistics_queries as queries
@@ -32,11 +32,7 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
         raise UsageError("--since is not in the past", hint="write a duration such as 24h, or a time in the past")
     if until is None:
         until = now + (now - since) / _AHEAD
-    if until <= since:
-        raise UsageError(
-            f"--since ({local_time(since)}) is not before --until ({local_time(until)})",
-            hint="--since names the earlier time",
-        )
+    check_period(since, until)
     with ctx.store.snapshot():
         if choice.names:
             hosts, missing = choose(ctx, choice)

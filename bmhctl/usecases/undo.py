@@ -252,7 +252,7 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
             newcomers.append(HostAddition(replace(whole_host(kept), undeclared=False, planned=()), reason))
             imported[spec.name] = imported_of(kept)
         elif event.verb is EventKind.SET:
-            specs.append(SpecChange(event.host, partial(_declared, spec)))
+            specs.append(SpecChange.to(event.host, spec))
             imported[spec.name] = imported_of(kept)
         else:
             raise StateRefusedError(
@@ -272,7 +272,3 @@ def _spec(declared: object) -> HostSpec:
     if not isinstance(declared, Mapping):
         raise AssertionError("only a new host had no declaration")
     return parse_spec(str(declared["name"]), {key: value for key, value in declared.items() if key != "name"})
-
-
-def _declared(spec: HostSpec, _: Context, __: HostSpec) -> HostSpec:
-    return spec

@@ -211,29 +211,28 @@ def capped(limits: Limits, owner: str, terms: LeaseTerms, hosts: Iterable[Host])
 
     Raises :class:`UsageError` for a lease without end under a limit with ``max_ttl``.
     """
-    shortest = _shortest(limits, owner, hosts)
-    if shortest is None or shortest.max_ttl is None or (terms.ttl is not None and terms.ttl <= shortest.max_ttl):
+    longest = longest_lease(limits, owner, hosts)
+    if longest is None or (terms.ttl is not None and terms.ttl <= longest[0]):
         return terms
+    length, name = format_duration(longest[0]), longest[1]
     if terms.ttl is None:
         raise UsageError(
-            f"limit {shortest.name} allows {owner} no lease without end",
-            hint=f"its max_ttl is {format_duration(shortest.max_ttl)}: --ttl {format_duration(shortest.max_ttl)}",
-            details={"limit": shortest.name},
+            f"limit {name} allows {owner} no lease without end",
+            hint=f"its max_ttl is {length}: --ttl {length}",
+            details={"limit": name},
         )
-    note = f"the lease is {format_duration(shortest.max_ttl)}, the longest that limit {shortest.name} allows {owner}"
-    return LeaseTerms(shortest.max_ttl, (note,))
+    return LeaseTerms(longest[0], (f"the lease is {length}, the longest that limit {name} allows {owner}",))
 
 
 def longest_lease(limits: Limits, owner: str, hosts: Iterable[Host]) -> tuple[timedelta, str] | None:
     """Return the longest lease from now that the limits allow on these hosts, and the limit's name; None: no limit."""
-    shortest = _shortest(limits, owner, hosts)
-    return None if shortest is None or shortest.max_ttl is None else (shortest.max_ttl, shortest.name)
-
-
-def _shortest(limits: Limits, owner: str, hosts: Iterable[Host]) -> Limit | None:
     held = tuple(hosts)
-    mine = [each for each in limits if each.max_ttl is not None and each.concerns(owner) and each.of(held)]
-    return min(mine, key=lambda limit: limit.max_ttl or timedelta.max, default=None)
+    mine = [
+        (limit.max_ttl, limit.name)
+        for limit in limits
+        if limit.max_ttl is not None and limit.concerns(owner) and limit.of(held)
+    ]
+    return min(mine, key=lambda found: found[0], default=None)
 
 
 class Span(Frozen):

@@ -13,10 +13,9 @@ from datetime import datetime
 from functools import partial
 from threading import Event
 
-from bmhctl.domain.model import NEVER, EventKind, Host, Phase, Reservation, Verb
+from bmhctl.domain.model import EventKind, Host, Phase, Reservation
 from bmhctl.domain.parameters import parameter_variables, with_values
 from bmhctl.domain.policy import Policy, Step
-from bmhctl.domain.requirements import Requirement, load_requirements
 from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import BmhctlError, NotYoursError, StepFailedError
 from bmhctl.probes.cancellation import AnyOf, Due
@@ -25,11 +24,11 @@ from bmhctl.support.values import Frozen, replace
 from bmhctl.support.watchdog import Deadline
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.reservations.holder import give_up
-from bmhctl.usecases.reservations.spares import spare_host
+from bmhctl.usecases.reservations.spares import spare_host, take_spare
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import give_back, held_reservation
 from bmhctl.usecases.shared.refresh import retried
-from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, claimed
 
 _JOBS = 16
@@ -340,7 +339,6 @@ def _replace(
     with suppress(_NoneFreeError), ctx.store.transaction():
         now = ctx.clock()
         held = held_reservation(ctx, reservation.id, now)
-        requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         bad = {failure.host.id for failure in failures}
         kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
         spares: list[Host] = []
@@ -348,7 +346,7 @@ def _replace(
         for failure in failures:
             wanted = _parameters(steps, held, failure.host)
             fits = partial(_takes, steps, held, wanted)
-            found = spare_host(ctx, requirements, kept, held, bad, fits)
+            found = spare_host(ctx, held, kept, bad, fits)
             if found.missing:
                 raise _NoneFreeError  # undoes the moves of bookings for other hosts
             kept += found.hosts
@@ -358,11 +356,7 @@ def _replace(
         taken = []
         for failure, chosen in zip(failures, spares, strict=True):
             spare = ctx.store.hosts.with_id(chosen.id) or chosen  # a later move of a booking may have changed the host
-            inputs, words = (
-                guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER),
-                f"replaces {failure.host.name}",
-            )
-            taken.append(move(ctx, spare, Verb.RESERVE, inputs, now, reason=words, reservation=held))
+            taken.append(take_spare(ctx, spare, failure.host, held, now))
             host = ctx.store.hosts.with_id(failure.host.id, lock=True)
             if host is not None and _is_held(host, held):
                 give_back(ctx, host, now, reason=failure.words)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import NEVER, EventKind, Host, Verb
-from bmhctl.domain.requirements import Requirement, describe_requirements, load_requirements
+from bmhctl.domain.model import EventKind, Host
+from bmhctl.domain.requirements import describe_requirements
 from bmhctl.errors import BusyError, NotYoursError, StepFailedError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.spares import spare_host
+from bmhctl.usecases.reservations.spares import requirements_of, spare_host, take_spare
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import record_event
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
@@ -60,26 +60,17 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
             check_token(ctx, ctx.host(name), reservation, now)
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
-        requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         limits = ctx.store.policy().limits
-        found = spare_host(ctx, requirements, kept, held, {bad.id})
+        found = spare_host(ctx, held, kept, {bad.id})
         if found.missing:
+            wanted = describe_requirements(requirements_of(held))
             raise BusyError(
-                f"no host that fits {describe_requirements(requirements)} is free{_but_limited(held.owner, limits)}: "
-                "nothing was changed",
+                f"no host that fits {wanted} is free{_but_limited(held.owner, limits)}: nothing was changed",
                 host=name,
                 hint=f"to give {name} back without a replacement: bmhctl taint {name} --fault WHY -R {reservation}",
             )
         spare = found.hosts[0]
-        taken = move(
-            ctx,
-            spare,
-            Verb.RESERVE,
-            guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER),
-            now,
-            reason=f"replaces {name}",
-            reservation=held,
-        )
+        taken = take_spare(ctx, spare, bad, held, now)
         left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
         record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)
     everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))

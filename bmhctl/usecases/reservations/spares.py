@@ -6,29 +6,34 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from bmhctl.domain.matching import Match, match
-from bmhctl.domain.model import NEVER, Host, Reservation
-from bmhctl.domain.requirements import Requirement, Requirements
+from bmhctl.domain.model import NEVER, Host, Reservation, Verb
+from bmhctl.domain.requirements import Requirement, Requirements, load_requirements
 from bmhctl.domain.room import Demand
 from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets
 from bmhctl.usecases.shared.booking_hosts import apply_room, find_room
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.transitions import guard_input, move
+
+
+def requirements_of(held: Reservation) -> Requirements:
+    """Return what the hosts of a reservation have to meet; any host meets them if that was not recorded."""
+    return load_requirements(held.requirements) if held.requirements else (Requirement(),)
 
 
 def spare_host(
     ctx: Context,
-    requirements: Requirements,
-    kept: Sequence[Host],
     held: Reservation,
+    kept: Sequence[Host],
     bad: Collection[int],
     fits: Callable[[Host], bool] = lambda _: True,
 ) -> Match:
     """Return a match with a free host that can replace the bad hosts; without hosts if there is none.
 
-    The host meets a requirement that ``kept`` does not meet, and fits within the limits of the owner of ``held``, who
+    The host meets a requirement of ``held`` that ``kept`` does not meet, and fits within the limits of the owner, who
     gives back the hosts with the ids ``bad``. Nothing is planned on it before the end of the lease and the turnaround
     after that. If there is no such host, bookings move to other hosts to free one, in the caller's transaction.
     """
-    policy = ctx.store.policy()
+    policy, requirements = ctx.store.policy(), requirements_of(held)
     before, known = match(requirements, kept).missing, {host.id for host in kept}
     if policy.limits:
         from bmhctl.usecases.reservations.limits import exceeds_none
@@ -51,3 +56,9 @@ def spare_host(
     # ``kept``: no booking may move to a host that a ticket or this reservation needs.
     room = find_room(ctx, demand, lambda more: spares(now, more), kept={*hosts_for_tickets(ctx, policy.limits), *known})
     return Match((), 1) if room is None else apply_room(ctx, room, now, f"to make room for a lease of {held.owner}")
+
+
+def take_spare(ctx: Context, spare: Host, bad: Host, held: Reservation, now: datetime) -> Host:
+    """Reserve a host in the place of a bad one, in the caller's transaction; return it."""
+    inputs = guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER)
+    return move(ctx, spare, Verb.RESERVE, inputs, now, reason=f"replaces {bad.name}", reservation=held)

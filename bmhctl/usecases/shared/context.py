@@ -59,7 +59,7 @@ class Context(Frozen):
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
         """Open a writing transaction, as :meth:`Store.transaction` does; with ``dry_run``, it is undone at the end."""
-        return _undone(self.store) if self.dry_run else self.store.transaction(shared=shared)
+        return undone(self.store.transaction()) if self.dry_run else self.store.transaction(shared=shared)
 
     def host(self, name: str) -> Host:
         """Return the host with this name; for an unknown name, raise :class:`NotFoundError`, which suggests another."""
@@ -84,14 +84,15 @@ def once(report: Callable[[str], None], known: Iterable[str] = ()) -> Callable[[
 
 
 @contextmanager
-def _undone(store: Store) -> Iterator[None]:
-    with suppress(_UndoneError), store.transaction():
+def undone(part: AbstractContextManager[object]) -> Iterator[None]:
+    """Open a transaction or a savepoint for a rehearsal, and undo it at the end."""
+    with suppress(_UndoneError), part:
         yield
         raise _UndoneError
 
 
 class _UndoneError(Exception):
-    """Ends the transaction of a dry run, so that it is undone."""
+    """Ends a rehearsal, so that its transaction or savepoint is undone."""
 
 
 CLOCK_SLACK = timedelta(minutes=1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from bmhctl.domain.model import Host, HostSpec, State
@@ -24,7 +23,7 @@ from bmhctl.stores.toml.state_keys import FINGERPRINT as FINGERPRINT
 from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.stores.toml.state_keys import OWNER as OWNER
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.host_changes import (
     Changes,
     HostAddition,
@@ -90,11 +89,10 @@ def rehearse(ctx: Context) -> None:
     """Raise the errors of :func:`sync_declaration`, in the caller's transaction, and undo everything."""
     file = _file(ctx)
     declaration = read_declaration(file)
-    with suppress(_RehearsedError), ctx.store.savepoint():
+    with undone(ctx.store.savepoint()):
         _check_same_hosts(ctx, file, declaration)
-        silent = replace(ctx, report=_ignore)
+        silent = _silent(ctx)
         _reconcile(silent, declaration, _intent(silent, declaration), ctx.clock())
-        raise _RehearsedError
 
 
 def declared(ctx: Context) -> Declaration | None:
@@ -161,13 +159,9 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
     def rehearse(new: bytes) -> None:
         declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
         with ctx.store.transaction():
-            try:
-                with ctx.store.savepoint():
-                    silent = replace(ctx, report=_ignore)
-                    outcomes[:] = _reconcile(silent, declaration, (ctx.actor, changes), ctx.clock())
-                    raise _RehearsedError
-            except _RehearsedError:
-                ctx.store.meta.put(INTENT, write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
+            with undone(ctx.store.savepoint()):
+                outcomes[:] = _reconcile(_silent(ctx), declaration, (ctx.actor, changes), ctx.clock())
+            ctx.store.meta.put(INTENT, write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
 
     edit_file(file.path, make, rehearse)
     if not outcomes:  # nothing changes in the file, because the changes concern only undeclared hosts
@@ -214,12 +208,9 @@ def adopt(ctx: Context) -> None:
         ctx.store.meta.put(FINGERPRINT, None)
 
 
-class _RehearsedError(Exception):
-    """Ends a rehearsal, so that its transaction is undone."""
-
-
-def _ignore(_: str) -> None:
-    """Ignore a notice, because it is reported again when the change is made."""
+def _silent(ctx: Context) -> Context:
+    """Return the context of a rehearsal: its notices are reported when the change is made."""
+    return replace(ctx, report=lambda _: None)
 
 
 def _reconcile(
@@ -246,7 +237,7 @@ def _reconcile(
         elif was_undeclared or before != spec:
             changed.append(spec)
     by_hand = Changes(
-        specs=tuple(SpecChange(spec.name, partial(_as_declared, spec)) for spec in changed),
+        specs=tuple(SpecChange.to(spec.name, spec) for spec in changed),
         reason=None if intent is None else changes.reason,
         imported={} if intent is None else changes.imported,
         by_hand=intent is None,
@@ -297,10 +288,6 @@ def _made(ctx: Context, changes: Changes, outcomes: Sequence[Outcome]) -> list[O
             outcome = failed(error, host)
         made.append(outcome)
     return made
-
-
-def _as_declared(spec: HostSpec, _: Context, __: HostSpec) -> HostSpec:
-    return spec
 
 
 def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:

@@ -45,6 +45,11 @@ class SpecChange(Frozen):
     name: str
     edit: Callable[[Context, HostSpec], HostSpec]
 
+    @classmethod
+    def to(cls, name: str, spec: HostSpec) -> SpecChange:
+        """Return the change of a host's declaration to ``spec``, whatever it was before."""
+        return cls(name, lambda _, __: spec)
+
 
 class Changes(Frozen):
     """Changes of the hosts of an inventory; renames are made first, additions last.

@@ -138,8 +138,9 @@ def move(
     ``recycles``, a host that becomes initial is made available later by ``recycle``. Raises the errors of
     :func:`decide`; then nothing was saved.
     """
-    dest = decide(verb, host, inputs)
     held = reservation or host.reservation
+    event = event_of(ctx, host, verb, now, reason, actor, held.id if held else None, steps)
+    dest = decide(verb, host, inputs)
     moved = replace(
         host,
         state=dest,
@@ -162,7 +163,6 @@ def move(
         exchange(ctx, host, now)
     if verb is Verb.RESUME:
         moved = replace(moved, maintenance=(), failed_tasks=())
-    event = event_of(ctx, host, verb, now, reason, actor, held.id if held else None, steps)
     return ctx.store.hosts.save(moved, replace(event, dest=dest))
 
 
@@ -237,7 +237,7 @@ def event_of(
 ) -> Event:
     """Return an event that moves no host: its source and destination are the same."""
     return Event(
-        host=host.name,
+        host=host.spec.name,
         at=now,
         actor=actor or ctx.actor,
         verb=verb,
