@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import SHORTEST_LEASE, Booking, free_until, without_planned
-from bmhctl.domain.matching import Cap, Match, match, until_of
+from bmhctl.domain.matching import Match, match, until_of
 from bmhctl.domain.model import NEVER, Host, State
 from bmhctl.domain.policy import LeaseTerms, Policy
 from bmhctl.domain.requirements import (
@@ -23,7 +23,7 @@ from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, 
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
-from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets, match_beside
+from bmhctl.usecases.reservations.fairness import caps_of_owner, free_for, hosts_for_tickets, match_beside
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
@@ -176,7 +176,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
             Demand(requirements, now, end, policy.turnaround),
             lambda more: free_for(ctx, requirements, before, policy.limits, more, now),
             kept=hosts_for_tickets(ctx, policy.limits, before),
-            caps=_caps(ctx, policy),
+            caps=caps_of_owner(ctx, ctx.actor, policy.limits),
         )
         if room is not None:
             return room.hosts
@@ -198,14 +198,6 @@ def _ends(request: ReservationRequest, now: datetime, length: timedelta | None) 
     """Return the possible ends of a lease for which bookings may move, that of the whole lease first."""
     whole = NEVER if length is None else now + length
     return [whole, now + SHORTEST_LEASE] if _may_be_short(request) else [whole]
-
-
-def _caps(ctx: Context, policy: Policy) -> Sequence[Cap]:
-    if not policy.limits:
-        return ()
-    from bmhctl.usecases.reservations.limits import caps_of
-
-    return caps_of(ctx, ctx.actor, policy.limits)
 
 
 def _too_long(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
@@ -159,7 +160,7 @@ def free_for(
     everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
     free = _unclaimed(ctx, everyone, max(more, _more_under(limits)))
     earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits)
-    return left_over(earlier, free, lambda other: comes_back(ctx, other))
+    return left_over(earlier, free, partial(comes_back, ctx))
 
 
 def free_beside(
@@ -170,10 +171,10 @@ def free_beside(
     ``until`` is how long the request needs them; ``before`` and ``more`` are as in :func:`free_for`. An earlier ticket
     has a right only to hosts that are free for its own lease.
     """
-    now = ctx.clock()
+    until_of_each = partial(until_of_ticket, policy=policy, now=ctx.clock())
     tickets = ctx.store.tickets.all(before)
     everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
-    untils = [until, *(until_of_ticket(ticket, policy, now) for ticket in tickets)]
+    untils = [until, *map(until_of_each, tickets)]
     more = max(more, _more_under(policy.limits)) if tickets else more
     found: dict[int, Host] = {}
     for each in dict.fromkeys(moment for one in untils for moment in (one.whole, one.least)):
@@ -181,8 +182,8 @@ def free_beside(
     free = sorted(found.values(), key=lambda host: (host.used_at or _NEVER_USED, host.id))
     if not tickets:
         return free
-    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), policy.limits, policy, now)
-    return left_over(earlier, free, lambda other: comes_back(ctx, other))
+    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), policy.limits, until_of_each)
+    return left_over(earlier, free, partial(comes_back, ctx))
 
 
 def until_of_ticket(ticket: Ticket, policy: Policy, now: datetime) -> Until:
@@ -206,11 +207,7 @@ def match_beside(
 
     ``until`` is how long that is; the other parameters are as in :func:`match_free`.
     """
-    caps: Sequence[Cap] = ()
-    if policy.limits:
-        from bmhctl.usecases.reservations.limits import caps_of
-
-        caps = caps_of(ctx, owner, policy.limits)
+    caps = caps_of_owner(ctx, owner, policy.limits)
     more = EVERY_FIT if any(cap.selector.terms for cap in caps) else 0
     claimant = Claimant(requirements, caps, until)
     found = claimant.match(free_beside(ctx, requirements, before, policy, until, more))
@@ -229,8 +226,9 @@ def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | Non
     earlier = _within_limits(ctx, tickets, limits)
     if any(host.planned for host in free):  # leave out hosts that are not free for a ticket's whole lease
         free = _unclaimed(ctx, wanted, EVERY_FIT)
-        earlier = _within_limits(ctx, tickets, limits, ctx.store.policy(), ctx.clock())
-    left = left_over(earlier, free, lambda other: comes_back(ctx, other))
+        until = partial(until_of_ticket, policy=ctx.store.policy(), now=ctx.clock())
+        earlier = _within_limits(ctx, tickets, limits, until)
+    left = left_over(earlier, free, partial(comes_back, ctx))
     return {host.id for host in free} - {host.id for host in left}
 
 
@@ -243,29 +241,30 @@ def _within_limits(
     ctx: Context,
     tickets: Iterable[Ticket],
     limits: tuple[Limit, ...],
-    policy: Policy | None = None,
-    now: datetime | None = None,
+    until: Callable[[Ticket], Until | None] = lambda _: None,
 ) -> Iterator[Claimant]:
     """Yield the claimants for tickets, with the caps of their owners, except tickets that wait for a limit.
 
-    With the ``policy`` and the time, also sets until when the hosts of each ticket must be free.
+    ``until`` returns until when the hosts of a ticket must be free; None if nothing is planned.
     """
-
-    def until(ticket: Ticket) -> Until | None:
-        return None if policy is None or now is None else until_of_ticket(ticket, policy, now)
-
-    if not limits:
-        yield from (Claimant(load_requirements(ticket.requirements), (), until(ticket)) for ticket in tickets)
-        return
-    from bmhctl.usecases.reservations.limits import caps_of, is_within
-
-    caps: dict[str, Sequence[Cap]] = {}
+    caps_of = cache(partial(caps_of_owner, ctx, limits=limits))
     for ticket in tickets:
-        if ticket.owner not in caps:
-            caps[ticket.owner] = caps_of(ctx, ticket.owner, limits)
-        mine, requirements = caps[ticket.owner], load_requirements(ticket.requirements)
-        if not mine or is_within(ctx, requirements, mine):
-            yield Claimant(requirements, mine, until(ticket))
+        caps, requirements = caps_of(ticket.owner), load_requirements(ticket.requirements)
+        if caps:
+            from bmhctl.usecases.reservations.limits import is_within
+
+            if not is_within(ctx, requirements, caps):
+                continue
+        yield Claimant(requirements, caps, until(ticket))
+
+
+def caps_of_owner(ctx: Context, owner: str, limits: tuple[Limit, ...]) -> Sequence[Cap]:
+    """Return how many more hosts an owner may get now, for the selector of each limit."""
+    if not limits:
+        return ()
+    from bmhctl.usecases.reservations.limits import caps_of
+
+    return caps_of(ctx, owner, limits)
 
 
 def match_free(
@@ -279,12 +278,7 @@ def match_free(
 
     ``before`` is the id of the owner's own ticket; None for none.
     """
-    free = free_for(ctx, requirements, before, limits)
-    if not limits:
-        return match(requirements, free)
-    from bmhctl.usecases.reservations.limits import caps_of
-
-    caps = caps_of(ctx, owner, limits)
+    free, caps = free_for(ctx, requirements, before, limits), caps_of_owner(ctx, owner, limits)
     found = match(requirements, free, caps)
     if found.missing and any(cap.selector.terms for cap in caps):
         found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT), caps)
