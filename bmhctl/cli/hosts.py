@@ -11,6 +11,7 @@ from bmhctl.cli.options import MOST, DryRun, HostName, HostNames, Reason, Select
 from bmhctl.cli.session import asking, changing
 from bmhctl.errors import UsageError
 from bmhctl.results import Imported
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts as usecases
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.shared.host_selection import choice
@@ -204,7 +205,8 @@ def import_(
     options = import_options(kind, name, only, label_from, mapping)
     with asking(ctx, Imported, yes=yes) as lab:
         batch = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
-        lab.show(usecases.import_hosts(lab.context, batch, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
+        context = replace(lab.context, dry_run=dry_run)
+        lab.show(usecases.import_hosts(context, batch, with_policy=policy, overwrite=overwrite))
 
 
 def _numbers(properties: dict[str, str | None]) -> dict[str, str | int | None]:

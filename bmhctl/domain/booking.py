@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import NEVER, Host, Planned
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 
 _NOTHING = timedelta()
 
@@ -66,14 +66,14 @@ class Booking(Frozen):
         return self.ended_at is None and self.starts_at <= now < self.ends_at
 
 
-def with_planned(host: Host, new: Planned) -> tuple[Planned, ...]:
-    """Return the times that are set aside on a host, with ``new`` added; the earliest first."""
-    return tuple(sorted((*host.planned, new), key=lambda each: (each.starts_at, each.id)))
+def with_planned(host: Host, new: Planned) -> Host:
+    """Return a host with one more time that is set aside on it."""
+    return replace(host, planned=tuple(sorted((*host.planned, new), key=lambda each: (each.starts_at, each.id))))
 
 
-def without_planned(host: Host, booking_id: str) -> tuple[Planned, ...]:
-    """Return the times that are set aside on a host, without that of one booking."""
-    return tuple(each for each in host.planned if each.id != booking_id)
+def without_planned(host: Host, booking_id: str) -> Host:
+    """Return a host without the time that is set aside on it for a booking."""
+    return replace(host, planned=tuple(each for each in host.planned if each.id != booking_id))
 
 
 def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> Planned | None:

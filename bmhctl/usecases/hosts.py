@@ -10,7 +10,7 @@ from bmhctl.domain.import_batch import ImportBatch, ImportedHost
 from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
 from bmhctl.domain.units import plural
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
-from bmhctl.results import Imported, Outcome, Outcomes
+from bmhctl.results import Imported, Outcome, Outcomes, failed
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context, once
 from bmhctl.usecases.shared.declare import change
@@ -27,7 +27,7 @@ from bmhctl.usecases.shared.host_changes import (
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
 from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.spread import has_range, spread
 
 
@@ -96,7 +96,7 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
     ]
     specs = tuple(SpecChange(host.name, partial(_with_changes, each[host.name])) for host in hosts if host not in gone)
     done = change(ctx, Changes(specs=specs)) if specs else []
-    return Outcomes("set", (*done, *_failures([*errors, *missing])), _way_back(ctx, done))
+    return Outcomes("set", (*done, *map(failed, (*errors, *missing))), _way_back(ctx, done))
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
@@ -140,25 +140,20 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
         except BmhctlError as error:
             errors.append(error)
     done = change(ctx, Changes(removals=tuple(removals))) if removals else []
-    return Outcomes("remove", (*done, *_failures(errors)), _way_back(ctx, done))
+    return Outcomes("remove", (*done, *map(failed, errors)), _way_back(ctx, done))
 
 
-def import_hosts(
-    ctx: Context, batch: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
-) -> Imported:
+def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False, overwrite: bool = False) -> Imported:
     """Import the hosts of files, all or none: new hosts enter in the state in the files, known hosts get the attributes
     in the files.
 
     The state and the credentials of a known host never change; a second import of the same files changes nothing.
     Values that were set here since the last import are kept and reported, unless ``overwrite``: see :func:`merge`. A
-    policy in the files names commands to run, so it is imported only ``with_policy``, and only into a database. With
-    ``dry_run`` nothing is written. Raises :class:`InvalidError` if there is nothing to import.
+    policy in the files names commands to run, so it is imported only ``with_policy``, and only into a database.
+    Raises :class:`InvalidError` if there is nothing to import.
     """
     ctx = replace(ctx, report=once(ctx.report, batch.warnings))  # the change would repeat the warnings of its preview
-    if dry_run:
-        refresh(ctx)
-    else:
-        refresh_and_reap(ctx)
+    refresh_and_reap(ctx)
     policy = _policy(ctx, batch, with_policy=with_policy)
     newcomers: list[HostAddition] = []
     specs: list[SpecChange] = []
@@ -199,15 +194,15 @@ def import_hosts(
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
         ctx.report("attributes that were set here are kept where the files differ; import --overwrite replaces them")
-    if ctx.confirm is not None and not dry_run:
+    if ctx.confirm is not None and not ctx.dry_run:
         from bmhctl.usecases.shared.confirmation import confirm_names
 
         changed = [item.host for item in items if item.changed]
         act = "adds" if len(newcomers) == len(changed) else "adds or changes" if newcomers else "changes"
         confirm_names(ctx, "import", changed, act=act)
-    if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
+    if not ctx.dry_run and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
-    return Imported(tuple(items), batch.skipped, batch.warnings, dry_run)
+    return Imported(tuple(items), batch.skipped, batch.warnings, ctx.dry_run)
 
 
 def _policy(ctx: Context, batch: ImportBatch, *, with_policy: bool) -> str | None:
@@ -312,7 +307,3 @@ def _way_back(ctx: Context, done: Iterable[Outcome]) -> tuple[str, ...]:
     """Return a note on how to undo a change of several hosts."""
     is_many = not ctx.dry_run and sum(outcome.changed for outcome in done) > 1
     return ("bmhctl undo takes this back",) if is_many else ()
-
-
-def _failures(errors: Iterable[BmhctlError]) -> list[Outcome]:
-    return [Outcome(error.host or "", False, error.message, error=error) for error in errors]

@@ -25,7 +25,7 @@ from bmhctl.usecases.shared.leases import (
     reservation_missing,
 )
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import add_reason, quarantine, record_event
+from bmhctl.usecases.shared.transitions import add_reason, change_cordon, quarantine, record_event
 
 
 def taint(
@@ -204,24 +204,20 @@ def _ending(until: datetime | None) -> str:
 
 def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
     """Cordon a held host so that it goes to maintenance when it is given back; return its outcome."""
-    from bmhctl.usecases.shared.former import Former
-
     before = host.cordon
     if before is not None and before.retires:
         return already(host, f"is being retired by {before.actor}: no reservation is made on it")
     words = f"goes to maintenance when it is free: {mark.reason}"
     if before is not None and before.maintains and (before.reason, before.until) == (mark.reason, mark.until):
         return already(host, f"already {words}")
-    left = replace(host, cordon=replace(mark, maintains=True).over(before))
-    reason = f"{WHEN_FREE}{mark.reason}"
-    record_event(ctx, left, EventKind.CORDON, mark.since, reason=reason, before=Former().of(host, whole=True))
+    cordon = replace(mark, maintains=True).over(before)
+    change_cordon(ctx, host, cordon, mark.since, f"{WHEN_FREE}{mark.reason}")
     held = "" if host.reservation is None else f"; held by {describe_reservation(host.reservation)}"
     return Outcome(host.name, True, words + held, host.state, host.state)
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
     """Keep hosts from being reserved from now on; reserved hosts stay with their holders. Return the outcomes."""
-    from bmhctl.usecases.shared.former import Former
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is not None and host.cordon.retires:
@@ -230,8 +226,7 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
             return already(host, f"already goes to maintenance when it is free: {host.cordon.reason}")
         if host.cordon is not None and reason in (None, host.cordon.reason):
             return already(host, f"already cordoned by {host.cordon.actor}")
-        marked = replace(host, cordon=Note(ctx.actor, reason or "", now))
-        record_event(ctx, marked, EventKind.CORDON, now, reason=reason, before=Former().of(host, whole=True))
+        change_cordon(ctx, host, Note(ctx.actor, reason or "", now), now, reason)
         return Outcome(host.name, True, "cordoned" + (f": {reason}" if reason else ""), host.state, host.state)
 
     return each_in_one_commit(ctx, "cordon", choice, one)
@@ -242,7 +237,6 @@ def uncordon(ctx: Context, choice: Choice) -> Outcomes:
 
     The outcome of a host that is being retired is a :class:`StateRefusedError`.
     """
-    from bmhctl.usecases.shared.former import Former
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is None:
@@ -253,8 +247,7 @@ def uncordon(ctx: Context, choice: Choice) -> Outcomes:
                 host=host.name,
                 hint=f"to keep it: bmhctl retire {host.name} --undo",
             )
-        left = replace(host, cordon=None)
-        record_event(ctx, left, EventKind.UNCORDON, now, before=Former().of(host, whole=True))
+        change_cordon(ctx, host, None, now, None)
         return Outcome(host.name, True, "uncordoned", host.state, host.state)
 
     return each_in_one_commit(ctx, "uncordon", choice, one)

@@ -164,9 +164,6 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
             return (host.name,)
 
 
-# functions that only read
-
-
 def reservations(
     ctx: Context,
     ids: Sequence[str] = (),
@@ -216,8 +213,7 @@ def _some(names: Collection[str]) -> str:
 
 def name_pattern(text: str) -> Callable[[str], bool]:
     """Return a test whether a name matches a pattern with ``*`` and ``?``; no other character is special."""
-    import re
+    from fnmatch import fnmatchcase
 
-    parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in re.sub(r"\*+", "*", text))
-    fits = re.compile("".join(parts), re.S).fullmatch
-    return lambda name: fits(name) is not None
+    pattern = text.replace("[", "[[]")
+    return lambda name: fnmatchcase(name, pattern)

@@ -23,7 +23,7 @@ from bmhctl.usecases.shared.former import BY_HAND, DECLARED, Former, imported_of
 from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal, SpecChange
 from bmhctl.usecases.shared.host_selection import unfold
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import record_event
+from bmhctl.usecases.shared.transitions import change_cordon
 
 _SHOWN = 3
 _LONG = timedelta(minutes=1)
@@ -226,10 +226,8 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
             f"{host.name} can't go to maintenance when it is free: it is {host.state}",
             hint=f"bmhctl maintain {host.name} --reason TEXT",
         )
-    kind = EventKind.UNCORDON if cordon is None else EventKind.CORDON
     reason = f"{_UNDO}{_command(event)} by {event.actor}"
-    before = Former().of(host, whole=True)
-    record_event(ctx, replace(host, cordon=cordon), kind, now, reason=reason, before=before)
+    change_cordon(ctx, host, cordon, now, reason)
     word = "uncordoned" if cordon is None else cordon.flag
     return Outcome(host.name, True, f"{word}: {reason}", host.state, host.state)
 

@@ -11,6 +11,7 @@ from bmhctl.domain.model import Bmc, HostSpec, State
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries, undo
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.reservations import reserve
@@ -359,7 +360,7 @@ spec:
 """
     batch = read_manifests(manifest, "fleet.yaml", datetime(2026, 1, 1, tzinfo=UTC))
 
-    plan = hosts.import_hosts(lab.context(), batch, dry_run=True)
+    plan = hosts.import_hosts(replace(lab.context(), dry_run=True), batch)
     assert (plan.dry_run, states(lab)) == (True, {})
     hosts.import_hosts(lab.context(), batch)
     assert states(lab) == {"busy": "reserved", "free": "available", "fresh": "initial"}

@@ -118,6 +118,6 @@ def _set_right(ctx: Context) -> None:
         right = _without_wrong(host, known)
         for booking in _missing(host, known, now):
             if _fits(right, booking):
-                right = replace(right, planned=with_planned(right, booking.span))
+                right = with_planned(right, booking.span)
         if right.planned != host.planned:
             ctx.store.integrity.save_planned(right)

@@ -150,9 +150,6 @@ def _retirement(ctx: Context, seen: Examination) -> None:
         seen.note(Finding("retired", WARNING, message, remedy))
 
 
-# functions that examine the TOML file
-
-
 def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
     """Return the declaration in the TOML file; None if the state need not agree with it."""
     file = ctx.store.declaration
@@ -214,9 +211,6 @@ def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
         seen.fixable(
             "intent", NOTE, message, "discards it; repeat the edit if it is still wanted", declaration_sync.drop_intent
         )
-
-
-# functions that examine rows
 
 
 def _rows(ctx: Context, seen: Examination, declaration: Declaration | None) -> None:
@@ -320,9 +314,6 @@ def _restore(ctx: Context) -> None:
             ctx.store.integrity.save_back_at(stored.host)
         if stored.host is not None and stored.is_planned_at_wrong:
             ctx.store.integrity.save_planned(stored.host)
-
-
-# functions that examine files and processes
 
 
 def _files(ctx: Context, seen: Examination) -> None:

@@ -112,9 +112,6 @@ class Question(Frozen):
         ctx.store.integrity.repair(f"{self.fix.statement} WHERE {condition}", given)
 
 
-# how messages show the values of some columns
-
-
 def _state(value: object) -> str:
     try:
         return where(State(str(value)))
@@ -143,3 +140,4 @@ _WORDS: dict[str, Callable[[object], str]] = {
     "until": _lease_end,
     "others": _others,
 }
+"""By column, the words for its values in messages; the values of other columns are shown as they are."""

@@ -119,7 +119,7 @@ def notes_of_plan(
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)
         terms = replace(terms, until=booking.ends_at)
-        hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]
+        hosts = [without_planned(host, booking.id) for host in hosts]
         if asked.booking is None:
             notes = (taken_words(booking),)
     if not any(host.planned for host in hosts) or not (request.booking or _may_be_short(request)):
@@ -233,7 +233,7 @@ def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, p
     found = match(requirements, [*usable, *(host for host in others if host.id not in own)])
     if not found.missing:
         return found.hosts
-    freed = [replace(host, planned=without_planned(host, booking.id)) for host in usable]
+    freed = [without_planned(host, booking.id) for host in usable]
 
     def open_hosts(more: int) -> list[Host]:
         return [
@@ -289,7 +289,7 @@ def take(
             terms = replace(terms, notes=(*terms.notes, taken_words(booking)))
         taken = {host.id for host in hosts}
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
-        hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]
+        hosts = [without_planned(host, booking.id) for host in hosts]
     if any(host.planned for host in hosts):
         found = _with_room(ctx, request, hosts, terms, policy)
         hosts, terms = found.hosts, replace(terms, notes=(*terms.notes, *found.notes))

@@ -100,7 +100,7 @@ def _place(
     of :func:`choose` and :func:`beside_tickets`.
     """
     left = [] if before is None else hosts_of(ctx, before)
-    mine = [replace(host, planned=without_planned(host, booking.id)) for host in left]
+    mine = [without_planned(host, booking.id) for host in left]
 
     def make(avoided: Collection[int]) -> tuple[Booked, tuple[str, ...]]:
         found = choose(ctx, booking, policy, now, preferred=mine, avoided=avoided)

@@ -63,7 +63,7 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
     """Exchange the hosts of a booking that will be unusable; ``due`` is when its next action is due otherwise."""
     mine = hosts_of(ctx, booking)
     kept = {host.id for host in mine} - {host.id for host in unusable(booking, mine)}
-    without = [replace(host, planned=without_planned(host, booking.id)) for host in mine if host.id in kept]
+    without = [without_planned(host, booking.id) for host in mine if host.id in kept]
     rest = replace(booking, starts_at=max(now, booking.starts_at))
     found = choose_for(ctx, Demand.of(rest, policy.turnaround), preferred=without)
     if found.missing:
@@ -143,7 +143,7 @@ def _note_of(booking: Booking) -> Note:
 
 
 def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
-    freed = replace(host, planned=without_planned(host, booking.id))
+    freed = without_planned(host, booking.id)
     if now >= booking.ends_at:  # no command was run during the maintenance
         record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: its time has ended", actor=SELF)
         return
@@ -158,10 +158,9 @@ def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
     if rest == host.maintenance or host.state is not State.MAINTENANCE:
         return
     reason = f"planned maintenance has ended: {booking.purpose}"
-    if rest or (host.dirty and not (host.reservation and host.reservation.is_valid(now))):
-        closed = replace(host, maintenance=rest or host.maintenance)
-        if rest:
-            record_event(ctx, closed, EventKind.REASON_CLOSED, now, reason=reason, actor=SELF)
-        return
-    inputs = guard_input(ctx, host, now, reason=reason)
-    move(ctx, host, Verb.RESUME, inputs, now, reason=reason, actor=SELF, recycles=True)
+    if rest:
+        closed = replace(host, maintenance=rest)
+        record_event(ctx, closed, EventKind.REASON_CLOSED, now, reason=reason, actor=SELF)
+    elif not host.dirty or (host.reservation and host.reservation.is_valid(now)):
+        inputs = guard_input(ctx, host, now, reason=reason)
+        move(ctx, host, Verb.RESUME, inputs, now, reason=reason, actor=SELF, recycles=True)

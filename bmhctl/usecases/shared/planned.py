@@ -26,8 +26,7 @@ def hosts_of(ctx: Context, booking: Booking) -> list[Host]:
 
 def set_aside(ctx: Context, host: Host, span: Planned, now: datetime, reason: str, actor: str | None = None) -> Host:
     """Set a time aside on a host, in the caller's transaction; return the host."""
-    planned = with_planned(host, span)
-    return record_event(ctx, replace(host, planned=planned), EventKind.PLANNED, now, reason=reason, actor=actor)
+    return record_event(ctx, with_planned(host, span), EventKind.PLANNED, now, reason=reason, actor=actor)
 
 
 def end_booking(
@@ -51,16 +50,9 @@ def end_booking(
 
 def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str, actor: str | None = None) -> None:
     """Remove a host from a booking."""
-    rest = without_planned(host, booking.id)
-    if rest != host.planned:
-        record_event(
-            ctx,
-            replace(host, planned=rest),
-            EventKind.PLAN_ENDED,
-            now,
-            reason=f"{booking.id}: {reason}",
-            actor=actor,
-        )
+    left = without_planned(host, booking.id)
+    if left.planned != host.planned:
+        record_event(ctx, left, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: {reason}", actor=actor)
 
 
 def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:

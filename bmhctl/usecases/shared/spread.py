@@ -8,15 +8,17 @@ from itertools import product
 
 from bmhctl.errors import UsageError
 
-_DECIMAL = re.compile(r"\[([0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*)\]")
-_HEXADECIMAL = re.compile(r"\[([0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?(?:,[0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?)*)\]")
+_RANGES = {  # by the base of the numbers
+    10: re.compile(r"\[([0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*)\]"),
+    16: re.compile(r"\[([0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?(?:,[0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?)*)\]"),
+}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _MOST = 100_000
 
 
 def has_range(text: str | None, *, base: int = 10) -> bool:
     """Return whether a value has a range, and so stands for several values; an IPv6 address in brackets has none."""
-    return text is not None and bool(_pattern(base).search(text))
+    return text is not None and bool(_RANGES[base].search(text))
 
 
 def spread(option: str, text: str | None, count: int, *, base: int = 10) -> list[str | None]:
@@ -35,10 +37,8 @@ def spread(option: str, text: str | None, count: int, *, base: int = 10) -> list
             )
     if not has_range(text, base=base):
         return [text] * count
-    pattern = _pattern(base)
-    groups = [list(_numbers(group, base)) for group in pattern.findall(text)]
-    template = pattern.sub("\0", text).split("\0")
-    values: list[str | None] = ["".join(_joined(template, numbers)) for numbers in product(*groups)]
+    groups = [list(_numbers(group, base)) for group in _RANGES[base].findall(text)]
+    values: list[str | None] = [_filled(text, iter(numbers), base) for numbers in product(*groups)]
     if len(values) != count:
         hosts = "1 host is" if count == 1 else f"{count} hosts are"
         digits = ", counted in hexadecimal" if base == 16 else ""
@@ -46,14 +46,9 @@ def spread(option: str, text: str | None, count: int, *, base: int = 10) -> list
     return values
 
 
-def _pattern(base: int) -> re.Pattern[str]:
-    return _HEXADECIMAL if base == 16 else _DECIMAL
-
-
-def _joined(template: list[str], numbers: tuple[str, ...]) -> Iterator[str]:
-    for text, number in zip(template, (*numbers, ""), strict=True):
-        yield text
-        yield number
+def _filled(text: str, numbers: Iterator[str], base: int) -> str:
+    """Return the text with each of its ranges replaced by the next number."""
+    return _RANGES[base].sub(lambda _: next(numbers), text)
 
 
 def _numbers(group: str, base: int) -> Iterator[str]:

@@ -63,8 +63,7 @@ def guard_input(
     """Return the inputs of the guards for a host on which no steps have run.
 
     ``reason`` is that of a maintenance. ``has_claim`` is whether the caller holds the claim on the host. ``lease_end``
-    is when a lease on the host would end; None: the guard refuses only if something is
-    planned for now.
+    is when a lease on the host would end; None: the guard refuses only if something is planned for now.
     """
     claimed = not has_claim and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
@@ -216,6 +215,15 @@ def record_event(
         exchange(ctx, host, now)
     event = event_of(ctx, host, kind, now, reason, actor, reservation, steps)
     return ctx.store.hosts.save(host, event if before is None else replace(event, before=before))
+
+
+def change_cordon(ctx: Context, host: Host, cordon: Note | None, now: datetime, reason: str | None) -> Host:
+    """Save a host with another cordon, or with none, so that ``undo`` can restore the former one; return the host."""
+    from bmhctl.usecases.shared.former import Former
+
+    kind = EventKind.UNCORDON if cordon is None else EventKind.CORDON
+    before = Former().of(host, whole=True)
+    return record_event(ctx, replace(host, cordon=cordon), kind, now, reason=reason, before=before)
 
 
 def exchange(ctx: Context, host: Host, now: datetime) -> None:

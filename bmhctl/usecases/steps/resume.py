@@ -10,11 +10,10 @@ from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims
-from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
-from bmhctl.usecases.shared.transitions import record_event
+from bmhctl.usecases.shared.transitions import change_cordon, record_event
 from bmhctl.usecases.steps.execution import Claimed
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, finish
@@ -92,10 +91,8 @@ def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: dat
             host=host.name,
             hint=f"bmhctl resume {host.name} --all takes it back",
         )
-    kind = EventKind.UNCORDON if cordon.before is None else EventKind.CORDON
-    left, before = replace(host, cordon=cordon.before), Former().of(host, whole=True)
     words = f"{NO_LONGER_WHEN_FREE}: {cordon.reason}"
-    record_event(ctx, left, kind, now, reason=words, before=before)
+    change_cordon(ctx, host, cordon.before, now, words)
     return Outcome(host.name, True, words, host.state, host.state)
 
 

@@ -24,7 +24,7 @@ ASKED = "attributes that were set here are kept where the files differ; import -
 
 def bring(lab: Lab, *specs: HostSpec, overwrite: bool = False, dry_run: bool = False) -> Imported:
     batch = ImportBatch(tuple(ImportedHost(Host(spec, State.INITIAL, NOW), None, "x.yaml") for spec in specs))
-    return hosts.import_hosts(lab.context(), batch, overwrite=overwrite, dry_run=dry_run)
+    return hosts.import_hosts(replace(lab.context(), dry_run=dry_run), batch, overwrite=overwrite)
 
 
 def spec(lab: Lab, name: str = "n1.lab") -> HostSpec:
