@@ -14,7 +14,7 @@ from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.schema import SUCCESSOR_KEY
-from bmhctl.stores.sqlite.database import open_database
+from bmhctl.stores.sqlite.database import SqliteDatabase, open_database
 from bmhctl.stores.sqlite.files import building, new_database
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
 from bmhctl.stores.store import Store
@@ -114,7 +114,7 @@ def _copy(
     with (
         building(path) if is_declared else nullcontext() as declaration,
         building(target_path) as partial,
-        _new_file(ctx, partial) as target,
+        _writing(ctx, partial, new_database(partial)) as target,
     ):
         counts = _fill(ctx, target, place)
         # Declare the hosts of the copy: the source may have changed, and a host without a state would count as new.
@@ -140,7 +140,7 @@ def backup(ctx: Context, destination: str) -> Done:
     with building(path) as partial:
         counts = _back_up(ctx, partial)
         if counts is None:
-            with _new_file(ctx, partial, takes_anything=True) as target:
+            with _writing(ctx, partial, new_database(partial, takes_anything=True)) as target:
                 counts = _fill(ctx, target)
                 _record_owner(target, None, None)
     return Done(
@@ -212,13 +212,9 @@ def _check_free(*places: Path) -> None:
 
 
 @contextmanager
-def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
-    """Yield an empty inventory in a file that is being built, in a transaction."""
-    made = Store(
-        new_database(partial, takes_anything=takes_anything),
-        claims=lambda: ctx.store.claims,
-        folder=str(partial.parent),
-    )
+def _writing(ctx: Context, partial: Path, database: SqliteDatabase) -> Iterator[Store]:
+    """Yield the inventory in a file that is being built, in a transaction."""
+    made = Store(database, claims=lambda: ctx.store.claims, folder=str(partial.parent))
     with closing(made) as target, target.transaction():
         yield target
 
@@ -256,8 +252,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
         if not ctx.store.admin.copy_file_to(partial):
             return None
-        copy = Store(open_database(partial), claims=lambda: ctx.store.claims, folder=str(partial.parent))
-        with closing(copy) as target, target.transaction():
+        with _writing(ctx, partial, open_database(partial)) as target:
             if text is None or _is_synced_with(target, text):
                 target.retirement.end()
                 _record_owner(target, None, text)

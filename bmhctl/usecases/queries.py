@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,19 @@ SHOWN_EVENTS = 5
 
 _MOST_NAMES = 8  # the most owners in a note
 
-SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
-"""The keys by which hosts can be sorted."""
+SORT_KEYS: Mapping[str, Callable[[Host], tuple[object, ...]]] = {
+    "name": lambda host: (),
+    "state": lambda host: (list(State).index(host.state),),
+    "since": lambda host: (host.since,),
+    "owner": lambda host: (host.reservation is None, host.reservation.owner if host.reservation else ""),
+    "until": lambda host: (_lease_end(host) is None, _lease_end(host) or host.since),
+    "used": lambda host: (host.used_at is not None, host.used_at or host.since),
+}
+"""The keys by which hosts can be sorted, each with what is compared before the name."""
+
+
+def _lease_end(host: Host) -> datetime | None:
+    return host.reservation.expires_at if host.reservation else None
 
 
 def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
@@ -49,7 +61,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
         if choice.selector:
             hosts = _noting_unmatched(ctx, choice.selector, hosts)
     if sort is not None:
-        hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
+        hosts = sorted(hosts, key=lambda host: (*SORT_KEYS[key](host), host.name), reverse=sort.startswith("-"))
     failed = ctx.store.step_results.failed()
     return Hosts(hosts, now, tuple(missing), failed and declared_by_host(ctx, failed))
 
@@ -67,10 +79,10 @@ def _noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[Host]) -
 
 
 @contextmanager
-def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everything]:
+def everything(ctx: Context, choice: Choice) -> Iterator[Everything]:
     """Yield the content of an export, as of one moment; it must be read within the block.
 
-    With ``choice``, these are the chosen hosts and their reservations, without the policy. Raises
+    If not everything is chosen, these are the chosen hosts and their reservations, without the policy. Raises
     :class:`NotFoundError` for a name that no host has.
     """
     from bmhctl.results.inventories import Everything
@@ -78,7 +90,7 @@ def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everythin
     now = refresh(ctx)
     with ctx.store.snapshot():
         store = ctx.store
-        if choice is None or choice.everything:
+        if choice.everything:
             bookings, policy = len(store.bookings.open()), store.meta.policy_text()
             yield Everything(store.reservations.all(is_open=True), store.hosts.find(), policy, now, bookings)
             return
@@ -144,24 +156,6 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
 
         raise not_found(ctx, name)
     return History(events, name, now, ctx.store.location)
-
-
-def _sort_value(host: Host, key: str) -> tuple[object, ...]:
-    held = host.reservation
-    match key:
-        case "state":
-            return (list(State).index(host.state), host.name)
-        case "since":
-            return (host.since, host.name)
-        case "owner":
-            return (held is None, held.owner if held else "", host.name)
-        case "until":
-            end = held.expires_at if held else None
-            return (end is None, end or host.since, host.name)
-        case "used":
-            return (host.used_at is not None, host.used_at or host.since, host.name)
-        case _:
-            return (host.name,)
 
 
 def reservations(

@@ -193,14 +193,7 @@ def _bookings(ctx: Context, window: Window) -> dict[str, BookingFigures]:
 
 def _sum_up(found: Iterable[BookingFigures]) -> BookingFigures:
     each = list(found)
-    return BookingFigures(
-        sum(one.made for one in each),
-        sum(one.taken for one in each),
-        sum(one.lapsed for one in each),
-        sum(one.cancelled for one in each),
-        sum(one.booked for one in each),
-        sum(one.used for one in each),
-    )
+    return BookingFigures(*(sum(getattr(one, name) for one in each) for name in BookingFigures.__match_args__))
 
 
 def _mean(seconds: float, number: int) -> timedelta | None:

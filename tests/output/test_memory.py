@@ -69,7 +69,7 @@ def history(ctx: Context, display: Display) -> None:
 
 
 def export(ctx: Context, display: Display) -> None:
-    with queries.everything(ctx) as found:
+    with queries.everything(ctx, Choice(everything=True)) as found:
         render(Document(dump_parts(found.reservations, found.hosts, found.policy, found.now)), display)
 
 

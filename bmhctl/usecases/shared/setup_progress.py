@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 
 from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, State, Verdict
@@ -82,22 +83,18 @@ def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
     A step that does not apply to the host is replaced by the steps that it needs.
     """
     by_name = {step.name: step for step in declared}
-    words: dict[str, str] = {}
 
-    def word(step: Step) -> str:
-        if step.name not in words:
-            words[step.name] = _digest(step, host.since, needed(step))
-        return words[step.name]
+    @cache
+    def digest(name: str) -> str:
+        return _digest(by_name[name], host.since, needed(by_name[name]))
 
     def needed(step: Step) -> list[str]:
         found: list[str] = []
-        for other in (by_name[name] for name in step.needs or ()):
-            found += [word(other)] if other.applies_to(host.spec) else needed(other)
+        for name in step.needs or ():
+            found += [digest(name)] if by_name[name].applies_to(host.spec) else needed(by_name[name])
         return sorted(set(found))
 
-    for step in declared:
-        word(step)
-    return words
+    return {name: digest(name) for name in by_name}
 
 
 def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from graphlib import TopologicalSorter
 from queue import SimpleQueue
 from threading import Thread
 
@@ -41,15 +42,14 @@ def run_in_order(
     and its verdict is unknown. Once ``goes_on`` returns false, no further step starts, and the running ones are waited
     for.
     """
-    names = {step.name for step in steps}
+    by_name = {step.name: step for step in steps}
+    sorter = TopologicalSorter({name: before[name] & by_name.keys() for name in by_name})
+    sorter.prepare()
     results: dict[str, CheckResult] = {}
     ended: SimpleQueue[_Ended] = SimpleQueue()
-    waiting, running = list(steps), 0
+    running = 0
     while True:
-        for step in [step for step in waiting if before[step.name] & names <= results.keys()]:
-            if not goes_on():
-                break
-            waiting.remove(step)
+        for step in map(by_name.__getitem__, sorter.get_ready() if goes_on() else ()):
             missing = _missing(step, results)
             work = run if not missing else _skipped(missing)
             Thread(target=_run, args=(ended, step, work), daemon=True).start()
@@ -61,6 +61,7 @@ def run_in_order(
         if result is None:
             raise error or AssertionError("a step returned nothing")
         results[step.name] = result
+        sorter.done(step.name)
 
 
 def _missing(step: Step, results: Mapping[str, CheckResult]) -> list[str]:
