@@ -75,9 +75,7 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     """
     from urllib.parse import urlsplit
 
-    if "://" not in address and "/" in address.rstrip(
-        "/"
-    ):  # IPMI, the meaning of an address without scheme, has no paths
+    if "://" not in address and "/" in address.rstrip("/"):  # an address without scheme means IPMI, without paths
         raise ValueError("it has a path and no scheme, such as redfish+https://")
     parts = urlsplit(address)
     transport = _transport(parts.scheme)
@@ -122,11 +120,15 @@ def same_path(one: str, other: str) -> bool:
 
 
 def _normal_path(path: str) -> str:
-    if "%" in path:
-        from urllib.parse import unquote
+    return _unescaped(path).rstrip("/").casefold()
 
-        path = unquote(path)
-    return path.rstrip("/").casefold()
+
+def _unescaped(path: str) -> str:
+    if "%" not in path:
+        return path
+    from urllib.parse import unquote
+
+    return unquote(path)
 
 
 def server_word(text: str) -> str:
@@ -190,8 +192,5 @@ def _system_path(root: str, system_id: str) -> str:
 
 def has_odd_segment(path: str) -> bool:
     """Return whether a path has a segment, such as ``..``, that a server may resolve to another path."""
-    if "%" in path:
-        from urllib.parse import unquote
-
-        path = unquote(path)
+    path = _unescaped(path)
     return "//" in path or ("." in path and any(part in (".", "..") for part in path.split("/")))

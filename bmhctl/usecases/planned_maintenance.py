@@ -38,6 +38,18 @@ def plan_maintenance(
     if ends <= starts:
         raise UsageError("the maintenance would end before it begins", hint="--until needs a time after --from")
     check_not_too_far(ends, ctx.clock())
+    planned = Booking(
+        id="",
+        owner=ctx.actor,
+        purpose=reason,
+        starts_at=starts,
+        ends_at=ends,
+        created_at=ctx.clock(),
+        requirements=dump_requirements(()),
+        hosts=(),
+        resumes=resumes,
+        due_at=starts,
+    )
     saved: list[Booking] = []
 
     def one(host: Host, now: datetime) -> Outcome:
@@ -49,7 +61,8 @@ def plan_maintenance(
                 host=host.name,
                 hint=f"its owner can {act} it: bmhctl bookings {act} {other.id}",
             )
-        booking = _with_host(ctx, saved, host, now, starts, ends, reason, resumes)
+        known = ctx.store.bookings.get(saved[0].id) if saved else None  # None after a refusal
+        saved[:] = [booking := _with_host(ctx, known or planned, host)]
         left = set_aside(
             ctx,
             host,
@@ -69,35 +82,13 @@ def plan_maintenance(
     return replace(outcomes, notes=(*outcomes.notes, note))
 
 
-def _with_host(
-    ctx: Context,
-    saved: list[Booking],
-    host: Host,
-    now: datetime,
-    starts: datetime,
-    ends: datetime,
-    reason: str,
-    resumes: bool,
-) -> Booking:
-    """Add one more host to the planned maintenance of this call, and save it; return the maintenance."""
-    named = Requirement(name=host.name)
-    if saved and (known := ctx.store.bookings.get(saved[0].id)) is not None:
-        everyone = dump_requirements((*load_requirements(known.requirements), named))
-        booking = replace(known, hosts=(*known.hosts, host.id), requirements=everyone)
+def _with_host(ctx: Context, planned: Booking, host: Host) -> Booking:
+    """Add a host to a planned maintenance, and save it; return the maintenance. A new maintenance gets its id."""
+    everyone = (*load_requirements(planned.requirements), Requirement(name=host.name))
+    booking = replace(planned, hosts=(*planned.hosts, host.id), requirements=dump_requirements(everyone))
+    if planned.id:
         ctx.store.bookings.save(booking)
         return booking
-    booking = Booking(
-        id=ctx.store.bookings.new_id("m-"),
-        owner=ctx.actor,
-        purpose=reason,
-        starts_at=starts,
-        ends_at=ends,
-        created_at=now,
-        requirements=dump_requirements((named,)),
-        hosts=(host.id,),
-        resumes=resumes,
-        due_at=starts,
-    )
+    booking = replace(booking, id=ctx.store.bookings.new_id("m-"))
     ctx.store.bookings.add(booking)
-    saved[:] = [booking]
     return booking
