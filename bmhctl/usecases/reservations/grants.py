@@ -153,28 +153,25 @@ def settle(
         from bmhctl.usecases.reservations.booked import take
 
         hosts, lease = take(attempt.ctx, attempt.request, hosts, lease, policy, token, attempt.asked)
-    granted = grant(attempt.ctx, attempt.request, lease, hosts, token, asked, checks, params=params)
+    granted = grant(attempt, token, lease, hosts, asked, params, checks)
     attempt.check_time()
     return granted
 
 
 def grant(
-    ctx: Context,
-    request: ReservationRequest,
+    attempt: Attempt,
+    token: str,
     terms: LeaseTerms,
     hosts: Sequence[Host],
-    token: str,
     asked_at: datetime,
-    checks: Mapping[int, tuple[CheckResult, ...]] = NO_CHECKS,
-    *,
-    params: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None,
+    checks: Mapping[int, tuple[CheckResult, ...]],
 ) -> Grant:
-    """Reserve the chosen hosts in the caller's transaction, after it has found no claim on them.
+    """Reserve the chosen hosts for :func:`settle`, after its caller has found no claim on them.
 
-    ``token`` becomes the reservation's id. ``asked_at`` is when its owner first requested the hosts. ``checks`` are the
-    results of checks that just passed, by host id. ``params`` are the values with which the hosts are prepared; None:
-    they are not.
+    ``params`` are the values with which the hosts are prepared; None: they are not.
     """
+    ctx, request = attempt.ctx, attempt.request
     now = ctx.clock()
     reservation = Reservation(
         id=token,
