@@ -14,7 +14,7 @@ from bmhctl.usecases.overviews import reasons
 from bmhctl.usecases.reservations.queue import queue
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.statistics import statistics, use_by_hour, waits_by_week
+from bmhctl.usecases.statistics import by_hour_of_week, full_hour, statistics, use_by_hour, waits_by_week
 from bmhctl.usecases.status import status
 from bmhctl.usecases.timeline import timeline
 
@@ -40,28 +40,21 @@ def report(ctx: Context, since: datetime) -> Report:
                 events[name].append(
                     PastEvent(to_moment(at), str(actor), str(verb), None if reason is None else str(reason))
                 )
-    hours = list(dropwhile(lambda hour: not hour[2], use_by_hour(ctx, _full_hour(since), figures.now)))
+    hours = list(dropwhile(lambda hour: not hour[2], use_by_hour(ctx, full_hour(since), figures.now)))
     begun = max(since, hours[0][0]) if hours else figures.now  # not before the inventory had its first host
     days: dict[date, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    cells: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for hour, reserved, present in hours:
-        day, place = hour.date(), (hour.weekday(), hour.hour)
-        days[day] = (days[day][0] + reserved, days[day][1] + present)
-        cells[place] = (cells[place][0] + reserved, cells[place][1] + present)
+        before = days[hour.date()]
+        days[hour.date()] = (before[0] + reserved, before[1] + present)
     return Report(
         status=status(ctx),
         reasons=reasons(ctx),
         statistics=figures,
         timeline=timeline(ctx, Choice(), max(since, figures.now - _TIMELINE)),
-        hourly=HourlyUse(since, figures.now, figures.now, dict(cells)),
+        hourly=HourlyUse(since, figures.now, figures.now, by_hour_of_week(hours)),
         days=tuple(DayUse(day, *sums) for day, sums in sorted(days.items())),
         weeks=tuple(WeekWaits(*week) for week in waits_by_week(ctx, begun, figures.now)),
         queue=queue(ctx),
         hosts=hosts,
         events={name: tuple(found) for name, found in events.items()},
     )
-
-
-def _full_hour(at: datetime) -> datetime:
-    """Return the beginning of the local hour of a time; in some zones, hours begin at half past."""
-    return at.astimezone().replace(minute=0, second=0, microsecond=0)

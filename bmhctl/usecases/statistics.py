@@ -11,7 +11,7 @@ from bmhctl.domain.times import check_period
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.stores import statistics_queries as queries
-from bmhctl.stores.rows import to_moment
+from bmhctl.stores.rows import from_json, to_moment
 from bmhctl.stores.statistics_queries import HOUR, Flow, Window
 from bmhctl.support.natural_order import natural
 from bmhctl.usecases.shared.context import Context
@@ -74,12 +74,22 @@ def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> 
     """
     now = refresh(ctx)
     until = _checked(since, until, now)
-    since = since.astimezone().replace(minute=0, second=0, microsecond=0)
+    since = full_hour(since)
+    return HourlyUse(since, until, now, by_hour_of_week(use_by_hour(ctx, since, until)))
+
+
+def full_hour(at: datetime) -> datetime:
+    """Return the beginning of the local hour of a time; in some zones, hours begin at half past."""
+    return at.astimezone().replace(minute=0, second=0, microsecond=0)
+
+
+def by_hour_of_week(hours: Iterable[tuple[datetime, float, float]]) -> dict[tuple[int, int], tuple[float, float]]:
+    """Return the sums of what :func:`use_by_hour` yields, by the weekday (0 is Monday) and the hour."""
     cells: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for at, reserved, present in use_by_hour(ctx, since, until):
+    for at, reserved, present in hours:
         before = cells[at.weekday(), at.hour]
         cells[at.weekday(), at.hour] = (before[0] + reserved, before[1] + present)
-    return HourlyUse(since, until, now, dict(cells))
+    return dict(cells)
 
 
 def use_by_hour(ctx: Context, since: datetime, until: datetime) -> Iterator[tuple[datetime, float, float]]:
@@ -316,7 +326,7 @@ def _by_reservation(
 
 
 def _by_tag(ctx: Context, window: Window, key: str) -> dict[str, _Sums]:
-    groups = _by_reservation(ctx, window, "tags", lambda tags: _tag(tags, key))
+    groups = _by_reservation(ctx, window, "tags", lambda tags: str(from_json(tags).get(key, NONE)) if tags else NONE)
     if groups.keys() <= {NONE} and not queries.is_tag(ctx.store, key):
         raise UsageError(f"no reservation ever had a tag {key!r}", hint="bmhctl reservations --ended --fields id,tags")
     return groups
@@ -326,12 +336,6 @@ def _of_reservations() -> _Sums:
     sums = _Sums()
     sums.hosts, sums.waits = None, Counter()
     return sums
-
-
-def _tag(tags: str | None, key: str) -> str:
-    from bmhctl.stores.rows import from_json
-
-    return str(from_json(tags).get(key, NONE)) if tags else NONE
 
 
 def _order(sort: str) -> Callable[[Iterable[Figures]], list[Figures]]:

@@ -253,7 +253,7 @@ def event_of(
         dest=host.state,
         reason=reason,
         reservation=reservation or (host.reservation.id if host.reservation else None),
-        steps=_timings(steps) if steps else None if steps is None else (),
+        steps=None if steps is None else _timings(steps),
     )
 
 
