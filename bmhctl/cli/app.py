@@ -70,21 +70,22 @@ class OptionalValueCommand(TyperCommand):
 
     def own(self, args: Sequence[str]) -> list[str]:
         """Return the arguments up to those that are passed on to another program."""
-        if self.allow_interspersed_args:
-            return list(args)
-        position = len(args)
-        for position, arg in enumerate(args):
-            if arg == "--" or (not arg.startswith("-") and not self._is_value(args, position)):
-                break
-        else:
-            position = len(args)
-        return list(args[:position])
+        return list(args) if self.allow_interspersed_args else [word for pair in self._pairs(args) for word in pair]
 
-    def _is_value(self, args: Sequence[str], position: int) -> bool:
-        if position == 0:
-            return False
-        before = args[position - 1]
-        return _is_duration(args[position]) if before in self._optional() else _wants_next(before, self._takes_value())
+    def _pairs(self, args: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Yield each option with its value, and each argument alone, up to ``--`` or a program to run."""
+        takes_value, optional = self._takes_value(), self._optional()
+        position = 0
+        while position < len(args):
+            arg, *following = args[position : position + 2]
+            if arg == "--" or (not arg.startswith("-") and not self.allow_interspersed_args):
+                return
+            has_value = any(map(_is_duration, following)) if arg in optional else _wants_next(arg, takes_value)
+            pair = [arg, *following] if has_value and takes_value.keys().isdisjoint(following) else [arg]
+            yield pair
+            if pair[-1] == "--":
+                return
+            position += len(pair)
 
     def _optional(self) -> set[str]:
         """Return the options of this command whose value may be left out."""
@@ -102,41 +103,23 @@ class OptionalValueCommand(TyperCommand):
 
     def _refuse_swallowed(self, ctx: Any, args: Sequence[str]) -> None:
         """Raise :class:`UsageError` for an option without its value, as in ``--fault --reason TEXT``."""
-        takes_value = self._takes_value()
-        own = self.own(args)
-        own = own[: own.index("--")] if "--" in own else own
-        is_value = False
-        for arg, following in pairwise([*own, None] if len(own) == len(args) else own):
-            is_value = (
-                not is_value and arg is not None and arg not in self._optional() and _wants_next(arg, takes_value)
-            )
-            if is_value and arg is not None and (following is None or following in takes_value):
+        takes_value, optional = self._takes_value(), self._optional()
+        for (arg, *value), after in pairwise([*self._pairs(args), ()]):
+            if not value and arg not in optional and _wants_next(arg, takes_value):
                 name = arg if arg.startswith("--") else f"-{arg[-1]}"
-                value = next((param.metavar for param in self.params if name in param.opts), None) or "VALUE"
-                why = f": {following} is an option itself" if following else ""
-                raise UsageError(f"{name} has no value{why}", hint=f"{name} {value}; see {ctx.command_path} --help")
+                meant = next((param.metavar for param in self.params if name in param.opts), None) or "VALUE"
+                why = f": {after[0]} is an option itself" if after else ""
+                raise UsageError(f"{name} has no value{why}", hint=f"{name} {meant}; see {ctx.command_path} --help")
 
     def _completed(self, args: Sequence[str]) -> Iterator[str]:
-        takes_value = self._takes_value()
         optional = self._optional()
-        position = 0
-        while position < len(args):
-            arg = args[position]
-            position += 1
-            yield arg
-            if arg == "--" or (not arg.startswith("-") and not self.allow_interspersed_args):
-                yield from args[position:]
-                return
-            following = args[position] if position < len(args) else None
-            if arg in optional:
-                if following is None or not _is_duration(following):
-                    yield OPTIONAL_VALUES.get(f"{self.name} {arg}", OPTIONAL_VALUES[arg])
-                    continue
-            elif not _wants_next(arg, takes_value):
-                continue
-            if following is not None:
-                yield following
-                position += 1
+        done = 0
+        for pair in self._pairs(args):
+            yield from pair
+            done += len(pair)
+            if len(pair) == 1 and pair[0] in optional:
+                yield OPTIONAL_VALUES.get(f"{self.name} {pair[0]}", OPTIONAL_VALUES[pair[0]])
+        yield from args[done:]
 
 
 def _wants_next(arg: str, takes_value: dict[str, bool]) -> bool:
