@@ -128,13 +128,9 @@ def _ways_to_name(command: list[str]) -> str:
 
 
 def _status_of(error: BmhctlError) -> int:
-    match error:
-        case NotRunnableError():
-            return error.run_status
-        case WaitTimeoutError():
-            return TIMED_OUT
-        case _:
-            return FAILED
+    if isinstance(error, NotRunnableError):
+        return error.run_status
+    return TIMED_OUT if isinstance(error, WaitTimeoutError) else FAILED
 
 
 def run(

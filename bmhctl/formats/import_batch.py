@@ -120,33 +120,29 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
     two hosts have; the error names both places.
     """
     parts = tuple(parts)
-    hosts = _with_hardware(
-        list(chain.from_iterable(part.hosts for part in parts)), chain.from_iterable(part.hardware for part in parts)
+    hosts, without_host = _with_hardware(
+        chain.from_iterable(part.hosts for part in parts), chain.from_iterable(part.hardware for part in parts)
     )
-    skipped = tuple(chain.from_iterable(part.skipped for part in parts))
     if only is not None:
-        hosts = replace(hosts, found=tuple(each for each in hosts.found if only.fits(each.arrival.host.spec)))
-    _refuse_same_names(hosts.found)
-    arrivals = tuple(found.arrival for found in _with_credentials(hosts.found))
+        hosts = [each for each in hosts if only.fits(each.arrival.host.spec)]
+    _refuse_same_names(hosts)
+    arrivals = tuple(found.arrival for found in _with_credentials(hosts))
     policies = [part.policy for part in parts if part.policy is not None]
     if len(policies) > 1:
         raise InvalidError(
             "several of these files have a policy, but an inventory has only one",
             hint="import them one by one, or take the policy out of all but one",
         )
+    skipped = (*chain.from_iterable(part.skipped for part in parts), *without_host)
+    warnings = (
+        *chain.from_iterable(part.warnings for part in parts),
+        *duplicates(arrival.host.spec for arrival in arrivals),
+        *_without_plans(parts),
+    )
     return ImportBatch(
         arrivals,
-        skipped=tuple(map(_short, (*skipped, *hosts.skipped))),
-        warnings=tuple(
-            map(
-                _short,
-                (
-                    *chain.from_iterable(part.warnings for part in parts),
-                    *duplicates(arrival.host.spec for arrival in arrivals),
-                    *_without_plans(parts),
-                ),
-            )
-        ),
+        skipped=tuple(map(_short, skipped)),
+        warnings=tuple(map(_short, warnings)),
         policy=policies[0] if policies else None,
     )
 
@@ -186,12 +182,7 @@ def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
         )
 
 
-class _Inspected(Frozen):
-    found: tuple[FoundHost, ...]
-    skipped: tuple[str, ...]
-
-
-def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]) -> _Inspected:
+def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]) -> tuple[list[FoundHost], list[str]]:
     """Return the hosts with the properties of their HardwareData, and a line for each HardwareData without a host."""
     inspected: dict[Source, FoundHardware] = {}
     for each in hardware:
@@ -202,15 +193,12 @@ def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]
                 hint="remove one of them",
                 details={"origins": [first.origin, each.origin]},
             )
-    found = tuple(_inspected(host, inspected.pop(host.source, None)) if host.source else host for host in hosts)
-    return _Inspected(
-        found,
-        tuple(
-            f"{each.origin}: HardwareData {each.source[1]!r} skipped: these files have no BareMetalHost of its "
-            "name and namespace"
-            for each in inspected.values()
-        ),
-    )
+    found = [_inspected(host, inspected.pop(host.source, None)) if host.source else host for host in hosts]
+    return found, [
+        f"{each.origin}: HardwareData {each.source[1]!r} skipped: these files have no BareMetalHost of its name and "
+        "namespace"
+        for each in inspected.values()
+    ]
 
 
 def _inspected(found: FoundHost, hardware: FoundHardware | None) -> FoundHost:

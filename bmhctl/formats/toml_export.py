@@ -87,15 +87,9 @@ def _dump_lifecycle(host: Host) -> dict[str, object]:
 
 
 def _dump_mark(mark: Note) -> dict[str, object]:
-    return _set(
-        actor=mark.actor,
-        reason=mark.reason,
-        since=mark.since,
-        until=mark.until,
-        quarantine=mark.quarantine or None,
-        retires=mark.retires or None,
-        maintains=mark.maintains or None,
-    )
+    """Return the keys that :data:`_MARK` reads, without flags that are not set."""
+    values = {key: getattr(mark, key) for key in _MARK}
+    return _set(**{key: None if value is False else value for key, value in values.items()})
 
 
 def _dump_reservation(reservation: Reservation) -> dict[str, object]:

@@ -220,17 +220,13 @@ class Client:
             raise PassingError(BmcError(f"{self.name} {missing}", hint=hint), sent=True)
         if reply.status >= 300:
             raise self._refusal(reply, acting=False)
-        found = self._parse(reply)
-        tag = reply.headers.get("etag")
-        if tag is not None:
-            found.setdefault("@odata.etag", tag)
-        return found
-
-    def _parse(self, reply: Reply) -> Json:
         found = json_object(reply.body)
         if found is None:  # a web server that is still starting may answer in this way, too
             words = "is not a Redfish service: its answers are not JSON objects"
             raise PassingError(BmcError(f"{self.name} {words}", hint=CHECK_ADDRESS), sent=True)
+        tag = reply.headers.get("etag")
+        if tag is not None:
+            found.setdefault("@odata.etag", tag)
         return found
 
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:

@@ -87,10 +87,6 @@ def booking_record(item: Booked, now: datetime) -> Record:
     }
 
 
-def _lines(result: Bookings, display: Display) -> Iterable[Line]:
-    return columns(_COLUMNS, _rows(result.items, result.now), display.width)
-
-
 def _write(result: Bookings, display: Display) -> bool:
     if display.shown is not Format.ICS:
         return False
@@ -115,7 +111,7 @@ VIEWS = {
         head=lambda result: {"now": iso(result.now), "notes": [*result.notes]},
         records=lambda result: (booking_record(item, result.now) for item in result.items),
         names=lambda result: (item.booking.id for item in result.items),
-        lines=_lines,
+        lines=lambda result, display: columns(_COLUMNS, _rows(result.items, result.now), display.width),
         notes=lambda result, _: result.notes,
         empty="no bookings: bmhctl reserve --from WHEN makes one",
         write=_write,
