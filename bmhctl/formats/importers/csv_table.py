@@ -7,25 +7,32 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from bmhctl.domain.host_spec import is_ip, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, is_secret, size, text_of, whole
 from bmhctl.formats.manifest_fields import Fields, bad_field
 
 COLUMNS = {
-    "name": ("name", "hostname", "host", "host_name", "node", "node_name", "server", "server_name", "machine", "fqdn"),
-    "address": ("address", "ip", "ip_address", "ipaddress", "ipv4", "ipv4_address", "primary_ip", "primary_ip4"),
+    "name": (
+        *("name", "hostname", "host", "host_name", "node", "nodename", "node_name", "server", "servername"),
+        *("server_name", "machine", "machinename", "machine_name", "fqdn"),
+    ),
+    "address": (
+        *("address", "ip", "ip_addr", "ip_address", "ipaddr", "ipaddress", "ipv4", "ipv4_address", "host_ip"),
+        *("primary_ip", "primary_ip4"),
+    ),
     "mac": ("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
     "bmc": (
         *("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "mgmt_ip", "management_ip"),
         *("redfish_address", "idrac", "idrac_address", "idrac_ip", "ilo", "ilo_address", "ilo_ip"),
     ),
     "ipmi": ("ipmi", "ipmi_address", "ipmi_ip", "ipmi_host"),
-    "cpus": ("cpus", "cpu_count", "cpu_cores", "cores"),
+    "cpus": ("cpus", "cpu_count", "cpu_cores", "cores", "vcpus"),
     "arch": ("arch", "architecture", "cpu_arch"),
     "memory": ("memory", "ram"),
-    "memory_mb": ("memory_mb", "ram_mb"),
-    "memory_gb": ("memory_gb", "ram_gb"),
+    "memory_mb": ("memory_mb", "memory_mib", "ram_mb", "ram_mib"),
+    "memory_gb": ("memory_gb", "memory_gib", "ram_gb", "ram_gib"),
     "vendor": ("vendor", "manufacturer"),
     "model": ("model",),
     "serial": ("serial", "serial_number", "service_tag"),
@@ -45,7 +52,7 @@ _UNIT = re.compile(r"(?<=[KMGT])B?\Z")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield a record for each line; raise `InvalidError` for a line that can't be read."""
+    """Yield a record for each line; raise `InvalidError` for a bad line, and if there is no heading."""
     first = next((line for line in text.splitlines() if line.strip() and not _NO_HEADING.match(line)), "")
     delimiter = max(_DELIMITERS, key=first.count)
     lines = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
@@ -57,6 +64,9 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
             if heading is None:
                 if _NO_HEADING.match(delimiter.join(row)):
                     continue
+                if any(is_ip(cell.strip()) or normal_mac(cell) for cell in row):
+                    said = "a host instead of the titles of the columns"
+                    raise bad_line(origin, lines.line_num, said, "write titles above it, such as name,address,mac")
                 heading = _heading(row)
                 continue
             place = f"{origin}, line {lines.line_num}"
