@@ -62,7 +62,7 @@ def open_database(path: Path) -> SqliteDatabase:
     is not an inventory, is damaged, or was written by a newer bmhctl.
     """
     try:
-        _check_file(path)
+        header = _check_file(path)
         opened = OpenFiles(path)
     except OSError as error:
         from bmhctl.stores.os_errors import unreachable
@@ -82,6 +82,8 @@ def open_database(path: Path) -> SqliteDatabase:
 
             migrate(database)
         database.configure()
+        if header[18:20] != _WITH_LOG:
+            database.use_log()
         opened.add_beside()
     except BaseException as error:
         try:
@@ -93,7 +95,8 @@ def open_database(path: Path) -> SqliteDatabase:
     return database
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path) -> bytes:
+    """Return the header of an inventory that can be used here; raise the errors of :func:`open_database`."""
     try:
         header = _header(path)
     except FileNotFoundError:
@@ -113,6 +116,7 @@ def _check_file(path: Path) -> None:
     kinds = mounts()
     refuse_network(path.parent, kinds)
     refuse_other_name(path, kinds)
+    return header
 
 
 def _header(path: Path) -> bytes:
@@ -228,6 +232,18 @@ class SqliteDatabase(WriteBuffer):
         """Apply the settings that every connection needs."""
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA foreign_keys = ON")
+
+    def use_log(self) -> None:
+        """Use a write-ahead log again, unless others use the file now.
+
+        Files that SQLite's own tools make, such as a recovered one, have a journal instead: each reader would then stop
+        all writers.
+        """
+        self.execute("PRAGMA busy_timeout = 0")
+        with suppress(BmhctlError):
+            self.execute("PRAGMA journal_mode = WAL")
+        self.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE * 1000:.0f}")
+        self.schema_version()  # the first read opens the log
 
     role: str | None = None
 
