@@ -8,6 +8,8 @@ from bmhctl.errors import AwayError, UnreachableError
 
 LOOK_AT_DISK = "check the disk, its mount and your quota"
 
+_TOO_LONG = "choose a shorter name: bmhctl puts files with longer names beside it"
+
 _PASSING = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
@@ -28,5 +30,7 @@ def unreachable(
     """
     remedy = _PASSING.get(error.errno or 0)
     kind = AwayError if remedy or was_usable else UnreachableError
+    if error.errno == errno.ENAMETOOLONG:
+        remedy = _TOO_LONG
     details = None if file is None else {"file": file}
     return kind(f"{message}: {error.strerror or error}", hint=remedy or hint, details=details)

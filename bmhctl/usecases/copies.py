@@ -204,11 +204,16 @@ def _in_words(counts: dict[str, int]) -> str:
 
 
 def _check_free(*places: Path) -> None:
-    for place in dict.fromkeys(places):
-        if place.exists():
-            raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
-    if not places[0].parent.is_dir():
-        raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
+    try:
+        for place in dict.fromkeys(places):
+            if place.exists():
+                raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
+        if not places[0].parent.is_dir():
+            raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
+    except OSError as error:
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't create {places[0]}", error) from error
 
 
 @contextmanager

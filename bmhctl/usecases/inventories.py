@@ -51,17 +51,17 @@ def init(location: str, *, group: str | None = None) -> Done:
         return _init_on_server(location, group)
     path, is_declared = resolve(location)
     group_id = None if group is None else _group_id(group)
-    if not path.parent.is_dir():
-        raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
     mode = None if group_id is None else 0o660
     state = state_file(path) if is_declared else path
-    for there in (path, state):
-        if there.exists():
-            from bmhctl.stores.toml.file import make_again
-
-            hint = f"look at it: bmhctl -i {path} status" if path.exists() else make_again(state)
-            raise StateRefusedError(f"there is {there} already: nothing was changed", hint=hint)
     try:
+        if not path.parent.is_dir():
+            raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+        for there in (path, state):
+            if there.exists():
+                from bmhctl.stores.toml.file import make_again
+
+                hint = f"look at it: bmhctl -i {path} status" if path.exists() else make_again(state)
+                raise StateRefusedError(f"there is {there} already: nothing was changed", hint=hint)
         if is_declared:
             with building(path) as partial:
                 partial.write_text(TEMPLATE, encoding="utf-8")
@@ -73,6 +73,10 @@ def init(location: str, *, group: str | None = None) -> Done:
         raise StateRefusedError(
             f"{path} was created by another command at the same time", hint=f"look at it: bmhctl -i {path} status"
         ) from error
+    except OSError as error:
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't create {path}", error) from error
     return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))
 
 

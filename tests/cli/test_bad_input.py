@@ -213,6 +213,18 @@ def test_init_beside_an_old_state_file_changes_nothing(cli: Cli, lab: Path) -> N
     assert files(lab.parent) == before
 
 
+@pytest.mark.parametrize("length", [235, 248])
+def test_a_name_that_is_too_long_for_the_files_beside_it_is_refused(length: int, cli: Cli, lab: Path) -> None:
+    before = files(lab.parent).keys()
+    for name in ("x" * length + ".db", "x" * length + ".toml"):
+        for words in (["-i", name, "init"], ["copy", lab.name, name], ["backup", name]):
+            if words[0] != "backup" or name.endswith(".db"):
+                done = cli(*words)
+                assert (done.status, done.stdout) == (11, "")
+                assert "File name too long\nhint: choose a shorter name" in done.stderr
+    assert files(lab.parent).keys() == before
+
+
 def test_init_never_overwrites_an_inventory(cli: Cli, lab: Path) -> None:
     before = files(lab.parent)
     assert cli("init") == Run(

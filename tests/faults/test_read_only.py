@@ -175,3 +175,24 @@ def test_a_user_who_may_not_read_the_claims_gets_the_reason(backend: str, forked
     end = run(forked, folder, ("-i", FILES[backend], "reap"))
     claims.chmod(0o700)
     assert (end.status, end.stderr.partition(": Perm")[0]) == (11, f"bmhctl: can't make claims in {claims}")
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_a_folder_that_a_user_may_not_enter_is_named_in_the_error(
+    backend: str, forked: ForkedCommands, folder: Path
+) -> None:
+    write_folder(start_of("reserve", backend), folder)
+    for path in folder.iterdir():
+        path.chmod(0o666)
+    closed = folder / "closed"
+    closed.mkdir(mode=0)
+    folder.chmod(0o777)
+    lines = (("init", "-i", "closed/x.toml"), ("backup", "closed/x.db"), ("copy", FILES[backend], "closed/sub/x.toml"))
+    ends = [run(forked, folder, ("-i", FILES[backend], *line)) for line in lines]
+    ends.append(run(forked, folder, ("-i", "closed/x.toml", "doctor")))
+    closed.chmod(0o700)
+    places = (closed / "x.toml", closed / "x.db", closed / "sub" / "x.toml")
+    assert [(end.status, end.stderr) for end in ends[:3]] == [
+        (11, f"bmhctl: can't create {place}: Permission denied\n") for place in places
+    ]
+    assert (ends[3].status, f"can't read {closed / 'x.state.db'}: Permission denied" in ends[3].stdout) == (10, True)

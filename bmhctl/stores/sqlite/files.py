@@ -65,8 +65,8 @@ def building(path: Path) -> Iterator[Path]:
     import tempfile
 
     refuse_network(path.parent)
-    _refuse_leftovers(path)
     try:
+        _refuse_leftovers(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
         os.close(handle)
     except OSError as error:

@@ -37,7 +37,7 @@ def _is_world_writable(status: os.stat_result) -> bool:
 
 def _for_this_user(database: Path) -> Iterator[Finding]:
     for place in (database, database.parent):
-        if place.exists() and not os.access(place, os.W_OK):
+        if _status(place) is not None and not os.access(place, os.W_OK):
             remedy = f"ask the owner of {place} for the right to write it"
             yield Finding("access", WARNING, f"you may not write {place}: commands fail", remedy)
 
