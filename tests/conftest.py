@@ -129,7 +129,7 @@ def _is_unused(store: Store) -> bool:
 
 @dataclass
 class Lab:
-    """An inventory in a folder of its own."""
+    """An inventory in its own folder."""
 
     path: Path
     clock: Clock = field(default_factory=Clock)
@@ -146,7 +146,7 @@ class Lab:
         return location(self.path)
 
     def context(self, actor: str = "alice") -> Context:
-        """Return a context with a connection of its own, like that of another process; unused contexts are reused.
+        """Return a context with a separate connection, like that of another process; unused contexts are reused.
 
         To open a context takes up to 10 ms of processor time, and many tests need a dozen contexts, each for one call.
         """

@@ -43,7 +43,7 @@ def spawn(*args: str, **extra: str) -> Process | subprocess.Popen[str]:
 
 
 def start(*args: str, **extra: str) -> subprocess.Popen[str]:
-    """Starts ``python ARGS`` in an interpreter of its own: for tests of its start, its imports or its arguments."""
+    """Starts ``python ARGS`` in a separate interpreter: for tests of its start, its imports or its arguments."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", *args],
         env=environment(**extra),

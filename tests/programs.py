@@ -1,4 +1,4 @@
-"""Programs that are no Python packages, and that a developer's machine may lack."""
+"""Programs that are not Python packages, and that a developer's machine may lack."""
 
 from __future__ import annotations
 

@@ -559,7 +559,7 @@ class Lives(RuleBasedStateMachine):
     def import_an_export_again(self) -> None:
         with self.attempt("alice") as ctx:
             found = queries.list_hosts(ctx, Choice(everything=True))
-            expiry.reap(ctx)  # otherwise the import would end expired leases, which is no effect of the import itself
+            expiry.reap(ctx)  # otherwise the import would end expired leases, which is not an effect of the import
             before = self.states(ctx)
             text = dump_inventory(found.hosts, None, found.now)
             hosts.import_hosts(ctx, read_inventory(text, "export.toml", found.now))

@@ -220,7 +220,7 @@ def test_a_request_for_hosts_that_the_lab_lacks_is_an_error_at_once(lab: Path) -
     done = call(lab, '@pytest.mark.bmh("arch=riscv")\ndef test_a(bmh_host): pass\n', BMHCTL_INVENTORY="lab.db")
     assert done.returncode == 1
     assert "bmhctl: not possible in this inventory: 1 host with arch=riscv" in done.stdout
-    assert "allocation.py" not in done.stdout  # a refusal is no defect: no traceback
+    assert "allocation.py" not in done.stdout  # a refusal is not a defect: no traceback
 
 
 def test_while_hosts_are_busy_a_line_says_what_pytest_waits_for(lab: Path) -> None:

@@ -93,7 +93,7 @@ def environment() -> dict[str, str]:
 
 
 def programs(bench: Bench) -> Programs:
-    """Install bmhctl into a virtual environment of its own, with compiled files and a console script.
+    """Install bmhctl into a separate virtual environment, with compiled files and a console script.
 
     An editable installation would add a hook to every start of Python.
     """

@@ -161,7 +161,7 @@ class Screen:
 
 
 def spawn(*args: str, cwd: Path, width: int = 80, **env: str) -> Any:
-    """The real command on a terminal of its own."""
+    """The real command on a separate terminal."""
     return pexpect.spawn(
         sys.executable,
         ["-W", "error", "-m", "bmhctl", *args],

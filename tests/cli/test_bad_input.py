@@ -48,7 +48,7 @@ BROKEN: dict[str, tuple[str, str, str | None]] = {
         "bmh.toml:2: checks.ssh.tcp must be a whole number from 1 to 65535, not '22'",
         None,
     ),
-    "a MAC that is none": (
+    "a MAC that is not valid": (
         '[hosts.node01]\nmac = "zz"\n',
         "bmh.toml:2: hosts.node01.mac must be a MAC address such as bc:55:85:92:de:b7, not 'zz'",
         None,

@@ -138,6 +138,6 @@ def test_a_page_is_written_at_once_where_the_pager_cannot_be_run(
     assert (shown.status, "The inventory" in shown.text, "Traceback" in shown.text) == (0, True, False)
 
 
-def test_a_short_text_and_a_pager_that_ends_early_are_no_failure(terminal: Terminal) -> None:
+def test_a_short_text_and_a_pager_that_ends_early_are_not_failures(terminal: Terminal) -> None:
     assert "Usage: bmhctl init" in terminal("help", "init", PAGER="false").text
     assert terminal("help", "inventory", PAGER="true").status == 0

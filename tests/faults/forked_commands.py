@@ -38,7 +38,7 @@ class End:
 
 
 class ForkedCommands:
-    """Runs command lines in the folder of an inventory, each in a process of its own."""
+    """Runs command lines in the folder of an inventory, each in a separate process."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self._environ = environ

@@ -53,7 +53,7 @@ def everything_passes(_: Message) -> Fate:
 
 
 class Proxy:
-    """Listens in a folder of its own; ``plan`` decides about each message, of all connections.
+    """Listens in a separate folder; ``plan`` decides about each message, of all connections.
 
     With ``is_away``, clients are refused and counted in ``turned_away``. ``passed`` are the messages since
     :meth:`begin`.

@@ -427,7 +427,7 @@ def mutated(draw: st.DrawFn, name: str) -> str:
 
 @st.composite
 def torn(draw: st.DrawFn, name: str) -> bytes:
-    """The bytes of a mutated text, some of them replaced, so that they are no text in any encoding."""
+    """The bytes of a mutated text, some of them replaced, so that they are not text in any encoding."""
     data = draw(st.sampled_from(SEEDS[name])).encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"])))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))

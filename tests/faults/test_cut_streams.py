@@ -142,7 +142,7 @@ def wait_through_proxy(link: ServerLink, *options: str) -> subprocess.Popen[str]
     return waiter
 
 
-def test_a_waiter_tries_a_server_that_is_away_a_few_times_a_second(link: ServerLink) -> None:
+def test_a_waiter_tries_an_unavailable_server_a_few_times_a_second(link: ServerLink) -> None:
     link.reserve()
     with wait_through_proxy(link, "--wait", "1m") as waiter:
         link.proxy.begin()

@@ -214,7 +214,7 @@ def test_every_command_reports_a_full_disk_and_works_when_there_is_room_again(
     unshare = shutil.which("unshare")
     own = [str(unshare), "--map-root-user", "--mount"]
     if unshare is None or subprocess.run([*own, "true"], capture_output=True).returncode:
-        pytest.skip("no mount of its own is to be had here: there is no small disk to fill")
+        pytest.skip("nothing can be mounted here: there is no small disk to fill")
     start = folder / "start"
     start.mkdir()
     write_folder(start_of("reserve", backend), start)

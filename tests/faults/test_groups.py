@@ -1,4 +1,4 @@
-"""Members of a group who share an inventory, each with a group and a umask of their own."""
+"""Members of a group who share an inventory, each with their own group and umask."""
 
 from __future__ import annotations
 

@@ -524,7 +524,7 @@ def test_every_command_reports_a_missing_log_while_a_process_uses_the_old_one(tm
 @pytest.mark.parametrize("file", ["lab.db", "lab.toml", "lab.state.db"])
 @pytest.mark.parametrize("way", ["link", "mount"])
 def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, tmp_path: Path) -> None:
-    """Each name would have a log, or a state file, of its own."""
+    """Each name would have its own log or its own state file."""
     if way == "mount" and subprocess.run(["unshare", "--mount", "--map-root-user", "true"]).returncode:
         pytest.skip("may not mount anything here")
     (tmp_path / "other").mkdir()

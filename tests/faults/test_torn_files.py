@@ -165,11 +165,11 @@ DAMAGES: dict[str, Callable[[Folder, Folder], Folder]] = {
     "the state file is empty": put("STATE", b""),
     "the state file is cut off in its header": cut("STATE", 50),
     "the state file is cut off": cut("STATE", 5000),
-    "the state file is no database": put("STATE", b"hello\n" * 1000),
+    "the state file is not a database": put("STATE", b"hello\n" * 1000),
     "the state file is older": lambda new, old: {**new, "STATE": old["STATE"]},
     "its WAL is cut off": cut("STATE-wal", 1000),
     "its WAL is gone": without("STATE-wal"),
-    "its WAL is no WAL": put("STATE-wal", b"hello\n" * 1000),
+    "its WAL is not a WAL": put("STATE-wal", b"hello\n" * 1000),
     "its WAL index is rubbish": put("STATE-shm", b"hello\n" * 6000),
     "a rollback journal lies beside it": put("STATE-journal", b"hello\n" * 1000),
 }

@@ -193,7 +193,8 @@ class Clients:
         )
 
     def is_expected(self, status: int, said: str) -> bool:
-        """Whether a command may end in this way; while the decoy is in the place, a host may be missing or refused."""
+        """Whether a command may end in this way; while the decoy is in place of the folder, a host may be missing or
+        refused."""
         if status in STATUSES or self.location.startswith("postgres"):
             return status in STATUSES
         return status == 3 or (status == 10 and "belongs to" in said)
@@ -294,7 +295,8 @@ def lock(clients: Clients, dice: random.Random) -> None:
 
 
 def overlapping(bookings: str, history: str = "") -> list[str]:
-    """Return the pairs of bookings of a host that overlap, of those that were kept until they began; reads JSON lines.
+    """Return the pairs of overlapping bookings of a host, among those that were kept until they began; reads JSON
+    lines.
 
     Because the clock is set back, a booking may get a host for a time for which an earlier booking, which has ended,
     had it. The order of the events shows whether both had it at once. A booking that

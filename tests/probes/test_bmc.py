@@ -177,7 +177,7 @@ def test_a_bmc_with_one_system_needs_no_system_id(probe: Probe) -> None:
     ],
     ids=["html", "404", "list", "torn", "500", "400"],
 )
-def test_a_server_that_is_no_bmc_is_reported_in_one_line(answer: Answer, said: str, probe: Probe) -> None:
+def test_a_server_that_is_not_a_bmc_is_reported_in_one_line(answer: Answer, said: str, probe: Probe) -> None:
     with serving(answer) as port:
         verdict, words = probe(DEMAND, host(at(port)))
     assert (verdict, words.startswith(said.format(where=f"http://127.0.0.1:{port}"))) == ("fail", True), words

@@ -958,7 +958,7 @@ def bomb() -> bytes:
         ("gzip", bomb, "sends an answer without end"),
         ("gzip, gzip", lambda: gzip.compress(bomb()), "sends an answer without end"),
         ("gzip", lambda: gzip.compress(b"{}" * 1000)[:20], "cut the connection"),
-        ("gzip", lambda: b"\x1f\x8bnonsense that is no gzip", "sends an answer that is marked as gzip, but is not"),
+        ("gzip", lambda: b"\x1f\x8bnonsense that is not gzip", "sends an answer that is marked as gzip, but is not"),
         ("br", lambda: b"\x0b\x02\x80{}\x03", "sends an answer encoded as br, which was not asked for"),
     ],
     ids=["bomb", "bomb-in-bomb", "cut", "nonsense", "unknown"],

@@ -199,7 +199,7 @@ def test_a_system_that_names_itself_with_a_query_is_the_declared_one() -> None:
     ],
     ids=["a page", "nothing", "half", "the login page"],
 )
-def test_answers_that_are_no_json_for_a_while_after_a_command_are_retried(answer: Answer) -> None:
+def test_answers_that_are_not_json_for_a_while_after_a_command_are_retried(answer: Answer) -> None:
     with fake_bmc(systems=[FakeSystem(power="Off", lag=0.3)]) as bmc:
         left = threading.Semaphore(3)
 

@@ -150,7 +150,8 @@ def test_a_lease_that_is_taken_away_shortens_the_grace_of_a_task_that_timed_out(
 def test_a_lost_lease_found_by_one_thread_is_not_forgotten_by_another(
     toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``run`` went on for ever: one thread had found that the lease was taken away, the other one forgot it again."""
+    """Otherwise ``run`` goes on for ever: one thread finds that the lease was taken away, and another one discards
+    that."""
     now_in(toml_fleet)
     ctx = toml_fleet.lab.context()
     held = reserve.reserve_or_wait(ctx, reservation_request(("node1",))).held
@@ -173,7 +174,8 @@ def kept_lease(fleet: Fleet, length: float) -> Lease:
 def test_setting_the_clock_back_during_a_renewal_lengthens_no_task(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watchdog once let a task continue for an hour; with a stopped ``run``, another job got the host meanwhile."""
+    """Otherwise the watchdog lets the task of a stopped ``run`` continue for an hour, while another job gets the
+    host."""
     over = threading.Event()
     renew = runner_lease.extend
 

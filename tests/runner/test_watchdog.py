@@ -301,7 +301,7 @@ def sleeping(**env: str | bytes) -> Iterator[int]:
             process.kill()
 
 
-def test_a_shell_that_outlived_its_task_is_no_task_of_what_it_reserves(toml_fleet: Fleet) -> None:
+def test_a_shell_that_outlived_its_task_is_not_the_task_of_its_new_reservation(toml_fleet: Fleet) -> None:
     """``tmux`` on a terminal keeps BMHCTL_RUN; ``reserve --shell`` in it changes only BMH_RESERVATION."""
     mark = toml_fleet.bmhctl("run", "--host", "node2", "--", "printenv", "BMHCTL_RUN").stdout.rstrip()
     again = ("--host", "node1", "--request-id", "job-1")
@@ -327,7 +327,7 @@ def test_doctor_does_not_advise_to_end_the_shell_in_which_it_runs(toml_fleet: Fl
     assert [each["message"] for each in findings if each["kind"] == "task"] == []
 
 
-def test_a_retry_does_not_end_what_a_run_that_ended_by_itself_left_on_the_terminal(toml_fleet: Fleet) -> None:
+def test_a_retry_ends_no_background_process_of_a_run_that_ended_by_itself(toml_fleet: Fleet) -> None:
     again = ("--host", "node1", "--request-id", "job-1")
     program = (sys.executable, "-m", "bmhctl", "run", *again, "--keep-on-fail", "1h", "--")
     terminal = on_terminal(toml_fleet, *program, "sh", "-c", f"{DAEMON}; exit 3")
@@ -346,7 +346,7 @@ def test_a_mark_that_is_not_text_prevents_no_command(toml_fleet: Fleet) -> None:
         assert toml_fleet.bmhctl("doctor").status == 0
 
 
-def test_what_stays_after_a_run_goes_on_where_the_run_ends_while_another_command_looks(
+def test_a_background_process_goes_on_if_its_run_ends_while_another_command_looks_for_tasks(
     toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toml_fleet.bmhctl("reserve", "node1")

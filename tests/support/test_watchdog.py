@@ -14,7 +14,8 @@ from bmhctl.support import watchdog
 
 @pytest.mark.slow
 def test_kill_comes_in_time_however_long_it_takes_to_list_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine listing processes takes tenths of a second, by which the task outlived its lease."""
+    """On a busy machine, listing processes takes tenths of a second; otherwise the task outlives its lease by that
+    time."""
     listed = watchdog.processes
 
     def slowly() -> dict[int, tuple[int, int, str]] | None:

@@ -160,7 +160,7 @@ def test_a_file_that_stays_unusable_is_reported_once_whatever_is_committed_meanw
     assert sum("; waiting until" in said for said in toml_lab.said) == 1, toml_lab.said
 
 
-def test_reasons_that_alternate_while_an_inventory_is_away_are_reported_once_each() -> None:
+def test_reasons_that_alternate_while_an_inventory_is_unavailable_are_reported_once_each() -> None:
     said: list[str] = []
     absence = Absence(said.append, "lab.db")
     for _ in range(2):

@@ -183,7 +183,7 @@ def test_undo_of_new_hosts_is_refused_with_the_name_of_a_later_change(small: Lab
     ]
 
 
-def test_what_is_declared_is_taken_back_whatever_the_hosts_were_used_for_since(small: Lab) -> None:
+def test_a_changed_declaration_is_undone_although_its_hosts_were_used_since(small: Lab) -> None:
     racks = [host.spec.labels for host in queries.list_hosts(small.context(), ALL).hosts]
     hosts.set_attributes(small.context(), ALL, LABELLED)
     held = reserve.reserve_or_wait(small.context("carol"), reservation_request(("node1",))).held
@@ -203,7 +203,7 @@ def test_a_cordon_stays_on_a_host_that_went_to_maintenance_since(small: Lab) -> 
     assert [item.host for item in undo.undo(small.context(), ["node2"]).items] == ["node2"]
 
 
-def test_a_maintenance_that_was_to_begin_with_the_end_of_a_reservation_is_not_planned_again_after_it(
+def test_undo_restores_no_maintenance_when_free_after_the_host_was_given_back(
     small: Lab,
 ) -> None:
     reserve.reserve_or_wait(small.context(), reservation_request(("node1",)))

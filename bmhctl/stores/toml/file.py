@@ -168,7 +168,7 @@ def _status(path: Path) -> os.stat_result:
         raise _unreadable(path, error) from error
     if stat.S_ISREG(status.st_mode):
         return status
-    kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+    kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
     raise UnreachableError(f"{shown(path)} is {kind}", hint="name the TOML file itself", details={"file": shown(path)})
 
 

@@ -95,7 +95,7 @@ def test_a_password_is_never_shown(url: str, shown: str) -> None:
     ["postgresql://h:5432/db", "postgresql://u@h:5432", "postgresql://[::1]:5432/db", "postgresql://h1:1,h2:2/db",
      "postgresql://", "postgresql:///?service=lab", "postgresql:///db?user=a@b", "postgresql://%2Ftmp/db"],
 )  # fmt: skip
-def test_parts_of_a_url_that_are_no_password_are_shown(url: str) -> None:
+def test_parts_of_a_url_that_are_not_passwords_are_shown(url: str) -> None:
     address = Address.parse(url)
     assert (address.shown, address.location, address.url) == (url, url, url)
     assert not address.has_secret
@@ -195,7 +195,7 @@ def test_a_text_without_passwords_is_unchanged(text: str) -> None:
         "host=h password=geheim",
     ],
 )
-def test_an_address_that_is_no_inventory_is_quoted_without_its_password(location: str) -> None:
+def test_an_address_that_is_not_an_inventory_is_quoted_without_its_password(location: str) -> None:
     with pytest.raises(UsageError, match="is not an inventory") as refused:
         resolve(location)
     assert SECRET not in refused.value.message

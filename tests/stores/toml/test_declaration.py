@@ -400,7 +400,7 @@ def test_a_directory_a_pipe_and_a_loop_of_links_are_unreachable(tmp_path: Path) 
     (tmp_path / "folder.toml").mkdir()
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "loop.toml").symlink_to("loop.toml")
-    for name, said in (("folder", "is a directory"), ("pipe", "is no regular file"), ("loop", "symbolic links")):
+    for name, said in (("folder", "is a directory"), ("pipe", "is not a regular file"), ("loop", "symbolic links")):
         with pytest.raises(UnreachableError, match=said):
             read_declaration(DeclarationFile(tmp_path / f"{name}.toml"))
 

@@ -58,7 +58,7 @@ def test_the_doctor_finds_and_changes_nothing_after_every_verb(fleet: Lab) -> No
     assert everything(fleet) == before
 
 
-def test_an_expired_lease_that_is_not_yet_reaped_is_no_finding(fleet: Lab) -> None:
+def test_an_expired_lease_that_is_not_yet_reaped_is_not_a_finding(fleet: Lab) -> None:
     fleet.clock.move(days=2)
     assert examined(fleet).findings == ()
 
@@ -304,7 +304,7 @@ def test_an_invalid_policy_is_reported(fleet: Lab) -> None:
     assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} contains")
 
 
-def test_a_lease_without_end_is_no_finding_where_the_policy_allows_it(fleet: Lab) -> None:
+def test_a_lease_without_end_is_not_a_finding_where_the_policy_allows_it(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'")
     assert [each.kind for each in examined(fleet).findings] == ["lease"]
     if fleet.is_toml:

@@ -496,7 +496,7 @@ def test_a_user_who_may_not_read_or_write_the_inventory_gets_a_finding(
 # tests: what killed commands left
 
 
-def test_tickets_and_claims_of_running_processes_are_no_finding(fleet: Lab) -> None:
+def test_tickets_and_claims_of_running_processes_are_not_findings(fleet: Lab) -> None:
     seen: list[Diagnosis] = []
 
     def pause(_: float, wakes: int | None) -> None:

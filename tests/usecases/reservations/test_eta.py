@@ -156,7 +156,7 @@ def spans(rows: list[tuple[bool, int, int]], free_at: int) -> tuple[Planned, ...
 
 
 @given(fleets, queues, st.booleans(), st.integers(0, 2))
-def test_the_forecast_is_what_a_simulation_of_every_minute_finds(
+def test_the_forecast_is_the_same_as_that_of_a_simulation_of_every_minute(
     fleet: list[tuple[str, int, list[tuple[bool, int, int]]]], claims: list[Claim], is_limited: bool, turnaround: int
 ) -> None:
     found = [

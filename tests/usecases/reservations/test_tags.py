@@ -47,7 +47,7 @@ def test_reservations_are_found_by_their_tags_and_owners(fleet: Lab) -> None:
     assert found(fleet, "job") == ["node1", "node2"]
     assert found(fleet, "job!=4711") == ["node2", "node3"]
     assert found(fleet, "job>4711") == ["node2"]
-    assert found(fleet, "rack=r1") == []  # a label of the host is no tag
+    assert found(fleet, "rack=r1") == []  # a label of the host is not a tag
     assert found(fleet, owner="ci*") == ["node1", "node2"]
     assert found(fleet, "stage=build", "ci-k*") == []
     assert found(fleet, owner="alic?") == ["node3"]

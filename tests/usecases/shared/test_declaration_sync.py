@@ -313,7 +313,7 @@ def test_two_edits_of_one_host_keep_each_others_changes(cellar: Lab, monkeypatch
 def test_an_undeclared_host_that_another_command_removes_between_the_edit_and_its_sync_is_removed(
     cellar: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second removal found no host, and from then on every command failed."""
+    """Otherwise the second removal finds no host, and every later command fails."""
     hosts.add(cellar.context(), ["node3", "node4"], hosts.AttributeChanges())
     text = cellar.path.read_text()
     cellar.path.write_text(text[: text.index("[hosts.node4]")])
@@ -360,7 +360,7 @@ REMOVALS: dict[str, tuple[Callable[[Context], Outcomes], Callable[[Context], obj
 def test_a_host_that_is_used_between_the_edit_and_its_sync_stays_undeclared(
     how: str, cellar: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The removal could neither be applied nor refused any more, and from then on every command failed."""
+    """Otherwise the removal can neither be applied nor refused, and every later command fails."""
     remove, use, state = REMOVALS[how]
     hosts.add(cellar.context(), ["node3"], hosts.AttributeChanges())
     has_looked, is_replaced = threading.Event(), threading.Event()

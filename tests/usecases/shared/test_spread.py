@@ -45,7 +45,7 @@ def test_values_that_do_not_fit_the_hosts_are_refused_before_any_is_added(
     assert not any(ctx.store.hosts.counts().values())
 
 
-def test_an_ipv6_address_in_brackets_is_no_range(lab: Lab) -> None:
+def test_an_ipv6_address_in_brackets_is_not_a_range(lab: Lab) -> None:
     ctx = lab.context()
     attributes = AttributeChanges(bmc="redfish+https://[fe80::1]/redfish/v1")
     assert hosts.add(ctx, ["node[1-2]"], attributes).error is None

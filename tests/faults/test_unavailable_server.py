@@ -162,7 +162,7 @@ def test_a_run_survives_an_absent_server_while_the_lease_lasts_and_renews_it_aft
     figures("server away during a run", "postgres", tries=1, faults=1, losses=0)
 
 
-def test_a_run_whose_server_stays_away_ends_with_its_lease(server: Server) -> None:
+def test_a_run_whose_server_stays_unavailable_ends_with_its_lease(server: Server) -> None:
     with open_inventory(server.url, actor="alice", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -186,7 +186,9 @@ def waiting(lab: Inventory) -> list[str]:
 
 @pytest.mark.slow(seconds=25)
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-def test_a_waiter_keeps_its_position_while_the_server_is_away(server: Server, figures: Figures, kill: bool) -> None:
+def test_a_waiter_keeps_its_position_while_the_server_is_unavailable(
+    server: Server, figures: Figures, kill: bool
+) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -245,7 +247,7 @@ def test_a_waiter_keeps_its_position_when_all_connections_break(server: Server) 
             lab.ready("node1")
 
 
-def test_a_waiter_keeps_its_deadline_when_the_server_stays_away(server: Server) -> None:
+def test_a_waiter_keeps_its_deadline_when_the_server_stays_unavailable(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         waiter = spawn("-m", "bmhctl", "-i", server.url, "reserve", "-n1", "--wait", "4s")
@@ -333,7 +335,7 @@ def shared(lab: Inventory) -> list[bool]:
 
 
 @pytest.mark.parametrize("line", [("reserve", "-n1", "--wait", "1m"), ("run", "-n1", "--wait", "1m", "--", "true")])
-def test_a_wait_that_starts_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
+def test_a_wait_that_starts_while_the_server_is_unavailable_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -348,7 +350,9 @@ def test_a_wait_that_starts_while_the_server_is_away_waits_for_it(server: Server
 
 
 @pytest.mark.parametrize("line", [("history", "--follow"), ("status", "--watch")])
-def test_a_watch_that_starts_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
+def test_a_watch_that_starts_while_the_server_is_unavailable_waits_for_it(
+    server: Server, line: tuple[str, ...]
+) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
     server.stop()
@@ -364,7 +368,7 @@ def test_a_watch_that_starts_while_the_server_is_away_waits_for_it(server: Serve
         watcher.communicate()
 
 
-def test_a_recycler_waits_for_a_server_that_is_away(server: Server) -> None:
+def test_a_recycler_waits_for_an_unavailable_server(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -426,7 +430,7 @@ def test_a_waiter_that_lost_its_ticket_joins_the_queue_again_at_the_end(server: 
         assert "lost its place in the queue; queued again at the end" in err
 
 
-def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> None:
+def test_an_unavailable_server_is_status_11_with_the_reason(server: Server) -> None:
     with open_inventory(server.url, create=True):
         pass
     server.stop()
@@ -438,7 +442,9 @@ def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> N
         assert "Is the server running" not in err
 
 
-def test_one_request_never_runs_twice_at_once_even_after_the_server_was_away(server: Server, tmp_path: Path) -> None:
+def test_one_request_never_runs_twice_at_once_even_after_the_server_was_unavailable(
+    server: Server, tmp_path: Path
+) -> None:
     with open_inventory(server.url, actor="alice", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
