@@ -11,14 +11,12 @@
 #     retry:
 #       max: 2
 #       exit_codes: [124]            # no host was free in time
-# If the hosts stay reserved after a failure, the job's log says how to give them back. A retry is a new job, so it gets a
-# new reservation.
+# If the hosts stay reserved after a failure, the job's log says how to give them back. Each call gets a new reservation.
 set -eu
 
 exec bmhctl run \
     --as "gitlab/$CI_PROJECT_PATH" \
     --for "$CI_JOB_NAME, $CI_JOB_URL" \
-    --request-id "$CI_JOB_ID" \
     -l "${LAB_SELECTOR:-arch=arm64}" -n "${LAB_COUNT:-1}" \
     --wait "${LAB_WAIT:-30m}" --ttl 20m \
     ${KEEP_ON_FAIL:+--keep-on-fail "$KEEP_ON_FAIL"} \
