@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -119,6 +119,8 @@ def _guard(location: str, actor: str, reservation: str) -> subprocess.Popen[byte
 
 
 _LEASE = pytest.StashKey["_Lease | None"]()
+_A_WORKER_LOST = pytest.StashKey[bool]()
+_WORKER_LOST = "bmhctl lost the hosts"  # the key in the output of a worker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -137,9 +139,27 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Give the hosts back, also after Ctrl-C; end pytest with an error if they were lost while tests ran."""
     failed = session.testsfailed
     said = "pytest was interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "tests passed"
-    if lost := _give_back(session.config, f"tests failed: {failed}" if failed else said):
+    lost = _give_back(session.config, f"tests failed: {failed}" if failed else said)
+    if lost is not None:
         _tell(session.config, f"bmhctl: {lost}")
+        _note_loss_of_worker(session.config)
+    if lost is not None or session.config.stash.get(_A_WORKER_LOST, False):
         session.exitstatus = _LOST
+
+
+def _note_loss_of_worker(config: pytest.Config) -> bool:
+    """Note that a worker of pytest-xdist has lost its hosts; return False if this process is no worker."""
+    output: dict[str, object] | None = getattr(config, "workeroutput", None)
+    if output is not None:
+        output[_WORKER_LOST] = True
+    return output is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Remember that a worker of pytest-xdist has lost its hosts."""
+    if getattr(node, "workeroutput", {}).get(_WORKER_LOST):
+        node.config.stash[_A_WORKER_LOST] = True
 
 
 def _give_back(config: pytest.Config, reason: str) -> str | None:
@@ -184,6 +204,8 @@ def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
     lease = config.stash.get(_LEASE, None)
     if lease is None or lease.wanted != wanted or lease.lost is not None:
         if lost := _give_back(config, "the next test needs other hosts"):
+            if _note_loss_of_worker(config):  # pytest-xdist does not expect a worker to exit
+                pytest.fail(f"bmhctl: {lost}", pytrace=False)
             pytest.exit(lost, returncode=_LOST)
         lease = config.stash[_LEASE] = _reserved(location, wanted, config)
     return list(lease.hosts)

@@ -181,16 +181,27 @@ def test_b(tmp_path, bmh_host):
         assert held.reservation in [other.reservation for other in inventory.reservations()]
 
 
-def test_pytest_fails_when_hosts_were_lost_after_its_last_request(lab: Path) -> None:
-    tests = """
+LOSING = """
 import bmhctl
+
 def test_a(bmh_host):
     with bmhctl.open_inventory("lab.db", actor="ops") as lab:
         lab.taint(bmh_host.name, force=True, reason="needed elsewhere")
 """
-    done = call(lab, tests, "--bmh-inventory", "lab.db")
+
+ANOTHER = """
+@pytest.mark.bmh("arch=arm64")
+def test_b(bmh_host): pass
+"""
+
+
+@pytest.mark.parametrize("tests", [LOSING, LOSING + ANOTHER], ids=["last", "not last"])
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "workers"])
+def test_pytest_ends_with_3_when_hosts_were_lost(options: tuple[str, ...], tests: str, lab: Path) -> None:
+    done = call(lab, tests, "--bmh-inventory", "lab.db", *options)
     assert done.returncode == 3
-    assert "bmhctl: the hosts were lost while tests ran: reservation r-" in done.stderr
+    assert "the hosts were lost while tests ran: reservation r-" in done.stderr + done.stdout
+    assert "INTERNALERROR" not in done.stdout
 
 
 def test_hosts_that_cannot_be_given_back_at_the_end_are_given_back_when_pytest_has_ended(lab: Path) -> None:
