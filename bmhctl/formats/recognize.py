@@ -87,7 +87,7 @@ _RECORDS = (
     ("nodes of Proxmox", {"node", "maxcpu"}),
     ("servers of OpenStack", {"Flavor", "Networks"}),
     ("a Terraform state", {"terraform_version", "resources"}),
-    ("a configuration of Kea, whose leases are in kea-leases4.csv", {"Dhcp4"}),
+    ("a configuration of Kea: --from kea reads its reservations", {"Dhcp4"}),
     ("Boskos resources", {"type", "names"}),
     ("Boskos resources", {"type", "min-count"}),
     ("a Redfish resource", {"@odata.id"}),

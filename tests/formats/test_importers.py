@@ -895,6 +895,41 @@ def test_the_last_line_of_a_kea_file_for_an_address_counts() -> None:
         read(samples.KEA.rstrip()[:-8])
 
 
+def test_a_prefix_that_kea_leased_is_no_address() -> None:
+    heading = "address,duid,valid_lifetime,expire,lease_type,hostname,hwaddr,state"
+    lease = "2001:db8::7,01:02,3600,1700003600,0,k6,52:54:00:00:07:06,0"
+    prefix = "2001:db8:7::,01:02,3600,1700003600,2,k6,52:54:00:00:07:06,0"
+    assert entry(read("\n".join((heading, lease, prefix))), "k6") == {
+        "address": "2001:db8::7",
+        "mac": "52:54:00:00:07:06",
+    }
+
+
+def test_the_reservations_of_a_kea_server_are_read(tmp_path: Path) -> None:
+    text = """\
+// for the lab
+{ "Dhcp4": {
+    "option-data": [ { "name": "domain-name", "data": "http://lab#1" } ], # not a comment in a text
+    /* racks */
+    "shared-networks": [ { "subnet4": [ { "reservations": [
+        { "hw-address": "52:54:00:00:07:01", "ip-address": "10.7.0.1", "hostname": "ke1" },
+        { "hw-address": "52:54:00:00:07:02", "hostname": "ke2.lab." },
+        { "duid": "01:02:03", "ip-addresses": [ "2001:db8::4" ], "hostname": "ke4" },
+        { "hw-address": "52:54:00:00:07:03", "ip-address": "10.7.0.3" } ] } ] } ]
+} }
+"""
+    (tmp_path / "kea.json").write_text(text)
+    for batch in (read(text), read_paths([tmp_path / "kea.json"], io.BytesIO(), NOW, import_options("kea"))):
+        assert {name: entry(batch, name) for name in hosts(batch)} == {
+            "ke1": {"address": "10.7.0.1", "mac": "52:54:00:00:07:01"},
+            "ke2.lab": {"mac": "52:54:00:00:07:02"},
+            "ke4": {"address": "2001:db8::4"},
+        }
+        assert "reservation 4: 52-54-00-00-07-03 skipped: it has no name in the file" in batch.skipped[0]
+    with pytest.raises(InvalidError, match=r"line 10: not a configuration of Kea: Expecting"):
+        read(text.replace("} }\n", "} ]\n"))
+
+
 def test_a_hosts_file_is_read_without_the_entries_of_this_machine() -> None:
     found = read(samples.HOSTS)
     assert {name: entry(found, name) for name in hosts(found)} == {

@@ -271,7 +271,7 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("node01\nnode02\n", "a text"),
         ('{"count": 0, "next": null, "results": []}', "a list without records"),
         ('[{"id": 1, "name": "v", "vcpus": 4, "cluster": {}}]', "NetBox virtual machines, which are not devices"),
-        ('{"Dhcp4": {}}', "a configuration of Kea, whose leases are in kea-leases4.csv"),
+        ('{"Dhcp4": {}}', "Kea leases or reservations without a host"),
         ("- hosts: all\n  tasks: []\n", "an Ansible playbook"),
         (
             "baseDomain: lab\nplatform: {baremetal: {hosts: [{name: n1}]}}\n",

@@ -1,9 +1,11 @@
-"""Leases of Kea: `kea-leases4.csv`, in which a later line of an address replaces the earlier one."""
+"""Kea: leases in `kea-leases4.csv`, where the last line of an address counts; reservations in `kea-dhcp4.conf`."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Iterator
 
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.isc_dhcp import reader
@@ -14,13 +16,21 @@ __all__ = ["read_text", "reader"]
 _CUT_OFF = "the file may be cut off"
 _HELD = "0"
 """The state of a lease that its client holds; other leases were declined or have expired."""
-
+_PREFIX = "2"
+"""The type of a lease of IPv6 that is a prefix for a router, and not an address."""
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|(?://|#)[^\n]*+|/\*.*?\*/', re.S)
+"""A text of JSON, which is kept, or a comment, which only Kea allows in JSON."""
 
 _COLUMNS = {"address", "hwaddr", "hostname", "state", "valid_lifetime"}
 
 
 def read_text(text: str, origin: str) -> Iterable[Item]:
-    """Return the last lease of each address; raise `InvalidError` for another heading or a line that is cut off."""
+    """Return the last lease of each address, or the reservations of a configuration.
+
+    Raise `InvalidError` for another heading, a line that is cut off, and a configuration that is not JSON.
+    """
+    if not text.startswith("address,"):
+        return _reservations(text, origin)
     lines = csv.DictReader(text.splitlines())
     leases: dict[str, Item] = {}
     try:
@@ -33,9 +43,31 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
                 raise bad_line(origin, lines.line_num, "not a whole lease", _CUT_OFF)
             address = row["address"]
             leases.pop(address, None)
-            if row["state"] == _HELD and row["valid_lifetime"] != "0":
+            held = row["state"] == _HELD and row["valid_lifetime"] != "0"
+            if held and row.get("lease_type") != _PREFIX:
                 data = {"address": address, "name": row["hostname"], "mac": row["hwaddr"]}
                 leases[address] = Item(f"{origin}, line {lines.line_num}", data)
     except csv.Error as error:
         raise bad_line(origin, lines.line_num, str(error), _CUT_OFF) from error
     return leases.values()
+
+
+def _reservations(text: str, origin: str) -> Iterator[Item]:
+    plain = _COMMENT.sub(lambda match: match[0] if match[0][0] == '"' else "\n" * match[0].count("\n"), text)
+    try:
+        pending: list[object] = [json.loads(plain)]
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise bad_line(
+            origin, line, f"not a configuration of Kea: {getattr(error, 'msg', 'nested too deep')}"
+        ) from error
+    number = 0
+    for value in pending:
+        if isinstance(value, dict) and ("hw-address" in value or "duid" in value):
+            number += 1
+            addresses = value.get("ip-addresses")  # of IPv6
+            address = addresses[0] if isinstance(addresses, list) and addresses else value.get("ip-address")
+            data = {"address": address, "name": value.get("hostname"), "mac": value.get("hw-address")}
+            yield Item(f"{origin}, reservation {number}", data)
+        elif isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value

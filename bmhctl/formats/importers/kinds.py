@@ -108,6 +108,16 @@ def _is_dnsmasq(text: str) -> bool:
     return _is_leases(text) or _is_hostsfile(text) or _DHCP_HOST.search(text) is not None
 
 
+_is_kea_leases = _begins("address,(?:hwaddr|duid),")
+_KEA_BEGIN = pattern(r"(?:\s++|(?://|#)[^\n]*+\n|/\*.*?\*/)*+\{", re.S)
+
+
+def _is_kea(text: str) -> bool:
+    """Return whether a text has leases of Kea, or is its configuration."""
+    configures = ('"Dhcp4"' in text or '"Dhcp6"' in text) and _KEA_BEGIN.match(text) is not None
+    return _is_kea_leases(text) or configures
+
+
 _ISC_BLOCK = pattern(
     r"^[ \t]*+(?:lease [0-9A-Fa-f.:]++ \{|host[ \t]++[^\s{};]++\s*+\{[^{}]*?\bhardware[ \t]++ethernet\b)", re.M
 )
@@ -173,7 +183,7 @@ KINDS = (
         "isc_dhcp",
         text=_is_isc_dhcp,
     ),
-    Kind("kea", "Kea leases", "kea_leases", text=_begins("address,(?:hwaddr|duid),")),
+    Kind("kea", "Kea leases or reservations", "kea_leases", text=_is_kea),
     Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+{_IP}[ \t]++[A-Za-z0-9]")),
     Kind("csv", "CSV with a heading", "csv_table", text=_is_csv),
 )
