@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -160,7 +160,9 @@ def test_a_role_whose_triggers_do_not_run_is_refused_where_it_may_not_change_tha
 
 
 def test_the_server_ends_within_a_minute_the_session_of_a_machine_that_was_switched_off() -> None:
-    server = Server(port=20_000 + os.getpid() % 10_000)
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    server = Server(port=port)
     try:
         server.start()
         with closing(connect(Address.parse(server.url))) as connection:
