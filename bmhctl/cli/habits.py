@@ -56,10 +56,11 @@ _WORDS: dict[str, str] = {
     "rename HOST NEW": "mv",
     "replace HOST": "exchange swap",
     "report --to lab.html": "dashboard serve web",
-    "reservations": "leases me mine my owners ps users who",
-    "reserve": "acquire allocate assign borrow checkout claim grab lease lock need request salloc take use want",
+    "reservations": "jobs leases owners ps users who",
+    "reservations --owner ME": "me mine my whoami",
+    "reserve": "acquire allocate assign borrow checkout claim deploy grab lease lock need request salloc take use want",
     "reserve HOST --from 09:00 --until 12:00": "book",
-    "reset HOST": "clean cleanup erase sanitize scrub wipe",
+    "reset HOST": "clean cleanup erase rebuild reimage reinstall sanitize scrub wipe",
     "resume HOST": "mark-fixed online undrain unmaintain",
     "retire HOST": "decom decommission dispose purge",
     "run --host HOST -- COMMAND": "exec",
@@ -69,14 +70,14 @@ _WORDS: dict[str, str] = {
     "set HOST --label rack=r1": "annotate label tag",
     "set HOST --note TEXT": "comment note",
     "share ID --with OWNER": "allow",
-    "show HOST": "console describe details dominfo dumpxml facts info scontrol state",
-    "stats": "statistics usage utilization",
+    "show HOST": "cat console describe details dominfo dumpxml facts info scontrol state",
+    "stats": "sreport statistics usage utilization",
     "status": "cluster-info count sinfo summary",
     "status --watch": "monitor top watch",
     "taint HOST --force --reason TEXT": "kick steal",
     "timeline": "availability forecast gantt slots",
     "uncordon HOST": "enable include unblock unfreeze unpause",
-    "undo": "revert",
+    "undo": "revert rollback",
     "why HOST": "explain",
     "--version": "version",
 }
@@ -156,8 +157,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--lease": _DURATION,
     "--limit": _COUNT,
     "--message": _TEXT,
-    "--mine": ("--owner ME",),
+    **dict.fromkeys(("--me", "--mine"), ("--owner ME",)),
     "--month": ("--since 30d",),
+    **dict.fromkeys(("--no-header", "--no-headers", "--noheader"), ("-o name",)),
     "--nodes": _COUNT,
     "--noop": ("--dry-run",),
     "--note": _TEXT,
@@ -186,6 +188,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--watch": ("--follow",),
     "--week": ("--since 7d",),
     "--where": _LABEL,
+    **dict.fromkeys(("--long", "--wide"), ("-o plain",)),
     **{f"--{key}": (f"--label {key}={{VALUE}}", f"-l {key}={{VALUE}}") for key in LABELS},
     "-L": _LABEL,
     "-N": _COUNT,
@@ -216,7 +219,7 @@ FORMATS: dict[str, str] = {
 }
 """Output formats of other tools, each with the equivalent format of bmhctl."""
 
-ALL = ("--all", "-a", "-A")
+ALL = ("--all", "--all-namespaces", "-a", "-A")
 """Options of other tools for all hosts."""
 
 OF_COMMAND = {

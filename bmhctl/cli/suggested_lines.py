@@ -49,6 +49,7 @@ _FILLERS = ("for", "with")  # words of a sentence, such as lease node01 for 2h
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
 _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
 _AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
+_START = re.compile(r"today|tomorrow|(mon|tue|wed|thu|fri|sat|sun)[a-z]*|\d{1,2}:\d\d")
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 
 
@@ -69,8 +70,7 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
             return f"{PROGRAM} {prefix} {shlex.quote(value) if value else 'HOST'}"
         if option in ALL and (prefix, option) not in OF_COMMAND and has_hosts and prefix != "add":
             return f"{PROGRAM} {prefix}" if prefix in OF_ALL else f"{PROGRAM} {prefix} '*'"
-        meant = meant_option(option, known, value, prefix)
-        return meant and re.sub(r"\bME$", lambda _: shlex.quote(default_actor(os.environ)), meant)
+        return _as_actor(meant_option(option, known, value, prefix))
     if extra := _EXTRA_ARGUMENT.match(error.message):
         return meant_argument(extra[1], prefix, known)
     command = _UNKNOWN_COMMAND.match(error.message)
@@ -79,13 +79,18 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
     typed = [*args[args.index(command[1]) + 1 :]] if command[1] in args else []
     if not prefix and (command[1].lower() in NOUNS or (command[1] == "get" and _verb_of(typed[:1])[0])):
         verb, typed = _verb_of(typed)
-        meant = verb or "list"
+        meant: str | None = verb or "list"
     else:
         meant = meant_command(command[1], prefix)
     for words, word, other in BY_WORD:
         if command[1].lower() in words and any(re.fullmatch(word, each) for each in typed):
             meant = other
-    return meant and f"{PROGRAM} {_filled(meant, typed, error.ctx.find_root())}"
+    return _as_actor(meant and f"{PROGRAM} {_filled(meant, typed, error.ctx.find_root())}")
+
+
+def _as_actor(meant: str | None) -> str | None:
+    """Return a command line, with the name of the actor in place of ``ME``."""
+    return meant and re.sub(r"(?<=--owner )ME\b", lambda _: shlex.quote(default_actor(os.environ)), meant)
 
 
 def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
@@ -147,11 +152,18 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
     options, others, program = _read(
         typed, command, live, int("HOST" in meant) if "COMMAND" in meant else None, takes_file="FILE" in meant
     )
-    named = [word for word in others if word.lower() not in NOUNS and word not in _FILLERS]
+    fillers = {*NOUNS, *_FILLERS, *(("all",) if command in OF_ALL else ())}
+    named = ["*" if word == "all" else word for word in others if word.lower() not in fillers]
     note = None
     if "--note TEXT" in meant and named[1:]:
         named = named[:1]
         note = shlex.quote(" ".join(others[others.index(named[0]) + 1 :]))
+    starts = [word for word in named if "--from 09:00" in meant and _START.fullmatch(word)]
+    if starts:
+        named.remove(starts[0])
+        meant = meant.replace("09:00", starts[0], 1)
+    if "--label rack=r1" in meant and len(named) == 2 and named[1].isalpha():  # a tag has no value
+        named[1] += "=yes"
     labels = [word for word in named if LABEL_WORD.fullmatch(word) or ("--label" in meant and word.endswith("-"))]
     hosts = [
         shlex.quote(word)

@@ -50,11 +50,12 @@ def _required(command: Any) -> list[str]:
 def test_the_command_suggested_for_a_word_of_another_tool_parses(word: str, meant: str, cli: Cli) -> None:
     assert word not in ENTRIES
     *group, last = word.split()
+    shown = meant.replace(" ME", f" {default_actor(os.environ)}")
     assert cli(*word.split()) == Run(
         2,
         "",
         f"bmhctl: no such command '{last}'\n"
-        f"hint: did you mean bmhctl {meant}? See {' '.join(['bmhctl', *group])} --help\n",
+        f"hint: did you mean bmhctl {shown}? See {' '.join(['bmhctl', *group])} --help\n",
     )
     if meant == "--version":
         assert cli(meant).status == 0
@@ -199,6 +200,16 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("disable --state available", "bmhctl cordon --state available"),
         ("note node01 fan is noisy", "bmhctl set node01 --note 'fan is noisy'"),
         ("note node node01 out for a NEW ID of the HOST", "bmhctl set node01 --note 'out for a NEW ID of the HOST'"),
+        ("get all", "bmhctl list"),
+        ("unlock all", "bmhctl release '*'"),
+        ("tag node01 flaky", "bmhctl set node01 --label flaky=yes"),
+        ("label node01 node02", "bmhctl set node01 node02 --label rack=r1"),
+        ("book node01 tomorrow", "bmhctl reserve node01 --from tomorrow --until 12:00"),
+        ("reschedule b-f7qsaf7y 14:00", "bmhctl bookings move b-f7qsaf7y --from 14:00"),
+        ("list --all-namespaces", "bmhctl list"),
+        ("list --no-headers", "-o name"),
+        ("cat node01", "bmhctl show node01"),
+        ("deploy node01", "bmhctl reserve node01"),
         ("label node01 rack-", "bmhctl set node01 --label rack-"),
         ("machine mark-fixed node01", "bmhctl resume node01"),
         ("machines read", "bmhctl list"),
@@ -215,6 +226,7 @@ def test_the_option_mine_is_answered_with_the_command_for_own_reservations(cli: 
     meant = f"--owner {default_actor(os.environ)}"
     assert f"hint: did you mean {meant}? " in cli("reservations", "--mine").stderr
     assert f"hint: did you mean bmhctl reservations {meant}? " in cli("list", "--mine").stderr
+    assert f"hint: did you mean bmhctl reservations {meant} --ended? " in cli("me", "--ended").stderr
 
 
 @pytest.mark.parametrize(
