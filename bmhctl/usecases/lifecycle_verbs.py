@@ -12,7 +12,7 @@ from bmhctl.results import Outcome, Outcomes, already, moved
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.shared.leases import (
     check_token,
     check_valid,
@@ -41,13 +41,17 @@ def taint(
     """Taint the chosen hosts and take them out of their reservations; return the outcome of each.
 
     ``reservation`` is the id of their reservation; without it, the actor must be the owner. ``force`` with a ``reason``
-    overrides this. ``fault`` records what is broken. ``word`` is the name of the command in messages.
+    overrides this. ``fault`` records what is broken. A host without a reservation is skipped; it is refused if its
+    exact name or a ``fault`` is given. ``word`` is the name of the command in messages.
     """
     forced_reason(force, reason or fault)
+    named = frozenset(unfold(choice.names))
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.state is State.TAINTED:
             return _taint_again(ctx, host, now, fault, reservation)
+        if host.reservation is None and fault is None and host.name not in named:
+            return already(host, "skipped: no reservation holds it")
         if not force and (reservation is not None or host.reservation is not None):
             check_token(ctx, host, reservation, now)
         if host.reservation is None:

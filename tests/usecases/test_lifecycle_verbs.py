@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Outcomes
 from bmhctl.stores.claims import host_claim
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
@@ -133,6 +135,24 @@ def test_a_verb_tries_every_host_and_names_each(fleet: Lab) -> None:
 
 
 # tests: who holds a host
+
+
+@pytest.mark.parametrize("verb", [lifecycle_verbs.release, lifecycle_verbs.taint])
+def test_a_host_without_a_reservation_is_skipped_unless_it_is_named_or_has_a_fault(
+    verb: Callable[..., Outcomes], fleet: Lab
+) -> None:
+    reserve(fleet, "node2")
+    everything = Choice(("node*",), states=frozenset({State.AVAILABLE, State.RESERVED}))
+    names = [item.host for item in verb(replace(fleet.context(), dry_run=True), everything).items]
+    assert len(names) > 1
+    faulty = lifecycle_verbs.taint(replace(fleet.context(), dry_run=True), everything, fault="fan")
+    assert {item.host for item in faulty.items if item.error} == {*names} - {"node2"}
+    done = verb(fleet.context(), everything)
+    assert done.error is None
+    assert {item.host: item.message for item in done.items if not item.changed} == dict.fromkeys(
+        (name for name in names if name != "node2"), "skipped: no reservation holds it"
+    )
+    assert verb(fleet.context(), named("node1")).status is ExitStatus.REFUSED
 
 
 def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) -> None:
