@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, STATE_SUFFIX
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def open_store(location: str, *, create: bool = True) -> Store:
     try:
         return _open_files(location, create=create)
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
-
         raise unreachable(f"can't read {error.filename or location}", error) from error
 
 

@@ -1,19 +1,34 @@
-"""Files in the operating system: where they are mounted, which other names they have, descriptors that stay open."""
+"""Files in the operating system: their mounts, other names, descriptors that stay open, and what their errors mean."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bmhctl.errors import UnreachableError
+from bmhctl.errors import AwayError, UnreachableError
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2"}
 _NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "rclone", "s3fs")}
 _SHARED = {"vboxsf", "prl_fs", "fuse.vmhgfs-fuse", "virtiofs", "9p", "drvfs", "fakeowner", "fuse.grpcfuse"}
 """Filesystems that virtual machines share with their host, Docker Desktop and WSL among them: SQLite's log needs memory
 that all processes share. The root of a sandbox, such as Kata's or gVisor's, may be one, and no other system uses it."""
+
+
+LOOK_AT_DISK = "check the disk, its mount and your quota"
+
+_TOO_LONG = "choose a shorter name: bmhctl puts files with longer names beside it"
+
+_PASSING = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EIO: LOOK_AT_DISK,
+    errno.ESTALE: LOOK_AT_DISK,
+    errno.EROFS: "mount it read-write; if it became read-only by itself, dmesg says why",
+}
+"""What to do about a disk failure that may end soon, by the error's number."""
 
 
 def mounts() -> dict[str, str]:
@@ -92,3 +107,19 @@ def descriptor(path: Path) -> int:
     if key not in _open:
         _open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     return _open[key]
+
+
+def unreachable(
+    message: str, error: OSError, hint: str | None = None, *, file: str | None = None, was_usable: bool = False
+) -> UnreachableError:
+    """Return the error with ``message``, the system's reason, and what to do: ``hint``, unless the disk has failed.
+
+    The error is an :class:`AwayError` if the disk has failed, or if the file ``was_usable`` before. ``file`` is the
+    file's name in the machine-readable details.
+    """
+    remedy = _PASSING.get(error.errno or 0)
+    kind = AwayError if remedy or was_usable else UnreachableError
+    if error.errno == errno.ENAMETOOLONG:
+        remedy = _TOO_LONG
+    details = None if file is None else {"file": file}
+    return kind(f"{message}: {error.strerror or error}", hint=remedy or hint, details=details)

@@ -211,7 +211,7 @@ def _check_free(*places: Path) -> None:
         if not places[0].parent.is_dir():
             raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
+        from bmhctl.stores.os_files import unreachable
 
         raise unreachable(f"can't create {places[0]}", error) from error
 

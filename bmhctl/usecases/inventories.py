@@ -74,7 +74,7 @@ def init(location: str, *, group: str | None = None) -> Done:
             f"{path} was created by another command at the same time", hint=f"look at it: bmhctl -i {path} status"
         ) from error
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
+        from bmhctl.stores.os_files import unreachable
 
         raise unreachable(f"can't create {path}", error) from error
     return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import AwayError, MovedError, UnreachableError
+from bmhctl.stores.os_files import unreachable
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -264,8 +265,6 @@ class FileClaims:
         return self._folder / name
 
     def _unreachable(self, error: OSError) -> UnreachableError:
-        from bmhctl.stores.os_errors import unreachable
-
         return unreachable(f"can't make claims in {self._folder}", error, f"make {self._folder.parent} writable")
 
 
@@ -383,8 +382,6 @@ def _is_file(handle: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
-
         raise unreachable(f"can't look at the claim {path}", error, was_usable=True) from error
 
 
@@ -395,8 +392,6 @@ def _is_there(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
-
         raise unreachable(f"can't look at {folder}", error) from error
     return True
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
-from bmhctl.stores.os_files import descriptor, mounts, refuse_network, refuse_other_name
+from bmhctl.stores.os_files import descriptor, mounts, refuse_network, refuse_other_name, unreachable
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import VERSION
 from bmhctl.stores.sqlite.errors import translate, unwritable
@@ -65,8 +65,6 @@ def open_database(path: Path) -> SqliteDatabase:
         header = _check_file(path)
         opened = OpenFiles(path)
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
-
         raise unreachable(f"can't read {path}", error) from error
     database = SqliteDatabase(path, connect(path))
     database.open_files = opened
@@ -186,8 +184,6 @@ class OpenFiles:
                     details={"file": path},
                 ) from error
             except OSError as error:
-                from bmhctl.stores.os_errors import unreachable
-
                 raise unreachable(f"can't read {path}", error, was_usable=True) from error
             if now != known:
                 raise MovedError(

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, RetiredError, UnreachableError
-from bmhctl.stores.os_files import descriptor
+from bmhctl.stores.os_files import LOOK_AT_DISK, descriptor, unreachable
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 
 RETIRED = "retired: "
@@ -32,13 +32,9 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
         # SQLite reports a disk that can't be read as damage to the file.
         failure = read_error(path) if code == sqlite3.SQLITE_CORRUPT else None
         if failure is not None:
-            from bmhctl.stores.os_errors import unreachable
-
             return unreachable(f"can't read {path}", failure, was_usable=True)
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
-        from bmhctl.stores.os_errors import LOOK_AT_DISK
-
         hint = LOOK_AT_DISK
         if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHORT_READ:
             hint = f"if {path.name}-wal was removed, end the processes that still use it: fuser {path}-shm; else {hint}"

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import UnreachableError
+from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.toml.file import read_file, shown
 
@@ -64,8 +65,6 @@ def edits_locked(target: Path) -> Iterator[int]:
     try:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
-
         raise unreachable(f"can't open {shown(target.parent)}", error) from error
     try:
         deadline = time.monotonic() + LOCK_PATIENCE
@@ -116,8 +115,6 @@ def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
             with suppress(FileNotFoundError):
                 os.unlink(draft)
     except OSError as error:
-        from bmhctl.stores.os_errors import unreachable
-
         raise unreachable(f"can't replace {shown(target)}", error, file=shown(target)) from error
     try:
         os.fsync(folder)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from bmhctl.errors import AwayError, InvalidError, MovedError, UnreachableError
+from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.state_files import beside, state_file
 from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 
@@ -189,8 +190,6 @@ def _unreadable(path: Path, error: OSError) -> UnreachableError:
             hint = "ask its owner for the right to read it and to enter its folders"
             return UnreachableError(f"may not read {name}: permission denied", hint=hint, details={"file": name})
         case _:
-            from bmhctl.stores.os_errors import unreachable
-
             return unreachable(f"can't read {name}", error, file=name)
 
 
