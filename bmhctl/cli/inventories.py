@@ -50,7 +50,7 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     For other systems: -o metal3 (manifests), ansible (an inventory), ssh (a configuration to Include), known-hosts,
     dnsmasq (dhcp-host lines), netbox (patches of custom fields), cloudevents (the history). See bmhctl help formats.
     """
-    from bmhctl.formats.exporters.table import FORMATS, MODULES
+    from bmhctl.formats.exporters.table import FORMATS, OF_OTHERS
     from bmhctl.usecases.queries import chosen, list_hosts
     from bmhctl.usecases.shared.host_selection import Choice, choice
 
@@ -63,7 +63,7 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     wanted = choice(hosts, selector, state) if hosts or selector or state else Choice(everything=True)
     if output == "toml":
         _export_toml(ctx, wanted)
-    elif output in MODULES:
+    elif output in OF_OTHERS:
         from bmhctl.formats.exporters.table import export as written
 
         with session(ctx, Document) as lab:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
-from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, event_row, lifecycle_row, planned_at, to_spec
+from bmhctl.stores.hosts import Hosts, back_at, lifecycle_row, planned_at, to_spec
 from bmhctl.stores.rows import UNREADABLE, Value, from_json, to_json
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
@@ -73,7 +73,7 @@ class DeclaredHosts(Frozen):
     def add(self, host: Host, event: Event) -> None:
         """Save a new host with the event of its entry, at which its state begins; both get new ids."""
         host_id = self._database.next_id("hosts")
-        last_event = self._add_event(host_id, event)
+        last_event = self._hosts.add_event(host_id, event)
         row = [*spec_row(host.spec), *lifecycle_row(host, event.at), back_at(host), planned_at(host)]
         self._database.enqueue(_ADD_HOST, [*row, last_event, host_id])
         self._add_attributes(host_id, host.spec)
@@ -96,7 +96,7 @@ class DeclaredHosts(Frozen):
 
     def remove(self, host: Host, event: Event) -> None:
         """Remove a host, and save its last event; its history stays."""
-        self._add_event(host.id, event)
+        self._hosts.add_event(host.id, event)
         self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
         self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
 
@@ -107,11 +107,6 @@ class DeclaredHosts(Frozen):
     def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
         rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
         self._database.enqueue(_ADD_ATTRIBUTE, *rows)
-
-    def _add_event(self, host_id: int, event: Event) -> int:
-        number = self._database.next_id("events")
-        self._database.enqueue(ADD_EVENT, [number, *event_row(event), host_id])
-        return number
 
 
 def spec_row(spec: HostSpec) -> list[Value]:

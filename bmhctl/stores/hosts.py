@@ -50,10 +50,9 @@ _SAVE_LIFECYCLE = (
     f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, "
     "back_at = ?, planned_at = ?, last_event = ? WHERE id = ?"
 )
-ADD_EVENT = (
+_ADD_EVENT = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, host_id) VALUES ({', '.join('?' * (len(EVENT_COLUMNS) + 1))})"
 )
-"""Inserts an event; the parameters are its id, its :func:`event_row` and the id of its host."""
 
 _AT_ONCE = 500  # values in one statement: databases limit its parameters
 
@@ -250,11 +249,17 @@ class Hosts(Frozen):
 
     def save(self, host: Host, event: Event) -> Host:
         """Save a changed host without its declaration, and the change's event; return the host with the event's id."""
-        row, entry = [*lifecycle_row(host), back_at(host), planned_at(host)], event_row(event)
-        number = self._database.next_id("events")
-        self._database.enqueue(ADD_EVENT, [number, *entry, host.id])
+        row = [*lifecycle_row(host), back_at(host), planned_at(host)]
+        number = self.add_event(host.id, event)
         self._database.enqueue(_SAVE_LIFECYCLE, [*row, number, host.id])
         return replace(host, last_event=number)
+
+    def add_event(self, host_id: int, event: Event) -> int:
+        """Save an event of a host, and return the event's id."""
+        row = _event_row(event)
+        number = self._database.next_id("events")
+        self._database.enqueue(_ADD_EVENT, [number, *row, host_id])
+        return number
 
     def save_checks_passed(self, host: Host, at: datetime) -> None:
         """Save when a host's readiness checks passed; its state stays the same, so no event is written."""
@@ -306,7 +311,7 @@ def planned_at(host: Host) -> int | None:
     return from_time(host.planned[0].starts_at) if host.planned else None
 
 
-def event_row(event: Event) -> list[Value]:
+def _event_row(event: Event) -> list[Value]:
     """Return the values of :data:`EVENT_COLUMNS`, without the id."""
     return [
         event.host,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bmhctl.domain.model import Bmc, Host, HostSpec, Note, Reservation, State
 from bmhctl.errors import InvalidError
 from bmhctl.formats import read_paths
-from bmhctl.formats.exporters.table import MODULES, export
+from bmhctl.formats.exporters.table import OF_OTHERS, export
 from bmhctl.support.values import replace
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -195,6 +195,6 @@ def test_netbox_gets_patches_of_two_custom_fields() -> None:
     assert json.loads(export("netbox", [])) == []
 
 
-@pytest.mark.parametrize("output", MODULES)
+@pytest.mark.parametrize("output", OF_OTHERS)
 def test_an_export_of_an_empty_inventory_has_no_hosts(output: str) -> None:
     assert "node01" not in export(output, [])

@@ -11,21 +11,14 @@ from bmhctl.domain.model import Host
 Write = Callable[[Iterable[Host], str | None], Iterator[str]]
 """Writes hosts as parts of a text; the second argument is the id of the caller's reservation."""
 
-MODULES = {
-    "metal3": "metal3",
-    "ansible": "ansible",
-    "ssh": "ssh",
-    "known-hosts": "known_hosts",
-    "dnsmasq": "dnsmasq",
-    "netbox": "netbox",
-}
-"""The module of each format."""
+OF_OTHERS = ("metal3", "ansible", "ssh", "known-hosts", "dnsmasq", "netbox")
+"""The formats of other systems, each with a module of its name."""
 
-FORMATS = ("toml", "json", "jsonl", "csv", *MODULES, "cloudevents")
+FORMATS = ("toml", "json", "jsonl", "csv", *OF_OTHERS, "cloudevents")
 """All formats of `export`."""
 
 
 def export(output: str, hosts: Iterable[Host], mine: str | None = None) -> str:
     """Return hosts as the text of a format, whole or not at all; ``mine`` is the id of the caller's reservation."""
-    write = cast("Write", import_module(f"bmhctl.formats.exporters.{MODULES[output]}").write)
+    write = cast("Write", import_module(f"bmhctl.formats.exporters.{output.replace('-', '_')}").write)
     return "".join(write(hosts, mine))

@@ -374,10 +374,7 @@ class SqliteDatabase(WriteBuffer):
         return some
 
     def _run(self, statement: str) -> None:
-        try:
-            self._connection.execute(statement)
-        except sqlite3.Error as error:
-            raise translate(error, self._path) from error
+        self._rows(statement, ())
 
     def _undo(self, statement: str) -> None:
         # SQLite may have rolled back the transaction already (disk full, I/O error). Report only the first error.
