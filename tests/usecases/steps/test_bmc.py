@@ -113,7 +113,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
             cwd=folder,
             stdout=log,
             stderr=log,
-            env=dict(os.environ),
+            env={**os.environ, "TMPDIR": str(folder)},  # it leaves the folders of images there
         )
         try:
             url = f"http://127.0.0.1:{port}"
