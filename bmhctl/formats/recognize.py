@@ -46,7 +46,7 @@ _OTHERS = (
     ("nodes of xCAT", pattern(r"# <xCAT data|Object name: |[\w.-]++:\n[ \t]++objtype=")),
     ("addresses of neighbours, without names", pattern(r"\S++ (?:dev \S++ |\([0-9.]++\) at )")),
     ("an ethers file", pattern(rf"(?:#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:\n|\Z)")),
-    ("a shell script", pattern(r"#!")),
+    ("a script: import what it prints, such as SCRIPT --list | bmhctl import -", pattern(r"#!")),
 )
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
 """The texts without hosts that are recognised, whatever the name of their file."""
@@ -95,6 +95,10 @@ _RECORDS = (
     ("an Ansible playbook", {"hosts", "tasks"}),
     ("an Ansible playbook", {"hosts", "roles"}),
     ("variables of Ansible, without hosts", {"ansible_host"}),
+    (
+        "the configuration of an inventory plugin: ansible-inventory -i FILE --list | bmhctl import -",
+        {"plugin"},
+    ),
     ("an Ansible inventory", {"hosts"}),
     ("an error that bmhctl wrote", {"code", "status", "message"}),
 )

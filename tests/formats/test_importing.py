@@ -269,6 +269,14 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("10.0.0.1 dev eth0 lladdr 52:54:00:00:00:01 REACHABLE\n", "addresses of neighbours, without names"),
         ("52:54:00:00:00:01 n1\n", "an ethers file"),
         ("node01\nnode02\n", "a text"),
+        (
+            "#!/usr/bin/env python3\nimport json\n",
+            "a script: import what it prints, such as SCRIPT --list | bmhctl import -",
+        ),
+        (
+            "plugin: netbox.netbox.nb_inventory\ngroup_by: [sites]\n",
+            "the configuration of an inventory plugin: ansible-inventory -i FILE --list | bmhctl import -",
+        ),
         ('{"count": 0, "next": null, "results": []}', "a list without records"),
         ('[{"id": 1, "name": "v", "vcpus": 4, "cluster": {}}]', "NetBox virtual machines, which are not devices"),
         ('{"Dhcp4": {}}', "Kea leases or reservations without a host"),
