@@ -655,6 +655,13 @@ def test_lines_above_the_heading_of_a_csv_are_skipped(above: str, kind: str | No
     )
 
 
+@pytest.mark.parametrize("word", ["-", "N/A", "TBD", "unknown", "DHCP"])
+def test_words_for_an_unknown_value_in_a_csv_are_no_values(word: str) -> None:
+    batch = read(f"name,ip,mac,bmc ip,cpus,ram,model,notes\ndhcp,{word},{word},{word},{word},{word},{word},{word}\n")
+    assert entry(batch, "dhcp") == {"note": word}
+    assert not batch.skipped
+
+
 def test_a_column_with_the_title_of_an_earlier_one_gets_a_number() -> None:
     text = "name,mac,Mask,MAC,Mask,Mask 2,Mask\nx,52:54:00:00:00:01,a,52:54:00:00:00:02,b,c,d\n"
     batch = read(text, label_from=["Mask*"])

@@ -42,6 +42,10 @@ COLUMNS = {
 """The fields of a host, with the names of the columns that have them, in any case and with any separators."""
 
 _FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns}
+_FREE = ("name", "note", "id")
+"""The fields that may have any word."""
+_NOTHING = frozenset(("-", "--", "?", "n/a", "na", "none", "null", "tba", "tbd", "unknown", "dhcp"))
+"""The words with which people fill the cell of an address, a MAC or a property that is not known."""
 _DELIMITERS = ",;\t|"
 _NO_HEADING = re.compile(r"#[^,;\t|]*\Z|sep=.{1,2}\Z", re.I)
 """Lines that may precede the heading: comments, and the line that names the separator for Excel."""
@@ -123,7 +127,8 @@ def reader(item: Item) -> Record | str:
     for key, value in item.data.items():
         group, name = _place(key)
         if group == "field" and name not in named:
-            named[name] = value
+            if name in _FREE or str(value).lower() not in _NOTHING:
+                named[name] = value
         elif group == "labels":
             labels[name] = text_of(value)
         elif group == "hardware":
