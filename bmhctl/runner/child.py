@@ -25,7 +25,7 @@ GRACE = 10.0
 LOST_GRACE = 2.0
 """Seconds between TERM and KILL for a task whose lease is already lost, because another job may have the host."""
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM)
 _LEFTOVER_GRACE = 2.0  # seconds between TERM and KILL for processes that a task left behind
 _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 

@@ -8,7 +8,15 @@ import signal
 from contextlib import suppress
 from types import FrameType, TracebackType
 
-PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+PASSED_ON = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,  # of an alarm that was set before run was started: perl -e 'alarm 60; exec @ARGV' bmhctl run …
+)
 """The signals that ``run`` passes on to its task."""
 
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 # Tasks that trap signals use bash, because dash loses signals that come while it starts a process.
 
-FORWARDED = ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2"]
+FORWARDED = ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM"]
 
 
 @pytest.mark.parametrize("name", FORWARDED)
