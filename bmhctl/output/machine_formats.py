@@ -81,18 +81,12 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
 def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, header: bool = True) -> None:
     """Write CSV, one line per row for any content, with or without a ``header``; no cell begins a formula."""
     import csv
-    import io
 
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if header:
-        writer.writerow(fields)
-    for row in rows:
-        writer.writerow([csv_cell(cell) for cell in row])
-        display.write(buffer.getvalue())
-        buffer.seek(0)
-        buffer.truncate()
-    display.write(buffer.getvalue())
+    writer = csv.writer(display, lineterminator="\n")
+    cells = ([csv_cell(cell) for cell in row] for row in rows)
+    first = [*islice(cells, 1)]  # before the heading is written, because reading it may fail
+    writer.writerows([fields, *first] if header else first)
+    writer.writerows(cells)
 
 
 def csv_cell(text: str) -> str:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bmhctl.domain.model import FailedTask, Note, Planned, SetupProgress, StepTiming
+from bmhctl.domain.model import Note, Planned, SetupProgress, StepTiming
 from bmhctl.stores.rows import Value, from_time, to_moment, to_time
 from bmhctl.support.values import replace
-
-
-def to_failed_task(value: Sequence[Value]) -> FailedTask:
-    """Return the failed task from a list of its owner and its purpose."""
-    owner, purpose = value
-    return FailedTask(str(owner), None if purpose is None else str(purpose))
 
 
 def planned_values(planned: Planned) -> list[object]:

@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.host_name import AS_STORED
-from bmhctl.domain.model import Bmc, Event, Host, HostSpec, SetupProgress, State
+from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, SetupProgress, State
 from bmhctl.stores.host_values import (
     note_values,
     planned_values,
     setup_values,
     timing_values,
-    to_failed_task,
     to_note,
     to_planned,
 )
@@ -377,7 +376,7 @@ def to_host(row: Row) -> Host:
             None if proven_at is None else EPOCH + int(proven_at) * MICROSECOND,
             int(failed_setups or 0),
             None if setup is None else SetupProgress(*from_json(str(setup))),
-            () if failed_tasks is None else tuple(to_failed_task(each) for each in from_json(str(failed_tasks))),
+            () if failed_tasks is None else tuple(FailedTask(*each) for each in from_json(str(failed_tasks))),
             () if planned is None else tuple(to_planned(each) for each in from_json(str(planned))),
             None if failed_recycles is None else int(failed_recycles),
             int(host_id or 0),

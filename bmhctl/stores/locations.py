@@ -158,8 +158,6 @@ def reopen(store: Store) -> None:
 
 def _state_file(declaration: DeclarationFile) -> Path:
     if not declaration.state_path.exists():
-        from contextlib import suppress
-
         from bmhctl.stores.sqlite.files import create_database
         from bmhctl.stores.toml.declaration import read_declaration
 

@@ -129,31 +129,22 @@ def random_id(prefix: str = "r-") -> str:
 
 def reservation_row(reservation: Reservation) -> list[Value]:
     """Return the values of :data:`RESERVATION_COLUMNS`."""
-    ttl, expires, ended, renewed, params, prepared, asked = (
-        reservation.ttl,
-        reservation.expires_at,
-        reservation.ended_at,
-        reservation.renewed_at,
-        reservation.params,
-        reservation.prepared_at,
-        reservation.asked_at,
-    )
     return [
         reservation.id,
         reservation.owner,
         reservation.purpose,
         (reservation.created_at - EPOCH) // MICROSECOND,
-        None if expires is None else (expires - EPOCH) // MICROSECOND,
-        None if ttl is None else ttl // MICROSECOND,
-        None if ended is None else (ended - EPOCH) // MICROSECOND,
+        None if reservation.expires_at is None else (reservation.expires_at - EPOCH) // MICROSECOND,
+        None if reservation.ttl is None else reservation.ttl // MICROSECOND,
+        None if reservation.ended_at is None else (reservation.ended_at - EPOCH) // MICROSECOND,
         reservation.end_reason,
         None if reservation.end is None else reservation.end.value,
         reservation.requirements,
         reservation.request_id,
-        None if renewed is None else (renewed - EPOCH) // MICROSECOND,
-        None if params is None else to_json(dict(params)),
-        None if prepared is None else (prepared - EPOCH) // MICROSECOND,
-        None if asked is None else (asked - EPOCH) // MICROSECOND,
+        None if reservation.renewed_at is None else (reservation.renewed_at - EPOCH) // MICROSECOND,
+        None if reservation.params is None else to_json(dict(reservation.params)),
+        None if reservation.prepared_at is None else (reservation.prepared_at - EPOCH) // MICROSECOND,
+        None if reservation.asked_at is None else (reservation.asked_at - EPOCH) // MICROSECOND,
         to_json(dict(reservation.tags)) if reservation.tags else None,
         to_json([*reservation.shared_with]) if reservation.shared_with else None,
     ]

@@ -12,7 +12,7 @@ answer for each. psycopg's pipeline mode waits for each statement and twice more
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +112,7 @@ class PostgresDatabase(Session):
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Run one statement and yield its rows, all as of one moment; they are fetched in batches."""
         self._flush()
-        with suppress(GeneratorExit), self._within_transaction():
+        with suppress(GeneratorExit), nullcontext() if self._depth else self.transaction(write=False):
             connection = self._usable()
             self._streams += 1
             name = f"stream{self._streams}"
@@ -126,14 +126,6 @@ class PostgresDatabase(Session):
                 raise self._failure(error) from error
             finally:
                 self._undo(f"CLOSE {name}")
-
-    @contextmanager
-    def _within_transaction(self) -> Iterator[None]:
-        if self._depth:
-            yield
-            return
-        with self.transaction(write=False):
-            yield
 
     def enqueue(self, statement: str, *rows: Sequence[Value]) -> None:
         """Run a statement with each row, as :class:`WriteBuffer` does."""
@@ -210,9 +202,7 @@ class PostgresDatabase(Session):
             act()
 
     def _forget(self) -> None:
-        """Reset what concerns only the transaction that has ended."""
         self._depth = 0
-        self._notifies = self._notifies_all = self._has_written = False
         self._drop()
 
     def _begin(self, *, write: bool, shared: bool, questions: Sequence[Question]) -> list[list[Row]]:

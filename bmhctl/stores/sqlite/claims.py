@@ -179,7 +179,7 @@ class FileClaims:
             os.dup2(fresh, handle, inheritable=False)
             os.close(fresh)
 
-    def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
+    def _ask(self, name: str, question: Callable[[int], object]) -> bool:
         try:
             handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -187,7 +187,7 @@ class FileClaims:
         except OSError as error:
             raise self._unreachable(error) from error
         try:
-            return question(handle)
+            return bool(question(handle))
         finally:
             os.close(handle)
 
@@ -215,14 +215,8 @@ class FileClaims:
 
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Remove the file of a claim that no process holds; a killed process leaves one."""
-        try:
-            handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            self._tidy(handle, name, sharers=shared)
-        finally:
-            os.close(handle)
+        with suppress(UnreachableError):
+            self._ask(name, lambda handle: self._tidy(handle, name, sharers=shared))
 
     def _tidy(self, handle: int, name: str, *, sharers: bool) -> None:
         path = self._path(name)
