@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from bmhctl.errors import UsageError
 from bmhctl.output.sanitize import clean
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.support.values import Frozen, Words, replace
+from bmhctl.support.values import Frozen, Words, field, replace
 
 if TYPE_CHECKING:
     from bmhctl.output.layout import Line
@@ -176,8 +176,8 @@ class View(Frozen):
     ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too; without
     ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under ``key``; a
     result whose document has another form makes its own ``document``. ``names`` yields the names for ``-o name``;
-    ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table without rows. ``write``
-    writes special formats, and returns whether it has written.
+    ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table without rows.
+    ``writers`` write the whole result in some formats.
     """
 
     formats: tuple[Format, ...]
@@ -193,7 +193,7 @@ class View(Frozen):
     lines: Callable[..., Iterable[Line]] = _nothing
     notes: Callable[..., Iterable[str]] = _nothing
     empty: str = ""
-    write: Callable[..., bool] | None = None
+    writers: Mapping[Format, Callable[..., None]] = field(default_factory=dict)
 
 
 MODULES = {
@@ -271,16 +271,17 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     view = check(type(result), display, fields)
     display = _forced(view, display)
     shown = display.shown
-    if view.write is None or not view.write(result, display):
-        if shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
-            _write_for_machines(view, result, display, fields)
-        elif not (
-            _write_text(view, result, display, fields)
-            or not view.empty
-            or shown is not Format.TABLE
-            or getattr(result, "missing", None)  # an error for each of these names says so
-        ):
-            note(view.empty, display)
+    if shown in view.writers:
+        view.writers[shown](result, display)
+    elif shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
+        _write_for_machines(view, result, display, fields)
+    elif not (
+        _write_text(view, result, display, fields)
+        or not view.empty
+        or shown is not Format.TABLE
+        or getattr(result, "missing", None)  # an error for each of these names says so
+    ):
+        note(view.empty, display)
     display.stdout.flush()
     if shown is not Format.JSON:
         for text in view.notes(result, display):

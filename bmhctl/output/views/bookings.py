@@ -87,13 +87,10 @@ def booking_record(item: Booked, now: datetime) -> Record:
     }
 
 
-def _write(result: Bookings, display: Display) -> bool:
-    if display.shown is not Format.ICS:
-        return False
+def _calendar(result: Bookings, display: Display) -> None:
     from bmhctl.output.calendar import calendar
 
     display.write(calendar((), result.now, result.inventory, result.items))
-    return True
 
 
 _FIELDS = (
@@ -114,6 +111,6 @@ VIEWS = {
         lines=lambda result, display: columns(_COLUMNS, _rows(result.items, result.now), display.width),
         notes=lambda result, _: result.notes,
         empty="no bookings: bmhctl reserve --from WHEN makes one",
-        write=_write,
+        writers={Format.ICS: _calendar},
     )
 }

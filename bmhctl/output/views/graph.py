@@ -17,15 +17,12 @@ def _lines(result: Graph, display: Display) -> Iterable[Line]:
     return drawing(result, display.width if display.is_table else 80)
 
 
-def _write(result: Graph, display: Display) -> bool:
-    if display.shown not in (Format.MERMAID, Format.DOT, Format.SVG):
-        return False
+def _write(result: Graph, display: Display) -> None:
     from bmhctl.output.graph.svg import svg
     from bmhctl.output.graph.text_formats import dot, mermaid
 
     lines = {Format.MERMAID: mermaid, Format.DOT: dot, Format.SVG: svg}[display.shown](result)
     display.write("".join(f"{line}\n" for line in lines))
-    return True
 
 
 def _document(graph: Graph, _: tuple[str, ...] | None) -> Envelope:
@@ -48,6 +45,6 @@ def _document(graph: Graph, _: tuple[str, ...] | None) -> Envelope:
     )
 
 
-VIEWS = {
-    Graph: View((*STRUCTURED, Format.MERMAID, Format.DOT, Format.SVG), document=_document, lines=_lines, write=_write)
-}
+_DRAWN = (Format.MERMAID, Format.DOT, Format.SVG)
+
+VIEWS = {Graph: View((*STRUCTURED, *_DRAWN), document=_document, lines=_lines, writers=dict.fromkeys(_DRAWN, _write))}

@@ -43,14 +43,10 @@ def _took(event: Event) -> str:
     return f"took {format_age(timedelta(seconds=seconds))}" if seconds >= 1 else ""
 
 
-def _write(result: History, display: Display) -> bool:
-    """Write CloudEvents if that is the format of the display, and return whether it is."""
-    if display.format is not Format.CLOUDEVENTS:
-        return False
+def _cloudevents(result: History, display: Display) -> None:
     from bmhctl.output.cloudevents import write_cloudevents
 
     write_cloudevents(result.events, result.inventory, display)
-    return True
 
 
 _FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")
@@ -66,6 +62,6 @@ VIEWS = {
         records=lambda result: map(event_record, result.events),
         lines=lambda result, display: history_lines(result.events, result.now, result.host is not None, display.width),
         empty="no events of these hosts in this time",
-        write=_write,
+        writers={Format.CLOUDEVENTS: _cloudevents},
     )
 }

@@ -79,16 +79,14 @@ def _with_backticks(text: str) -> str:
     return "".join(part if part.startswith("```") else re.sub(r"`([^`\n]+)`", r"`` `\1` ``", part) for part in parts)
 
 
-def _write(result: ManualPage, display: Display) -> bool:
-    if display.is_table:
-        write_markdown(result.text, display)
-    else:
-        display.write(result.text)
-    return True
-
-
 VIEWS = {
-    ManualPage: View(TEXT, write=_write),
+    ManualPage: View(
+        TEXT,
+        writers={
+            Format.TABLE: lambda result, display: write_markdown(result.text, display),
+            Format.PLAIN: lambda result, display: display.write(result.text),
+        },
+    ),
     Topics: View(
         (*TEXT, Format.NAME),
         names=lambda result: iter(result.titles),

@@ -7,10 +7,9 @@ from bmhctl.output.render import TEXT, Display, View
 from bmhctl.results.statistics import Metrics
 
 
-def _write(result: Metrics, display: Display) -> bool:
+def _write(result: Metrics, display: Display) -> None:
     for line in exposition(result):
         display.write(line)
-    return True
 
 
-VIEWS = {Metrics: View(TEXT, write=_write)}
+VIEWS = {Metrics: View(TEXT, writers=dict.fromkeys(TEXT, _write))}

@@ -8,6 +8,7 @@ from bmhctl.results import Done
 from bmhctl.results.texts import Document, Script
 
 _OTHERS = (Format.METAL3, Format.ANSIBLE, Format.SSH, Format.KNOWN_HOSTS, Format.DNSMASQ, Format.NETBOX)
+_EXPORTS = (*TEXT, Format.TOML, *_OTHERS)
 
 
 def _document(result: Done, _: tuple[str, ...] | None) -> Envelope:
@@ -22,10 +23,9 @@ def _document(result: Done, _: tuple[str, ...] | None) -> Envelope:
     )
 
 
-def _write(result: Document | Script, display: Display) -> bool:
+def _write(result: Document | Script, display: Display) -> None:
     for part in (result.text,) if isinstance(result.text, str) else result.text:
         display.write(part)
-    return True
 
 
 VIEWS = {
@@ -35,6 +35,6 @@ VIEWS = {
         lines=lambda result, display: () if display.quiet else [[(result.message, "")]],
         notes=lambda result, _: result.notes,
     ),
-    Document: View((*TEXT, Format.TOML, *_OTHERS), write=_write, notes=lambda result, _: result.notes),
-    Script: View(TEXT, write=_write),
+    Document: View(_EXPORTS, writers=dict.fromkeys(_EXPORTS, _write), notes=lambda result, _: result.notes),
+    Script: View(TEXT, writers=dict.fromkeys(TEXT, _write)),
 }

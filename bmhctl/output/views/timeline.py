@@ -134,18 +134,16 @@ def _rows(result: Timeline) -> Iterator[Record]:
 _FIELDS = ("host", "start", "end", "state", "owner")
 
 
-def _write(result: Timeline, display: Display) -> bool:
-    if display.shown is Format.SVG:
-        from bmhctl.output.graph.timeline_svg import svg
+def _svg(result: Timeline, display: Display) -> None:
+    from bmhctl.output.graph.timeline_svg import svg
 
-        display.write(svg(result))
-    elif display.shown is Format.ICS:
-        from bmhctl.output.calendar import calendar
+    display.write(svg(result))
 
-        display.write(calendar(result.leases, result.now, result.inventory, result.planned))
-    else:
-        return False
-    return True
+
+def _calendar(result: Timeline, display: Display) -> None:
+    from bmhctl.output.calendar import calendar
+
+    display.write(calendar(result.leases, result.now, result.inventory, result.planned))
 
 
 VIEWS = {
@@ -157,6 +155,6 @@ VIEWS = {
         document=_document,
         lines=_lines,
         empty="no hosts: bmhctl list shows all",
-        write=_write,
+        writers={Format.SVG: _svg, Format.ICS: _calendar},
     )
 }
