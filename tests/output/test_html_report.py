@@ -46,7 +46,7 @@ def report_of(text: str) -> Report:
     )
     booked = BOOKINGS.items[0]
     booking = replace(booked.booking, owner=text, purpose=text)
-    planned = replace(booked, booking=booking, hosts=("node01", text), trouble=(text,))
+    planned = replace(booked, booking=booking, hosts=("node01", "node02", "node03", text), trouble=(text,))
     return Report(
         status=replace(STATUS, inventory=text, planned=(planned,)),
         reasons=Reasons((Reason("fault", text, text, since, (text,)),), text, NOW),
@@ -124,6 +124,7 @@ def test_untrusted_text_is_escaped_in_the_report() -> None:
         "1 event",
         "by lab: lab",
         "short of hosts",
+        "node[01-03] lab",
     ],
 )
 def test_the_report_is_complete_without_its_script(shown: str) -> None:
