@@ -184,7 +184,7 @@ def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
         circle = error.args[1][::-1]
         raise InvalidError(
             f"{phase}: the steps need each other in a circle: {' needs '.join(circle)}",
-            hint="a step without needs follows the one declared before it; needs = [] makes it independent",
+            hint="a step without needs follows the step declared before it; needs = [] makes it independent",
             details={"key": f"{phase}.{circle[0]}.needs"},
         ) from error
 

@@ -153,7 +153,7 @@ def backup(ctx: Context, destination: str) -> Done:
 def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retired: bool = False) -> Done:
     source = ctx.store.location
     retired = (
-        f"{source} is retired: it refuses changes and names {destination}; read it, or undo: "
+        f"{source} is retired: it can be read, but not changed, and its successor is {destination}; to use it again: "
         f"bmhctl -i {source} init --reactivate",
     )
     return Done(

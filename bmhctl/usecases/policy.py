@@ -72,7 +72,7 @@ def role_grants(ctx: Context, prefix: str | None) -> Script:
     if not is_on_server(ctx.store.address):
         raise UsageError(
             f"{ctx.store.location} is a file: its permissions decide who may use it",
-            hint="init --group NAME creates one that a group shares; chgrp and chmod share an existing one",
+            hint="init --group NAME makes an inventory that a group shares; chgrp and chmod share an old one",
         )
     from bmhctl.stores.postgres import roles
     from bmhctl.stores.postgres.url import Address

@@ -136,7 +136,7 @@ def _change(ctx: Context, event: int | None) -> _Change:
     found = ctx.store.events.change(event)
     if event is not None and all(each.id != event for _, each in found):
         raise NotFoundError(
-            f"event {event} did not change what is declared",
+            f"no event {event} changed what is declared",
             hint="bmhctl history --fields id,host,verb,reason shows the ids",
         )
     kept = ctx.store.meta.kept_policy()

@@ -154,7 +154,7 @@ def test_a_step_without_needs_depends_on_the_step_before_it() -> None:
         (
             {"setup": {"a": {"tcp": 22, "needs": ["b"]}, "b": {"tcp": 22}}},
             "setup: the steps need each other in a circle: a needs b needs a",
-            "a step without needs follows the one declared before it; needs = [] makes it independent",
+            "a step without needs follows the step declared before it; needs = [] makes it independent",
         ),
     ],
 )

@@ -252,7 +252,7 @@ def _policy(ctx: Context, seen: Examination) -> Policy | None:
     except ValueError:
         is_same = False
     if not is_same:
-        message = "the policy in force is not the one that policy show prints"
+        message = "the policy in force differs from the policy that policy show prints"
         seen.fixable(
             "policy", BROKEN, message, "parses the stored policy again", lambda ctx: ctx.store.meta.parse_policy_again()
         )
@@ -276,10 +276,10 @@ def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> 
             message = f"selectors see other values than declared: {', '.join(stored.wrong_attributes)}"
             seen.fixable("facts", BROKEN, message, "makes them see what is declared", _restore, host.name)
         if stored.is_planned_at_wrong:
-            message = "the recorded start of its next booking or maintenance is not the one that its bookings give"
+            message = "the recorded start of its next booking or maintenance differs from its bookings"
             seen.fixable("booking", BROKEN, message, "records that time", _restore, host.name)
         if stored.is_back_at_wrong:
-            message = "the recorded end of its maintenance is not the one that its reasons give"
+            message = "the recorded end of its maintenance differs from its reasons"
             seen.fixable("mark", BROKEN, message, "records that time", _restore, host.name)
         difference = None if declared is None else _difference(host, spec)
         if difference is not None:

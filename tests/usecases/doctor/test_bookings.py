@@ -107,7 +107,7 @@ FIXED: dict[str, tuple[Breaks, Callable[[Ids], list[Found]]]] = {
         lambda ids: ("UPDATE hosts SET planned_at = planned_at + 1 WHERE name = 'node1'",),
         lambda ids: [
             _found(
-                "node1", "the recorded start of its next booking or maintenance is not the one that its bookings give",
+                "node1", "the recorded start of its next booking or maintenance differs from its bookings",
                 f"{FIX} records that time",
             )
         ],

@@ -159,7 +159,7 @@ def test_the_toml_file_is_read_again_where_the_state_contradicts_it(toml_fleet: 
     diagnosis = at(toml_fleet)
     anew = "bmhctl doctor --fix reads lab.toml again"
     assert found(diagnosis) == [
-        ("policy", "broken", None, "the policy in force is not the one that policy show prints",
+        ("policy", "broken", None, "the policy in force differs from the policy that policy show prints",
          "bmhctl doctor --fix parses the stored policy again"),
         ("facts", "broken", "node1", "selectors see other values than declared: arch",
          "bmhctl doctor --fix makes them see what is declared"),

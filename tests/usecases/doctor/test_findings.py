@@ -503,7 +503,7 @@ FIXES: dict[str, tuple[Broken, list[Found]]] = {
         lambda lab: ("UPDATE meta SET value = '{}' WHERE key = 'policy_parsed'",),
         [
             (
-                "policy", "broken", None, "the policy in force is not the one that policy show prints",
+                "policy", "broken", None, "the policy in force differs from the policy that policy show prints",
                 "bmhctl doctor --fix parses the stored policy again",
             )
         ],
@@ -512,7 +512,7 @@ FIXES: dict[str, tuple[Broken, list[Found]]] = {
         lambda lab: ("UPDATE meta SET value = '{' WHERE key = 'policy_parsed'",),
         [
             (
-                "policy", "broken", None, "the policy in force is not the one that policy show prints",
+                "policy", "broken", None, "the policy in force differs from the policy that policy show prints",
                 "bmhctl doctor --fix parses the stored policy again",
             )
         ],
