@@ -23,7 +23,7 @@ from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import ExitStatus, GoneError, MovedError, WaitTimeoutError
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import database as sqlite_database
-from bmhctl.usecases import hosts
+from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
@@ -495,6 +495,41 @@ def test_an_inventory_is_never_read_with_the_log_of_another_one(fleet: Fleet, mo
                 open_store(fleet.lab.location)
     assert database(fleet.lab).read_bytes() == before
     assert fleet.bmhctl("list", "-o", "name").stdout.split() == ["node1", "node2", "node3"]
+
+
+def test_a_backup_that_is_moved_over_an_inventory_in_use_is_read_without_the_old_log(fleet: Fleet) -> None:
+    turn, task = started(fleet)
+    assert fleet.bmhctl("cordon", "node2", "--reason", "fan").status == 0  # these commits are in the log only
+    fleet.lab.path.with_name("before.db").rename(database(fleet.lab))
+
+    listed = fleet.bmhctl("list", "-o", "csv", "--fields", "name,state,flags")
+
+    assert listed.stdout == "name,state,flags\nnode1,available,\nnode2,available,\nnode3,available,\n", listed.stderr
+    assert turn.end().status == 125
+    assert not lives(task)
+    assert fleet.bmhctl("doctor").status == 0
+
+
+def test_a_process_that_does_not_notice_a_replacement_keeps_its_log_out_of_the_new_file(fleet: Fleet) -> None:
+    backup = fleet.lab.path.with_name("before.db")
+    idle = fleet.lab.context()
+    lifecycle_verbs.cordon(idle, Choice(("node2",)), reason="fan")
+    before = backup.read_bytes()
+    backup.rename(database(fleet.lab))
+
+    done = fleet.bmhctl("list", "-o", "name")
+
+    log = f"{database(fleet.lab)}-wal"
+    assert (done.status, done.stdout) == (11, "")
+    assert (
+        f"{log} belongs to the file that was at {database(fleet.lab)} before, and is in use by process" in done.stderr
+    )
+    assert database(fleet.lab).read_bytes() == before
+    with pytest.raises(MovedError):
+        list_hosts(idle, Choice(everything=True))
+    assert Path(f"{log}.replaced").stat().st_size > 0
+    assert fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout == "name,flags\nnode1,\nnode2,\nnode3,\n"
+    assert fleet.bmhctl("doctor").status == 0
 
 
 def test_an_empty_file_in_place_of_the_inventory_is_refused_with_a_hint_to_a_backup(fleet: Fleet) -> None:

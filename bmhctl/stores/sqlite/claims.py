@@ -312,7 +312,7 @@ class Marks(Frozen):
         """Return a locked byte of this path that stands for another file; None if there is none."""
         for handle, start in places:
             for first, length in ((start, self._byte), (start + self._byte + 1, _INODES - self._byte - 1)):
-                byte = _locked_byte(handle, first, length) if length else None
+                byte = locked_byte(handle, first, length) if length else None
                 if byte is not None:
                     return byte
         return None
@@ -400,7 +400,7 @@ def _lock_byte(handle: int, byte: int) -> bool:
     return True
 
 
-def _locked_byte(handle: int, first: int, length: int) -> int | None:
+def locked_byte(handle: int, first: int, length: int) -> int | None:
     """Return a byte of a range that a process has locked; None if there is none."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
     try:

@@ -64,6 +64,11 @@ def open_database(path: Path) -> SqliteDatabase:
     try:
         header = _check_file(path)
         opened = OpenFiles(path)
+        shared = f"{path}-shm"
+        if os.path.exists(shared):
+            from bmhctl.stores.sqlite.left_log import await_own_log
+
+            await_own_log(path, Path(shared))
     except OSError as error:
         raise unreachable(f"can't read {path}", error) from error
     database = SqliteDatabase(path, connect(path))
@@ -186,11 +191,26 @@ class OpenFiles:
             except OSError as error:
                 raise unreachable(f"can't read {path}", error, was_usable=True) from error
             if now != known:
+                if path == str(self._path):
+                    self._set_log_aside()
                 raise MovedError(
                     f"{path} is another file now: it was replaced, restored or mounted over while it was in use",
                     hint="nothing was written; run the command again to use the file that is there now",
                     details={"file": path},
                 )
+
+    def _set_log_aside(self) -> None:
+        """Rename the log of the replaced file if it is still at its path: SQLite would copy it into the new file.
+
+        The index of the log is removed last, because :func:`await_own_log` recognises the log by it.
+        """
+        log, index = (f"{self._path}{suffix}" for suffix in _BESIDE)
+        with suppress(OSError):
+            if _identity(log) == self._known.get(log):
+                os.rename(log, f"{log}.replaced")
+        with suppress(OSError):
+            if _identity(index) == self._known.get(index):
+                os.unlink(index)
 
 
 def _opened() -> set[Identity]:
