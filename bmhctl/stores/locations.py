@@ -103,7 +103,7 @@ def resolve(location: str) -> tuple[Path, bool]:
             f"{without_secrets(location)!r} is not an inventory",
             hint="its name must end in .toml, .db, .sqlite or .sqlite3, or be a URL: postgresql://host/database",
         )
-    return path.resolve(), path.suffix == ".toml"
+    return Path(os.path.realpath(path)), path.suffix == ".toml"  # Path.resolve fails for a loop of links
 
 
 def open_store(location: str, *, create: bool = True) -> Store:

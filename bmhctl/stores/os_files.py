@@ -19,7 +19,11 @@ that all processes share. The root of a sandbox, such as Kata's or gVisor's, may
 
 LOOK_AT_DISK = "check the disk, its mount and your quota"
 
-_TOO_LONG = "choose a shorter name: bmhctl puts files with longer names beside it"
+_LASTING = {
+    errno.ENAMETOOLONG: "choose a shorter name: bmhctl puts files with longer names beside it",
+    errno.EBUSY: "mount the folder that it is in, not the file, or edit it where it is not mounted alone",
+}
+"""What to do about a failure that stays, by the error's number."""
 
 _PASSING = {
     errno.ENOSPC: "free some space",
@@ -119,7 +123,6 @@ def unreachable(
     """
     remedy = _PASSING.get(error.errno or 0)
     kind = AwayError if remedy or was_usable else UnreachableError
-    if error.errno == errno.ENAMETOOLONG:
-        remedy = _TOO_LONG
     details = None if file is None else {"file": file}
-    return kind(f"{message}: {error.strerror or error}", hint=remedy or hint, details=details)
+    lasting = _LASTING.get(error.errno or 0)
+    return kind(f"{message}: {error.strerror or error}", hint=remedy or lasting or hint, details=details)

@@ -109,9 +109,9 @@ def _copy(
         return _successor(destination), counts
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
-    _check_free(path, target_path)
     # The state file gets its name before the TOML file: without it, all hosts would be initial, even used ones.
     with (
+        _free(path, target_path),
         building(path) if is_declared else nullcontext() as declaration,
         building(target_path) as partial,
         _writing(ctx, partial, new_database(partial)) as target,
@@ -136,8 +136,7 @@ def backup(ctx: Context, destination: str) -> Done:
     if is_declared:
         raise UsageError(f"a backup is a SQLite file, not {destination}", hint=f"its name ends in {SQLITE_SUFFIXES[0]}")
     refresh(ctx)
-    _check_free(path)
-    with building(path) as partial:
+    with _free(path), building(path) as partial:
         counts = _back_up(ctx, partial)
         if counts is None:
             with _writing(ctx, partial, new_database(partial, takes_anything=True)) as target:
@@ -203,13 +202,20 @@ def _in_words(counts: dict[str, int]) -> str:
     )
 
 
-def _check_free(*places: Path) -> None:
+@contextmanager
+def _free(*places: Path) -> Iterator[None]:
+    """Refuse places where something is, or where the block finds that something has appeared."""
     try:
         for place in dict.fromkeys(places):
             if place.exists():
                 raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
         if not places[0].parent.is_dir():
             raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
+        yield
+    except FileExistsError as error:
+        raise StateRefusedError(
+            f"there is {error.filename2} already: nothing was copied", hint="choose another name"
+        ) from error
     except OSError as error:
         from bmhctl.stores.os_files import unreachable
 

@@ -179,6 +179,14 @@ def test_a_missing_inventory_is_status_11_and_is_not_created(name: str, cli: Cli
     assert files(tmp_path) == {}
 
 
+@pytest.mark.parametrize("name", ["loop.toml", "loop.db"])
+def test_a_loop_of_links_is_not_an_inventory(name: str, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to(name)
+    done = cli("list", "-i", name)
+    assert (done.status, done.stdout) == (11, "")
+    assert "Too many levels of symbolic links" in done.stderr
+
+
 def test_a_folder_is_not_an_inventory(cli: Cli, tmp_path: Path) -> None:
     for name in ("a.toml", "a.db"):
         (tmp_path / name).mkdir()

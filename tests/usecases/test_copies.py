@@ -10,6 +10,7 @@ import pytest
 
 from bmhctl.errors import StateRefusedError
 from bmhctl.stores.schema import INVENTORY_KEY, TABLES
+from bmhctl.stores.sqlite import files
 from bmhctl.support.values import replace
 from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, policy
 from bmhctl.usecases.shared.context import Context
@@ -135,6 +136,18 @@ def test_a_copy_never_replaces_an_existing_inventory(lab: Lab, tmp_path: Path) -
         copies.copy(lab.context(), str(there))
     assert there.read_bytes() == b"precious"
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+@pytest.mark.parametrize("act", [copies.copy, copies.backup])
+def test_a_copy_never_replaces_a_file_that_appears_meanwhile(
+    act: Callable[[Context, str], object], lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there.db"
+    monkeypatch.setattr(files, "_settle", lambda _: there.write_bytes(b"precious"))
+
+    with pytest.raises(StateRefusedError, match=f"there is {there} already: nothing was copied"):
+        act(lab.context(), str(there))
+    assert there.read_bytes() == b"precious"
 
 
 def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_backend(
