@@ -21,17 +21,11 @@ def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> d
     Raises :class:`UsageError` for any other text, for a time not after ``now``, and for a local time that does not
     exist or exists twice because the clocks change.
     """
-    try:
-        at = now + parse_duration(text)
-    except UsageError:
-        try:
-            at = in_utc(_day_and_time(text, now, said or now) or _iso_time(text))
-        except (ValueError, OverflowError):
-            raise UsageError(
-                f"{text!r} is not a time",
-                hint="write a duration such as 2h or 3d, a time such as 17:00, 'tomorrow 09:00' or 'sat 08:00', "
-                "or a date such as 2026-12-24T18:00",
-            ) from None
+    forms = (
+        "a duration such as 2h or 3d, a time such as 17:00, 'tomorrow 09:00' or 'sat 08:00', "
+        "or a date such as 2026-12-24T18:00"
+    )
+    at = _parsed(text, now, said or now, forms)
     if at <= now and said is not None:
         raise UsageError(
             f"the end, {text}, is not after the beginning", hint="write a duration such as 2h, or a later time"
@@ -71,6 +65,18 @@ def _iso_time(text: str) -> datetime:
     """Return an ISO time; raise :class:`ValueError` for other texts. Python reads ``24:00`` only since 3.13."""
     begun = _MIDNIGHT.sub("00:00", text)
     return datetime.fromisoformat(begun) + timedelta(days=begun != text)
+
+
+def _parsed(text: str, now: datetime, said: datetime, forms: str, *, past: bool = False) -> datetime:
+    """Return the time that a text means, in UTC; ``forms`` says in an error how to write one."""
+    try:
+        length = parse_duration(text)
+    except UsageError:
+        try:
+            return in_utc(_day_and_time(text, now, said, past=past) or _iso_time(text))
+        except (ValueError, OverflowError):
+            raise UsageError(f"{text!r} is not a time", hint=f"write {forms}") from None
+    return now - length if past else now + length
 
 
 _DISTANCE = {"yesterday": -1, "today": 0, "tomorrow": 1}
@@ -131,15 +137,7 @@ def parse_past(text: str, now: datetime) -> datetime:
     other text, for a time in the future, and for a local time that does not exist or exists twice.
     """
     try:
-        at = now - parse_duration(text)
-    except UsageError:
-        try:
-            at = in_utc(_day_and_time(text, now, now, past=True) or _iso_time(text))
-        except (ValueError, OverflowError):
-            raise UsageError(
-                f"{text!r} is not a time",
-                hint="write a duration such as 2h or 30d, 'yesterday 18:00', or 2026-11-24T18:00",
-            ) from None
+        at = _parsed(text, now, now, "a duration such as 2h or 30d, 'yesterday 18:00', or 2026-11-24T18:00", past=True)
     except OverflowError:
         at = datetime.min.replace(tzinfo=UTC)
     if at > now:

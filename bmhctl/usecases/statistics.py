@@ -14,6 +14,7 @@ from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.rows import from_json, to_moment
 from bmhctl.stores.statistics_queries import HOUR, Flow, Window
 from bmhctl.support.natural_order import natural
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
@@ -152,24 +153,19 @@ class _Sums:
         seconds = {state: max(0, self.spent[state.value]) / 1000 for state in State if self.spent[state.value] > 0}
         waits = _waits(self.waits) if self.waits is not None else None
         made = sum(self.waits.values()) if self.waits is not None else self.events[Verb.RESERVE]
+        found = Figures(name, self.hosts, seconds, made, self.events["failed-task"], waits, bookings=self.bookings)
         if self.hosts is None:
-            return Figures(name, None, seconds, made, self.events["failed-task"], waits, bookings=self.bookings)
+            return found
         failures = self.events[Verb.MAINTAIN]
         repairing = seconds.get(State.MAINTENANCE, 0.0)
-        return Figures(
-            name,
-            self.hosts,
-            seconds,
-            made,
-            self.events["failed-task"],
-            waits,
+        return replace(
+            found,
             failed_checks=self.events["failed-check"],
             failed_cleanups=self.events["failed-cleanup"],
             faults=self.events[EventKind.FAULT],
             failures=failures,
             mean_between_failures=_mean(sum(seconds.values()) - repairing, failures),
             mean_repair=_mean(repairing, failures),
-            bookings=self.bookings,
         )
 
 

@@ -197,12 +197,9 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
                 )
         except UnreachableError:
             if time.monotonic() > until:
+                hint = f"bmhctl reservations shows whether {attempt.token} was made"
                 if request.request_id is not None:
-                    hint = (
-                        f"repeat the command with the same request id, {request.request_id}: "
-                        "it gets the same reservation, if one was made"
-                    )
-                else:
-                    hint = f"bmhctl reservations shows whether {attempt.token} was made"
+                    again = f"repeat the command with the same request id, {request.request_id}"
+                    hint = f"{again}: it gets the same reservation, if one was made"
                 raise UnreachableError(lost.message, hint=hint) from lost
             time.sleep(RECONNECT_PAUSE)

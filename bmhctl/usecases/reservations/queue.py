@@ -51,11 +51,10 @@ def queue(ctx: Context) -> Queue:
     with ctx.store.snapshot():
         items, policy, waiting = [], ctx.store.policy(), waiting_tickets(ctx)
         is_booked = bool(waiting) and ctx.store.bookings.is_any_open()
-        etas = dict(zip((ticket.id for ticket in waiting), etas_of_tickets(ctx, waiting), strict=True))
-        for position, ticket in enumerate(waiting, 1):
+        for position, (ticket, eta) in enumerate(zip(waiting, etas_of_tickets(ctx, waiting), strict=True), 1):
             requirements = load_requirements(ticket.requirements)
             missing = _missing(ctx, requirements, ticket, policy, is_booked)
-            items.append(Queued(ticket, position, describe_requirements(requirements), missing, etas[ticket.id]))
+            items.append(Queued(ticket, position, describe_requirements(requirements), missing, eta))
     return Queue(tuple(items), now)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from bmhctl.domain.model import State
 from bmhctl.domain.requirements import ReservationRequest, describe_requirements, dump_requirements
@@ -51,6 +52,7 @@ POLL = 0.15
 """Seconds between two checks of a waiting process; a check takes microseconds unless something was committed."""
 
 _SOME = 20  # this many more hosts are read to find those on which steps run
+_identity = attrgetter("owner", "requirements", "created_at")  # ids are given again in another inventory
 _POLL_WOKEN = 0.5  # seconds between two checks with a server, which also wakes the process at every change
 
 
@@ -221,7 +223,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
             ticket = None if before is None else ctx.store.tickets.get(before.id)
             if before is not None:
                 note_excused(ctx)
-            if before is not None and ticket is not None and not _is_same(ticket, before):
+            if before is not None and ticket is not None and _identity(ticket) != _identity(before):
                 ticket = None  # the inventory was replaced by one without the ticket
             if ticket is None:
                 ticket = ticket_of_request(ctx, request, remove_dead(ctx))
@@ -248,14 +250,6 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
             is_last = stack.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
             stack.callback(_leave, attempt, ticket, is_last)
         yield ticket
-
-
-def _is_same(ticket: Ticket, before: Ticket) -> bool:
-    return (ticket.owner, ticket.requirements, ticket.created_at) == (
-        before.owner,
-        before.requirements,
-        before.created_at,
-    )
 
 
 def _leave(attempt: Attempt, ticket: Ticket, is_last: Callable[[], bool]) -> None:

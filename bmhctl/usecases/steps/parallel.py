@@ -207,13 +207,11 @@ class Runner:
         """Go on with a host until it waits for steps or for its removal, or its outcome is known."""
 
         def one(_: Host) -> Outcome | None:
-            found = act()
-            while isinstance(found, Job):
-                if found.takes_time:
-                    self.running[host.id] = found
-                    self._pool.start(found)
-                    return None
-                found = found.finish(found.run(None))
+            found = _without_pause(act())
+            if isinstance(found, Job):
+                self.running[host.id] = found
+                self._pool.start(found)
+                return None
             if isinstance(found, Leaving):
                 self._leaving[host.id] = found
                 self._pool.idle = self._remove_leaving
