@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from bmhctl.api.bmcs import Bmcs
 from bmhctl.api.changing import Changing
@@ -20,9 +20,6 @@ from bmhctl.api.reading import Reading
 from bmhctl.api.reserving import Reserving
 from bmhctl.errors import StateRefusedError
 from bmhctl.usecases.shared.context import Context, default_actor
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 def open_inventory(

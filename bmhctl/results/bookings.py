@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from bmhctl.domain.booking import Booking
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.domain.booking import Booking
 
 
 class Booked(Frozen):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, Planned, State
 from bmhctl.results import Held
+from bmhctl.results.bookings import Booked
 from bmhctl.results.queue import Queue
 from bmhctl.results.status import Reasons, Status
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.results.bookings import Booked
 
 
 class Waits(Frozen):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
 from bmhctl.domain.model import Host, Planned, State
+from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.domain.units import format_age, format_duration
@@ -38,9 +38,6 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import describe_planned
-
-if TYPE_CHECKING:
-    from bmhctl.domain.policy import Policy
 
 _SOME = 20  # this many more hosts are read to explain what a request lacks
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bmhctl.domain.model import EventKind, Host
+from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import describe_requirements
 from bmhctl.errors import BusyError, NotYoursError, StepFailedError, UsageError
 from bmhctl.results import Grant, Held
@@ -15,9 +14,6 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
-
-if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
 
 
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
@@ -60,12 +56,12 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
             check_token(ctx, ctx.host(name), reservation, now)
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
-        limits = ctx.store.policy().limits
         found = spare_host(ctx, held, kept, {bad.id})
         if found.missing:
             wanted = describe_requirements(requirements_of(held))
+            within = _but_limited(held.owner, ctx.store.policy())
             raise BusyError(
-                f"no host that fits {wanted} is free{_but_limited(held.owner, limits)}: nothing was changed",
+                f"no host that fits {wanted} is free{within}: nothing was changed",
                 host=name,
                 hint=f"to give {name} back without a replacement: bmhctl taint {name} --fault WHY -R {reservation}",
             )
@@ -77,6 +73,6 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
     return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}", *found.notes)), taken
 
 
-def _but_limited(owner: str, limits: tuple[Limit, ...]) -> str:
-    mine = [limit.name for limit in limits if limit.max_hosts is not None and limit.concerns(owner)]
+def _but_limited(owner: str, policy: Policy) -> str:
+    mine = [limit.name for limit in policy.limits if limit.max_hosts is not None and limit.concerns(owner)]
     return f" within limit {' and '.join(mine)}" if mine else ""
