@@ -102,16 +102,6 @@ def is_leased_past(host: Host, at: datetime) -> bool:
     return host.reservation is not None and (host.reservation.expires_at or NEVER) > at
 
 
-def is_free_for(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> bool:
-    """Return whether a host may be booked from ``starts`` to ``ends``: it is usable, and has no plan and no lease then.
-
-    ``turnaround`` must pass between this time and each lease or plan beside it.
-    """
-    if is_leased_past(host, starts - turnaround) or is_broken(host, starts):
-        return False
-    return in_the_way(host, starts, ends, turnaround) is None
-
-
 def is_broken(host: Host, starts: datetime) -> bool:
     """Return whether a host stays unusable at the time ``starts`` unless an operator acts, as far as is known."""
     if host.undeclared or host.fault is not None or host.cordon is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import Booking, is_broken, is_free_for, is_leased_past
+from bmhctl.domain.booking import Booking, in_the_way, is_broken, is_leased_past
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Planned
@@ -47,8 +47,10 @@ class Demand(Frozen):
         return total(self.requirements)
 
     def is_met_by(self, host: Host) -> bool:
-        """Return whether a host may be booked for the time of the demand: see :func:`.is_free_for`."""
-        return is_free_for(host, self.starts_at, self.ends_at, self.turnaround)
+        """Return whether a host may be booked for this time: it is usable, not leased then, and nothing is planned."""
+        if is_leased_past(host, self.starts_at - self.turnaround) or is_broken(host, self.starts_at):
+            return False
+        return in_the_way(host, self.starts_at, self.ends_at, self.turnaround) is None
 
 
 def unusable(booking: Booking, hosts: Sequence[Host]) -> list[Host]:

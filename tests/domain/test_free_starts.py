@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.booking import free_starts, is_free_for
+from bmhctl.domain.booking import free_starts
 from bmhctl.domain.model import Host, HostSpec, Note, Planned, Reservation, State
+from bmhctl.domain.room import Demand
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -49,5 +50,5 @@ def test_the_reported_free_starts_are_exactly_the_times_from_which_a_host_can_be
 
     for minute in range(2, 50):
         is_named = any(first <= at(minute) <= last for first, last in named)
-        assert is_named == is_free_for(host, at(minute), at(minute) + lasting, gap)
+        assert is_named == Demand((), at(minute), at(minute) + lasting, gap).is_met_by(host)
     assert named == sorted(named)
