@@ -108,9 +108,7 @@ def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[
     return values if is_any else None
 
 
-def parameter_variables(params: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the environment variables that pass the prepare parameters to a step or a task; {} for None."""
-    if params is None:
-        return {}
+def parameter_variables(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that pass the prepare parameters to a step or a task."""
     prepared = " ".join(f"{name}={value}" for name, value in params.items())
     return {"BMH_PREPARED": prepared, **{f"BMH_PARAM_{name.upper()}": value for name, value in params.items()}}

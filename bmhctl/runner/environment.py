@@ -49,7 +49,7 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
         "BMH_COUNT": str(len(held.hosts)),
         "BMHCTL_INVENTORY": inventory,
         "BMHCTL_ACTOR": actor,
-        **_tags(held),
+        **keyed_variables("BMH_TAG", held.reservation.tags),
     }
     environment |= _variables_of(held)
     for number, host in enumerate(held.hosts, 1):
@@ -74,7 +74,7 @@ def export_line(held: Held, outer: Mapping[str, str]) -> str:
     values["BMH_PREPARED"] = _variables_of(held).get("BMH_PREPARED", "")
     for host in held.hosts[:1]:
         values |= {"BMH_HOST": host.name, "BMH_ADDRESS": host.spec.address or ""}
-    tags = _tags(held)
+    tags = keyed_variables("BMH_TAG", held.reservation.tags)
     stale = [name for name in (*_SHELL, *_stale_tags(outer)) if not values.get(name) and name not in tags]
     set_ = {name: values[name] for name in _SHELL if name not in stale} | tags
     exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in set_.items())
@@ -84,10 +84,6 @@ def export_line(held: Held, outer: Mapping[str, str]) -> str:
 def unset_line(status: int, outer: Mapping[str, str]) -> str:
     """Return the line for ``eval`` that unsets all variables, also tags in ``outer``, and fails with a status."""
     return f"unset {' '.join((*_SHELL, *_stale_tags(outer)))}; (exit {status})"
-
-
-def _tags(held: Held) -> dict[str, str]:
-    return keyed_variables("BMH_TAG", held.reservation.tags) if held.reservation.tags else {}
 
 
 def _stale_tags(outer: Mapping[str, str]) -> list[str]:
