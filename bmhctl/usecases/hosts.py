@@ -177,20 +177,14 @@ def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False,
         edit = partial(_merged, brought=host.spec, last=last, overwrite=overwrite)
         merged = edit(ctx, known.spec)
         changed = differences(known.spec, merged.spec)
-        if changed or known.undeclared:
+        is_changed = bool(changed or known.undeclared)
+        if is_changed:
             specs.append(SpecChange(known.name, partial(_merged_spec, edit)))
         kept = kept or bool(merged.kept)
         words = [f"changed: {', '.join(changed)}"] if changed else []
         words += [f"kept here: {', '.join(_kept(*each) for each in merged.kept)}"] if merged.kept else []
-        items.append(
-            Outcome(
-                known.name,
-                bool(changed or known.undeclared),
-                "; ".join(words) or "nothing to change",
-                known.state,
-                known.state,
-            )
-        )
+        message = "; ".join(words) or "nothing to change"
+        items.append(Outcome(known.name, is_changed, message, known.state, known.state))
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
         ctx.report("attributes that were set here are kept where the files differ; import --overwrite replaces them")
