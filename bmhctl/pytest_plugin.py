@@ -33,7 +33,7 @@ class _Wanted(NamedTuple):
 class _Lease:
     """Hosts that are reserved: a thread renews the lease, and a process gives them back if this one dies."""
 
-    def __init__(self, location: str, wanted: _Wanted, wait: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, location: str, wanted: _Wanted, wait: str | None, tell: Callable[[str], None]) -> None:
         import bmhctl
         from bmhctl.errors import BusyError
 
@@ -49,6 +49,8 @@ class _Lease:
             try:
                 self._held: Held = reserve()
             except BusyError as error:
+                if wait is None:
+                    raise
                 tell(f"bmhctl: waiting for up to {wait} (--bmh-wait): {error.message}")
                 self._held = reserve(wait=wait)
             actor = self._held.reservation.owner
@@ -119,6 +121,7 @@ def _guard(location: str, actor: str, reservation: str) -> subprocess.Popen[byte
 
 
 _LEASE = pytest.StashKey["_Lease | None"]()
+_TIMED_OUT = pytest.StashKey[set[_Wanted]]()  # the hosts for which a wait has timed out: the next test does not wait
 _A_WORKER_LOST = pytest.StashKey[bool]()
 _WORKER_LOST = "bmhctl lost the hosts"  # the key in the output of a worker
 
@@ -219,11 +222,15 @@ def bmh_host(bmh_hosts: list[Host]) -> Host:
 
 def _reserved(location: str, wanted: _Wanted, config: pytest.Config) -> _Lease:
     """Return the lease of the hosts; if they can't be reserved, fail the test with the reason and what to do next."""
-    from bmhctl.errors import BmhctlError
+    from bmhctl.errors import BmhctlError, WaitTimeoutError
 
+    timed_out = config.stash.setdefault(_TIMED_OUT, set())
+    wait = None if wanted in timed_out else config.getoption("--bmh-wait")
     try:
-        return _Lease(location, wanted, config.getoption("--bmh-wait"), partial(_tell, config))
+        return _Lease(location, wanted, wait, partial(_tell, config))
     except BmhctlError as error:
+        if isinstance(error, WaitTimeoutError):
+            timed_out.add(wanted)
         said = f"bmhctl: {error.host}: {error.message}" if error.host else f"bmhctl: {error.message}"
         said += f"\nhint: {error.hint}" if error.hint else ""
     pytest.fail(said, pytrace=False)

@@ -250,6 +250,17 @@ def test_while_hosts_are_busy_a_line_says_what_pytest_waits_for(lab: Path) -> No
     assert said.startswith("bmhctl: waiting for up to 40s (--bmh-wait): 1 host with arch=arm64: none free now")
 
 
+def test_only_the_first_test_waits_for_hosts_that_stay_busy(lab: Path) -> None:
+    with bmhctl.open_inventory(lab / "lab.db", actor="ops") as inventory:
+        inventory.reserve("arm1", "arm2", "x861", "x862")
+    tests = "def test_a(bmh_host): pass\ndef test_b(bmh_host): pass\n"
+    done = call(lab, tests, "--bmh-inventory", "lab.db", "--bmh-wait", "1s")
+    assert done.returncode == 1
+    assert done.stderr.count("bmhctl: waiting for up to 1s (--bmh-wait)") == 1
+    assert "\nbmhctl: timed out after 1s waiting for 1 host\n" in done.stdout
+    assert "\nbmhctl: 1 host: none free now, nothing was reserved: 4 reserved" in done.stdout
+
+
 def test_bmhctl_is_not_imported_where_no_test_needs_a_host(lab: Path) -> None:
     done = call(
         lab,
