@@ -151,7 +151,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _note_loss_of_worker(config: pytest.Config) -> bool:
-    """Note that a worker of pytest-xdist has lost its hosts; return False if this process is no worker."""
+    """Note that a worker of pytest-xdist has lost its hosts; return False if this process is not a worker."""
     output: dict[str, object] | None = getattr(config, "workeroutput", None)
     if output is not None:
         output[_WORKER_LOST] = True

@@ -328,7 +328,7 @@ def jsonable(value: object) -> Json:
 
 
 def document(kind: str, head: Record, key: str | None = None, records: Iterable[Record] = ()) -> Envelope:
-    """Return a document of a kind, with a list of records under its last ``key`` (None: without a list of its own)."""
+    """Return a document of a kind, with a list of records under its last ``key`` (None: without a list)."""
     return Envelope({"version": VERSION, "kind": kind, **head}, key, records)
 
 

@@ -106,7 +106,8 @@ def window(store: Store, since: datetime, until: datetime) -> Window:
 
 
 def _counted(store: Store, window: Window) -> str:
-    """Return the SQL for the events ``e`` to sum up: from the window's first on, without those of mistaken hosts.
+    """Return the SQL for the events ``e`` to sum up: from the window's first on, without those of hosts that were added
+    by mistake.
 
     A host is mistaken if it was added as initial and removed within the window, and nothing else happened to it in the
     window.

@@ -656,7 +656,7 @@ def test_lines_above_the_heading_of_a_csv_are_skipped(above: str, kind: str | No
 
 
 @pytest.mark.parametrize("word", ["-", "N/A", "TBD", "unknown", "DHCP"])
-def test_words_for_an_unknown_value_in_a_csv_are_no_values(word: str) -> None:
+def test_words_for_an_unknown_value_in_a_csv_count_as_missing(word: str) -> None:
     batch = read(f"name,ip,mac,bmc ip,cpus,ram,model,notes\ndhcp,{word},{word},{word},{word},{word},{word},{word}\n")
     assert entry(batch, "dhcp") == {"note": word}
     assert not batch.skipped
@@ -902,7 +902,7 @@ def test_the_last_line_of_a_kea_file_for_an_address_counts() -> None:
         read(samples.KEA.rstrip()[:-8])
 
 
-def test_a_prefix_that_kea_leased_is_no_address() -> None:
+def test_a_prefix_that_kea_leased_is_not_an_address() -> None:
     heading = "address,duid,valid_lifetime,expire,lease_type,hostname,hwaddr,state"
     lease = "2001:db8::7,01:02,3600,1700003600,0,k6,52:54:00:00:07:06,0"
     prefix = "2001:db8:7::,01:02,3600,1700003600,2,k6,52:54:00:00:07:06,0"

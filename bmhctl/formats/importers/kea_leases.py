@@ -17,7 +17,7 @@ _CUT_OFF = "the file may be cut off"
 _HELD = "0"
 """The state of a lease that its client holds; other leases were declined or have expired."""
 _PREFIX = "2"
-"""The type of a lease of IPv6 that is a prefix for a router, and not an address."""
+"""The type of an IPv6 lease of a prefix for a router, and not of an address."""
 _COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|(?://|#)[^\n]*+|/\*.*?\*/', re.S)
 """A text of JSON, which is kept, or a comment, which only Kea allows in JSON."""
 
