@@ -54,7 +54,7 @@ def page(report: Report) -> str:
         "clean": clean,
         "stamp": stamp,
         "age": format_age,
-        "percent": _percent,
+        "percent": lambda share: "" if share is None else f"{share:.1%}",
         "in_short": in_short,
     }
     template = environment.from_string((parts / "report.html").read_text(encoding="utf-8"))
@@ -85,10 +85,6 @@ def page(report: Report) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
 
 
 def _worst(groups: Sequence[Figures]) -> list[Figures]:

@@ -61,7 +61,8 @@ def reason_of(reply: Reply) -> tuple[str, bool]:
     """Return why a request was refused, if possible in the BMC's words, and whether the reason is temporary."""
     body = json_object(reply.body)
     is_passing = any(sign in name for _, name in _messages(body) for sign in _PASSING_MESSAGES)
-    return message_of(reply) or one_line(_general_message(body) or _phrase(reply.status)), is_passing
+    general = _text(table(table(body).get("error")).get("message"))
+    return message_of(reply) or one_line(general or _phrase(reply.status)), is_passing
 
 
 def message_of(reply: Reply) -> str:
@@ -126,11 +127,6 @@ def _name(info: Json) -> str:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _general_message(body: object) -> str:
-    """Return the message of an error object, "" if it has none."""
-    return _text(table(table(body).get("error")).get("message"))
 
 
 def _phrase(status: int) -> str:

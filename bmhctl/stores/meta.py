@@ -14,7 +14,6 @@ from bmhctl.support.values import Frozen
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
-VALUE_OF = "SELECT value FROM meta WHERE key = ?"
 PARSED_POLICY = "policy_parsed"
 """The key in ``meta`` of the policy as JSON; it is stored beside the policy's text because every grant reads it."""
 
@@ -29,7 +28,7 @@ class Meta(Frozen):
 
     def get(self, key: str) -> str | None:
         """Return the text under a key; None if there is none."""
-        rows = self._database.execute(VALUE_OF, [key])
+        rows = self._database.execute("SELECT value FROM meta WHERE key = ?", [key])
         return str(rows[0][0]) if rows else None
 
     def put(self, key: str, value: str | None) -> None:

@@ -39,12 +39,11 @@ def state_file(declaration: Path) -> Path:
     :data:`VARIABLE`; the path beside ``lab.toml``. Raises :class:`InvalidError` when the file names a path that can't
     be one.
     """
-    return stated_file(declaration) or beside(declaration)
-
-
-def stated_file(declaration: Path) -> Path | None:
-    """Return the state file that the TOML file or the environment names; None when neither does."""
-    return _named_in(declaration) or _in_folder(declaration)
+    if (named := _named_in(declaration)) is not None:
+        return named
+    if shared_folder:
+        return Path(os.path.realpath(Path(shared_folder).expanduser())) / beside(declaration).name
+    return beside(declaration)
 
 
 def _named_in(declaration: Path) -> Path | None:
@@ -53,12 +52,6 @@ def _named_in(declaration: Path) -> Path | None:
         return named_state(declaration.read_bytes(), declaration)
     except OSError:
         return None  # code that needs the file reports the failure
-
-
-def _in_folder(declaration: Path) -> Path | None:
-    if not shared_folder:
-        return None
-    return Path(os.path.realpath(Path(shared_folder).expanduser())) / beside(declaration).name
 
 
 def beside(declaration: Path) -> Path:
