@@ -39,7 +39,7 @@ def inventory_schema() -> Schema:
             {
                 "defaults": _defaults(),
                 "limits": _map(".", _limit(), "The limits of owners, by name."),
-                **{str(phase): _phase(phase) for phase in Phase},
+                **{str(each): _map(".", _step(each), f"Each {PHASES[each].noun} by its name.") for each in Phase},
                 "inventory": _table({"state": _text("Where the state file is, relative to this file.")}),
                 "hosts": _map(_HOST_NAME, _host(), "The hosts, each by its name."),
             },
@@ -85,10 +85,6 @@ def _limit() -> Schema:
     }
     bounds = [{"required": [key]} for key in (MAX_HOSTS, MAX_TTL, MAX_AHEAD)]
     return {**_table({key: known.get(key, {}) for key in LIMIT_KEYS}), "anyOf": bounds}
-
-
-def _phase(phase: Phase) -> Schema:
-    return _map(".", _step(phase), f"Each {PHASES[phase].noun} by its name.")
 
 
 def _step(phase: Phase) -> Schema:

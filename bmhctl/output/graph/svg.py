@@ -33,7 +33,10 @@ def svg(graph: Graph) -> Iterator[str]:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {height}" width="{_WIDTH}" '
         f'height="{height}" role="img" font-family="{FONT}" font-size="14">'
     )
-    yield f"  <title>{_text(_title(graph))}</title>"
+    title = (
+        f"{graph.why.host.name} in the lifecycle: {graph.why.host.state}" if graph.why else "The lifecycle of a host"
+    )
+    yield f"  <title>{_text(title)}</title>"
     yield "  <defs>"
     for colour in (NEUTRAL, *(tone.line for tone in TONES.values())):
         yield (
@@ -61,10 +64,6 @@ def svg(graph: Graph) -> Iterator[str]:
         words = "bold: came this way · coloured: possible now · grey: not possible now"
         yield f'  <text x="{_LEFT}" y="{_HEIGHT + 12}" font-size="12" fill="{NEUTRAL}">{words}</text>'
     yield "</svg>"
-
-
-def _title(graph: Graph) -> str:
-    return f"{graph.why.host.name} in the lifecycle: {graph.why.host.state}" if graph.why else "The lifecycle of a host"
 
 
 def _state(state: State, graph: Graph, marks: Marks) -> Iterator[str]:

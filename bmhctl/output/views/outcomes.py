@@ -14,6 +14,7 @@ from bmhctl.support.values import replace
 if TYPE_CHECKING:
     from bmhctl.output.records import Record
 
+_SIGN = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
 _MANY = 8  # the number of hosts up to which no summary is printed
 
 
@@ -24,15 +25,8 @@ def _outcome_lines(items: Iterable[Outcome], display: Display) -> Iterator[Line]
     rows = ([[(item.host, "bold")], _change(item), [(item.message, "")]] for item in done)
     for item, line in zip(done, columns(heads, rows, UNLIMITED, header=False), strict=False):
         yield line
-        if display.verbose:
-            yield from _step_lines(item)
-
-
-def _step_lines(item: Outcome) -> Iterator[Line]:
-    """Yield the result of each step, below its host."""
-    sign = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
-    for step in item.steps:
-        yield [("  ", ""), sign[step.verdict], (f" {step.step} {step.seconds:.1f}s ", ""), (step.detail, "dim")]
+        for step in item.steps if display.verbose else ():
+            yield [("  ", ""), _SIGN[step.verdict], (f" {step.step} {step.seconds:.1f}s ", ""), (step.detail, "dim")]
 
 
 def _change(item: Outcome) -> Line:

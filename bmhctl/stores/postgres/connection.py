@@ -48,13 +48,8 @@ RETIRED = "BM001"
 """The SQLSTATE with which a retired inventory refuses a change; the message is its successor's location."""
 
 
-def _clock() -> Callable[[], float]:
-    # Unlike the monotonic clock, this clock does not stop while the machine sleeps.
-    number = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic if number is None else lambda: time.clock_gettime(number)
-
-
-steady = _clock()
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first does not stop while the machine sleeps
+steady = partial(time.clock_gettime, _CLOCK)
 
 
 class Connection(psycopg.Connection[tuple[Value, ...]]):
