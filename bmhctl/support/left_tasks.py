@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from bmhctl.support.command_line import command_of, words_of
 from bmhctl.support.values import Frozen
-from bmhctl.support.watchdog import MARK, Family, processes
+from bmhctl.support.watchdog import MARK, Family
 
 RESERVATION = "BMH_RESERVATION"
 """The environment variable with the id of a task's reservation."""
@@ -86,12 +86,17 @@ class LeftTask:
 
 def left_tasks() -> dict[str, LeftTask]:
     """Return, by reservation id, the tasks on this machine that no watchdog will end, as far as this user sees them."""
-    known = processes() or {}
+    known = _processes()
     marks = {mark for process in known if (mark := _mark_of(process))}
     found: dict[str, list[str]] = {}
     for mark in marks - _watched(known, marks) if marks else ():
         found.setdefault(mark.rpartition(".")[0], []).append(mark)
     return {reservation: LeftTask(of_task) for reservation, of_task in found.items()}
+
+
+def _processes() -> list[int]:
+    """Return the ids of all processes; none without /proc. To read the state of each takes as long as all the rest."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if os.path.exists("/proc/self/environ") else []
 
 
 def _watched(known: Iterable[int], marks: set[str]) -> set[str]:
