@@ -8,12 +8,12 @@ import zlib
 
 from tests.faults.hostile_texts import DEEP, Made
 
-_IS_WHOLE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1")) >= 1
+IS_WHOLE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.05")) >= 1
 
-BIG = 1_000_000 if _IS_WHOLE else 250_000
+BIG = 1_000_000 if IS_WHOLE else 125_000
 """The number of characters of a large file: a parser with quadratic time would never end."""
 
-MANY = 100_000 if _IS_WHOLE else 25_000
+MANY = 100_000 if IS_WHOLE else 12_500
 """The number of repetitions of short texts."""
 
 REPEATED = 1_000_000
