@@ -9,6 +9,7 @@ refuse a write.
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import gc
 import importlib
 import marshal
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import traceback
@@ -80,7 +82,7 @@ def run(
     ``act``, as ``module:function``, is called with the arguments instead, and returns the status.
     """
     deadline = time.monotonic() + timeout
-    ours = _ask(args, cwd, environ, act)
+    ours = _ask_in_pipes(args, cwd, environ, act)
     answers: dict[int, bytearray] = {handle: bytearray() for handle in ours[1:]}
     with selectors.DefaultSelector() as selector:
         selector.register(ours[0], selectors.EVENT_WRITE)
@@ -109,39 +111,16 @@ def run(
     return _status(said), stdout, stderr
 
 
-class Process:
-    """A command that was forked and runs beside the test, with the methods of ``subprocess.Popen`` in text mode.
+class Ending:
+    """A command that was forked, and its end."""
 
-    With ``code``, that program is run instead, as by ``python -c``. bmhctl's modules are already loaded, so it can't
-    change what they read when they are imported. Its stderr goes to an open file if there is one.
-    """
-
-    def __init__(
-        self,
-        args: Sequence[str],
-        cwd: Path,
-        environ: dict[str, str],
-        code: str | None = None,
-        stderr: int | None = None,
-    ) -> None:
+    def __init__(self, args: Sequence[str], ended: int) -> None:
+        """``ended`` is the pipe on which the parent of all commands writes the command's id, and later its status."""
         self.args = list(args)
-        given, act = (args, "") if code is None else ((code, *args), f"{__name__}:run_code")
-        writes, *reads, self._ended = _ask(given, cwd, environ, act, stderr)
-        self.stdin = open(writes, "w")  # noqa: SIM115 - as Popen's
-        self.stdout, self.stderr = map(open, reads)
-        self._said = os.read(self._ended, 64)
+        self._ended = ended
+        self._said = os.read(ended, 64)
         self.pid = int(self._said.split()[0])
         self.returncode: int | None = None
-        self._readers: list[_Reader] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close_stdin()
-        self.stdout.close()
-        self.stderr.close()
-        self.wait()
 
     def poll(self) -> int | None:
         """Returns the status if the command has ended."""
@@ -160,6 +139,46 @@ class Process:
                 self.returncode = _status(self._said)
                 os.close(self._ended)
         return self.returncode
+
+
+def on_terminal(args: Sequence[str], cwd: Path, environ: dict[str, str], terminal: int) -> Ending:
+    """Starts a command whose streams and whose controlling terminal are this open terminal."""
+    ended, says = os.pipe()
+    _ask(args, cwd, environ, "", (terminal, terminal, terminal, says))
+    os.close(says)
+    return Ending(args, ended)
+
+
+class Process(Ending):
+    """A command that was forked and runs beside the test, with the methods of ``subprocess.Popen`` in text mode.
+
+    With ``code``, that program is run instead, as by ``python -c``. bmhctl's modules are already loaded, so it can't
+    change what they read when they are imported. Its stderr goes to an open file if there is one.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        cwd: Path,
+        environ: dict[str, str],
+        code: str | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        given, act = (args, "") if code is None else ((code, *args), f"{__name__}:run_code")
+        writes, *reads, ended = _ask_in_pipes(given, cwd, environ, act, stderr)
+        super().__init__(args, ended)
+        self.stdin = open(writes, "w")  # noqa: SIM115 - as Popen's
+        self.stdout, self.stderr = map(open, reads)
+        self._readers: list[_Reader] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_stdin()
+        self.stdout.close()
+        self.stderr.close()
+        self.wait()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Closes the command's stdin, waits until it has ended, and returns the rest of its output."""
@@ -232,21 +251,26 @@ def install(folder: Path) -> None:
     program.chmod(0o755)
 
 
-def _ask(
+def _ask_in_pipes(
     args: Sequence[Any], cwd: Path, environ: dict[str, str], act: str, stderr: int | None = None
 ) -> tuple[int, ...]:
     """Starts a command; returns our ends of its stdin, stdout and stderr, and of the pipe for its id and its status."""
     ours, theirs = zip(*[_pipe(is_input) for is_input in (True, False, False, False)], strict=True)
     if stderr is not None:
         os.dup2(stderr, theirs[2], inheritable=False)
+    _ask(args, cwd, environ, act, theirs)
+    for handle in theirs:
+        os.close(handle)
+    return ours
+
+
+def _ask(args: Sequence[Any], cwd: Path, environ: dict[str, str], act: str, theirs: tuple[int, ...]) -> None:
+    """Starts a command with these streams, and with a pipe for its id and its status."""
     request = marshal.dumps((pickle.dumps(args), str(cwd), environ, act))
     assert len(request) < _LARGEST
     with _lock:
         _ensure_parent()
         socket.send_fds(_parent[0][0], [request], theirs)
-    for handle in theirs:
-        os.close(handle)
-    return ours
 
 
 def _status(said: bytes) -> int:
@@ -392,6 +416,10 @@ def _become(
         for handle in handles:
             os.close(handle)
         os.setsid()
+        if os.isatty(0):
+            with suppress(OSError):  # a program that was installed has the terminal of its caller
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            sys.stdout.reconfigure(line_buffering=True)
         os.environ.clear()
         os.environ.update(environ)
         time.tzset()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pexpect
+import ptyprocess
 import pytest
 
 from bmhctl.cli.main import run
+from tests import forked
 from tests.conftest import Bmhctl, Run, environment, write_copy
 
 Cli = Callable[..., Run]
@@ -160,17 +165,41 @@ class Screen:
         return self.text.splitlines()
 
 
+class _Forked(ptyprocess.PtyProcess):
+    """The terminal of a forked command, for pexpect: the command is no child of this process."""
+
+    def __init__(self, command: forked.Ending, terminal: int) -> None:
+        super().__init__(command.pid, terminal)
+        self._command = command
+
+    def isalive(self) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            self._ended(self._command.wait(2 if self.fileobj.closed else 0))
+        return not self.terminated
+
+    def wait(self) -> int | None:
+        self._ended(self._command.wait())
+        return self.exitstatus
+
+    def _ended(self, status: int) -> None:
+        self.terminated = True
+        self.exitstatus, self.signalstatus = (status, None) if status >= 0 else (None, -status)
+
+
 def spawn(*args: str, cwd: Path, width: int = 80, **env: str) -> Any:
     """The real command on a separate terminal."""
-    return pexpect.spawn(
-        sys.executable,
-        ["-W", "error", "-m", "bmhctl", *args],
-        cwd=str(cwd),
-        env=environment(**{"TERM": "xterm-256color", **env}),
-        dimensions=(50, width),
-        encoding="utf-8",
-        timeout=20,
-    )
+    environ = environment(**{"TERM": "xterm-256color", **env})
+    settings: dict[str, Any] = {"encoding": "utf-8", "timeout": 20}
+    if not forked.can_run(environ):
+        command = ["-W", "error", "-m", "bmhctl", *args]
+        return pexpect.spawn(sys.executable, command, cwd=str(cwd), env=environ, dimensions=(50, width), **settings)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (50, width))
+    child = pexpect.spawn(None, **settings)
+    child.ptyproc = _Forked(forked.on_terminal(args, cwd, environ, theirs), ours)
+    os.close(theirs)
+    child.pid, child.child_fd, child.closed, child.terminated = child.ptyproc.pid, ours, False, False
+    return child
 
 
 @pytest.fixture
