@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from pathlib import Path
+from typing import cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from bmhctl.stores import open_store, os_files
+from bmhctl.stores.postgres import session
+from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.store import Store
 from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
@@ -127,6 +131,14 @@ def _is_unused(store: Store) -> bool:
     return sys.getrefcount(store) - (last is not None) <= 5
 
 
+def _open(location: str) -> Store:
+    """Open an inventory; one on the server through a connection that an earlier test has left, if there is one."""
+    if not _empty:
+        return open_store(location)
+    with patch.object(session, "connect", _empty[0].connect):
+        return open_store(location)
+
+
 @dataclass
 class Lab:
     """An inventory in its own folder."""
@@ -152,7 +164,7 @@ class Lab:
         """
         store = next((store for store in self.opened if _is_unused(store)), None)
         if store is None:
-            store = open_store(self.location)
+            store = _open(self.location)
             self.opened.append(store)
             _opened.append(store)
         store.settle = None  # it is bound to the context before
@@ -164,12 +176,18 @@ class Lab:
         with closing(open_store(self.location)) as store:
             yield Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), report=self.said.append)
 
-    def close(self) -> None:
-        for store in self.opened:
-            store.close()
+    def leave(self) -> list[Store]:
+        """Forget the contexts that it has opened, and return their stores, which are still open."""
+        left = [*self.opened]
+        self.opened.clear()
+        for store in left:
             if store in _opened:
                 _opened.remove(store)
-        self.opened.clear()
+        return left
+
+    def close(self) -> None:
+        for store in self.leave():
+            store.close()
 
     def remove(self) -> None:
         """Removes the inventory from the server; files are removed with the test's folder."""
@@ -305,8 +323,7 @@ def made_in(backend: str, folder: Path) -> Iterator[Lab]:
         _empty.append(EmptyInventories(os.environ[VARIABLE]))
     _empty[0].take(made.path)
     yield made
-    made.close()
-    _empty[0].give_back(made.path)
+    _empty[0].give_back(made.path, [cast(PostgresDatabase, store.database)._connection for store in made.leave()])
 
 
 @pytest.fixture(autouse=True)
