@@ -73,8 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Starts one server for all tests, unless one is given, and shows times in UTC on any machine."""
     os.environ["TZ"] = "UTC"
     time.tzset()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # set by a shell in the background, and inherited
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # set by a shell in the background, and inherited
+            signal.signal(number, handler)
     if VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         _server.append(Server())
         _server[0].start()
