@@ -32,11 +32,11 @@ database = sqlite3.connect(sys.argv[3], isolation_level=None)
 database.execute("PRAGMA synchronous = FULL")
 database.execute("ATTACH ? AS made", (sys.argv[2],))
 database.execute("BEGIN IMMEDIATE")
-for table in ("reservations", "hosts", "facts", "events"):
-    rows = database.execute(f"SELECT * FROM made.{table}").fetchall()
+for rows_of in ("reservations", "hosts", "facts", "events", "meta WHERE key LIKE 'imported/%'"):
+    rows = database.execute(f"SELECT * FROM made.{rows_of}").fetchall()
     if rows:
         marks = ",".join("?" * len(rows[0]))
-        database.executemany(f"INSERT INTO main.{table} VALUES ({marks})", rows)
+        database.executemany(f"INSERT INTO main.{rows_of.split()[0]} VALUES ({marks})", rows)
 database.execute("COMMIT")
 database.close()
 """
