@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import subprocess
 import sys
 import time
@@ -234,3 +235,15 @@ def test_a_dry_run_returns_the_planned_outcome_of_each_host_and_changes_nothing(
         assert (lab.hosts(), lab.history()) == before
         lab.resume("node2")
         assert [each.host for each in lab.plan_reserve(count=1).items] == ["node2"]
+
+
+def test_a_program_that_opens_an_inventory_again_and_again_keeps_no_files_open(tmp_path: Path) -> None:
+    path = tmp_path / "lab.db"
+
+    def open_twice() -> int:
+        with open_inventory(path, create=True) as lab, open_inventory(path) as same:
+            assert lab.hosts() == same.hosts()
+        return len(os.listdir("/proc/self/fd"))
+
+    open_twice()
+    assert open_twice() == open_twice()

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 from bmhctl.errors import AwayError, UnreachableError
 
@@ -97,10 +98,11 @@ def _unescaped(place: str) -> str:
 
 
 _open: dict[tuple[int, int], int] = {}
+_opening = Lock()
 
 
 def descriptor(path: Path) -> int:
-    """Return a descriptor of a file for reading, which stays open as long as the process runs.
+    """Return a descriptor of a file for reading, which stays open as long as the file has a name.
 
     Closing any descriptor of a file releases all locks of this process on the file, including those of an open
     inventory; another process would then believe that it is alone. See "How To Corrupt An SQLite Database File",
@@ -108,9 +110,13 @@ def descriptor(path: Path) -> int:
     """
     status = path.stat()
     key = (status.st_dev, status.st_ino)
-    if key not in _open:
-        _open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return _open[key]
+    with _opening:
+        if key not in _open:
+            for known, handle in [*_open.items()]:
+                if os.fstat(handle).st_nlink == 0:  # no other process can open it any more
+                    os.close(_open.pop(known))
+            _open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _open[key]
 
 
 def unreachable(
