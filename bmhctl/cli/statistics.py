@@ -14,8 +14,6 @@ from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
 
-_STDOUT = Path("-")
-
 
 def stats(
     ctx: typer.Context,
@@ -121,7 +119,7 @@ def report(
 
 def _deliver(lab: Session, result: object, parts: Iterable[str], to: Path | None) -> None:
     """Show a result, or write the parts of its text to a file."""
-    if to is None or to == _STDOUT:
+    if to is None or to == Path("-"):
         lab.show(result)
         return
     from bmhctl.support.atomic_write import write_atomically

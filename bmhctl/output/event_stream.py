@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import Event
@@ -10,7 +10,7 @@ from bmhctl.errors import UsageError
 from bmhctl.output import machine_formats
 from bmhctl.output.cloudevents import write_cloudevents
 from bmhctl.output.layout import ColumnWriter, paint
-from bmhctl.output.records import Envelope, Record, cells, event_record, picked
+from bmhctl.output.records import Envelope, cells, event_record, picked
 from bmhctl.output.render import Display, Format, check, view_of
 from bmhctl.output.views.history import history_lines
 from bmhctl.results import History
@@ -45,14 +45,11 @@ class EventStream:
             case Format.JSONL:
                 machine_formats.write_jsonl(Envelope({}, "events", picked(records, self._fields)), display)
             case Format.CSV:
-                self._write_csv(records)
+                fields = self._fields or view_of(History).fields
+                machine_formats.write_csv(fields, cells(records, fields), display, header=self._is_first)
             case Format.TABLE if not self._fields:
                 paint(history_lines(events, now, self._one_host, display.width), display)
             case _:
                 self._columns.write(cells(records, self._shown))
         display.stdout.flush()
         self._is_first = False
-
-    def _write_csv(self, records: Iterable[Record]) -> None:
-        fields = self._fields or view_of(History).fields
-        machine_formats.write_csv(fields, cells(records, fields), self._display, header=self._is_first)

@@ -19,7 +19,7 @@ _MANY = 8  # the number of hosts up to which no summary is printed
 
 
 def _outcome_lines(items: Iterable[Outcome], display: Display) -> Iterator[Line]:
-    """Yield one line for each host without an error; errors are reported elsewhere."""
+    """Yield a line for each host without an error, and with ``--verbose`` a line for each of its steps below it."""
     done = [item for item in items if item.error is None]
     heads = (Column(""), Column(""), Column(""))
     rows = ([[(item.host, "bold")], _change(item), [(item.message, "")]] for item in done)
