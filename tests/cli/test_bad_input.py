@@ -139,7 +139,10 @@ def test_another_programs_database_is_refused_and_left_unchanged(cli: Cli, tmp_p
     connection.close()
     before = files(tmp_path)
     assert cli("-i", "lab.db", "add", "node01") == Run(
-        10, "", f"bmhctl: {path} is a SQLite file of another program\nhint: choose another file with -i\n"
+        10,
+        "",
+        f"bmhctl: {path} is a SQLite file of another program\nhint: choose another file with -i;"
+        " a dump of an inventory lacks PRAGMA application_id = 1112361027\n",
     )
     assert files(tmp_path) == before
 

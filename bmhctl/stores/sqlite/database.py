@@ -75,6 +75,10 @@ def open_database(path: Path) -> SqliteDatabase:
     database.open_files = opened
     try:
         version = database.schema_version()
+        if not version:
+            from bmhctl.stores.sqlite.upkeep import restore_version
+
+            version = restore_version(database)
         if version > VERSION:
             raise InvalidError(
                 f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
@@ -111,7 +115,10 @@ def _check_file(path: Path) -> bytes:
     if not header.startswith(_HEADER) or len(header) < 100:
         raise InvalidError(f"{path} is not a SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
+        raise InvalidError(
+            f"{path} is a SQLite file of another program",
+            hint=f"choose another file with -i; a dump of an inventory lacks PRAGMA application_id = {APPLICATION_ID}",
+        )
     if not os.access(path, os.W_OK):
         # SQLite creates files beside it even for a command that only reads, and can't remove them then: other users
         # would be locked out.

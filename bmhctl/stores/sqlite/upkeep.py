@@ -35,6 +35,15 @@ def migrate(database: SqliteDatabase) -> None:
             database.execute(f"PRAGMA user_version = {number}")
 
 
+def restore_version(database: SqliteDatabase) -> int:
+    """Set the version of a file that lacks it, because ``.dump`` of sqlite3 wrote it; return it, or 0 if unknown."""
+    if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'"):
+        return 0
+    [(version,)] = database.execute("SELECT MAX(version) FROM migrations")
+    database.execute(f"PRAGMA user_version = {int(version or 0)}")
+    return int(version or 0)
+
+
 class SqliteUpkeep(Frozen):
     """The upkeep of one file; made by :meth:`SqliteDatabase.upkeep`."""
 

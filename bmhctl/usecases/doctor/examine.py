@@ -132,7 +132,7 @@ def _damage(ctx: Context, seen: Examination) -> None:
     if not is_fixable:
         remedy = (
             f"keep a copy of {ctx.store.integrity.location} and the files beside it; restore a backup,"
-            " or save what can be read: sqlite3 OLD .recover | sqlite3 NEW"
+            " or save what can be read: bmhctl help operators, under 'A damaged file'"
         )
     for message, _ in found:
         seen.note(Finding("damage", BROKEN, message, remedy, fixable=is_fixable), _rebuild)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bmhctl.domain.model import Phase
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results.diagnosis import Diagnosis
+from bmhctl.stores.sqlite.database import APPLICATION_ID
 from bmhctl.usecases import copies, hosts, inventories, queries
 from bmhctl.usecases.doctor.doctor import doctor_at
 from bmhctl.usecases.reservations import reserve, waiting
@@ -333,6 +335,19 @@ def test_a_file_that_is_not_an_inventory_is_a_finding_with_a_remedy(content: byt
     assert (told.kind, told.message) == ("damage", f"{database} {words}")
     assert told.remedy
     assert database.read_bytes() == content
+
+
+def test_a_file_that_was_written_from_a_dump_is_an_inventory_as_before(fleet: Lab) -> None:
+    database, before = database_of(fleet), everything(fleet)
+    with closing(sqlite3.connect(database)) as connection:
+        dump = "\n".join(connection.iterdump())
+    fleet.close()
+    database.unlink()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(dump)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    assert at(fleet).findings == ()
+    assert everything(fleet) == before
 
 
 def test_a_torn_file_is_a_finding(fleet: Lab) -> None:
