@@ -87,5 +87,6 @@ def host_name(
         return check_name(name)
     except InvalidError as error:
         odd = _NOT_IN_NAME.search(name)
-        hint = f"import --name '{{name}}' writes - for {odd[0][0]}" if odd and odd[0][0].isprintable() else error.hint
+        shown = "a space" if odd and odd[0][0] == " " else odd[0][0] if odd else ""
+        hint = f"import --name '{{name}}' writes - for {shown}" if shown and shown.isprintable() else error.hint
         raise bad_field(paths["name"], error.message, hint=hint) from error

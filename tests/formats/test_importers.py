@@ -349,7 +349,7 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
     with pytest.raises(InvalidError) as caught:
         read(samples.NETBOX)
     assert caught.value.message == "standard input, document 1, item 1: name: 'srv 7:a' is not a host name"
-    assert caught.value.hint == "import --name '{name}' writes - for  "
+    assert caught.value.hint == "import --name '{name}' writes - for a space"
     found = read(samples.NETBOX, name="{name}", label_from=["groups", "cost_centre", "kind"])
     assert states(found) == {"srv-7-a": ("reserved", "active", "Team A")}
     assert entry(found, "srv-7-a") == {
@@ -922,6 +922,7 @@ def test_the_reservations_of_a_kea_server_are_read(tmp_path: Path) -> None:
         { "hw-address": "52:54:00:00:07:01", "ip-address": "10.7.0.1", "hostname": "ke1" },
         { "hw-address": "52:54:00:00:07:02", "hostname": "ke2.lab." },
         { "duid": "01:02:03", "ip-addresses": [ "2001:db8::4" ], "hostname": "ke4" },
+        { "client-id": "01:02", "ip-address": "10.7.0.5", "hostname": "ke5" },
         { "hw-address": "52:54:00:00:07:03", "ip-address": "10.7.0.3" } ] } ] } ]
 } }
 """
@@ -931,9 +932,10 @@ def test_the_reservations_of_a_kea_server_are_read(tmp_path: Path) -> None:
             "ke1": {"address": "10.7.0.1", "mac": "52:54:00:00:07:01"},
             "ke2.lab": {"mac": "52:54:00:00:07:02"},
             "ke4": {"address": "2001:db8::4"},
+            "ke5": {"address": "10.7.0.5"},
         }
-        assert "reservation 4: 52-54-00-00-07-03 skipped: it has no name in the file" in batch.skipped[0]
-    with pytest.raises(InvalidError, match=r"line 10: not a configuration of Kea: Expecting"):
+        assert "reservation 5: 52-54-00-00-07-03 skipped: it has no name in the file" in batch.skipped[0]
+    with pytest.raises(InvalidError, match=r"line 11: not a configuration of Kea: Expecting"):
         read(text.replace("} }\n", "} ]\n"))
 
 

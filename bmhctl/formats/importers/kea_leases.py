@@ -21,6 +21,8 @@ _PREFIX = "2"
 _COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|(?://|#)[^\n]*+|/\*.*?\*/', re.S)
 """A text of JSON, which is kept, or a comment, which only Kea allows in JSON."""
 
+_IDENTIFIERS = frozenset({"hw-address", "duid", "client-id", "circuit-id", "flex-id"})
+"""The keys by which Kea recognises the client of a reservation: each reservation has one of them."""
 _COLUMNS = {"address", "hwaddr", "hostname", "state", "valid_lifetime"}
 
 
@@ -63,7 +65,7 @@ def _reservations(text: str, origin: str) -> Iterator[Item]:
         ) from error
     number = 0
     for value in pending:
-        if isinstance(value, dict) and ("hw-address" in value or "duid" in value):
+        if isinstance(value, dict) and not _IDENTIFIERS.isdisjoint(value):
             number += 1
             addresses = value.get("ip-addresses")  # of IPv6
             address = addresses[0] if isinstance(addresses, list) and addresses else value.get("ip-address")
