@@ -234,7 +234,7 @@ def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) ->
         path.write_text(declaration(hosts, seed))
     database = state_file(path) if is_declared else path
     with _loading(database), closing(open_store(str(path))) as store:
-        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = {-_CACHE}"):
+        for setting in ("synchronous = OFF", f"cache_size = {-_CACHE}"):
             store.database.execute(f"PRAGMA {setting}")
         fill(store, hosts, seed, state)
     with closing(open_store(str(path))) as store:
@@ -283,14 +283,12 @@ def _loading(path: Path) -> Iterator[None]:
         made = indexes.fetchall()
         for name, _ in made:
             database.execute(f"DROP INDEX {name}")
-        database.execute("PRAGMA journal_mode = DELETE")  # an open inventory must not lose its write-ahead log
     yield
     with closing(sqlite3.connect(path)) as database:
         for setting in ("synchronous = OFF", f"cache_size = {-_CACHE}"):
             database.execute(f"PRAGMA {setting}")
         for _, sql in made:
             database.execute(sql)
-        database.execute("PRAGMA journal_mode = WAL")
 
 
 def main() -> None:
