@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bmhctl.stores.os_files import descriptor
 from tests import forked
 from tests.faults.vfs import Change, Files
 
@@ -94,7 +95,8 @@ class Recorder:
         written = {}
         for name, inode in names.items():
             if inode not in self._of_sqlite:
-                content = (self._folder / name).read_bytes()
+                handle = descriptor(self._folder / name)  # to close it would release SQLite's locks on the file
+                content = os.pread(handle, os.fstat(handle).st_size, 0)
                 if self._seen.get(inode) != content:
                     written[inode] = self._seen[inode] = content
         self.changes.append((change, names, written))
