@@ -280,6 +280,8 @@ LINES: dict[str, Made] = {
     "ends without a lease": lambda: "lease 10.0.0.1 {\n}\n" + "}\n" * 200_000,
     "a lease of many lines": lambda: "lease 10.0.0.1 {\n" + "  set a = b;\n" * 100_000 + "}\n",
     "a name of quotes": lambda: 'lease 10.0.0.1 {\n  client-hostname "' + '\\"' * 100_000 + ";\n}\n",
+    "comments without an end": lambda: '{"Dhcp4": ' + "/* " * (BIG // 3),
+    "a text of quotes": lambda: '{"Dhcp4": "' + '\\"' * (BIG // 2),
     "colons": lambda: ":" * BIG,
     "an address of colons": lambda: ":" * BIG + " a",
     "digits": lambda: "9" * BIG + " 52:54:00:00:00:01 10.0.0.1 a b",

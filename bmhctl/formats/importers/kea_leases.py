@@ -18,7 +18,7 @@ _HELD = "0"
 """The state of a lease that its client holds; other leases were declined or have expired."""
 _PREFIX = "2"
 """The type of an IPv6 lease of a prefix for a router, and not of an address."""
-_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|(?://|#)[^\n]*+|/\*.*?\*/', re.S)
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?://|#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?', re.S)
 """A text of JSON, which is kept, or a comment, which only Kea allows in JSON."""
 
 _IDENTIFIERS = frozenset({"hw-address", "duid", "client-id", "circuit-id", "flex-id"})
