@@ -96,7 +96,8 @@ class BulkOperation(Frozen):
     the job of a claimed host. ``steps`` are the steps of the policy that may have to run. ``dest`` is the state of a
     host whose steps passed; None if it is not moved. ``tick`` is called now and then while steps run. ``first`` writes
     what has to be written before any step runs, for all hosts in one commit; it returns the changed host, or the
-    outcome if that is all.
+    outcome if that is all. ``unfinished`` returns what to report about the hosts with these names if an interruption
+    leaves them as ``first`` has written them.
     """
 
     verb: str
@@ -106,6 +107,7 @@ class BulkOperation(Frozen):
     dest: State | None = None
     tick: Callable[[], None] | None = None
     first: Callable[[Host, datetime], Outcome | Host] | None = None
+    unfinished: Callable[[Sequence[str]], str] | None = None
 
     def has_steps(self, host: Host) -> bool:
         """Return whether any of the steps may have to run on this host."""
@@ -266,6 +268,7 @@ def each(
         outcomes[host.id] = outcome
 
     runner = Runner(ctx, jobs, ended, operation.tick)
+    begun: Sequence[Host] = ()
     try:
         begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes)
         _without_steps(ctx, operation, [host for host in begun if not operation.has_steps(host)], outcomes)
@@ -276,6 +279,9 @@ def each(
         runner.cancel()
         halfway = [job.so_far for job in runner.running.values() if job.so_far]
         report_interrupted(ctx, operation.verb, (*outcomes.values(), *halfway), len(hosts))
+        left = [host.name for host in begun if host.id not in outcomes]
+        if left and operation.unfinished is not None:
+            ctx.report(operation.unfinished(left))
         raise
     finally:
         runner.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache, partial
 
 from bmhctl.domain.model import EventKind, Host, Note, Phase
+from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CLEANED
 from bmhctl.results import Outcome, Outcomes, already, failed
+from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
@@ -62,11 +66,15 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
     def is_marked(host: Host) -> bool:
         return host.cordon is not None and host.cordon.retires and host.cordon.reason == reason
 
+    def unfinished(names: Sequence[str]) -> str:
+        undo = f"bmhctl retire {shlex.join(folded(names))} --undo"
+        return f"still being retired: {plural(len(names), 'host')}; retire them again, or keep them: {undo}"
+
     forget_left_claims(ctx)
     refresh_and_reap(ctx)
     choice = confirmed(ctx, "retire", choice, most=1)
     steps = ctx.store.policy().of(Phase.CLEANUP, Phase.RETIRE)
-    operation = BulkOperation("retire", early, partial(retirement, ctx), steps, first=first)
+    operation = BulkOperation("retire", early, partial(retirement, ctx), steps, first=first, unfinished=unfinished)
     return each(ctx, operation, *choose(ctx, choice), jobs)
 
 

@@ -197,8 +197,11 @@ def test_an_interrupted_retire_can_be_continued_and_its_host_is_not_reserved(fle
         raise KilledError
 
     steps.during = killed
+    said: list[str] = []
     with pytest.raises(KilledError):
-        retire(fleet.context(), named("node1"), reason="too old")
+        retire(replace(fleet.context(), report=said.append), named("node1", "node2"), reason="too old", jobs=1)
+    assert said == ["still being retired: 2 hosts; retire them again, or keep them: bmhctl retire 'node[1-2]' --undo"]
+    undo_retire(fleet.context(), named("node2"))
     with pytest.raises(BusyError):
         reserve.reserve_or_wait(fleet.context(), reservation_request(("node1",)))
     steps.during = lambda: None
