@@ -5,6 +5,7 @@ Nothing that is acknowledged is lost, nothing is written where others can't see 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -14,7 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -26,6 +29,7 @@ from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.reservations import reserve
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import FILES, Lab, made_in, run_bmhctl
 from tests.faults.figures import Figures
@@ -530,6 +534,32 @@ def test_a_process_that_does_not_notice_a_replacement_keeps_its_log_out_of_the_n
     assert Path(f"{log}.replaced").stat().st_size > 0
     assert fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout == "name,flags\nnode1,\nnode2,\nnode3,\n"
     assert fleet.bmhctl("doctor").status == 0
+
+
+def test_a_process_that_notices_a_replacement_late_leaves_the_log_of_the_new_file_alone(fleet: Fleet) -> None:
+    late, first = fleet.lab.context("late"), fleet.lab.context("first")
+    fleet.lab.path.with_name("before.db").rename(database(fleet.lab))
+    newcomers: list[Context] = []
+
+    def overtaken(act: Callable[..., object], *args: object) -> object:
+        if not newcomers:
+            newcomers.append(late)
+            with pytest.raises(MovedError):
+                list_hosts(first, Choice(everything=True))
+            newcomers[0] = fleet.lab.context("newcomer")
+            lifecycle_verbs.cordon(newcomers[0], Choice(("node2",)), reason="fan")
+        return act(*args)
+
+    with (
+        patch.object(fcntl, "flock", partial(overtaken, fcntl.flock)),
+        patch.object(os, "rename", partial(overtaken, os.rename)),
+        pytest.raises(MovedError),
+    ):
+        list_hosts(late, Choice(everything=True))
+
+    lifecycle_verbs.cordon(newcomers[0], Choice(("node3",)), reason="fan")
+    listed = fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout
+    assert listed == "name,flags\nnode1,\nnode2,cordoned\nnode3,cordoned\n"
 
 
 def test_an_empty_file_in_place_of_the_inventory_is_refused_with_a_hint_to_a_backup(fleet: Fleet) -> None:

@@ -209,15 +209,18 @@ class OpenFiles:
     def _set_log_aside(self) -> None:
         """Rename the log of the replaced file if it is still at its path: SQLite would copy it into the new file.
 
-        The index of the log is removed last, because :func:`await_own_log` recognises the log by it.
+        One process does that. As soon as the index of the log is gone, another process may have opened the new file,
+        with a new log, so the index is removed last: :func:`await_own_log` recognises the old log by it.
         """
+        import fcntl
+
         log, index = (f"{self._path}{suffix}" for suffix in _BESIDE)
-        with suppress(OSError):
+        with suppress(OSError), open(log, "rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _identity(log) == self._known.get(log):
                 os.rename(log, f"{log}.replaced")
-        with suppress(OSError):
-            if _identity(index) == self._known.get(index):
-                os.unlink(index)
+                if _identity(index) == self._known.get(index):
+                    os.unlink(index)
 
 
 def _opened() -> set[Identity]:
