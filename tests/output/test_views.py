@@ -567,6 +567,15 @@ def test_the_second_day_of_a_booking_is_shown_only_where_it_differs() -> None:
     ]
 
 
+def test_a_booking_whose_end_has_passed_is_overdue_until_a_command_ends_it() -> None:
+    item = replace(BOOKINGS.items[0], trouble=())
+    for after, state, when in ((-1, "now", "now"), (3600, "overdue", "overdue 1h")):
+        now = item.booking.ends_at + timedelta(seconds=after)
+        assert shown(Bookings((item,), now), tty=True, width=100).splitlines()[1].split()[-1] == state
+        planned = replace(STATUS, planned=(item,), now=now)
+        assert f"  {when}  alice  node[01-02]  demo" in shown(planned, tty=True, width=100)
+
+
 def test_a_narrow_terminal_shows_what_a_booking_is_for_before_when_it_starts() -> None:
     item = replace(BOOKINGS.items[0], trouble=())
     heading = shown(Bookings((item,), NOW), tty=True, width=80).splitlines()[0]

@@ -30,6 +30,8 @@ def state_of(booked: Booked, now: datetime) -> str:
     booking = booked.booking
     if booking.ended_at is not None:
         return booking.end_reason or "ended"
+    if booking.ends_at <= now:
+        return "overdue"
     if booked.is_short:
         return "short of hosts"
     return "now" if booking.has_begun(now) else "ahead"

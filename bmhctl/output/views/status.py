@@ -136,11 +136,16 @@ _PLANNED = (
 
 
 def _planned(item: Booked, now: datetime) -> list[Line]:
-    """Return when a booking begins, its owner, its hosts (``!``: will not be usable), and its purpose."""
+    """Return when a booking begins or was due to end, its owner, its hosts (``!``: not usable), and its purpose."""
     booking = item.booking
+    when = (
+        "now"
+        if booking.has_begun(now)
+        else until(booking.ends_at if booking.ends_at <= now else booking.starts_at, now)
+    )
     good = [name for name in item.hosts if name not in item.trouble]
     return [
-        [("  ", ""), (until(booking.starts_at, now), "") if now < booking.starts_at else ("now", "yellow")],
+        [("  ", ""), (when, "" if now < booking.starts_at else "yellow")],
         [("maintenance", "magenta")] if booking.is_maintenance else [(booking.owner, "bold")],
         joined([*((f"{each}!", "red") for each in item.trouble), *((each, "") for each in folded(good))], " "),
         [(booking.purpose or "", "dim")],
