@@ -23,6 +23,8 @@ _HOSTS_BY_RESERVATION = (
     "LEFT JOIN hosts h ON h.id = e.host_id WHERE e.reservation IS NOT NULL ORDER BY e.reservation, name"
 )
 _DECLARES = "before IS NOT NULL"
+_NEWEST_NAMED = "SELECT host_id, verb FROM events WHERE host = ?{} ORDER BY id DESC LIMIT 1"
+_LEFT = frozenset({Verb.REMOVE.value, Verb.RETIRE.value})
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
@@ -52,14 +54,12 @@ class Events(Frozen):
     def read(self, host: Host | str | None = None, last: int | None = None) -> Iterator[Event]:
         """Yield events, oldest first: those of one host under all its names, or of the whole inventory.
 
-        ``host`` may be the name of a removed host. ``last`` keeps only the newest so many events.
+        ``host`` may be a name, for the events of :meth:`hosts_named`. ``last`` keeps only the newest so many events.
         """
         where, parameters = "", list[Value]()
-        if isinstance(host, Host):
-            where, parameters = " WHERE host_id = ?", [host.id]
-        elif host is not None:
-            where = " WHERE host_id = (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1)"
-            parameters = [host.translate(AS_STORED)]
+        if host is not None:
+            parameters += [host.id] if isinstance(host, Host) else self.hosts_named(host)
+            where = f" WHERE host_id IN ({', '.join('?' * len(parameters)) or 'NULL'})"
         if last is None:
             return map(_to_event, self._database.stream(f"{_SELECT}{where} ORDER BY id", parameters))
         newest = self._database.execute(f"{_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)
@@ -139,14 +139,24 @@ class Events(Frozen):
         return int(number or 0)
 
     def hosts_named(self, name: str) -> list[int]:
-        """Return the ids of hosts that had a name: the last one to have it, or with ``*`` and ``?`` all that match."""
+        """Return the ids of hosts that had a name; with ``*`` and ``?`` of all that match.
+
+        Without, these are the last host to have it, and the hosts before it that were removed or retired under the
+        name: a host that ``undo`` or ``add`` brought back has another id.
+        """
         name = name.translate(AS_STORED)
         if "*" not in name and "?" not in name:
-            sql = "SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1"
-            rows = self._database.execute(sql, [name])
-        else:  # LIKE is exact here, since names have no upper-case letter, '%' or '_'
-            pattern = name.replace("*", "%").replace("?", "_")
-            rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
+            found: list[int] = []
+            newest = self._database.execute(_NEWEST_NAMED.format(""), [name])
+            while newest:
+                found.append(int(newest[0][0] or 0))
+                before = " AND id < (SELECT MIN(id) FROM events WHERE host_id = ?)"
+                earlier = self._database.execute(_NEWEST_NAMED.format(before), [name, found[-1]])
+                newest = [row for row in earlier if row[1] in _LEFT]
+            return found
+        # LIKE is exact here, since names have no upper-case letter, '%' or '_'
+        pattern = name.replace("*", "%").replace("?", "_")
+        rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
         return [int(row[0] or 0) for row in rows]
 
     def last_reservation(self, host: Host) -> str | None:

@@ -96,8 +96,7 @@ def _verb(text: str) -> Verb | EventKind:
 def _ids(ctx: Context, names: Sequence[str]) -> tuple[int, ...]:
     found: dict[int, None] = {}
     for name in unfold(names):
-        host = ctx.store.hosts.named(name) if "*" not in name and "?" not in name else None
-        ids = [host.id] if host is not None else ctx.store.events.hosts_named(name)
+        ids = ctx.store.events.hosts_named(name)
         if not ids and ("*" in name or "?" in name):
             raise NotFoundError("no host ever had such a name", host=name, hint="bmhctl list shows the current hosts")
         if not ids:

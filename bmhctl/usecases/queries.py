@@ -143,14 +143,13 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
     """Return the events of one host under all its names, or of the whole inventory; the host may have been removed.
 
-    With ``last``, returns only the newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name that
-    no host ever had.
+    The events of hosts that were removed or retired under the name before are included. With ``last``, returns only the
+    newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host ever had.
     """
     now = refresh(ctx)
     if name is None:
         return History(ctx.store.events.read(last=last), None, now, ctx.store.location)
-    host = ctx.store.hosts.named(name)
-    events = list(ctx.store.events.read(host or name, last=last))
+    events = list(ctx.store.events.read(name, last=last))
     if not events:
         from bmhctl.usecases.shared.named_host import not_found
 

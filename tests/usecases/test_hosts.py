@@ -322,6 +322,27 @@ def test_the_history_of_a_removed_host_can_be_read(lab: Lab) -> None:
         history(lab.context(), "nope")
 
 
+def test_the_history_of_a_name_includes_the_hosts_that_left_under_it(lab: Lab) -> None:
+    """Not those that were renamed: their history is that of their present name."""
+    from bmhctl.usecases.history import HistoryRequest, find_history
+    from bmhctl.usecases.queries import history
+    from bmhctl.usecases.undo import undo
+
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
+    hosts.rename(lab.context(), "node1", "node2")
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
+    hosts.remove(lab.context(), Choice(("node1",)))
+    undo(lab.context())
+    step_verbs.ready(lab.context(), Choice(("node1",)))
+
+    lives = ["enter", "remove", "enter", "ready"]
+    assert [str(e.verb) for e in history(lab.context(), "NODE1").events] == lives
+    assert [str(e.verb) for e in history(lab.context(), "node1", last=3).events] == lives[1:]
+    found = find_history(lab.context(), HistoryRequest(Choice(("node1",))))
+    assert [str(e.verb) for e in found.events] == lives
+    assert [str(e.verb) for e in history(lab.context(), "node2").events] == ["enter", "rename"]
+
+
 def test_globs_ranges_states_and_selectors_choose_hosts(lab: Lab) -> None:
     hosts.add(lab.context(), ["rack1-node[1-3]", "rack2-node[1-2]"], AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("rack1-node1", "rack2-node1")))
