@@ -562,6 +562,25 @@ def test_a_process_that_notices_a_replacement_late_leaves_the_log_of_the_new_fil
     assert listed == "name,flags\nnode1,\nnode2,cordoned\nnode3,cordoned\n"
 
 
+def test_a_program_that_released_the_locks_of_its_own_inventory_is_named_to_other_commands(fleet: Fleet) -> None:
+    user = fleet.lab.context()
+    lifecycle_verbs.cordon(user, Choice(("node2",)), reason="fan")
+    database(fleet.lab).read_bytes()  # to close the file releases all locks of the process on it
+
+    done = fleet.bmhctl("list", "-o", "name")
+
+    assert (done.status, done.stdout) == (11, "")
+    assert f"bmhctl: {database(fleet.lab)} is in use by process {os.getpid()} (" in done.stderr
+    assert ", which released its locks: it read the file without SQLite, and closed it\n" in done.stderr
+    with open_inventory(fleet.lab.location, actor="olivia") as other:
+        other.cordon("node3", reason="fan")
+    lifecycle_verbs.cordon(user, Choice(("node1",)), reason="fan")
+    user.store.close()
+    assert fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout == (
+        "name,flags\nnode1,cordoned\nnode2,cordoned\nnode3,cordoned\n"
+    )
+
+
 def test_an_empty_file_in_place_of_the_inventory_is_refused_with_a_hint_to_a_backup(fleet: Fleet) -> None:
     removed(fleet.lab)
     database(fleet.lab).touch()

@@ -43,6 +43,11 @@ def holders(claim: Path) -> list[Holder]:
     return found
 
 
+def has_open(process: int, path: Path, mode: int) -> bool:
+    """Return whether a process has opened a file in this mode, such as :data:`os.O_RDWR`; false if not known."""
+    return any(flag & os.O_ACCMODE == mode for flag in _flags(process, path.stat()))
+
+
 def lockers(byte: int) -> list[Holder]:
     """Return the processes that have locked this byte of any file, as far as this user can see them."""
     found = []

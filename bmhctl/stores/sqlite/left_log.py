@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from pathlib import Path
 
@@ -22,16 +23,27 @@ def await_own_log(path: Path, shared: Path) -> None:
     SQLite would copy that log into the new file. A process with an open log has also locked the file of the log, so a
     locked index (``shared``) beside a file without locks belongs to another file. Commands of bmhctl that notice that
     their file was replaced rename its log.
+
+    A program that opens the file itself and closes it again releases its locks on the file, but not those on the index.
+    The log is refused then, too: SQLite would remove it while that program uses it.
     """
     until = time.monotonic() + _PATIENCE
     while _is_of_another_file(path, shared):
-        if time.monotonic() > until:
-            from bmhctl.stores.sqlite.holders import holders
+        from bmhctl.stores.sqlite.holders import has_open, holders
 
+        if has_open(os.getpid(), path, os.O_RDWR):
+            return  # SQLite removes no log that its own process uses
+        if time.monotonic() > until:
             found = holders(shared)
+            used = f"is in use by {', '.join(map(str, found))}"
+            if any(has_open(each.id, path, os.O_RDWR) for each in found):
+                raise AwayError(
+                    f"{path} {used}, which released its locks: it read the file without SQLite, and closed it",
+                    hint="nothing was written; end it, or wait for its end; bmhctl backup copies a file in use",
+                    details={"file": str(path)},
+                )
             raise AwayError(
-                f"{path}-wal belongs to the file that was at {path} before{', and is in use by ' if found else ''}"
-                f"{', '.join(map(str, found))}",
+                f"{path}-wal belongs to the file that was at {path} before{f', and {used}' if found else ''}",
                 hint="nothing was written; run the command again when these processes have ended, or end them",
                 details={"file": str(path)},
             )
@@ -45,5 +57,5 @@ def _is_of_another_file(path: Path, shared: Path) -> bool:
         return (
             locked_byte(descriptor(shared), *_OF_LOG) is not None and locked_byte(descriptor(path), *_OF_FILE) is None
         )
-    except FileNotFoundError:
-        return False  # the last process closed the log
+    except OSError:
+        return False  # the last process closed the log, or SQLite can't open it either, and reports that
