@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, Reason, lease
+from bmhctl.cli.options import DryRun, Fields, Reason, complete_bookings, lease
 from bmhctl.cli.session import session
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
@@ -16,7 +16,7 @@ from bmhctl.results import Done
 from bmhctl.results.bookings import Bookings
 from bmhctl.support.values import replace
 
-BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.")]
+BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.", autocompletion=complete_bookings)]
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="When it ends: 12:00, +3h.")]
 Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lasts, instead of --until.")]

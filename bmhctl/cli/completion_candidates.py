@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Phase
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
+from bmhctl.domain.units import local_time
 from bmhctl.results import History, HostDetail, Hosts, Outcomes, Reservations
 from bmhctl.results.bookings import Bookings
 from bmhctl.results.queue import Queue, Reminders
@@ -71,6 +72,14 @@ def tickets(store: Store, incomplete: str) -> Iterator[tuple[str, str]]:
         if str(ticket.id).startswith(incomplete):
             requirements = describe_requirements(load_requirements(ticket.requirements))
             yield str(ticket.id), " ".join(filter(None, (ticket.owner, requirements, ticket.purpose)))
+
+
+def bookings(store: Store, incomplete: str, *, maintenance: bool) -> Iterator[tuple[str, str]]:
+    """Yield the open bookings whose id begins with what is typed, each with its owner, beginning and purpose."""
+    for booking in store.bookings.open():
+        if booking.id.startswith(incomplete) and (maintenance or not booking.is_maintenance):
+            about = (booking.owner, local_time(booking.starts_at), booking.purpose)
+            yield booking.id, " ".join(filter(None, about))
 
 
 def fields(command: str, incomplete: str) -> Iterator[str]:

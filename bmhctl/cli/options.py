@@ -81,6 +81,13 @@ def complete_tickets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     return _read(ctx, lambda store: tickets(store, incomplete))
 
 
+def complete_bookings(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the bookings whose id begins with what is typed, for ``cancel`` also planned maintenances."""
+    from bmhctl.cli.completion_candidates import bookings
+
+    return _read(ctx, lambda store: bookings(store, incomplete, maintenance=ctx.info_name == "cancel"))
+
+
 def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
     from bmhctl.cli.completion_candidates import fields
 

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, complete_selector, lease, tags_of
+from bmhctl.cli.options import (
+    MOST,
+    DryRun,
+    HostNames,
+    SelectorText,
+    Tags,
+    complete_bookings,
+    complete_selector,
+    lease,
+    tags_of,
+)
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
@@ -56,7 +66,13 @@ Params = Annotated[
     typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
 ]
 TakenBooking = Annotated[
-    str | None, typer.Option("--booking", metavar="ID", help="Take the hosts of this booking, until it ends.")
+    str | None,
+    typer.Option(
+        "--booking",
+        metavar="ID",
+        help="Take the hosts of this booking, until it ends.",
+        autocompletion=complete_bookings,
+    ),
 ]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 _LENGTH = pattern(r"(?:[0-9]+[dhms])+")

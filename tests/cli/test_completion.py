@@ -152,6 +152,18 @@ def test_tickets_and_tags_are_completed(cli: Cli, lab: Path) -> None:
         assert offered_for(cli, line) == offered
 
 
+def test_bookings_are_completed(cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    when = ("--from", "2030-01-02T09:00", "--until", "2030-01-02T12:00")
+    booked = cli("reserve", "node01", *when, "--for", "demo", "--as", "bob", "-o", "name").stdout.strip()
+    assert cli("maintain", "node02", *when, "--reason", "power work", "--as", "ann").status == 0
+    booking = f"{booked}\tbob 2030-01-02 09:00 UTC demo"
+    for line in ("bmhctl bookings move ", "bmhctl reserve --booking b-", f"bmhctl run --booking {booked}"):
+        assert offered_for(cli, line) == [booking]
+    assert offered_for(cli, "bmhctl bookings cancel m-")[0].endswith("\tann 2030-01-02 09:00 UTC power work")
+    assert booking in offered_for(cli, "bmhctl bookings cancel ")
+
+
 def offered_for(cli: Cli, line: str) -> list[str]:
     """Return the lines of bmhctl's answer to a shell: a word, a tab and its meaning."""
     done = cli(_BMHCTL_COMPLETE=line)
