@@ -23,8 +23,17 @@ _HOSTS_BY_RESERVATION = (
     "LEFT JOIN hosts h ON h.id = e.host_id WHERE e.reservation IS NOT NULL ORDER BY e.reservation, name"
 )
 _DECLARES = "before IS NOT NULL"
-_NEWEST_NAMED = "SELECT host_id, verb FROM events WHERE host = ?{} ORDER BY id DESC LIMIT 1"
-_LEFT = frozenset({Verb.REMOVE.value, Verb.RETIRE.value})
+_NAMED = f"""
+SELECT host_id FROM (
+    WITH RECURSIVE named (host_id, verb) AS (
+        SELECT * FROM (SELECT host_id, verb FROM events WHERE host = ? ORDER BY id DESC LIMIT 1) AS newest
+        UNION ALL
+        SELECT e.host_id, e.verb FROM named, events e WHERE e.id = (
+            SELECT MAX(id) FROM events WHERE host = ? AND id < (
+                SELECT MIN(id) FROM events WHERE host_id = named.host_id))
+        AND e.verb IN ('{Verb.REMOVE}', '{Verb.RETIRE}')
+    ) SELECT host_id FROM named
+) AS found"""
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
@@ -146,17 +155,10 @@ class Events(Frozen):
         """
         name = name.translate(AS_STORED)
         if "*" not in name and "?" not in name:
-            found: list[int] = []
-            newest = self._database.execute(_NEWEST_NAMED.format(""), [name])
-            while newest:
-                found.append(int(newest[0][0] or 0))
-                before = " AND id < (SELECT MIN(id) FROM events WHERE host_id = ?)"
-                earlier = self._database.execute(_NEWEST_NAMED.format(before), [name, found[-1]])
-                newest = [row for row in earlier if row[1] in _LEFT]
-            return found
-        # LIKE is exact here, since names have no upper-case letter, '%' or '_'
-        pattern = name.replace("*", "%").replace("?", "_")
-        rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
+            rows = self._database.execute(_NAMED, [name, name])
+        else:  # LIKE is exact here, since names have no upper-case letter, '%' or '_'
+            pattern = name.replace("*", "%").replace("?", "_")
+            rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
         return [int(row[0] or 0) for row in rows]
 
     def last_reservation(self, host: Host) -> str | None:
