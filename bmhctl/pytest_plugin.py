@@ -166,7 +166,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def _give_back(config: pytest.Config, reason: str) -> str | None:
-    """Give the hosts back; return why they were lost before that, or None if they were not."""
+    """Give the hosts back; return why they were lost, or may have been lost, before that; None if they were not."""
     lease = config.stash.get(_LEASE, None)
     config.stash[_LEASE] = None
     if lease is None:
@@ -178,6 +178,8 @@ def _give_back(config: pytest.Config, reason: str) -> str | None:
     except (NotFoundError, NotYoursError) as error:
         return f"the hosts were lost while tests ran: {error.message}"
     except BmhctlError as error:
+        if lease.lost is not None:
+            return f"the hosts may be lost, because their lease could not be renewed while tests ran: {lease.lost}"
         later = "bmhctl tries again when pytest ends; otherwise their lease expires by itself"
         _tell(config, f"bmhctl: the hosts could not be given back: {error.message}; {later}")
     return None

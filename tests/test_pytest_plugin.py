@@ -204,6 +204,25 @@ def test_pytest_ends_with_3_when_hosts_were_lost(options: tuple[str, ...], tests
     assert "INTERNALERROR" not in done.stdout
 
 
+def test_pytest_ends_with_3_when_the_lease_ended_while_the_inventory_was_unavailable(lab: Path) -> None:
+    tests = """
+import bmhctl.pytest_plugin as plugin
+
+plugin._TTL, plugin._RETRY = 1, 0.05
+
+def test_a(bmh_host, request):
+    os.rename("lab.db", "away.db")
+    limit = time.monotonic() + 30
+    while request.config.stash[plugin._LEASE].lost is None:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+"""
+    done = call(lab, tests, "--bmh-inventory", "lab.db")
+    assert done.returncode == 3, done.stdout + done.stderr
+    reason = f"their lease could not be renewed while tests ran: there is no inventory at {lab / 'lab.db'}"
+    assert f"bmhctl: the hosts may be lost, because {reason}" in done.stderr
+
+
 def test_hosts_that_cannot_be_given_back_at_the_end_are_given_back_when_pytest_has_ended(lab: Path) -> None:
     """The process that does so finds bmhctl's modules, although the current folder has others of their names."""
     (lab / "conftest.py").write_text("import os\ndef pytest_unconfigure(): os.rename('away.db', 'lab.db')\n")
