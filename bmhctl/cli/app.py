@@ -56,6 +56,7 @@ class OptionalValueCommand(TyperCommand):
         unchanged."""
         if not ctx.resilient_parsing:
             self._refuse_swallowed(ctx, args)
+            self._refuse_second_selector(args)
         return super().parse_args(ctx, list(self._completed(args)))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -110,6 +111,25 @@ class OptionalValueCommand(TyperCommand):
                 meant = next((param.metavar for param in self.params if name in param.opts), None) or "VALUE"
                 why = f": {after[0]} is an option itself" if after else ""
                 raise UsageError(f"{name} has no value{why}", hint=f"{name} {meant}; see {ctx.command_path} --help")
+
+    def _refuse_second_selector(self, args: Sequence[str]) -> None:
+        """Raise :class:`UsageError` for a second ``-l``.
+
+        Click would ignore the first one, so that a command changes hosts that it excludes.
+        """
+        if not any("-l" in param.opts for param in self.params):
+            return
+        given = [
+            pair for pair in self._pairs(args) if pair[0].startswith("-l") or pair[0].partition("=")[0] == "--selector"
+        ]
+        if len(given) > 1:
+            import shlex
+
+            terms = ",".join(re.sub("^(-l|--selector=)", "", pair[-1]) for pair in given)
+            raise UsageError(
+                "-l is given more than once",
+                hint=f"hosts that fit all terms: -l {shlex.quote(terms)}; one of several values: -l 'rack in (r1,r2)'",
+            )
 
     def _completed(self, args: Sequence[str]) -> Iterator[str]:
         optional = self._optional()

@@ -485,6 +485,22 @@ def test_an_option_right_after_another_one_parses_where_that_is_valid(line: str)
     _parsed(line.split())
 
 
+@pytest.mark.parametrize(
+    "line", ["remove -l rack=r1 --selector=gpu", "list -lrack=r1 -l gpu", "run -l rack=r1 -l gpu -- true"]
+)
+def test_a_second_selector_is_refused_instead_of_replacing_the_first(line: str, cli: Cli, lab: Any) -> None:
+    done = cli(*line.split())
+    assert (done.status, done.stdout, done.stderr.splitlines()) == (
+        125 if "run" in line else 2,
+        "",
+        [
+            "bmhctl: -l is given more than once",
+            "hint: hosts that fit all terms: -l rack=r1,gpu; one of several values: -l 'rack in (r1,r2)'",
+        ],
+    )
+    assert len(cli("list", "-o", "name").stdout.split()) == 3
+
+
 def test_an_address_beside_a_name_is_not_added_as_a_host(cli: Cli) -> None:
     cli("init")
     assert cli("add", "node01", "10.0.0.21") == Run(
