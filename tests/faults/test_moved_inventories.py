@@ -581,6 +581,20 @@ def test_a_program_that_released_the_locks_of_its_own_inventory_is_named_to_othe
     )
 
 
+def test_a_file_that_another_one_is_mounted_over_for_a_while_keeps_its_log(fleet: Fleet) -> None:
+    user, path = fleet.lab.context(), database(fleet.lab)
+    lifecycle_verbs.cordon(user, Choice(("node2",)), reason="fan")
+    hidden = path.rename(path.with_name("hidden"))
+    fleet.lab.path.with_name("before.db").rename(path)
+
+    with patch.object(sqlite_database, "mounts", return_value={str(path): "ext4"}), pytest.raises(MovedError):
+        list_hosts(user, Choice(everything=True))
+
+    hidden.rename(path)
+    listed = fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout
+    assert listed == "name,flags\nnode1,\nnode2,cordoned\nnode3,\n"
+
+
 def test_an_empty_file_in_place_of_the_inventory_is_refused_with_a_hint_to_a_backup(fleet: Fleet) -> None:
     removed(fleet.lab)
     database(fleet.lab).touch()

@@ -214,6 +214,8 @@ class OpenFiles:
         """
         import fcntl
 
+        if str(self._path) in mounts():
+            return  # the file is still there, under a file that is mounted over it, which no command opens
         log, index = (f"{self._path}{suffix}" for suffix in _BESIDE)
         with suppress(OSError), open(log, "rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
