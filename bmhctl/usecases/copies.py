@@ -18,6 +18,7 @@ from bmhctl.stores.sqlite.database import SqliteDatabase, open_database
 from bmhctl.stores.sqlite.files import building, new_database
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
 from bmhctl.stores.store import Store
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
@@ -301,7 +302,8 @@ def _declaration(store: Store) -> Iterator[bytes]:
 
 
 def _declared(store: Store) -> Iterator[HostSpec]:
-    return (host.spec for host in store.hosts.find() if not host.undeclared)
+    """Yield what is declared about the hosts, without the properties that steps observed: a file never has these."""
+    return (replace(host.spec, observed={}) for host in store.hosts.find() if not host.undeclared)
 
 
 def _declares(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:

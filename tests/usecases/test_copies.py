@@ -153,7 +153,7 @@ def test_a_copy_never_replaces_a_file_that_appears_meanwhile(
 def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_backend(
     lab: Lab, tmp_path: Path
 ) -> None:
-    lab.policy('[checks.ping]\ncommand = ["true"]\n')
+    lab.policy('[checks.ping]\ncommand = ["echo", "BMH_PROPERTY firmware=2"]\nproperties = ["firmware"]\n')
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges(labels={"rack": "r1"}))
     use(lab, "node1", "node2")
     writer = lab.context("writer")
