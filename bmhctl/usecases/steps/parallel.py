@@ -224,6 +224,11 @@ class Runner:
         if outcome is not None:
             self._end(host, outcome)
 
+    def remove(self, leaving: Iterable[Leaving]) -> None:
+        """Remove hosts on which no step had to run; if a signal interrupts this, :meth:`cancel` completes it."""
+        self._leaving |= {each.host.id: each for each in leaving}
+        self._remove_leaving()
+
     def _remove_leaving(self) -> None:
         """Remove the hosts that wait for it, all together."""
         if self._leaving:
@@ -271,7 +276,7 @@ def each(
     begun: Sequence[Host] = ()
     try:
         begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes)
-        _without_steps(ctx, operation, [host for host in begun if not operation.has_steps(host)], outcomes)
+        _without_steps(ctx, operation, [host for host in begun if not operation.has_steps(host)], outcomes, runner)
         rest = [host for host in begun if host.id not in outcomes]
         if rest:
             runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
@@ -379,14 +384,16 @@ def _first(
     return begun
 
 
-def _without_steps(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
+def _without_steps(
+    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome], runner: Runner
+) -> None:
     """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
         ctx.progress(f"{operation.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
         done, leaving = _in_one_commit(ctx, operation, some)
         outcomes |= done
-        outcomes |= {host.id: outcome for host, outcome in _removed(ctx, leaving)} if leaving else {}
+        runner.remove(leaving)
 
 
 @retried

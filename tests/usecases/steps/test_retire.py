@@ -251,6 +251,29 @@ def test_hosts_are_retired_in_one_change_but_each_is_refused_on_its_own(
     assert states(lab) == {"node2": "initial"}
 
 
+def test_a_removal_that_is_interrupted_after_its_commit_is_reported_as_done(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    real, calls, said = declare.change, list[int](), list[str]()
+
+    def interrupted(ctx: Context, changes: Changes) -> list[Outcome]:
+        calls.append(len(changes.removals))
+        done = real(ctx, changes)
+        if calls == [2]:
+            raise KilledError
+        return done
+
+    monkeypatch.setattr(declare, "change", interrupted)
+    with pytest.raises(KilledError):
+        retire(replace(lab.context(), report=said.append), named("node[1-2]"), reason="too old")
+    words = "retired: too old; no retire steps are declared"
+    assert (said, states(lab)) == ([f"node1: {words}", f"node2: {words}"], {})
+
+
 def test_retire_needs_a_reason(fleet: Lab) -> None:
     with pytest.raises(UsageError, match="retire needs a reason"):
         retire(fleet.context(), named("node1"), reason=" ")
