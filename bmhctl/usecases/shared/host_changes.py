@@ -309,7 +309,7 @@ def check_removal(host: Host, removal: Removal) -> None:
     check_removable(host, removal.force)
     if removal.last_event is not None and host.last_event != removal.last_event:
         raise StateRefusedError(
-            f"changed while its steps ran: it is {host.state} now",
+            f"changed while its steps ran: it is {where(host.state)} now",
             host=host.name,
             hint=f"see bmhctl history {host.name}, then try again",
         )

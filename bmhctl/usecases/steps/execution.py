@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase, SetupProgress, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
+from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
@@ -205,7 +206,7 @@ class Claimed:
         now = self.current()
         if now.last_event != self.host.last_event:
             raise StateRefusedError(
-                f"changed while its steps ran: it is {now.state} now",
+                f"changed while its steps ran: it is {where(now.state)} now",
                 host=now.name,
                 hint=f"see bmhctl history {now.name}, then try again",
             )

@@ -340,8 +340,8 @@ def _removed(ctx: Context, leaving: Sequence[Leaving]) -> list[tuple[Host, Outco
     def one(each: Leaving) -> Outcome:
         outcome = found[each.removal.name]
         # A host that is gone was removed by a change that a signal interrupted after its commit.
-        is_kept = outcome.error is not None and ctx.store.hosts.with_id(each.host.id) is not None
-        return replace(outcome, state=outcome.state or each.host.state) if is_kept else _retired(each)
+        kept = None if outcome.error is None else ctx.store.hosts.with_id(each.host.id)
+        return _retired(each) if kept is None else replace(outcome, state=kept.state)
 
     return [(each.host, one(each)) for each in leaving]
 
