@@ -16,13 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from unittest.mock import patch
 
 import psycopg
 from psycopg import pq
 
-from bmhctl.errors import UnreachableError
-from bmhctl.stores.postgres.connection import Connection, connect
+from bmhctl.stores.postgres.connection import SETTINGS, Connection, connect
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.support import watchdog
@@ -178,14 +176,16 @@ class EmptyInventories:
 
         A new one takes 6 ms of the server, which then also compiles each trigger again.
         """
-        while self._left[address.schema]:
-            left = self._left[address.schema].pop()
-            again = left.again
-            with suppress(UnreachableError), patch.object(Connection, "connect", return_value=left):
-                connect(address)  # sets it up as a new one
-                left.again = again
-                return left
-        return connect(address)
+        left = self._left[address.schema]
+        while True:
+            try:
+                connection = left.pop()  # any thread may take it
+            except IndexError:
+                return connect(address)
+            with suppress(psycopg.Error):
+                connection.execute(SETTINGS, [f'"{address.schema}"'])
+                return connection
+            connection.close()
 
     def give_back(self, path: Path, connections: Iterable[Connection] = ()) -> None:
         """Take back the inventory of a path, even if a test damaged or dropped it, and its idle connections."""

@@ -114,8 +114,7 @@ _AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS
 
 _DEAD_AFTER = 45  # seconds of silence after which the server takes the machine of a client for dead
 
-# The settings of the role, the database and the server may be for other clients.
-_SETTINGS = f"""
+SETTINGS = f"""
 SELECT pg_backend_pid(), set_config('search_path', %s, false),
   set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),
   -- a machine that is switched off closes no connection; without probes, its locks would last for two hours
@@ -136,6 +135,7 @@ SELECT pg_backend_pid(), set_config('search_path', %s, false),
   CASE WHEN current_setting('session_replication_role') = 'replica'
     THEN set_config('session_replication_role', 'origin', false) END
 """
+"""Sets up a session, because the settings of the role, the database and the server may be for other clients."""
 
 
 def connect(address: Address) -> Connection:
@@ -170,7 +170,7 @@ def connect(address: Address) -> Connection:
                 f"{address.shown} is PostgreSQL {connection.info.server_version // 10_000}",
                 hint=f"bmhctl needs {_OLDEST // 10_000} or newer",
             )
-        rows = connection.execute(_SETTINGS, [f'"{address.schema}"'])
+        rows = connection.execute(SETTINGS, [f'"{address.schema}"'])
         connection.backend, connection.again = rows.fetchall()[0][0], again
     except psycopg.Error as error:
         connection.close()
