@@ -542,14 +542,14 @@ def test_a_process_that_notices_a_replacement_late_leaves_the_log_of_the_new_fil
     fleet.lab.path.with_name("before.db").rename(database(fleet.lab))
     newcomers: list[Context] = []
 
-    def overtaken(act: Callable[..., object], *args: object) -> object:
+    def overtaken(act: Callable[..., object], *args: object, **options: object) -> object:
         if not newcomers:
             newcomers.append(late)
             with pytest.raises(MovedError):
                 list_hosts(first, Choice(everything=True))
             newcomers[0] = fleet.lab.context("newcomer")
             lifecycle_verbs.cordon(newcomers[0], Choice(("node2",)), reason="fan")
-        return act(*args)
+        return act(*args, **options)
 
     with (
         patch.object(fcntl, "flock", partial(overtaken, fcntl.flock)),
@@ -592,6 +592,26 @@ def test_a_file_that_another_one_is_mounted_over_for_a_while_keeps_its_log(fleet
         list_hosts(user, Choice(everything=True))
 
     hidden.rename(path)
+    listed = fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout
+    assert listed == "name,flags\nnode1,\nnode2,cordoned\nnode3,\n"
+
+
+def test_an_inventory_whose_folder_is_away_for_a_moment_keeps_its_log(fleet: Fleet, tmp_path: Path) -> None:
+    user, path = fleet.lab.context(), database(fleet.lab)
+    lifecycle_verbs.cordon(user, Choice(("node2",)), reason="fan")
+    away = path.parent.rename(tmp_path.with_name(f"{tmp_path.name}-away"))
+    path.parent.mkdir()
+    path.with_name(fleet.lab.path.name).touch()
+    path.touch()
+
+    def back() -> dict[str, str]:
+        shutil.rmtree(path.parent)
+        away.rename(path.parent)
+        return {}
+
+    with patch.object(sqlite_database, "mounts", back), pytest.raises(MovedError):
+        list_hosts(user, Choice(everything=True))
+
     listed = fleet.bmhctl("list", "-o", "csv", "--fields", "name,flags").stdout
     assert listed == "name,flags\nnode1,\nnode2,cordoned\nnode3,\n"
 

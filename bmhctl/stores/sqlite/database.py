@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
@@ -216,13 +216,21 @@ class OpenFiles:
 
         if str(self._path) in mounts():
             return  # the file is still there, under a file that is mounted over it, which no command opens
-        log, index = (f"{self._path}{suffix}" for suffix in _BESIDE)
-        with suppress(OSError), open(log, "rb") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _identity(log) == self._known.get(log):
-                os.rename(log, f"{log}.replaced")
-                if _identity(index) == self._known.get(index):
-                    os.unlink(index)
+        name = self._path.name
+        log, index = (f"{name}{suffix}" for suffix in _BESIDE)
+        known_log, known_index = (self._known.get(f"{self._path}{suffix}") for suffix in _BESIDE)
+        with suppress(OSError), ExitStack() as opened:
+            # The names of one folder: at the path, a folder that was moved away may be back at any moment.
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, folder)
+            handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+            opened.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_replaced = _identity(name, folder) != self._known[str(self._path)]
+            if is_replaced and _identity(log, folder) == known_log:
+                os.rename(log, f"{log}.replaced", src_dir_fd=folder, dst_dir_fd=folder)
+                if _identity(index, folder) == known_index:
+                    os.unlink(index, dir_fd=folder)
 
 
 def _opened() -> set[Identity]:
@@ -236,9 +244,12 @@ def _opened() -> set[Identity]:
     return found
 
 
-def _identity(path: Path | str) -> Identity:
-    """Return the device and inode of the file at a path; raise :class:`OSError` when there is no file."""
-    status = os.stat(path)
+def _identity(path: Path | str, folder: int | None = None) -> Identity:
+    """Return the device and inode of the file at a path; raise :class:`OSError` when there is no file.
+
+    ``folder`` is the descriptor of the folder that the path is relative to, if it is not the current folder.
+    """
+    status = os.stat(path, dir_fd=folder)
     return status.st_dev, status.st_ino
 
 
