@@ -476,7 +476,10 @@ def test_an_inventory_that_is_moved_while_it_is_opened_is_reported_as_gone(
         open_store(fleet.lab.location)
 
 
-def test_an_inventory_is_never_read_with_the_log_of_another_one(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_back", [True, False], ids=["for a moment", "for good"])
+def test_an_inventory_is_never_read_with_the_log_of_another_one(
+    is_back: bool, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLite opens the file first and its log by name at the first read: it would copy the one into the other."""
     other, away = (fleet.folder.with_name(f"{fleet.folder.name}.{name}") for name in ("other", "away"))
     shutil.copytree(fleet.folder, other)
@@ -484,20 +487,31 @@ def test_an_inventory_is_never_read_with_the_log_of_another_one(fleet: Fleet, mo
         writer.execute("CREATE TABLE more (number)")  # this commit is in the log
         before = database(fleet.lab).read_bytes()
 
-        def read(self: sqlite_database.SqliteDatabase) -> int:
+        def swap() -> None:
             fleet.folder.rename(away)
             other.rename(fleet.folder)
+
+        def swap_back() -> None:
+            fleet.folder.rename(other)
+            away.rename(fleet.folder)
+
+        def read(self: sqlite_database.SqliteDatabase) -> int:
+            if other.exists():
+                swap()
             try:
                 return schema_version(self)
             finally:
-                fleet.folder.rename(other)
-                away.rename(fleet.folder)
+                if is_back:
+                    swap_back()
 
         schema_version = sqlite_database.SqliteDatabase.schema_version
         with monkeypatch.context() as patch:
             patch.setattr(sqlite_database.SqliteDatabase, "schema_version", read)
             with pytest.raises(MovedError):
                 open_store(fleet.lab.location)
+        if not is_back:
+            swap_back()
+        assert (other / f"{database(fleet.lab).name}-wal").stat().st_size > 0
     assert database(fleet.lab).read_bytes() == before
     assert fleet.bmhctl("list", "-o", "name").stdout.split() == ["node1", "node2", "node3"]
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
@@ -49,7 +49,7 @@ hundred events in one statement cost a quarter less than one by one.
 
 _left_open: list[sqlite3.Connection] = []
 
-_BESIDE = ("-wal", "-shm")  # the suffixes of SQLite's other files, which must be the same for all processes
+_BESIDE = _LOG, _INDEX = ("-wal", "-shm")  # suffixes of SQLite's other files, the same ones for all processes
 
 Identity = tuple[int, int]
 _NONE: Identity = (0, 0)  # the identity of a missing file
@@ -146,6 +146,7 @@ class OpenFiles:
         status = os.stat(path)
         self._group = status.st_gid
         self._known: dict[str, Identity] = {str(path): (status.st_dev, status.st_ino)}
+        self._has_own_log = False
 
     @property
     def inode(self) -> int:
@@ -174,6 +175,12 @@ class OpenFiles:
             elif mine and self._has_log():
                 self._known[beside] = _NONE
         self.check()
+        with suppress(OSError), _folder(self._path.parent) as folder:
+            self._has_own_log = self._is_in(folder) and self._is_in(folder, _LOG)
+
+    def _is_in(self, folder: int, suffix: str = "") -> bool:
+        """Return whether a folder has the file with this suffix that was recorded."""
+        return _identity(f"{self._path.name}{suffix}", folder) == self._known.get(f"{self._path}{suffix}")
 
     def _has_log(self) -> bool:
         try:
@@ -210,27 +217,32 @@ class OpenFiles:
         """Rename the log of the replaced file if it is still at its path: SQLite would copy it into the new file.
 
         One process does that. As soon as the index of the log is gone, another process may have opened the new file,
-        with a new log, so the index is removed last: :func:`await_own_log` recognises the old log by it.
+        with a new log, so the index is removed last: :func:`await_own_log` recognises the old log by it. The files are
+        looked up in one folder, because a folder that was moved away may be back at its path at any moment.
         """
         import fcntl
 
-        if str(self._path) in mounts():
-            return  # the file is still there, under a file that is mounted over it, which no command opens
-        name = self._path.name
-        log, index = (f"{name}{suffix}" for suffix in _BESIDE)
-        known_log, known_index = (self._known.get(f"{self._path}{suffix}") for suffix in _BESIDE)
-        with suppress(OSError), ExitStack() as opened:
-            # The names of one folder: at the path, a folder that was moved away may be back at any moment.
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            opened.callback(os.close, folder)
-            handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-            opened.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_replaced = _identity(name, folder) != self._known[str(self._path)]
-            if is_replaced and _identity(log, folder) == known_log:
-                os.rename(log, f"{log}.replaced", src_dir_fd=folder, dst_dir_fd=folder)
-                if _identity(index, folder) == known_index:
-                    os.unlink(index, dir_fd=folder)
+        if not self._has_own_log or str(self._path) in mounts():
+            return  # if a file is mounted over this one, no command opens the log with it
+        name = f"{self._path.name}{_LOG}"
+        with suppress(OSError), _folder(self._path.parent) as folder:
+            handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+            with open(handle, "rb"):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not self._is_in(folder) and self._is_in(folder, _LOG):
+                    os.rename(name, f"{name}.replaced", src_dir_fd=folder, dst_dir_fd=folder)
+                    if self._is_in(folder, _INDEX):
+                        os.unlink(f"{self._path.name}{_INDEX}", dir_fd=folder)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """Open a folder."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _opened() -> set[Identity]:
