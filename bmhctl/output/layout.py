@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.model import State
 from bmhctl.output.sanitize import cell_width, clean, shorten
@@ -90,6 +90,13 @@ class Column(Frozen):
     below: bool = False
 
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+Listing = Sequence[tuple[Column, Callable[[_Item, _Result], Line]]]
+"""The columns of a list, each with the function that returns the cell for an item of a result."""
+
+
 def measured_text(text: str) -> tuple[str, int]:
     """Return a text, cleaned, and its width in terminal cells."""
     text = text if text.isprintable() else clean(text)
@@ -108,6 +115,14 @@ def padded(texts: Iterable[str]) -> list[str]:
     known = [measured_text(text) for text in texts]
     width = max((size for _, size in known), default=0)
     return [text + " " * (width - size) for text, size in known]
+
+
+def listing(
+    shown: Listing[_Item, _Result], items: Iterable[_Item], result: _Result, width: int | None
+) -> Iterator[Line]:
+    """Yield a row for each item of a result, under the heads of the columns: see :func:`columns`."""
+    cells = [cell for _, cell in shown]
+    return columns([head for head, _ in shown], ([cell(item, result) for cell in cells] for item in items), width)
 
 
 def columns(

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from bmhctl.domain.booking import Booking
 from bmhctl.domain.units import local_time
-from bmhctl.output.layout import Column, Line, columns
+from bmhctl.output.layout import Column, Listing, listing
 from bmhctl.output.records import Record, iso
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.spans import until
 from bmhctl.results.bookings import Booked, Bookings
 from bmhctl.support.folding import in_short
-
-_COLUMNS = (
-    Column("BOOKING"),
-    Column("OWNER", 1, 10),
-    Column("FROM"),
-    Column("UNTIL", 1),
-    Column("STARTS", 4),
-    Column("HOSTS", 0, 24, below=True),
-    Column("PURPOSE", 2, 12),
-    Column("STATE", 3),
-)
 
 
 def state_of(booked: Booked, now: datetime) -> str:
@@ -37,21 +26,6 @@ def state_of(booked: Booked, now: datetime) -> str:
     return "now" if booking.has_begun(now) else "ahead"
 
 
-def _rows(items: Iterable[Booked], now: datetime) -> Iterator[list[Line]]:
-    for item in items:
-        booking = item.booking
-        state = state_of(item, now)
-        yield [
-            [(booking.id, "bold")],
-            [(booking.owner, "")],
-            *([(text, "")] for text in _span(booking.starts_at, booking.ends_at)),
-            [(until(booking.starts_at, now), "")] if now < booking.starts_at else [("", "")],
-            [(" ".join(_hosts(item)), "")],
-            [(booking.purpose or "", "")],
-            [(state, "red" if item.is_short else "")],
-        ]
-
-
 def _span(starts: datetime, ends: datetime) -> tuple[str, str]:
     """Return the beginning and the end of a time span in the local zone; the same day or zone is written only once."""
     begin, end = starts.astimezone(), ends.astimezone()
@@ -61,9 +35,25 @@ def _span(starts: datetime, ends: datetime) -> tuple[str, str]:
     return f"{begin:%Y-%m-%d %H:%M}", local_time(ends, "%H:%M" if same_day else "%Y-%m-%d %H:%M")
 
 
+def _ahead(booking: Booking, now: datetime) -> str:
+    return until(booking.starts_at, now) if now < booking.starts_at else ""
+
+
 def _hosts(item: Booked) -> list[str]:
     """Return the hosts as ranges; those that will not be usable come first."""
     return [*(f"{name}!" for name in item.trouble), *in_short(name for name in item.hosts if name not in item.trouble)]
+
+
+_COLUMNS: Listing[Booked, Bookings] = (
+    (Column("BOOKING"), lambda item, _: [(item.booking.id, "bold")]),
+    (Column("OWNER", 1, 10), lambda item, _: [(item.booking.owner, "")]),
+    (Column("FROM"), lambda item, _: [(_span(item.booking.starts_at, item.booking.ends_at)[0], "")]),
+    (Column("UNTIL", 1), lambda item, _: [(_span(item.booking.starts_at, item.booking.ends_at)[1], "")]),
+    (Column("STARTS", 4), lambda item, result: [(_ahead(item.booking, result.now), "")]),
+    (Column("HOSTS", 0, 24, below=True), lambda item, _: [(" ".join(_hosts(item)), "")]),
+    (Column("PURPOSE", 2, 12), lambda item, _: [(item.booking.purpose or "", "")]),
+    (Column("STATE", 3), lambda item, result: [(state_of(item, result.now), "red" if item.is_short else "")]),
+)
 
 
 def booking_record(item: Booked, now: datetime) -> Record:
@@ -110,7 +100,7 @@ VIEWS = {
         head=lambda result: {"now": iso(result.now), "notes": [*result.notes]},
         records=lambda result: (booking_record(item, result.now) for item in result.items),
         names=lambda result: (item.booking.id for item in result.items),
-        lines=lambda result, display: columns(_COLUMNS, _rows(result.items, result.now), display.width),
+        lines=lambda result, display: listing(_COLUMNS, result.items, result, display.width),
         notes=lambda result, _: result.notes,
         empty="no bookings: bmhctl reserve --from WHEN makes one",
         writers={Format.ICS: _calendar},

@@ -7,46 +7,35 @@ from datetime import datetime
 from itertools import islice
 
 from bmhctl.domain.units import format_age
-from bmhctl.output.layout import Column, Line, columns
+from bmhctl.output.layout import Column, Line, Listing, listing
 from bmhctl.output.records import Record, flatten, iso
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import until_line
 from bmhctl.results.queue import Queue, Queued
 
-_QUEUE_COLUMNS = (
-    Column("POSITION"),
-    Column("TICKET"),
-    Column("OWNER"),
-    Column("AGE", 2),
-    Column("FITS BY", 1),
-    Column("DEADLINE", 4),
-    Column("PURPOSE", 3, 12),
-    Column("TAGS", 3, 12),
+_COLUMNS: Listing[Queued, Queue] = (
+    (Column("POSITION"), lambda item, _: [(str(item.position), "bold")]),
+    (Column("TICKET"), lambda item, _: [(str(item.ticket.id), "")]),
+    (Column("OWNER"), lambda item, _: [(item.ticket.owner, "bold")]),
+    (Column("AGE", 2), lambda item, queue: [(format_age(queue.now - item.ticket.created_at), "")]),
+    (Column("FITS BY", 1), lambda item, queue: until_line(item.eta, queue.now) if item.eta else [("unknown", "dim")]),
+    (
+        Column("DEADLINE", 4),
+        lambda item, queue: until_line(item.ticket.deadline, queue.now) if item.ticket.deadline else [],
+    ),
+    (Column("PURPOSE", 3, 12), lambda item, _: [(item.ticket.purpose or "", "")]),
+    (Column("TAGS", 3, 12), lambda item, _: [(flatten(dict(item.ticket.tags)), "cyan")]),
 )
 
 
 def _lines(queue: Queue, display: Display) -> Iterator[Line]:
     """Yield a row for each ticket, the oldest first, and below it what it waits for and still misses."""
-    lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), display.width))
+    lines = iter(listing(_COLUMNS, queue.items, queue, display.width))
     yield from islice(lines, 1)
     for item, line in zip(queue.items, lines, strict=False):
         yield line
         yield [("     ", ""), (item.requirements, "cyan"), (" · missing: ", "dim"), (item.missing, "yellow")]
     yield from lines
-
-
-def _queue_row(item: Queued, now: datetime) -> list[Line]:
-    ticket = item.ticket
-    return [
-        [(str(item.position), "bold")],
-        [(str(ticket.id), "")],
-        [(ticket.owner, "bold")],
-        [(format_age(now - ticket.created_at), "")],
-        until_line(item.eta, now) if item.eta else [("unknown", "dim")],
-        until_line(ticket.deadline, now) if ticket.deadline else [],
-        [(ticket.purpose or "", "")],
-        [(flatten(dict(ticket.tags)), "cyan")],
-    ]
 
 
 def _record(item: Queued, now: datetime) -> Record:

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from bmhctl.output.layout import Column, Line, columns
+from bmhctl.output.layout import Column, Listing, listing
 from bmhctl.output.records import Record, attributes_record
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.spans import ago
 from bmhctl.results.queue import QueueHistory, TicketChange
 
-_COLUMNS = (
-    Column("AT", 1),
-    Column("TICKET"),
-    Column("WHAT"),
-    Column("OWNER", 0, 12),
-    Column("REQUEST", 2, 12),
-    Column("BY", 3, 12),
-    Column("RESERVATION", 3),
-    Column("REASON", 2, 12),
+_COLUMNS: Listing[TicketChange, QueueHistory] = (
+    (Column("AT", 1), lambda change, result: [(ago(change.event.at, result.now), "dim")]),
+    (Column("TICKET"), lambda change, _: [(str(change.event.ticket), "")]),
+    (Column("WHAT"), lambda change, _: [(change.event.verb.value, "bold")]),
+    (Column("OWNER", 0, 12), lambda change, _: [(change.event.owner, "")]),
+    (Column("REQUEST", 2, 12), lambda change, _: [(change.requirements, "cyan")]),
+    (Column("BY", 3, 12), lambda change, _: [(change.event.actor, "")]),
+    (Column("RESERVATION", 3), lambda change, _: [(change.event.reservation or "", "")]),
+    (Column("REASON", 2, 12), lambda change, _: [(change.event.reason or "", "dim")]),
 )
-
-
-def _rows(result: QueueHistory) -> Iterator[list[Line]]:
-    for change in result.items:
-        yield [
-            [(ago(change.event.at, result.now), "dim")],
-            [(str(change.event.ticket), "")],
-            [(change.event.verb.value, "bold")],
-            [(change.event.owner, "")],
-            [(change.requirements, "cyan")],
-            [(change.event.actor, "")],
-            [(change.event.reservation or "", "")],
-            [(change.event.reason or "", "dim")],
-        ]
 
 
 def _record(change: TicketChange) -> Record:
@@ -50,7 +34,7 @@ VIEWS = {
         kind="queue-history",
         key="events",
         records=lambda result: map(_record, result.items),
-        lines=lambda result, display: columns(_COLUMNS, _rows(result), display.width),
+        lines=lambda result, display: listing(_COLUMNS, result.items, result, display.width),
         empty="no events: no request has waited for hosts",
     )
 }

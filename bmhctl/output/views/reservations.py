@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 
 from bmhctl.domain.model import State
-from bmhctl.output.layout import COLOUR, Column, Line, columns
+from bmhctl.output.layout import COLOUR, Column, Line, Listing, columns, listing
 from bmhctl.output.records import flatten, held_record, host_record
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, stamp, until_line
@@ -15,45 +14,38 @@ from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
 
-COLUMNS = (
-    Column("ID"),
-    Column("OWNER", 1, 12),
-    Column("EXPIRES_AT", 2),
-    Column("HOSTS", 0, 24, below=True),
-    Column("CREATED_AT", 5),
-    Column("PURPOSE", 4, 12),
-    Column("PREPARED_AT", 6, 12),
-    Column("TAGS", 4, 12),
-    Column("SHARED_WITH", 4, 12),
-    Column("ENDED_AT", 3),
-    Column("END_REASON", 7, 12),
-)
-
-
-def _rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line]]:
-    """Yield reservations as rows of :data:`COLUMNS`."""
-    for held in items:
-        r = held.reservation
-        yield [
-            [(r.id, "bold")],
-            [(r.owner, "")],
-            until_line(r.expires_at, now) if r.is_open() else [("ended", "dim")],
-            hosts_line(held.hosts, FEW_HOSTS) if r.ended_at is None else _names(held.had),
-            [(ago(r.created_at, now), "")],
-            [(r.purpose or "", "")],
-            prepared_line(r),
-            [(flatten(dict(r.tags)), "cyan")],
-            [(" ".join(r.shared_with), "")],
-            [(ago(r.ended_at, now), "")] if r.ended_at else [],
-            [(r.end_reason or "", "")],
-        ]
-
 
 def _names(names: Sequence[str]) -> Line:
     words = in_short(names)
     if len(words) > FEW_HOSTS:
         words = [*names[:FEW_HOSTS], f"+{len(names) - FEW_HOSTS}"]
     return [(" ".join(words), "dim")]
+
+
+COLUMNS: Listing[Held, Reservations] = (
+    (Column("ID"), lambda held, _: [(held.reservation.id, "bold")]),
+    (Column("OWNER", 1, 12), lambda held, _: [(held.reservation.owner, "")]),
+    (
+        Column("EXPIRES_AT", 2),
+        lambda held, result: (
+            until_line(held.reservation.expires_at, result.now) if held.reservation.is_open() else [("ended", "dim")]
+        ),
+    ),
+    (
+        Column("HOSTS", 0, 24, below=True),
+        lambda held, _: hosts_line(held.hosts, FEW_HOSTS) if held.reservation.ended_at is None else _names(held.had),
+    ),
+    (Column("CREATED_AT", 5), lambda held, result: [(ago(held.reservation.created_at, result.now), "")]),
+    (Column("PURPOSE", 4, 12), lambda held, _: [(held.reservation.purpose or "", "")]),
+    (Column("PREPARED_AT", 6, 12), lambda held, _: prepared_line(held.reservation)),
+    (Column("TAGS", 4, 12), lambda held, _: [(flatten(dict(held.reservation.tags)), "cyan")]),
+    (Column("SHARED_WITH", 4, 12), lambda held, _: [(" ".join(held.reservation.shared_with), "")]),
+    (
+        Column("ENDED_AT", 3),
+        lambda held, result: [(ago(held.reservation.ended_at, result.now), "")] if held.reservation.ended_at else [],
+    ),
+    (Column("END_REASON", 7, 12), lambda held, _: [(held.reservation.end_reason or "", "")]),
+)
 
 
 def _grant_lines(grant: Grant, display: Display) -> Iterator[Line]:
@@ -103,7 +95,7 @@ VIEWS = {
         key="reservations",
         records=lambda result: map(held_record, result.items),
         names=lambda result: (held.reservation.id for held in result.items),
-        lines=lambda result, display: columns(COLUMNS, _rows(result.items, result.now), display.width),
+        lines=lambda result, display: listing(COLUMNS, result.items, result, display.width),
         empty="no reservations: bmhctl reserve -n 1 takes a host that is free",
     ),
     Grant: View(
