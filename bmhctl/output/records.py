@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.model import (
     Bmc,
@@ -13,7 +13,6 @@ from bmhctl.domain.model import (
     Host,
     Note,
     Planned,
-    Reservation,
     SetupProgress,
     State,
     StepTiming,
@@ -32,6 +31,15 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 """The values that a JSON document may contain."""
 
 Record = dict[str, Json]
+
+_Item = TypeVar("_Item")
+Fields = Mapping[str, Callable[[_Item, datetime], Json]]
+"""The fields of a record, each with the function that returns its value for an item at a moment."""
+
+
+def record_of(item: _Item, fields: Fields[_Item], now: datetime) -> Record:
+    """Return the record of an item."""
+    return {name: value(item, now) for name, value in fields.items()}
 
 
 def attributes_record(value: object, names: Iterable[str]) -> Record:
@@ -182,25 +190,18 @@ def _setup(setup: SetupProgress | None) -> Record | None:
     return None if setup is None else {"done": setup.done, "of": setup.total, "failed": setup.failed}
 
 
-def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record:
-    """Return one reservation with the names of its hosts; ``ttl`` in seconds."""
-    r = reservation
-    return {
-        "id": r.id,
-        "owner": r.owner,
-        "purpose": r.purpose,
-        "created_at": iso(r.created_at),
-        "expires_at": iso(r.expires_at) if r.expires_at else None,
-        "ttl": int(r.ttl.total_seconds()) if r.ttl else None,
-        "ended_at": iso(r.ended_at) if r.ended_at else None,
-        "end_reason": r.end_reason,
-        "params": None if r.params is None else dict(r.params),
-        "prepared_at": iso(r.prepared_at) if r.prepared_at else None,
-        "hosts": [*hosts],
-        "asked_at": iso(r.asked_at) if r.asked_at else None,
-        "tags": dict(r.tags),
-        "shared_with": [*r.shared_with],
-    }
+RESERVATION_FIELDS = (
+    *("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params", "prepared_at"),
+    *("hosts", "asked_at", "tags", "shared_with"),
+)
+"""The fields of a reservation in JSON; ``ttl`` is in seconds."""
+
+
+def held_record(held: Held) -> Record:
+    """Return a reservation with the names of its hosts: those that it holds, or that it held if it has ended."""
+    names = [host.spec.name for host in held.hosts] if held.reservation.ended_at is None else held.had
+    record = attributes_record(held.reservation, (name for name in RESERVATION_FIELDS if name != "hosts"))
+    return {name: [*names] if name == "hosts" else record[name] for name in RESERVATION_FIELDS}
 
 
 def event_record(event: Event) -> Record:
@@ -330,12 +331,6 @@ def jsonable(value: object) -> Json:
 def document(kind: str, head: Record, key: str | None = None, records: Iterable[Record] = ()) -> Envelope:
     """Return a document of a kind, with a list of records under its last ``key`` (None: without a list)."""
     return Envelope({"version": VERSION, "kind": kind, **head}, key, records)
-
-
-def held_record(held: Held) -> Record:
-    """Return a reservation with the names of its hosts: those that it holds, or that it held if it has ended."""
-    names = [host.spec.name for host in held.hosts] if held.reservation.ended_at is None else held.had
-    return reservation_record(held.reservation, names)
 
 
 def picked(records: Iterable[Record], fields: tuple[str, ...] | None) -> Iterable[Record]:

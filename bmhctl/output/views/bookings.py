@@ -7,7 +7,7 @@ from datetime import datetime
 from bmhctl.domain.booking import Booking
 from bmhctl.domain.units import local_time
 from bmhctl.output.layout import Column, Listing, listing
-from bmhctl.output.records import Record, iso
+from bmhctl.output.records import Fields, Record, iso, record_of
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.spans import until
 from bmhctl.results.bookings import Booked, Bookings
@@ -56,27 +56,29 @@ _COLUMNS: Listing[Booked, Bookings] = (
 )
 
 
+_FIELDS: Fields[Booked] = {
+    "id": lambda item, _: item.booking.id,
+    "kind": lambda item, _: "maintenance" if item.booking.is_maintenance else "booking",
+    "owner": lambda item, _: item.booking.owner,
+    "purpose": lambda item, _: item.booking.purpose,
+    "starts_at": lambda item, _: iso(item.booking.starts_at),
+    "ends_at": lambda item, _: iso(item.booking.ends_at),
+    "hosts": lambda item, _: [*item.hosts],
+    "trouble": lambda item, _: [*item.trouble],
+    "wants": lambda item, _: item.requirements,
+    "state": state_of,
+    "resumes": lambda item, _: item.booking.resumes,
+    "reservation": lambda item, _: item.booking.reservation,
+    "request_id": lambda item, _: item.booking.request_id,
+    "created_at": lambda item, _: iso(item.booking.created_at),
+    "ended_at": lambda item, _: iso(item.booking.ended_at) if item.booking.ended_at else None,
+    "end_reason": lambda item, _: item.booking.end_reason,
+}
+
+
 def booking_record(item: Booked, now: datetime) -> Record:
     """Return one booking or planned maintenance; ``kind`` says which."""
-    booking = item.booking
-    return {
-        "id": booking.id,
-        "kind": "maintenance" if booking.is_maintenance else "booking",
-        "owner": booking.owner,
-        "purpose": booking.purpose,
-        "starts_at": iso(booking.starts_at),
-        "ends_at": iso(booking.ends_at),
-        "hosts": [*item.hosts],
-        "trouble": [*item.trouble],
-        "wants": item.requirements,
-        "state": state_of(item, now),
-        "resumes": booking.resumes,
-        "reservation": booking.reservation,
-        "request_id": booking.request_id,
-        "created_at": iso(booking.created_at),
-        "ended_at": iso(booking.ended_at) if booking.ended_at else None,
-        "end_reason": booking.end_reason,
-    }
+    return record_of(item, _FIELDS, now)
 
 
 def _calendar(result: Bookings, display: Display) -> None:
@@ -85,15 +87,10 @@ def _calendar(result: Bookings, display: Display) -> None:
     display.write(calendar((), result.now, result.inventory, result.items))
 
 
-_FIELDS = (
-    *("id", "kind", "owner", "purpose", "starts_at", "ends_at", "hosts", "trouble", "wants", "state", "resumes"),
-    *("reservation", "request_id", "created_at", "ended_at", "end_reason"),
-)
-
 VIEWS = {
     Bookings: View(
         (*NAMED, Format.ICS),
-        _FIELDS,
+        tuple(_FIELDS),
         ("id", "owner", "starts_at", "ends_at", "hosts", "state", "purpose"),
         kind="bookings",
         key="bookings",

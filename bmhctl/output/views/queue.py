@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import islice
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, Line, Listing, listing
-from bmhctl.output.records import Record, flatten, iso
+from bmhctl.output.records import Fields, flatten, iso, record_of
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import until_line
 from bmhctl.results.queue import Queue, Queued
@@ -38,48 +37,29 @@ def _lines(queue: Queue, display: Display) -> Iterator[Line]:
     yield from lines
 
 
-def _record(item: Queued, now: datetime) -> Record:
-    """Return one ticket of the queue; ``age`` is in whole seconds."""
-    ticket = item.ticket
-    return {
-        "ticket": ticket.id,
-        "position": item.position,
-        "owner": ticket.owner,
-        "purpose": ticket.purpose,
-        "wants": item.requirements,
-        "missing": item.missing,
-        "eta": iso(item.eta) if item.eta else None,
-        "age": max(0, int((now - ticket.created_at).total_seconds())),
-        "created_at": iso(ticket.created_at),
-        "deadline": iso(ticket.deadline) if ticket.deadline else None,
-        "request_id": ticket.request_id,
-        "tags": dict(ticket.tags),
-    }
-
-
-_FIELDS = (
-    "ticket",
-    "position",
-    "owner",
-    "purpose",
-    "wants",
-    "missing",
-    "eta",
-    "age",
-    "created_at",
-    "deadline",
-    "request_id",
-    "tags",
-)
+_FIELDS: Fields[Queued] = {
+    "ticket": lambda item, _: item.ticket.id,
+    "position": lambda item, _: item.position,
+    "owner": lambda item, _: item.ticket.owner,
+    "purpose": lambda item, _: item.ticket.purpose,
+    "wants": lambda item, _: item.requirements,
+    "missing": lambda item, _: item.missing,
+    "eta": lambda item, _: iso(item.eta) if item.eta else None,
+    "age": lambda item, now: max(0, int((now - item.ticket.created_at).total_seconds())),
+    "created_at": lambda item, _: iso(item.ticket.created_at),
+    "deadline": lambda item, _: iso(item.ticket.deadline) if item.ticket.deadline else None,
+    "request_id": lambda item, _: item.ticket.request_id,
+    "tags": lambda item, _: dict(item.ticket.tags),
+}
 
 VIEWS = {
     Queue: View(
         NAMED,
-        _FIELDS,
+        tuple(_FIELDS),
         ("position", "ticket", "owner", "age", "wants", "missing", "eta", "deadline", "purpose"),
         kind="queue",
         key="tickets",
-        records=lambda result: (_record(item, result.now) for item in result.items),
+        records=lambda result: (record_of(item, _FIELDS, result.now) for item in result.items),
         names=lambda result: (str(item.ticket.id) for item in result.items),
         lines=_lines,
         empty="no tickets: no request waits for hosts",

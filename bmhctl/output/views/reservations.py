@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import COLOUR, Column, Line, Listing, columns, listing
-from bmhctl.output.records import flatten, held_record, host_record
+from bmhctl.output.records import RESERVATION_FIELDS, flatten, held_record, host_record
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, stamp, until_line
 from bmhctl.output.views.hosts import ALL_FIELDS
@@ -66,27 +66,10 @@ def _grant_lines(grant: Grant, display: Display) -> Iterator[Line]:
         yield [("keep       ", "dim"), (f"bmhctl extend -R {r.id}", "")]
 
 
-_FIELDS = (
-    "id",
-    "owner",
-    "purpose",
-    "created_at",
-    "expires_at",
-    "ttl",
-    "ended_at",
-    "end_reason",
-    "params",
-    "prepared_at",
-    "hosts",
-    "asked_at",
-    "tags",
-    "shared_with",
-)
-
 VIEWS = {
     Reservations: View(
         NAMED,
-        _FIELDS,
+        RESERVATION_FIELDS,
         (
             *("id", "owner", "hosts", "expires_at", "purpose", "created_at", "ended_at", "end_reason", "tags"),
             *("prepared_at", "shared_with"),

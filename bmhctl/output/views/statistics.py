@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, table
-from bmhctl.output.records import Json, Record, attributes_record, iso
+from bmhctl.output.records import Fields, Json, Record, attributes_record, iso, record_of
 from bmhctl.output.render import LISTED, Display, View
 from bmhctl.output.spans import heat_level, heat_step, joined, plural
-from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
+from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.support.values import replace
 
 _STATES = (State.RESERVED, State.AVAILABLE, State.TAINTED, State.MAINTENANCE, State.INITIAL)
@@ -182,32 +182,11 @@ def _cell(share: float | None, step: int, width: int) -> Span:
     return mark * width, style
 
 
-def _record(each: Figures) -> Record:
-    """Return the figures of a group: times in seconds, shares of 1, null for what is not known or does not apply."""
-    waits = each.waits
-    return {
-        "name": each.name,
-        "hosts": each.hosts,
-        "utilisation": _rounded(each.utilisation),
-        "seconds": {state.value: round(each.seconds.get(state, 0.0)) for state in State},
-        "reservations": each.reservations,
-        "waits": {
-            "known": waits.known,
-            "median": waits.median.total_seconds(),
-            "p95": waits.p95.total_seconds(),
-            "longest": waits.longest.total_seconds(),
-        }
-        if waits
-        else None,
-        "failed_tasks": each.failed_tasks,
-        "failed_checks": each.failed_checks,
-        "failed_cleanups": each.failed_cleanups,
-        "faults": each.faults,
-        "failures": each.failures,
-        "mean_between_failures": _seconds(each.mean_between_failures),
-        "mean_repair": _seconds(each.mean_repair),
-        "bookings": _bookings(each.bookings),
-    }
+def _waits(found: Waits | None) -> Record | None:
+    if found is None:
+        return None
+    lengths = {"median": found.median, "p95": found.p95, "longest": found.longest}
+    return {"known": found.known, **{name: length.total_seconds() for name, length in lengths.items()}}
 
 
 def _bookings(found: BookingFigures | None) -> Record | None:
@@ -229,22 +208,23 @@ def _seconds(length: timedelta | None) -> Json:
     return None if length is None else round(length.total_seconds())
 
 
-_FIELDS = (
-    "name",
-    "hosts",
-    "utilisation",
-    "seconds",
-    "reservations",
-    "waits",
-    "failed_tasks",
-    "failed_checks",
-    "failed_cleanups",
-    "faults",
-    "failures",
-    "mean_between_failures",
-    "mean_repair",
-    "bookings",
-)
+_FIELDS: Fields[Figures] = {
+    "name": lambda each, _: each.name,
+    "hosts": lambda each, _: each.hosts,
+    "utilisation": lambda each, _: _rounded(each.utilisation),
+    "seconds": lambda each, _: {state.value: round(each.seconds.get(state, 0.0)) for state in State},
+    "reservations": lambda each, _: each.reservations,
+    "waits": lambda each, _: _waits(each.waits),
+    "failed_tasks": lambda each, _: each.failed_tasks,
+    "failed_checks": lambda each, _: each.failed_checks,
+    "failed_cleanups": lambda each, _: each.failed_cleanups,
+    "faults": lambda each, _: each.faults,
+    "failures": lambda each, _: each.failures,
+    "mean_between_failures": lambda each, _: _seconds(each.mean_between_failures),
+    "mean_repair": lambda each, _: _seconds(each.mean_repair),
+    "bookings": lambda each, _: _bookings(each.bookings),
+}
+"""The figures of a group: times in seconds, shares of 1, null for what is not known or does not apply."""
 
 
 def _span(result: Statistics | HourlyUse) -> Record:
@@ -268,12 +248,14 @@ _HOUR_FIELDS = ("weekday", "hour", "reserved", "present", "utilisation")
 VIEWS = {
     Statistics: View(
         LISTED,
-        _FIELDS,
-        _FIELDS,
+        tuple(_FIELDS),
+        tuple(_FIELDS),
         kind="stats",
         key="groups",
-        head=lambda result: {**_span(result), "by": result.by, "total": _record(result.total)},
-        records=lambda result: map(_record, (result.total,) if result.by is None else result.groups),
+        head=lambda result: {**_span(result), "by": result.by, "total": record_of(result.total, _FIELDS, result.now)},
+        records=lambda result: (
+            record_of(each, _FIELDS, result.now) for each in ((result.total,) if result.by is None else result.groups)
+        ),
         lines=_lines,
     ),
     HourlyUse: View(
