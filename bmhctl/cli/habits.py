@@ -86,12 +86,8 @@ _WORDS: dict[str, str] = {
 COMMANDS: dict[str, str] = {word: meant for meant, words in _WORDS.items() for word in words.split()}
 """Commands of other tools, each with the command line that does the same here."""
 
-NOUNS = frozenset(
-    (
-        *("baremetal", "device", "devices", "host", "hosts", "machine", "machines", "node", "nodes", "place", "places"),
-        *("server", "servers", "system"),
-    )
-)
+_NOUNS = "baremetal device devices host hosts machine machines node nodes place places server servers system"
+NOUNS = frozenset(_NOUNS.split())
 """Words for hosts in other tools, which may stand before or after a command."""
 
 _IN_GROUPS: dict[str, str] = {
@@ -114,96 +110,60 @@ GROUP_COMMANDS: dict[str, str] = {
 LABELS = ("arch", "env", "gpu", "group", "model", "pool", "rack", "region", "role", "row", "site", "team", "zone")
 """Keys of labels that are typed as options: ``--rack r1``."""
 
-_LABEL = ("-l {rack=r1}",)
-_COUNT = ("-n {2}",)
-_DURATION = ("--ttl {4h}", "--until {4h}")
-_PLACE = ("-i {FILE}",)
-_TEXT = ("--reason {TEXT}", "--note {TEXT}", "--for {PURPOSE}")
-_OWNER = ("--owner {NAME}", "--as {NAME}")
-_START = ("--from {09:00}",)
-_WEEKS = ("--weekly {4}",)
-
+_OPTIONS: dict[tuple[str, ...], str] = {
+    ("--address {10.0.0.11}",): "--ip",
+    ("--as {NAME}",): "--actor --owner",
+    ("--dry-run",): "--noop",
+    ("--fields name,labels",): "--show-labels",
+    ("--fields {name,state}",): "--columns",
+    ("--follow",): "--watch",
+    ("--for {PURPOSE}",): "-p",
+    ("--for {PURPOSE}", "--reason {TEXT}", "--note {TEXT}"): "--purpose",
+    ("--from {09:00}",): "--at --begin --date --start",
+    ("--label {rack=r1}", "--only {rack=r1}"): "-l",
+    ("--label {rack=r1}", "-l {rack=r1}"): "--labels",
+    ("--newest-first",): "--reverse",
+    ("--note {TEXT}", "--for {PURPOSE}"): "--reason",
+    ("--owner ME",): "--me --mine",
+    ("--owner {NAME}",): "-u",
+    ("--owner {NAME}", "--as {NAME}"): "--user",
+    ("--reason {TEXT}", "--note {TEXT}", "--for {PURPOSE}"): "--comment --description --message --note -m",
+    ("--since 30d",): "--month",
+    ("--since 7d",): "--week",
+    ("--since {2h}", "--until {2h}", "--reason {TEXT}", "--ttl {4h}"): "--for",
+    ("--since {7d}", "-n {2}"): "--last",
+    ("--sort {name}",): "--order --sort-by",
+    ("--state free",): "--free",
+    ("--state {available}",): "--status -s",
+    ("--timeout {60s}", "--wait {10m}"): "--timeout",
+    ("--ttl {3}d", "--until {3}d", "--since {3}d"): "--days",
+    ("--ttl {4}h", "--until {4}h", "--since {4}h"): "--hours",
+    ("--ttl {30}m", "--until {30}m", "--since {30}m"): "--minutes",
+    ("--ttl {4h}",): "--by --until",
+    ("--ttl {4h}", "--timeout {60s}"): "-t",
+    ("--ttl {4h}", "--until {4h}"): "--duration --lease --time --ttl",
+    ("--until {12:00}",): "--end",
+    ("--version",): "-V",
+    ("--wait {30m}", "--watch", "--follow"): "-w",
+    ("--weekly {4}",): "--every --recurring --repeat",
+    ("--yes",): "--force",
+    ("-R {ID}",): "--id -r",
+    ("-i {FILE}",): "--config --db --file -f",
+    ("-j {8}",): "--parallel --threads",
+    ("-l {rack=r1}",): "--filter --label --where -L",
+    ("-n {2}",): "--limit --nodes --num --number --tail -N -c",
+    ("-o csv",): "--csv",
+    ("-o json",): "--json",
+    ("-o jsonl",): "--jsonl",
+    ("-o name",): "--no-header --no-headers --noheader",
+    ("-o plain",): "--long --wide",
+    ("-o {json}",): "--format",
+    ("-q",): "--silent",
+    **{(f"--label {key}={{VALUE}}", f"-l {key}={{VALUE}}"): f"--{key}" for key in LABELS},
+    **{(f"--state {state}",): f"--{state}" for state in ("initial", "available", "reserved", "tainted", "maintenance")},
+}
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "--actor": ("--as {NAME}",),
-    "--at": _START,
-    "--begin": _START,
-    "--by": ("--ttl {4h}",),
-    "--columns": ("--fields {name,state}",),
-    "--comment": _TEXT,
-    "--config": _PLACE,
-    "--csv": ("-o csv",),
-    "--date": _START,
-    "--db": _PLACE,
-    "--description": _TEXT,
-    "--duration": _DURATION,
-    "--end": ("--until {12:00}",),
-    "--every": _WEEKS,
-    "--file": _PLACE,
-    "--filter": _LABEL,
-    "--force": ("--yes",),
-    "--for": ("--since {2h}", "--until {2h}", "--reason {TEXT}", "--ttl {4h}"),
-    "--format": ("-o {json}",),
-    "--free": ("--state free",),
-    "--days": ("--ttl {3}d", "--until {3}d", "--since {3}d"),
-    "--hours": ("--ttl {4}h", "--until {4}h", "--since {4}h"),
-    "--minutes": ("--ttl {30}m", "--until {30}m", "--since {30}m"),
-    "--id": ("-R {ID}",),
-    "--ip": ("--address {10.0.0.11}",),
-    "--json": ("-o json",),
-    "--jsonl": ("-o jsonl",),
-    "--label": _LABEL,
-    "--labels": ("--label {rack=r1}", *_LABEL),
-    "--last": ("--since {7d}", *_COUNT),
-    "--lease": _DURATION,
-    "--limit": _COUNT,
-    "--message": _TEXT,
-    **dict.fromkeys(("--me", "--mine"), ("--owner ME",)),
-    "--month": ("--since 30d",),
-    **dict.fromkeys(("--no-header", "--no-headers", "--noheader"), ("-o name",)),
-    "--nodes": _COUNT,
-    "--noop": ("--dry-run",),
-    "--note": _TEXT,
-    "--num": _COUNT,
-    "--number": _COUNT,
-    "--order": ("--sort {name}",),
-    "--owner": ("--as {NAME}",),
-    "--parallel": ("-j {8}",),
-    "--purpose": ("--for {PURPOSE}", *_TEXT),
-    "--reason": ("--note {TEXT}", "--for {PURPOSE}"),
-    "--recurring": _WEEKS,
-    "--repeat": _WEEKS,
-    "--reverse": ("--newest-first",),
-    "--silent": ("-q",),
-    "--show-labels": ("--fields name,labels",),
-    "--sort-by": ("--sort {name}",),
-    "--start": _START,
-    "--status": ("--state {available}",),
-    "--tail": _COUNT,
-    "--threads": ("-j {8}",),
-    "--time": _DURATION,
-    "--timeout": ("--timeout {60s}", "--wait {10m}"),
-    "--ttl": _DURATION,
-    "--until": ("--ttl {4h}",),
-    "--user": _OWNER,
-    "--watch": ("--follow",),
-    "--week": ("--since 7d",),
-    "--where": _LABEL,
-    **dict.fromkeys(("--long", "--wide"), ("-o plain",)),
-    **{f"--{key}": (f"--label {key}={{VALUE}}", f"-l {key}={{VALUE}}") for key in LABELS},
-    "-L": _LABEL,
-    "-N": _COUNT,
-    "-V": ("--version",),
-    "-c": _COUNT,
-    "-f": _PLACE,
-    "-l": ("--label {rack=r1}", "--only {rack=r1}"),
-    "-m": _TEXT,
-    "-p": ("--for {PURPOSE}",),
-    "-r": ("-R {ID}",),
-    "-s": ("--state {available}",),
-    "-t": ("--ttl {4h}", "--timeout {60s}"),
-    "-u": ("--owner {NAME}",),
-    "-w": ("--wait {30m}", "--watch", "--follow"),
-    **{f"--{state}": (f"--state {state}",) for state in ("initial", "available", "reserved", "tainted", "maintenance")},
+    option: equivalents for equivalents, options in _OPTIONS.items() for option in options.split()
 }
 """Options of other tools, each with its equivalents: the first that the command has is suggested.
 

@@ -26,23 +26,6 @@ from bmhctl.cli.suggestions import (
 )
 from bmhctl.usecases.shared.context import default_actor
 
-_WITH_HOSTS = (
-    *(
-        "add",
-        "boot-once",
-        "check",
-        "cordon",
-        "history",
-        "inspect",
-        "list",
-        "maintain",
-        "power",
-        "ready",
-        "recycle",
-        "release",
-    ),
-    *("remove", "reserve", "reset", "resume", "retire", "set", "show", "taint", "uncordon", "why"),
-)
 _WITH_FORMAT = ("-o", "--output", "--format")
 _WITH_FILE = ("-f", "--file", "--filename")
 _FILLERS = ("for", "with")  # words of a sentence, such as lease node01 for 2h
@@ -180,7 +163,8 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
         meant = meant.replace("ID", named[0])
     if "FILE" in meant and named:
         meant = meant.replace("FILE", shlex.quote(named[0]))
-    takes_host = meant == command and command in _WITH_HOSTS
+    arguments = [param.metavar for param in live.params if param.param_type_name == "argument"]
+    takes_host = meant == command and any("HOST" in (metavar or "") for metavar in arguments)
     if hosts and ("HOST" in meant or takes_host):
         most = None if command not in OF_ONE and command != "show" and "--host" not in meant else 1
         names = " ".join(hosts[:most])

@@ -101,6 +101,8 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("commission node01", "bmhctl add node01"),
         ("label node01 rack=r7", "bmhctl set node01 --label rack=r7"),
         ("search rack=r7", "bmhctl list -l rack=r7"),
+        ("dump node01", "bmhctl export node01"),
+        ("revert node01", "bmhctl undo node01"),
         ("mv node01 node02", "bmhctl rename node01 node02"),
         ("drain node01 --wait 2s", "bmhctl maintain node01 --when-free --reason TEXT"),
         ("drain node01 --reason fan", "bmhctl maintain node01 --when-free --reason fan"),
