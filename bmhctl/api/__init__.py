@@ -19,7 +19,7 @@ from bmhctl.api.changing import Changing
 from bmhctl.api.reading import Reading
 from bmhctl.api.reserving import Reserving
 from bmhctl.errors import StateRefusedError
-from bmhctl.usecases.shared.context import Context, default_actor
+from bmhctl.usecases.shared.context import Context
 
 
 def open_inventory(
@@ -52,7 +52,7 @@ def open_inventory(
     ['node01', 'node02'] ['tainted', 'tainted']
     >>> folder.cleanup()
     """
-    from bmhctl.stores import open_store, state_files
+    from bmhctl.stores import default_actor, open_store, state_files
 
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     if create:

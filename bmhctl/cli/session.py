@@ -17,6 +17,8 @@ from bmhctl.cli.typer_internals import TyperOption
 from bmhctl.errors import BmhctlError, UsageError, combine
 from bmhctl.output import Display, Format, ask, check, note, render, report
 from bmhctl.results import Hosts, Outcomes, Plan
+from bmhctl.stores import default_actor, open_store
+from bmhctl.stores.locations import VARIABLE, find_inventory
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
 
@@ -57,9 +59,7 @@ class Invocation:
 
     def default_actor(self) -> str:
         """Return who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
-        from bmhctl.usecases.shared.context import ACTOR_VARIABLE, default_actor
-
-        return self.actor or os.environ.get(ACTOR_VARIABLE) or default_actor(os.environ)
+        return self.actor or default_actor(os.environ)
 
 
 class _NoLine:
@@ -138,8 +138,6 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
     A format, or one of the ``fields`` (``a,b,c``), that the result does not have is refused before the command does
     anything.
     """
-    from bmhctl.stores.locations import VARIABLE, find_inventory
-
     invocation = invocation_of(ctx)
     wanted = field_list(fields)
     display = invocation.display()
@@ -170,8 +168,6 @@ def session(
     With ``pause``, wait while the inventory is unavailable: ``pause`` sleeps between two tries, and may raise to end
     the wait.
     """
-    from bmhctl.stores import open_store
-
     with target(ctx, kind, fields) as found:
         if pause is None:
             store = open_store(found.location)

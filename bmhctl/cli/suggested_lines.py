@@ -24,7 +24,7 @@ from bmhctl.cli.suggestions import (
     value_of,
     with_value,
 )
-from bmhctl.usecases.shared.context import default_actor
+from bmhctl.stores import default_actor
 
 _WITH_FORMAT = ("-o", "--output", "--format")
 _WITH_FILE = ("-f", "--file", "--filename")

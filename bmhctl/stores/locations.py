@@ -1,4 +1,4 @@
-"""Find the inventory that a command means, and open its store: a TOML file with its state, SQLite, or PostgreSQL."""
+"""Find the inventory that a command means, and who acts; open the store: TOML with its state, SQLite, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ NAMES = ("bmh.toml", "bmh.db")
 """The file names that are searched for in the current folder and its parents."""
 
 VARIABLE = "BMHCTL_INVENTORY"
+
+ACTOR_VARIABLE = "BMHCTL_ACTOR"
 
 
 def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, report: Callable[[str], None]) -> str:
@@ -80,6 +82,19 @@ def _is_trusted(path: Path, report: Callable[[str], None]) -> bool:
             report(f"ignored {path}: every user may write {place}; name it with -i to use it")
             return False
     return True
+
+
+def default_actor(environ: Mapping[str, str]) -> str:
+    """Return ``$BMHCTL_ACTOR``, or user@hostname."""
+    if environ.get(ACTOR_VARIABLE):
+        return environ[ACTOR_VARIABLE]
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a user in a container may have no name
+        user = f"uid{os.geteuid()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def is_on_server(location: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from bmhctl.cli import habits, suggestions
 from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import ENTRIES, PROGRAM
-from bmhctl.usecases.shared.context import default_actor
+from bmhctl.stores import default_actor
 from tests.cli.conftest import Cli
 from tests.conftest import Run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -13,22 +12,6 @@ from bmhctl.support.values import Frozen, field
 if TYPE_CHECKING:
     from bmhctl.domain.model import Host
     from bmhctl.stores.store import Store
-
-
-ACTOR_VARIABLE = "BMHCTL_ACTOR"
-
-
-def default_actor(environ: Mapping[str, str]) -> str:
-    """Return ``$BMHCTL_ACTOR``, or user@hostname."""
-    if environ.get(ACTOR_VARIABLE):
-        return environ[ACTOR_VARIABLE]
-    import pwd
-
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a user in a container may have no name
-        user = f"uid{os.geteuid()}"
-    return f"{user}@{os.uname().nodename}"
 
 
 def utc_now() -> datetime:
