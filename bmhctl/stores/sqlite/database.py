@@ -145,13 +145,10 @@ class OpenFiles:
         self._path = path
         status = os.stat(path)
         self._group = status.st_gid
+        self.inode = status.st_ino
+        """The inode of the inventory file itself."""
         self._known: dict[str, Identity] = {str(path): (status.st_dev, status.st_ino)}
         self._has_own_log = False
-
-    @property
-    def inode(self) -> int:
-        """The inode of the inventory file itself."""
-        return self._known[str(self._path)][1]
 
     def add_beside(self) -> None:
         """Record the files that SQLite has opened beside the inventory; call this after the first read.
