@@ -12,7 +12,7 @@ import typer
 
 from bmhctl.cli.commands import COMMANDS, ENTRIES, GROUP_HELP, OWN_FAILURES, PROGRAM, Entry
 from bmhctl.cli.options import MOST
-from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
+from bmhctl.cli.session import Invocation, invocation_of
 from bmhctl.cli.typer_internals import (
     CommandInfo,
     TyperCommand,
@@ -41,6 +41,60 @@ def _help_width() -> int:
     import shutil
 
     return max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
+
+
+def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:
+    def keep(ctx: typer.Context, _: object, value: object) -> None:
+        if value == "":
+            raise UsageError(f"{names[-1]} is given, but empty", hint=f"give it a value: {names[-1]} {metavar}")
+        if value:
+            setattr(invocation_of(ctx), field, value)
+
+    return TyperOption(
+        param_decls=list(names),
+        is_flag=metavar is None,
+        expose_value=False,
+        callback=keep,
+        help=help,
+        metavar=metavar,
+        autocompletion=complete,
+        rich_help_panel="Global options",
+    )
+
+
+def _formats(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    from bmhctl.cli.completion_candidates import formats
+
+    return list(formats(ctx.info_name or "", incomplete))
+
+
+GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
+    _option(
+        "-i",
+        "--inventory",
+        field="inventory",
+        metavar="FILE",
+        help="The inventory: a .toml or a .db file, or postgresql://….  [default: $BMHCTL_INVENTORY, or bmh.toml "
+        "or bmh.db nearby]",
+    ),
+    _option(
+        "--as",
+        field="actor",
+        metavar="ACTOR",
+        help="Who acts.  [default: $BMHCTL_ACTOR, or user@hostname]",
+    ),
+    _option(
+        "-o",
+        "--output",
+        field="output",
+        metavar="FORMAT",
+        complete=_formats,
+        help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
+    ),
+    _option("-q", "--quiet", field="quiet", help="Print only errors on stderr."),
+    _option("-v", "--verbose", field="verbose", help="Print more."),
+)
+"""The options that every command accepts, before or after its name."""
 
 
 class OptionalValueCommand(TyperCommand):

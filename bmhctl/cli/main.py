@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import typer
 
-from bmhctl.cli.app import application, build_command
+from bmhctl.cli.app import GLOBAL_OPTIONS, application, build_command
 from bmhctl.cli.commands import COMPLETION_VARIABLE, ENTRIES, OWN_FAILURES, PROGRAM, WELCOME
-from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
+from bmhctl.cli.session import Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
 from bmhctl.output import silence
 from bmhctl.stores import state_files

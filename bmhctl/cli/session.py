@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from bmhctl.cli.typer_internals import TyperOption
 from bmhctl.errors import BmhctlError, UsageError, combine
 from bmhctl.output import Display, Format, ask, check, note, render, report
 from bmhctl.results import Hosts, Outcomes, Plan
@@ -285,57 +284,3 @@ def _output_in(args: list[str]) -> str | None:
         if option:
             found = option[1] or next(iter(args[position + 1 :]), found)
     return found
-
-
-def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:
-    def keep(ctx: typer.Context, _: object, value: object) -> None:
-        if value == "":
-            raise UsageError(f"{names[-1]} is given, but empty", hint=f"give it a value: {names[-1]} {metavar}")
-        if value:
-            setattr(invocation_of(ctx), field, value)
-
-    return TyperOption(
-        param_decls=list(names),
-        is_flag=metavar is None,
-        expose_value=False,
-        callback=keep,
-        help=help,
-        metavar=metavar,
-        autocompletion=complete,
-        rich_help_panel="Global options",
-    )
-
-
-def _formats(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
-    from bmhctl.cli.completion_candidates import formats
-
-    return list(formats(ctx.info_name or "", incomplete))
-
-
-GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
-    _option(
-        "-i",
-        "--inventory",
-        field="inventory",
-        metavar="FILE",
-        help="The inventory: a .toml or a .db file, or postgresql://….  [default: $BMHCTL_INVENTORY, or bmh.toml "
-        "or bmh.db nearby]",
-    ),
-    _option(
-        "--as",
-        field="actor",
-        metavar="ACTOR",
-        help="Who acts.  [default: $BMHCTL_ACTOR, or user@hostname]",
-    ),
-    _option(
-        "-o",
-        "--output",
-        field="output",
-        metavar="FORMAT",
-        complete=_formats,
-        help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
-    ),
-    _option("-q", "--quiet", field="quiet", help="Print only errors on stderr."),
-    _option("-v", "--verbose", field="verbose", help="Print more."),
-)
-"""The options that every command accepts, before or after its name."""
