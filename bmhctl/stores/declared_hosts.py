@@ -71,8 +71,8 @@ class DeclaredHosts(Frozen):
                     yield host_id
 
     def add(self, host: Host, event: Event) -> None:
-        """Save a new host with the event of its entry, at which its state begins; both get new ids."""
-        host_id = self._database.next_id("hosts")
+        """Save a host with the event of its entry, at which its state begins; a host that has no id gets a new one."""
+        host_id = host.id or self._database.next_id("hosts")
         last_event = self._hosts.add_event(host_id, event)
         row = [*spec_row(host.spec), *lifecycle_row(host, event.at), back_at(host), planned_at(host)]
         self._database.enqueue(_ADD_HOST, [*row, last_event, host_id])

@@ -151,7 +151,7 @@ class Events(Frozen):
         """Return the ids of hosts that had a name; with ``*`` and ``?`` of all that match.
 
         Without, these are the last host to have it, and the hosts before it that were removed or retired under the
-        name: a host that ``undo`` or ``add`` brought back has another id.
+        name: a host that ``add`` brought back has another id.
         """
         name = name.translate(AS_STORED)
         if "*" not in name and "?" not in name:

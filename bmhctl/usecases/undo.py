@@ -237,7 +237,7 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
     inverse = Changes(reason=f"{_UNDO}the {last.words}", policy=last.policy)
     renames, removals, specs, newcomers = [], [], [], []
     imported: dict[str, dict[str, PropertyValue] | None] = {}
-    for _, event in last.events:
+    for host_id, event in last.events:
         kept, reason = _kept(event), f"{_UNDO}{_command(event)} by {event.actor}"
         declared = kept[DECLARED]
         if event.verb is Verb.ENTER:
@@ -247,7 +247,8 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
         if event.verb is EventKind.RENAME:
             renames.append((event.host, spec.name))
         elif event.verb is Verb.REMOVE:
-            newcomers.append(HostAddition(replace(whole_host(kept), undeclared=False, planned=()), reason))
+            host = replace(whole_host(kept), id=host_id, undeclared=False, planned=())
+            newcomers.append(HostAddition(host, reason))
             imported[spec.name] = imported_of(kept)
         elif event.verb is EventKind.SET:
             specs.append(SpecChange.to(event.host, spec))

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 
@@ -19,6 +20,7 @@ from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.statistics import statistics
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.retire import retire
 from tests.conftest import Lab, copied
@@ -136,6 +138,21 @@ def test_undo_restores_the_inventory_and_a_second_undo_repeats_the_change(name: 
     assert content(small) == after
     undo.undo(small.context())
     assert content(small) == before
+
+
+def test_a_removed_host_that_comes_back_by_undo_is_the_same_host(small: Lab) -> None:
+    since = small.clock() - timedelta(hours=1)
+    [before] = queries.list_hosts(small.context(), Choice(("node1",))).hosts
+    hosts.remove(small.context("bob"), Choice(("node1",)))
+    small.clock.move(minutes=5)
+    undo.undo(small.context())
+    [after] = queries.list_hosts(small.context(), Choice(("node1",))).hosts
+    assert after.id == before.id
+    verbs = [event.verb for event in queries.history(small.context(), "node1").events]
+    assert verbs == ["enter", "ready", "remove", "enter"]
+    by_host = statistics(small.context(), since, by="host")
+    assert [each.name for each in by_host.groups] == ["node1", "node2", "node3"]
+    assert by_host.total.hosts == 3
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -15,9 +15,9 @@ HostValues = tuple[Row, Row | None]
 
 def host_values(host: Host) -> HostValues:
     """Return a host and its reservation as values that JSON can represent."""
-    no_ids: list[Value] = [0, 0]
+    ids: list[Value] = [host.id, 0]
     held = None if host.reservation is None else reservation_row(host.reservation)
-    return [*no_ids, *spec_row(host.spec), *lifecycle_row(host)], held
+    return [*ids, *spec_row(host.spec), *lifecycle_row(host)], held
 
 
 def host_of(values: HostValues) -> Host:

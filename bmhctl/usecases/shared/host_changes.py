@@ -33,7 +33,10 @@ class Removal(Frozen):
 
 
 class HostAddition(Frozen):
-    """A host to add, in its state, and the reason; ``since`` is set when the host is added."""
+    """A host to add, in its state, and the reason; ``since`` is set when the host is added.
+
+    A host that comes back has the id that it had, so that its history continues.
+    """
 
     host: Host
     reason: str | None = None
