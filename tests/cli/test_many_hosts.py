@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, Prepared, files, json_of, spawn
+from tests.cli.conftest import Cli, Prepared, Run, files, json_of, spawn
 from tests.faults.snapshots import settle
 
 
@@ -49,6 +49,29 @@ DRY_RUNS = {
     "boot-once node03 pxe": "node03  available  would send to its BMC: boot-once pxe",
     "rename node03 node99": "node99  available  was node03",
 }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ready --state maintenance", "no host is in maintenance"),
+        ("check --state maintenance --state tainted -l gpu", "no host has the key gpu"),
+        ("cordon --state free -l rack=r2", "no host that fits rack=r2 is free"),
+        ("set node01 node03 --state tainted --note x", "none of the named hosts is tainted"),
+        ("power node01 on -l rack=r2", "none of the named hosts fits rack=r2"),
+        ("recycle -l rack=r2", "none of the chosen hosts is tainted"),
+        ("release -l rack=r9", "no host fits rack=r9, by its labels or by the tags of its reservation"),
+        ("reset -l rack=r9", "no host fits rack=r9; rack is r1, r2"),
+    ],
+)
+def test_a_command_that_finds_no_host_to_act_on_says_so(line: str, said: str, cli: Cli, dozen: Path) -> None:
+    done = [cli(*line.split(), *more) for more in ([], ["-q"])]
+    assert done == [Run(0, "", f"{said}\n"), Run(0, "", "")]
+
+
+def test_recycle_says_that_no_host_is_tainted(cli: Cli, dozen: Path) -> None:
+    assert cli("recycle", "-q").status == 0
+    assert cli("recycle") == Run(0, "", "no host is tainted\n")
 
 
 @pytest.mark.parametrize("backend", ["bmh.toml", "bmh.db"])

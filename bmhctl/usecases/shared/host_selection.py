@@ -155,10 +155,12 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
             fitting = [host for host in fitting if host.name in choice.among]
         if not fitting and choice.with_tags and choice.selector:
             ctx.report(f"no host fits {choice.selector}, by its labels or by the tags of its reservation")
-        elif not fitting and choice.selector:
+        elif not fitting:
             from bmhctl.usecases.shared.unmatched_selector import note_unmatched
 
-            note_unmatched(ctx, choice.selector)
+            is_explained = choice.selector is not None and note_unmatched(ctx, choice.selector)
+            if choice.states and not is_explained and not is_reading:
+                ctx.report(_none_left(choice))
         return fitting, []
     names = unfold(choice.names)
     exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
@@ -186,9 +188,23 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
     if narrow:
         narrowed = _fitting(ctx, choice, tuple(hosts)) if hosts else []
         keep = {host.name for host in narrowed}
+        if hosts and not keep and not is_reading:
+            ctx.report(_none_left(choice))
         hosts = {name: host for name, host in hosts.items() if name in keep}
     among = hosts if choice.among is None else choice.among
     return [host for name, host in hosts.items() if name in among], missing
+
+
+def _none_left(choice: Choice) -> str:
+    """Return that no host is in the states of a choice, or that none of its named hosts fits the selector."""
+    from bmhctl.lifecycle.table import where
+
+    which = "none of the named hosts" if choice.names else "no host"
+    if not choice.states:
+        return f"{which} fits {choice.selector}"
+    fits = f" that fits {choice.selector}" if choice.selector else ""
+    states = StateName.FREE if choice.reservable else " or ".join(map(where, sorted(choice.states)))
+    return f"{which}{fits} is {states}"
 
 
 def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, most: int | None = None) -> Choice:

@@ -14,8 +14,8 @@ _SAMPLE = 1000  # the most hosts that are searched for a similar key or for valu
 _SHOWN = 8  # the most values that are named
 
 
-def note_unmatched(ctx: Context, selector: Selector) -> None:
-    """Report why no host of the inventory fits ``selector``; do nothing if a host in another state fits.
+def note_unmatched(ctx: Context, selector: Selector) -> bool:
+    """Report why no host of the inventory fits ``selector``; return False if a host in another state fits.
 
     Each unknown key is reported with the key or option that was probably meant. If all keys are known, the existing
     values are reported.
@@ -27,6 +27,7 @@ def note_unmatched(ctx: Context, selector: Selector) -> None:
         ]
     for note in notes:
         ctx.report(note)
+    return bool(notes)
 
 
 def _values(ctx: Context, term: Term) -> str:

@@ -113,6 +113,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     refresh_and_reap(ctx)
     hosts, missing = to_recycle(ctx, choice)
+    if not (hosts or choice.names or choice.selector):
+        return Outcomes("recycle", (), ("no host is tainted",))
     outcomes = each(ctx, recycling(ctx, choice, hosts), hosts, missing, jobs)
     return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
 
@@ -120,11 +122,14 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
     """Return the hosts to which ``recycle`` applies, and the errors for names that it can't use."""
     named = set(unfold(choice.names))
-    narrow = choice.names or choice.selector
-    wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
-    hosts, missing = choose(ctx, wanted)
+    if not (choice.names or choice.selector):
+        tainted = ctx.store.hosts.find(replace(choice, states=frozenset({State.TAINTED})).query(None))
+        return [*tainted, *ctx.store.hosts.being_recycled()], []
+    hosts, missing = choose(ctx, choice)
     found = [host for host in hosts if host.state is State.TAINTED or _goes_on(host) or host.name in named]
-    return found if narrow else [*found, *ctx.store.hosts.being_recycled()], list(missing)
+    if hosts and not found:
+        ctx.report("none of the chosen hosts is tainted")
+    return found, list(missing)
 
 
 def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperation:
