@@ -25,7 +25,7 @@ def stats(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="GROUP", help="host, owner, label:KEY, tag:KEY, or hour."),
+        typer.Option("--by", metavar="GROUP", help="host, owner, [label:]KEY, tag:KEY, or hour."),
     ] = None,
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="KEY", help="name, utilisation, tasks, failures, …; -KEY reverses.")

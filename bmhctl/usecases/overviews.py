@@ -88,8 +88,10 @@ def _last_events(ctx: Context, hosts: list[Host]) -> dict[tuple[str, object], Ev
 def fleet(ctx: Context, key: str) -> Fleet:
     """Return all hosts, grouped by the value of a label or hardware property.
 
-    Hosts without the key are the last group. Raises :class:`UsageError` for a key that no host has.
+    ``label:KEY`` means the same as ``KEY``. Hosts without the key are the last group. Raises :class:`UsageError` for a
+    key that no host has.
     """
+    key = key.removeprefix("label:")
     now = refresh(ctx)
     groups: dict[str | None, list[Host]] = {}
     keys: dict[str, None] = {}

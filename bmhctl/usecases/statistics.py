@@ -43,10 +43,12 @@ def statistics(
 ) -> Statistics:
     """Return the figures of the fleet from ``since`` to ``until`` (default: now), and those of each group.
 
-    ``by`` is one of :data:`GROUPS` except ``hour``. ``sort`` is ``name`` or one of :data:`SORT_KEYS`, with ``-`` before
-    it for the reverse; by default, hosts are sorted by failed tasks, and other groups by name. Raises
-    :class:`UsageError` for an impossible window and unknown keys.
+    ``by`` is one of :data:`GROUPS` except ``hour``; any other word is the key of a label. ``sort`` is ``name`` or one
+    of :data:`SORT_KEYS`, with ``-`` before it for the reverse; by default, hosts are sorted by failed tasks, and other
+    groups by name. Raises :class:`UsageError` for an impossible window and unknown keys.
     """
+    if by is not None and ":" not in by and by not in GROUPS:
+        by = f"label:{by}"
     grouping = None if by is None else _grouping(by)
     ordered = _order(sort or ("tasks" if by == "host" else "name"))
     now = refresh(ctx)
@@ -295,7 +297,9 @@ def _by_owner(ctx: Context, window: Window, _: Mapping[int, _Sums]) -> dict[str,
 def _by_label(ctx: Context, per_host: Mapping[int, _Sums], key: str) -> dict[str, _Sums]:
     values = queries.attribute(ctx.store, key)
     if not values:
-        raise UsageError(f"no host has a label or property {key!r}", hint="bmhctl list --fields name,labels,hardware")
+        tag = f"bmhctl stats --by tag:{key} groups by the tag of this name" if queries.is_tag(ctx.store, key) else ""
+        hint = tag or f"by {', '.join(GROUPS)}; bmhctl list --fields name,labels,hardware shows the keys"
+        raise UsageError(f"no host has a label or property {key!r}", hint=hint)
     groups: dict[str, _Sums] = defaultdict(_Sums)
     for host, sums in per_host.items():
         groups[values.get(host, NONE)].add(sums)

@@ -86,6 +86,7 @@ def test_hosts_are_grouped_by_the_values_of_a_label_in_their_natural_order(fleet
         ("r10", ["bad1", "bad2"]),
         (None, ["spare"]),
     ]
+    assert fleet(fleet_of_seven.context(), "label:rack").groups == found.groups
     out = io.StringIO()
     render(found, Display(out, out, format=Format.PLAIN))
     assert [line for line in out.getvalue().splitlines() if "/" in line][-4:-1] == [

@@ -191,6 +191,9 @@ def test_a_tag_used_only_by_earlier_reservations_is_not_an_error(history: Lab) -
     assert [each.name for each in statistics(history.context(), START, by="tag:job").groups] == ["4711"]
     late = history.clock.now - timedelta(seconds=1)
     assert {each.name for each in statistics(history.context(), late, by="tag:job").groups} <= {"4711"}
+    with pytest.raises(UsageError, match="no host has a label or property 'job'") as refused:
+        statistics(history.context(), late, by="job")
+    assert refused.value.hint == "bmhctl stats --by tag:job groups by the tag of this name"
     with pytest.raises(UsageError, match="no reservation ever had a tag 'jo'"):
         statistics(history.context(), late, by="tag:jo")
 
@@ -200,7 +203,7 @@ def test_a_tag_used_only_by_earlier_reservations_is_not_an_error(history: Lab) -
     [
         ({"since": START + timedelta(days=9)}, "--since is not in the past"),
         ({"since": START + HOUR, "until": START}, "--since ("),
-        ({"by": "colour"}, "can't group by 'colour'"),
+        ({"by": "colour"}, "no host has a label or property 'colour'"),
         ({"by": "label:"}, "can't group by 'label:'"),
         ({"by": "host:x"}, "can't group by 'host:x'"),
         ({"by": "label:colour"}, "no host has a label or property 'colour'"),
