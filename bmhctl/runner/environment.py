@@ -9,26 +9,6 @@ from collections.abc import Mapping
 from bmhctl.domain.host_spec import host_variables, keyed_variables
 from bmhctl.results import Held
 
-VARIABLES: dict[str, str] = {
-    "BMH_RESERVATION": "the reservation's id: the fencing token that bmhctl takes for -R",
-    "BMH_HOSTS": "the names of the hosts, with spaces between them, in the order of the request",
-    "BMH_COUNT": "the number of hosts",
-    "BMH_HOST": "the first host's name",
-    "BMH_ADDRESS": "its address",
-    "BMH_MAC": "its MAC address",
-    "BMH_BMC_ADDRESS": "its BMC's address; also BMH_BMC_TYPE and BMH_BMC_SYSTEM_ID",
-    "BMH_LABEL_<KEY>": "each of its labels; KEY is in upper case, with _ for other characters; equal keys get _2, _3",
-    "BMH_HARDWARE_<KEY>": "each of its hardware properties, likewise",
-    "BMH_PREPARED": "the parameters of the preparation, such as image=noble; not set if no prepare step ran",
-    "BMH_PARAM_<NAME>": "the value of each parameter of the prepare steps",
-    "BMH_TAG_<KEY>": "each tag of the reservation, likewise",
-    "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
-    "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task uses the same one",
-    "BMHCTL_ACTOR": "the actor, so that bmhctl inside the task acts under the same name",
-    "BMHCTL_RUN": "a word by which bmhctl finds all processes of the task, to end them",
-}
-"""Every variable that ``run`` sets. Attributes that are not declared have no variable."""
-
 _SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS", "BMH_PREPARED")  # the variables that --shell sets
 
 _TAG = re.compile(r"BMH_TAG_[A-Z0-9_]+")  # tags that --shell of an earlier reservation has set

@@ -280,7 +280,6 @@ def generated(page: Page) -> dict[str, str]:
     """Return the parts of a page that are made from the code, by name."""
     makers = {
         "README": {"states": _states, "pages": _pages},
-        "ci": {"variables": _variables},
         "output": {"fields": _fields},
         "commands": {"commands": _commands},
         "python": {"methods": _methods},
@@ -301,13 +300,6 @@ def _pages() -> str:
     from bmhctl.docs import topics
 
     return "".join(f"- [{name}.md](bmhctl/docs/{name}.md): {title}\n" for name, title in topics().items())
-
-
-def _variables() -> str:
-    from bmhctl.runner.environment import VARIABLES
-
-    rows = (f"| `{name}` | {words} |\n" for name, words in VARIABLES.items())
-    return f"| variable | value |\n|---|---|\n{''.join(rows)}"
 
 
 def _fields() -> str:
