@@ -58,8 +58,6 @@ _BELOW = " " * 4  # the indent of text below a row
 Cell = tuple[Line, int]
 """A cell's clean spans, and its width in terminal cells."""
 
-_NO_CELL: Cell = ([("-", "")], 1)
-
 
 def state_span(state: State) -> Span:
     """Return the glyph and word of a state in its colour."""
@@ -117,9 +115,7 @@ def padded(texts: Iterable[str]) -> list[str]:
     return [text + " " * (width - size) for text, size in known]
 
 
-def listing(
-    shown: Listing[_Item, _Result], items: Iterable[_Item], result: _Result, width: int | None
-) -> Iterator[Line]:
+def listing(shown: Listing[_Item, _Result], items: Iterable[_Item], result: _Result, width: int) -> Iterator[Line]:
     """Yield a row for each item of a result, under the heads of the columns: see :func:`columns`."""
     cells = [cell for _, cell in shown]
     return columns([head for head, _ in shown], ([cell(item, result) for cell in cells] for item in items), width)
@@ -128,16 +124,15 @@ def listing(
 def columns(
     heads: Sequence[Column],
     rows: Iterable[Sequence[Line]],
-    width: int | None,
+    width: int,
     *,
     header: bool = True,
     names_left_out: bool = True,
 ) -> Iterator[Line]:
     """Yield rows under their heads, if possible in lines no wider than ``width``, by dropping and cutting columns.
 
-    Without a ``width``, everything is shown whole, with ``-`` for empty cells. With a width, empty columns are left
-    out. Unless ``names_left_out`` is False, a last line names the columns with values that have no room. The widths are
-    computed from chunks of rows and never shrink, so that the rows of a generator are streamed.
+    Empty columns are left out. Unless ``names_left_out`` is False, a last line names the columns with values that have
+    no room. The widths are computed from chunks of rows and never shrink, so that the rows of a generator are streamed.
     """
     stream = iter(rows)
     naturals = [0] * len(heads)
@@ -153,25 +148,20 @@ def columns(
         widths = _widths(heads, naturals, sizes, kept, width)
         shown = [heads[i] for i in kept]
         if first and header:
-            yield from _row([measured_cell([(head.title, "dim" if width else "")]) for head in shown], shown, widths)
+            yield from _row([measured_cell([(head.title, "dim")]) for head in shown], shown, widths)
         first = False
         for row in chunk:
-            yield from _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], shown, widths)
+            yield from _row([row[i] for i in kept], shown, widths)
     left_out = [head.title.strip() for i, head in enumerate(heads) if naturals[i] and i not in kept]
     if left_out and header and names_left_out and not first:
         yield [(f"left out: {', '.join(left_out)} (see -o plain)", "dim")]
-    if first and header and width is None:
-        titles = [measured_cell([(head.title, "")]) for head in heads]
-        yield from _row(titles, heads, [len(head.title) for head in heads])
 
 
-def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
-    """Return the columns to show: all if there is no width, else those with values that fit, important ones first.
+def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int) -> list[int]:
+    """Return the columns to show: those with values that fit, important ones first.
 
     A column is moved below the rows before it takes room from a more important one.
     """
-    if width is None:
-        return list(range(len(heads)))
     floors = [_floor(head, natural) for head, natural in zip(heads, naturals, strict=True)]
     kept = _fitting(heads, naturals, floors, width)
     if any(0 < heads[i].rank <= _IMPORTANT and naturals[i] and i not in kept for i in range(len(heads))):
@@ -197,7 +187,7 @@ def _widths(
     naturals: Sequence[int],
     sizes: Mapping[int, Set[int]],
     kept: Sequence[int],
-    width: int | None,
+    width: int,
 ) -> list[int]:
     """Return the width of each column in cells. Spare cells go to the narrowest column that is cut, or to a lower rank.
 
@@ -207,8 +197,6 @@ def _widths(
     widest value that fits, and 0 if none fits.
     """
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
-    if width is None:
-        return list(wanted.values())
     widths = {i: _floor(heads[i], naturals[i]) for i in kept}
     spare = width - sum(widths.values()) - _GAP * (len(kept) - 1)
     if spare < 0:
