@@ -174,10 +174,10 @@ class View(Frozen):
 
     ``formats`` are its output formats. ``fields`` are the keys of its ``records``, for ``--fields``; ``plain`` and
     ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too; without
-    ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under ``key``; a
-    result whose document has another form makes its own ``document``. ``names`` yields the names for ``-o name``;
-    ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table without rows.
-    ``writers`` write the whole result in some formats.
+    ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under ``key`` if
+    there is one; a result whose document has another form makes its own ``document``. ``names`` yields the names for
+    ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table without
+    rows. ``writers`` write the whole result in some formats.
     """
 
     formats: tuple[Format, ...]
@@ -320,6 +320,8 @@ def _document(view: View, result: object, fields: tuple[str, ...] | None) -> Env
 
     if view.document is not None:
         return view.document(result, fields)
+    if not view.key:
+        return document(view.kind, view.head(result))
     return document(view.kind, view.head(result), view.key, picked(view.records(result), fields))
 
 

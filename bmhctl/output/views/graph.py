@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import Line
-from bmhctl.output.records import Envelope, answer_record, attributes_record, document, event_record
+from bmhctl.output.records import Record, answer_record, attributes_record, event_record
 from bmhctl.output.render import STRUCTURED, Display, Format, View
 from bmhctl.results.why import Graph
 
@@ -25,26 +25,25 @@ def _write(result: Graph, display: Display) -> None:
     display.write("".join(f"{line}\n" for line in lines))
 
 
-def _document(graph: Graph, _: tuple[str, ...] | None) -> Envelope:
+def _head(graph: Graph) -> Record:
     from bmhctl.lifecycle.table import EDGES, MEANING
 
-    return document(
-        "graph",
-        {
-            "host": graph.why.host.name if graph.why else None,
-            "state": graph.why.host.state.value if graph.why else None,
-            "states": [
-                {"name": state.value, "meaning": MEANING[state], "count": graph.counts.get(state, 0)} for state in State
-            ],
-            "edges": [
-                attributes_record(edge, ("verb", "source", "dest", "label", "guards", "why", "drawn")) for edge in EDGES
-            ],
-            "events": [event_record(event) for event in graph.events],
-            "verbs": [answer_record(answer) for answer in graph.why.answers] if graph.why else [],
-        },
-    )
+    return {
+        "host": graph.why.host.name if graph.why else None,
+        "state": graph.why.host.state.value if graph.why else None,
+        "states": [
+            {"name": state.value, "meaning": MEANING[state], "count": graph.counts.get(state, 0)} for state in State
+        ],
+        "edges": [
+            attributes_record(edge, ("verb", "source", "dest", "label", "guards", "why", "drawn")) for edge in EDGES
+        ],
+        "events": [event_record(event) for event in graph.events],
+        "verbs": [answer_record(answer) for answer in graph.why.answers] if graph.why else [],
+    }
 
 
 _DRAWN = (Format.MERMAID, Format.DOT, Format.SVG)
 
-VIEWS = {Graph: View((*STRUCTURED, *_DRAWN), document=_document, lines=_lines, writers=dict.fromkeys(_DRAWN, _write))}
+VIEWS = {
+    Graph: View((*STRUCTURED, *_DRAWN), kind="graph", head=_head, lines=_lines, writers=dict.fromkeys(_DRAWN, _write))
+}

@@ -36,7 +36,8 @@ def _detail_lines(detail: HostDetail, width: int) -> Iterator[Line]:
     host, now = detail.host, detail.now
     yield from heading(host, now)
     yield []
-    yield from table(_attributes(host, now), "  ")
+    known = _attributes(host, now)
+    yield from table(((word, line) for word, line in known if any(text for text, _ in line)), "  ")
     yield from result_lines(detail.results, now)
     if detail.events:
         yield []
@@ -44,6 +45,7 @@ def _detail_lines(detail: HostDetail, width: int) -> Iterator[Line]:
 
 
 def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
+    """Yield the words and values of a host's attributes; a value without text is not known."""
     spec = host.spec
     if r := host.reservation:
         yield "held by", joined([(r.owner, "bold"), (r.id, "")] + ([(r.purpose, "")] if r.purpose else []), " · ")
@@ -51,12 +53,9 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
             "until",
             [*until_line(r.expires_at, now), *([(f" · {stamp(r.expires_at)}", "dim")] if r.expires_at else [])],
         )
-        if prepared := prepared_line(r):
-            yield "prepared", prepared
-        if r.shared_with:
-            yield "shared with", [(", ".join(r.shared_with), "")]
-        if r.tags:
-            yield "tags", [(flatten(dict(r.tags)), "cyan")]
+        yield "prepared", prepared_line(r)
+        yield "shared with", [(", ".join(r.shared_with), "")]
+        yield "tags", [(flatten(dict(r.tags)), "cyan")]
     for mark in host.maintenance:
         back = f", {'back ' if mark.until > now else ''}{until(mark.until, now)}" if mark.until else ""
         yield "maintenance", [(mark.reason, "magenta"), (f" · {mark.actor}, {ago(mark.since, now)}{back}", "dim")]
@@ -67,12 +66,8 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
     if host.came_from:
         yield "came from", [place_span(host.came_from)]
     if host.cordon:
-        yield (
-            host.cordon.flag,
-            [(host.cordon.reason, "magenta"), (f" · {host.cordon.actor}", "dim")],
-        )
-    if host.fault:
-        yield "fault", [(host.fault, "red")]
+        yield host.cordon.flag, [(host.cordon.reason, "magenta"), (f" · {host.cordon.actor}", "dim")]
+    yield "fault", [(host.fault or "", "red")]
     if host.failed_cleanups:
         yield "cleanups", [(f"{host.failed_cleanups} failed in a row", "red")]
     if host.setup:
@@ -83,22 +78,17 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
     if host.failed_tasks:
         tasks = ", ".join(f"{t.owner} ({t.purpose})" if t.purpose else t.owner for t in host.failed_tasks)
         yield "tasks", [(f"{len(host.failed_tasks)} failed in a row: {tasks}", "red")]
-    if spec.address:
-        yield "address", [(spec.address, "")]
-    if spec.mac:
-        yield "mac", [(spec.mac, "")]
-    if spec.labels:
-        yield "labels", [(flatten(dict(spec.labels)), "cyan")]
-    if spec.hardware:
-        yield "hardware", [(flatten(dict(spec.hardware)), "")]
+    yield "address", [(spec.address or "", "")]
+    yield "mac", [(spec.mac or "", "")]
+    yield "labels", [(flatten(dict(spec.labels)), "cyan")]
+    yield "hardware", [(flatten(dict(spec.hardware)), "")]
     if spec.observed:
         other = [key for key, value in spec.observed.items() if spec.hardware.get(key, value) != value]
         words = f" · overridden by the declaration: {', '.join(other)}" if other else ""
         yield "observed", [(flatten({**spec.observed}), ""), (words, "yellow")]
     if spec.bmc:
         yield "bmc", joined([(t, "") for t in (spec.bmc.address, spec.bmc.type, spec.bmc.credentials) if t], " · ")
-    if spec.note:
-        yield "note", [(spec.note, "")]
+    yield "note", [(spec.note or "", "")]
     if host.used_at:
         yield "last used", [(ago(host.used_at, now), "")]
 

@@ -17,7 +17,7 @@ from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
 
 if TYPE_CHECKING:
-    from bmhctl.output.records import Envelope, Json
+    from bmhctl.output.records import Json, Record
     from bmhctl.results.bookings import Booked
 
 _MOST = 8  # the number of items of each list that a terminal shows
@@ -201,10 +201,10 @@ def _bar(status: Status, width: int, colour: bool) -> Line:
     return [("█" * n if colour else GLYPH[state] * n, COLOUR[state]) for state, n in cells.items()]
 
 
-def _document(status: Status, _: tuple[str, ...] | None) -> Envelope:
-    from bmhctl.output.records import document, held_record, iso
+def _head(status: Status) -> Record:
+    from bmhctl.output.records import held_record, iso
 
-    body: dict[str, Json] = {
+    return {
         "now": iso(status.now),
         "inventory": status.inventory,
         "total": sum(status.counts.values()),
@@ -226,7 +226,6 @@ def _document(status: Status, _: tuple[str, ...] | None) -> Envelope:
         "planned": _planned_records(status),
         "reservations": [held_record(held) for held in status.held],
     }
-    return document("status", body)
 
 
 def _planned_records(status: Status) -> list[Json]:
@@ -237,4 +236,4 @@ def _planned_records(status: Status) -> list[Json]:
     return [booking_record(item, status.now) for item in status.planned]
 
 
-VIEWS = {Status: View(STRUCTURED, document=_document, lines=_lines)}
+VIEWS = {Status: View(STRUCTURED, kind="status", head=_head, lines=_lines)}

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from bmhctl.output.records import Envelope, document, jsonable
+from bmhctl.output.records import attributes_record
 from bmhctl.output.render import STRUCTURED, TEXT, Display, Format, View
 from bmhctl.results import Done
 from bmhctl.results.texts import Document, Script
 
 _OTHERS = (Format.METAL3, Format.ANSIBLE, Format.SSH, Format.KNOWN_HOSTS, Format.DNSMASQ, Format.NETBOX)
 _EXPORTS = (*TEXT, Format.TOML, *_OTHERS)
-
-
-def _document(result: Done, _: tuple[str, ...] | None) -> Envelope:
-    return document(
-        "done",
-        {
-            "command": result.command,
-            "message": result.message,
-            "details": jsonable(result.details),
-            "notes": [*result.notes],
-        },
-    )
 
 
 def _write(result: Document | Script, display: Display) -> None:
@@ -31,7 +19,8 @@ def _write(result: Document | Script, display: Display) -> None:
 VIEWS = {
     Done: View(
         STRUCTURED,
-        document=_document,
+        kind="done",
+        head=lambda result: attributes_record(result, ("command", "message", "details", "notes")),
         lines=lambda result, display: () if display.quiet else [[(result.message, "")]],
         notes=lambda result, _: result.notes,
     ),

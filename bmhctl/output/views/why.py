@@ -12,7 +12,7 @@ from bmhctl.output.spans import answer_lines, heading, result_lines
 from bmhctl.results.why import Why
 
 if TYPE_CHECKING:
-    from bmhctl.output.records import Envelope
+    from bmhctl.output.records import Record
 
 
 def _lines(why: Why, _: Display) -> Iterator[Line]:
@@ -35,22 +35,19 @@ def _lines(why: Why, _: Display) -> Iterator[Line]:
         yield [("next  ", "bold"), (why.next, "bold cyan")]
 
 
-def _document(why: Why, _: tuple[str, ...] | None) -> Envelope:
-    from bmhctl.output.records import answer_record, document, host_record, iso, step_record
+def _head(why: Why) -> Record:
+    from bmhctl.output.records import answer_record, host_record, iso, step_record
 
-    return document(
-        "why",
-        {
-            "now": iso(why.now),
-            "host": host_record(why.host, holding_back(why.host, why.results)),
-            "summary": why.summary,
-            "facts": [*why.facts],
-            "verbs": [answer_record(answer) for answer in why.answers],
-            "first": why.first,
-            "next": why.next,
-            "results": [step_record(step) for step in why.results],
-        },
-    )
+    return {
+        "now": iso(why.now),
+        "host": host_record(why.host, holding_back(why.host, why.results)),
+        "summary": why.summary,
+        "facts": [*why.facts],
+        "verbs": [answer_record(answer) for answer in why.answers],
+        "first": why.first,
+        "next": why.next,
+        "results": [step_record(step) for step in why.results],
+    }
 
 
-VIEWS = {Why: View(STRUCTURED, document=_document, lines=_lines)}
+VIEWS = {Why: View(STRUCTURED, kind="why", head=_head, lines=_lines)}
