@@ -5,14 +5,12 @@ from __future__ import annotations
 import select
 import stat
 from collections.abc import Callable
-from datetime import timedelta
 from os import fstat
 
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.units import OF_DAY, format_duration, local_time, parse_duration
-from bmhctl.errors import WaitTimeoutError
+from bmhctl.domain.units import OF_DAY, local_time, parse_duration
 from bmhctl.output import Display, note
 from bmhctl.usecases.reservations.eta import in_words
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, Waiting
@@ -42,10 +40,8 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
     def pause() -> None:
         patience.pause(PAUSE, None)
         if patience.is_over():
-            raise WaitTimeoutError(
-                f"timed out after {format_duration(patience.timeout or timedelta())} waiting for the inventory",
-                hint="repeat the command with a longer wait, or when the inventory can be reached",
-            )
+            hint = "repeat the command with a longer wait, or when the inventory can be reached"
+            raise patience.timed_out("the inventory", hint)
 
     return pause
 

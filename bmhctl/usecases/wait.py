@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State, StateName
-from bmhctl.domain.units import OF_DAY, format_duration, local_time
-from bmhctl.errors import AwayError, UnreachableError, UsageError, WaitTimeoutError, combine
+from bmhctl.domain.units import OF_DAY, local_time
+from bmhctl.errors import AwayError, UnreachableError, UsageError, combine
 from bmhctl.results import Hosts
 from bmhctl.support.folding import folded
 from bmhctl.usecases.queries import list_hosts
@@ -86,10 +86,8 @@ class _Wait:
     def pause(self, seconds: float, wakes: int | None) -> None:
         """Report what is missing, and sleep; raise :class:`WaitTimeoutError` when the time is up."""
         if self._patience.is_over():
-            raise WaitTimeoutError(
-                f"timed out after {format_duration(self._patience.timeout or timedelta())} waiting for {self._missing}",
-                hint="bmhctl list shows their states; or wait for longer",
-            )
+            hint = "bmhctl list shows their states; or wait for longer"
+            raise self._patience.timed_out(self._missing, hint)
         left = self._patience.left()
         self._report()
         self._patience.pause(seconds if left is None else min(seconds, left.total_seconds()), wakes)

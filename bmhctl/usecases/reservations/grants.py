@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, Reservation, Verb
@@ -15,8 +15,7 @@ from bmhctl.domain.requirements import (
     dump_requirements,
     load_requirements,
 )
-from bmhctl.domain.units import format_duration
-from bmhctl.errors import UsageError, WaitTimeoutError
+from bmhctl.errors import UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.stores.host_query import FREE, queries_for
 from bmhctl.stores.reservations import random_id
@@ -25,6 +24,7 @@ from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
 if TYPE_CHECKING:
+    from bmhctl.errors import WaitTimeoutError
     from bmhctl.usecases.reservations.waiting import WaitOptions
 
 NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
@@ -65,17 +65,14 @@ class Attempt:
 
     def check_time(self) -> None:
         """Raise :class:`WaitTimeoutError` when the deadline has passed."""
-        if self.is_late():
+        if self._patience is not None and self.is_late():
             raise timed_out(self._patience, self.request)
 
 
-def timed_out(patience: WaitOptions | None, request: ReservationRequest) -> WaitTimeoutError:
+def timed_out(patience: WaitOptions, request: ReservationRequest) -> WaitTimeoutError:
     """Return the error for a request that was not granted in its time to wait."""
-    length = format_duration((patience.timeout if patience else None) or timedelta())
-    return WaitTimeoutError(
-        f"timed out after {length} waiting for {describe_requirements(request.requirements)}",
-        hint="bmhctl status shows who holds what, and which hosts are not available",
-    )
+    hint = "bmhctl status shows who holds what, and which hosts are not available"
+    return patience.timed_out(describe_requirements(request.requirements), hint)
 
 
 @retried

@@ -11,6 +11,7 @@ from operator import attrgetter
 from bmhctl.domain.model import State
 from bmhctl.domain.requirements import ReservationRequest, describe_requirements, dump_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
+from bmhctl.domain.units import format_duration
 from bmhctl.errors import (
     AwayError,
     BmhctlError,
@@ -28,20 +29,9 @@ from bmhctl.support.folding import in_short
 from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.reservations.allocation import remedies
 from bmhctl.usecases.reservations.candidates import candidates
-from bmhctl.usecases.reservations.contended import (
-    check_ticket,
-    choose,
-    find_lost_grant,
-    resolved,
-    try_grant,
-)
+from bmhctl.usecases.reservations.contended import check_ticket, choose, find_lost_grant, resolved, try_grant
 from bmhctl.usecases.reservations.eta import eta_of_request
-from bmhctl.usecases.reservations.fairness import (
-    any_free,
-    match_free,
-    note_excused,
-    remove_dead,
-)
+from bmhctl.usecases.reservations.fairness import any_free, match_free, note_excused, remove_dead
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, ProgressReporter, Waiting, Watch
@@ -82,6 +72,11 @@ class WaitOptions(Frozen):
         """Return whether the wait has timed out, by a clock that is never set back."""
         return self.timeout is not None and self.waited >= self.timeout
 
+    def timed_out(self, what: str, hint: str) -> WaitTimeoutError:
+        """Return the error for a wait for ``what`` that has timed out."""
+        length = format_duration(self.timeout or timedelta())
+        return WaitTimeoutError(f"timed out after {length} waiting for {what}", hint=hint)
+
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
     """Wait in the queue, even while the inventory is unavailable, locked, full, invalid or replaced; return the grant.
@@ -90,31 +85,24 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
     for longer than :data:`LONGEST`.
     """
     ctx = attempt.ctx
-    absence = Absence(ctx.report, ctx.store.location, ctx.store)
-    try:
-        return _wait(attempt, patience, absence)
-    except WaitTimeoutError as error:
-        raise absence.explain(error) from None
-
-
-def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
     ticket: Ticket | None = None
-    while True:
-        try:
-            if absence.is_open():
-                with _queued(attempt, ticket) as ticket:
-                    return _wait_in_queue(attempt, patience, ticket, absence)
-        except UnreachableError as error:
-            if isinstance(error, RetiredError) or (
-                ticket is None and not isinstance(error, AwayError | UncertainError)
-            ):
-                raise
-            granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
-            if granted is not None:
-                return granted
-            absence.record(error)
-        patience.pause(PAUSE, None)
-        attempt.check_time()
+    with Absence(ctx.report, ctx.store.location, ctx.store) as absence:
+        while True:
+            try:
+                if absence.is_open():
+                    with _queued(attempt, ticket) as ticket:
+                        return _wait_in_queue(attempt, patience, ticket, absence)
+            except UnreachableError as error:
+                if isinstance(error, RetiredError) or (
+                    ticket is None and not isinstance(error, AwayError | UncertainError)
+                ):
+                    raise
+                granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
+                if granted is not None:
+                    return granted
+                absence.record(error)
+            patience.pause(PAUSE, None)
+            attempt.check_time()
 
 
 def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:

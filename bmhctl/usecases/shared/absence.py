@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError, WaitTimeoutError
 from bmhctl.stores import reopen
@@ -25,7 +25,8 @@ class Absence:
     """A time during which an inventory can't be used; reports each reason once, and the end of the time.
 
     ``reason`` is why the inventory can't be used now; empty if it can. ``store`` is opened again after the inventory
-    was moved or replaced; None while an inventory is opened for the first time.
+    was moved or replaced; None while an inventory is opened for the first time. If the wait in a ``with`` block times
+    out, the error also says why the inventory can't be used.
     """
 
     def __init__(self, report: Callable[[str], None], location: str, store: Store | None = None) -> None:
@@ -37,6 +38,13 @@ class Absence:
         self._is_broken = False
         self._reported: set[str] = set()
         self.reason = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, WaitTimeoutError) and self.reason:
+            raise WaitTimeoutError(f"{error.message}: {self.reason}", hint=error.hint) from None
 
     def record(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
         """Record that the inventory can't be used; after :data:`LONGEST` raise ``reason``, unless ``is_busy``."""
@@ -57,10 +65,6 @@ class Absence:
             self._report(f"{self._location} is {'valid again' if self._is_broken else 'back'}")
             self._reported.clear()
         self._began, self._is_broken, self._is_replaced, self.reason = None, False, False, ""
-
-    def explain(self, error: WaitTimeoutError) -> WaitTimeoutError:
-        """Return the error for the end of a wait, with the reason why the inventory can't be used, if there is one."""
-        return WaitTimeoutError(f"{error.message}: {self.reason}", hint=error.hint) if self.reason else error
 
     def is_open(self) -> bool:
         """Open the inventory again if it was replaced; if it still can't be opened, record that and return False."""
@@ -87,7 +91,5 @@ def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Resu
                 return result
         except AwayError as error:
             absence.record(error)
-        try:
+        with absence:
             pause()
-        except WaitTimeoutError as error:
-            raise absence.explain(error) from None

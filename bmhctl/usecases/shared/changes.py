@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bmhctl.errors import InvalidError, UnreachableError, WaitTimeoutError
+from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.usecases.shared.absence import PAUSE, Absence
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -34,40 +34,27 @@ def await_change(
     it can't be used for longer than :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look``
     raise.
     """
-    absence = Absence(ctx.report, ctx.store.location, ctx.store)
-    try:
-        return _await_change(ctx, pause, look, is_due, absence)
-    except WaitTimeoutError as error:
-        raise absence.explain(error) from None
-
-
-def _await_change(
-    ctx: Context,
-    pause: Pause,
-    look: Callable[[], _Result | None],
-    is_due: Callable[[], bool],
-    absence: Absence,
-) -> _Result:
     has_looked = False
-    while True:
-        try:
-            if absence.is_open():
-                changes = _Changes(ctx)
-                while True:
-                    if changes.are_any() or is_due():
-                        result = look()
-                        has_looked = True
-                        absence.ends()
-                        if result is not None:
-                            return result
-                    changes.pause(pause)
-        except UnreachableError as error:
-            absence.record(error)
-        except InvalidError as error:  # probably a person is editing the TOML file
-            if not has_looked:
-                raise
-            absence.record(error)
-        pause(PAUSE, None)
+    with Absence(ctx.report, ctx.store.location, ctx.store) as absence:
+        while True:
+            try:
+                if absence.is_open():
+                    changes = _Changes(ctx)
+                    while True:
+                        if changes.are_any() or is_due():
+                            result = look()
+                            has_looked = True
+                            absence.ends()
+                            if result is not None:
+                                return result
+                        changes.pause(pause)
+            except UnreachableError as error:
+                absence.record(error)
+            except InvalidError as error:  # probably a person is editing the TOML file
+                if not has_looked:
+                    raise
+                absence.record(error)
+            pause(PAUSE, None)
 
 
 class _Changes:
