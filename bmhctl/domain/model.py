@@ -11,6 +11,9 @@ from bmhctl.support.values import Frozen, Words, field, replace
 NEVER = datetime.max.replace(tzinfo=UTC)
 """A time later than every other: the end of a lease that has no end."""
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+"""A time earlier than every other: the last use of a host that was never used."""
+
 
 class State(Words):
     """The states of a host; ``lifecycle.table`` says what holds in each."""
@@ -433,7 +436,7 @@ def holding_back(host: Host, results: Iterable[CheckResult]) -> tuple[CheckResul
     """
     phases, since = HOLDS_BACK.get(host.state, ()), host.since
     if host.state is State.MAINTENANCE and any(note.quarantine for note in host.maintenance):
-        phases, since = HOLDS_BACK.get(host.came_from or State.TAINTED, ()), datetime.min.replace(tzinfo=UTC)
+        phases, since = HOLDS_BACK.get(host.came_from or State.TAINTED, ()), LONG_AGO
     return tuple(
         result
         for result in results

@@ -86,6 +86,11 @@ class ReservationRequest(Frozen):
     tags: Mapping[str, str] = field(default_factory=dict)
     booking: str | None = None
 
+    @property
+    def may_be_short(self) -> bool:
+        """Whether the lease may end early because of a plan: only if the request names no length."""
+        return self.ttl is None and not self.endless
+
 
 def reservation_request(
     names: Sequence[str] = (),

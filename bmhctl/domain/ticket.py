@@ -30,6 +30,11 @@ class Ticket(Frozen):
     tags: Mapping[str, str] = field(default_factory=dict)
     excused_at: datetime | None = None
 
+    @property
+    def may_be_short(self) -> bool:
+        """Whether the lease may end early because of a plan: only if the request names no length."""
+        return self.ttl is None and not self.endless
+
 
 class QueueVerb(Words):
     """What happened to a ticket."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import dropwhile
 
 from bmhctl.results.statistics import DayUse, HourlyUse, PastEvent, Report, WeekWaits
@@ -14,7 +14,7 @@ from bmhctl.usecases.overviews import reasons
 from bmhctl.usecases.reservations.queue import queue
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.statistics import by_hour_of_week, full_hour, statistics, use_by_hour, waits_by_week
+from bmhctl.usecases.statistics import full_hour, hour_of_week, statistics, summed, use_by_hour, waits_by_week
 from bmhctl.usecases.status import status
 from bmhctl.usecases.timeline import timeline
 
@@ -42,17 +42,13 @@ def report(ctx: Context, since: datetime) -> Report:
                 )
     hours = list(dropwhile(lambda hour: not hour[2], use_by_hour(ctx, full_hour(since), figures.now)))
     begun = max(since, hours[0][0]) if hours else figures.now  # not before the inventory had its first host
-    days: dict[date, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for hour, reserved, present in hours:
-        before = days[hour.date()]
-        days[hour.date()] = (before[0] + reserved, before[1] + present)
     return Report(
         status=status(ctx),
         reasons=reasons(ctx),
         statistics=figures,
         timeline=timeline(ctx, Choice(), max(since, figures.now - _TIMELINE)),
-        hourly=HourlyUse(since, figures.now, figures.now, by_hour_of_week(hours)),
-        days=tuple(DayUse(day, *sums) for day, sums in sorted(days.items())),
+        hourly=HourlyUse(since, figures.now, figures.now, summed(hours, hour_of_week)),
+        days=tuple(DayUse(day, *sums) for day, sums in sorted(summed(hours, datetime.date).items())),
         weeks=tuple(WeekWaits(*week) for week in waits_by_week(ctx, begun, figures.now)),
         queue=queue(ctx),
         hosts=hosts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from bmhctl.domain.model import EventKind, State, Verb
 from bmhctl.domain.times import check_period
@@ -32,6 +33,7 @@ SORT_KEYS: Mapping[str, Callable[[Figures], float | None]] = {
 }
 """The keys by which groups can be sorted, besides the name; the largest comes first."""
 
+_Key = TypeVar("_Key")
 _WEEK = timedelta(weeks=1)
 
 GROUPS = ("host", "owner", "label:KEY", "tag:KEY", "hour")
@@ -78,7 +80,7 @@ def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> 
     now = refresh(ctx)
     until = _checked(since, until, now)
     since = full_hour(since)
-    return HourlyUse(since, until, now, by_hour_of_week(use_by_hour(ctx, since, until)))
+    return HourlyUse(since, until, now, summed(use_by_hour(ctx, since, until), hour_of_week))
 
 
 def full_hour(at: datetime) -> datetime:
@@ -86,13 +88,20 @@ def full_hour(at: datetime) -> datetime:
     return at.astimezone().replace(minute=0, second=0, microsecond=0)
 
 
-def by_hour_of_week(hours: Iterable[tuple[datetime, float, float]]) -> dict[tuple[int, int], tuple[float, float]]:
-    """Return the sums of what :func:`use_by_hour` yields, by the weekday (0 is Monday) and the hour."""
-    cells: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+def summed(
+    hours: Iterable[tuple[datetime, float, float]], key: Callable[[datetime], _Key]
+) -> dict[_Key, tuple[float, float]]:
+    """Return the sums of what :func:`use_by_hour` yields, by the ``key`` of the hour."""
+    sums: dict[_Key, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for at, reserved, present in hours:
-        before = cells[at.weekday(), at.hour]
-        cells[at.weekday(), at.hour] = (before[0] + reserved, before[1] + present)
-    return dict(cells)
+        before = sums[key(at)]
+        sums[key(at)] = (before[0] + reserved, before[1] + present)
+    return dict(sums)
+
+
+def hour_of_week(at: datetime) -> tuple[int, int]:
+    """Return the weekday (0 is Monday) and the hour of a time."""
+    return at.weekday(), at.hour
 
 
 def use_by_hour(ctx: Context, since: datetime, until: datetime) -> Iterator[tuple[datetime, float, float]]:

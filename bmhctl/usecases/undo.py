@@ -234,7 +234,6 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
 
 def _inverse(ctx: Context, last: _Change) -> Changes:
     """Return the changes that undo a change."""
-    inverse = Changes(reason=f"{_UNDO}the {last.words}", policy=last.policy)
     renames, removals, specs, newcomers = [], [], [], []
     imported: dict[str, dict[str, PropertyValue] | None] = {}
     for host_id, event in last.events:
@@ -257,8 +256,9 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
             raise StateRefusedError(
                 f"the {last.words} can't be undone", hint="it declared a host again: take it out of the file"
             )
-    return replace(
-        inverse,
+    return Changes(
+        reason=f"{_UNDO}the {last.words}",
+        policy=last.policy,
         renames=tuple(renames),
         removals=tuple(removals),
         specs=tuple(specs),

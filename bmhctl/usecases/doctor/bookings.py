@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import Booking, in_the_way, is_leased_past, with_planned
 from bmhctl.domain.model import Host, Planned
-from bmhctl.domain.units import local_time
+from bmhctl.domain.units import local_time, plural
 from bmhctl.results.diagnosis import Finding
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor.question import BROKEN, NOTE, WARNING
@@ -52,7 +52,7 @@ def look_at_bookings(ctx: Context, seen: Examination) -> None:
     for booking in known.values():
         gone = sum(each not in hosts for each in booking.hosts)
         if gone and not booking.is_maintenance:
-            message = f"{_words(booking)} has {gone} removed host{'s' if gone > 1 else ''}"
+            message = f"{_words(booking)} has {plural(gone, 'removed host')}"
             remedy = f"bmhctl bookings move {booking.id} --from WHEN chooses its hosts again"
             seen.note(Finding(_KIND, WARNING, message, remedy))
         if booking.due_at is not None and booking.due_at < now - _LATE:

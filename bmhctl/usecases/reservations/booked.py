@@ -122,7 +122,7 @@ def notes_of_plan(
         hosts = [without_planned(host, booking.id) for host in hosts]
         if asked.booking is None:
             notes = (taken_words(booking),)
-    if not any(host.planned for host in hosts) or not (request.booking or _may_be_short(request)):
+    if not any(host.planned for host in hosts) or not (request.booking or request.may_be_short):
         return notes
     latest, words = latest_end(hosts, ctx.store.policy())
     ends = terms.end(ctx.clock())
@@ -166,7 +166,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
             check_hosts(ctx, ctx.actor, hosts, policy.limits)
         return hosts
     length = policy.lease_of(request).ttl
-    until = until_of(length, now, policy.turnaround, may_be_short=_may_be_short(request))
+    until = until_of(length, now, policy.turnaround, may_be_short=request.may_be_short)
     found = match_beside(ctx, ctx.actor, requirements, before, policy, until)
     if not found.missing:
         return found.hosts
@@ -184,20 +184,15 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     short = match_beside(ctx, ctx.actor, requirements, before, policy, longest)
     if not short.missing and all(free_until(host) >= until.whole for host in short.hosts):
         return short.hosts  # a step has just ended on one of the hosts
-    if short.missing or _may_be_short(request):
+    if short.missing or request.may_be_short:
         raise refusal(ctx, requirements, found, before, policy.limits)
     raise _too_long(ctx, request, short.hosts, policy, length)
-
-
-def _may_be_short(request: ReservationRequest) -> bool:
-    """Return whether the lease may end early because of a plan: only if the request names no length."""
-    return request.ttl is None and not request.endless
 
 
 def _ends(request: ReservationRequest, now: datetime, length: timedelta | None) -> list[datetime]:
     """Return the possible ends of a lease for which bookings may move, that of the whole lease first."""
     whole = NEVER if length is None else now + length
-    return [whole, now + SHORTEST_LEASE] if _may_be_short(request) else [whole]
+    return [whole, now + SHORTEST_LEASE] if request.may_be_short else [whole]
 
 
 def _too_long(
@@ -313,7 +308,7 @@ def _with_room(
     """Move the bookings that are in the way of a lease; return its hosts with their new plans, and notes on moves."""
     now, as_they_are = ctx.clock(), Match(tuple(hosts), 0)
     latest, _ = latest_end(hosts, policy)
-    if latest >= (terms.end(now) or NEVER) or (_may_be_short(request) and latest >= now + SHORTEST_LEASE):
+    if latest >= (terms.end(now) or NEVER) or (request.may_be_short and latest >= now + SHORTEST_LEASE):
         return as_they_are
     wanted = tuple(Requirement(name=host.name) for host in hosts)
     for end in _ends(request, now, terms.ttl):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from bmhctl.domain.model import Host, State
+from bmhctl.domain.model import LONG_AGO, Host, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, ReservationRequest, load_requirements, total
 from bmhctl.domain.ticket import Ticket
@@ -23,7 +23,6 @@ MOST_TICKETS = 25
 """The most tickets, from the front of the queue, for which a time is computed."""
 
 _MORE_BOOKED = 300  # if something is planned, so many more hosts of each requirement are considered
-_NEVER_USED = datetime.min.replace(tzinfo=UTC)
 
 
 def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None) -> datetime | None:
@@ -36,8 +35,8 @@ def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None
     tickets = live_tickets(ctx, before)
     if len(tickets) >= MOST_TICKETS or request.booking is not None:
         return None
-    is_short = request.ttl is None and not request.endless
-    own = Claim(ctx.actor, request.requirements, length_of(request, policy), may_be_short=is_short)
+    length = length_of(request, policy)
+    own = Claim(ctx.actor, request.requirements, length, may_be_short=request.may_be_short)
     return _forecast(ctx, policy, [*(_claim(ctx, policy, ticket) for ticket in tickets), own])[-1]
 
 
@@ -80,7 +79,7 @@ def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:
         length_of(ticket, policy),
         ticket.deadline,
         comes_back(ctx, requirements),
-        may_be_short=ticket.ttl is None and not ticket.endless,
+        may_be_short=ticket.may_be_short,
     )
 
 
@@ -124,7 +123,7 @@ def _freeing(
     claimed = ctx.store.claims.claimed_hosts([*found])
     known = ((host, _free_at(host, now, turnaround)) for host in found.values() if host.id not in claimed)
     return [
-        Freeing(host, at, (host.used_at or _NEVER_USED) if host.state is State.AVAILABLE else at)
+        Freeing(host, at, (host.used_at or LONG_AGO) if host.state is State.AVAILABLE else at)
         for host, at in known
         if at is not None
     ]

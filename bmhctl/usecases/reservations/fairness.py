@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
 from bmhctl.domain.matching import Cap, Claimant, Match, Until, left_over, match, until_of
-from bmhctl.domain.model import Host
+from bmhctl.domain.model import LONG_AGO, Host
 from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.domain.units import OF_DAY, local_time
@@ -35,7 +35,6 @@ LAPSE = timedelta(seconds=15)
 After a loss of connections, processes have the same time to reconnect. This time is longer than a connection's timeout.
 """
 
-_NEVER_USED = datetime.min.replace(tzinfo=UTC)
 _LONGEST_AWAY = timedelta(seconds=LONGEST)  # the longest time for which a process waits for a server
 
 
@@ -179,7 +178,7 @@ def free_beside(
     found: dict[int, Host] = {}
     for each in dict.fromkeys(moment for one in untils for moment in (one.whole, one.least)):
         found |= {host.id: host for host in _unclaimed(ctx, everyone, more, each)}
-    free = sorted(found.values(), key=lambda host: (host.used_at or _NEVER_USED, host.id))
+    free = sorted(found.values(), key=lambda host: (host.used_at or LONG_AGO, host.id))
     if not tickets:
         return free
     earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), policy.limits, until_of_each)
@@ -188,8 +187,7 @@ def free_beside(
 
 def until_of_ticket(ticket: Ticket, policy: Policy, now: datetime) -> Until:
     """Return until when the hosts of a ticket must be free."""
-    is_short = ticket.ttl is None and not ticket.endless
-    return until_of(length_of(ticket, policy), now, policy.turnaround, may_be_short=is_short)
+    return until_of(length_of(ticket, policy), now, policy.turnaround, may_be_short=ticket.may_be_short)
 
 
 def length_of(ticket: Ticket | ReservationRequest, policy: Policy) -> timedelta | None:

@@ -9,13 +9,8 @@ from bmhctl.domain.model import Host, Planned, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
-from bmhctl.domain.units import format_age, format_duration
-from bmhctl.errors import (
-    BusyError,
-    NotFoundError,
-    NotYoursError,
-    UsageError,
-)
+from bmhctl.domain.units import format_age, format_duration, plural
+from bmhctl.errors import BusyError, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Done
 from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
 from bmhctl.stores.host_query import HostQuery
@@ -72,7 +67,7 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
         exceeded = excess(ctx, ticket.owner, requirements, limits)
         if exceeded is not None:
             return f"it waits for the limit of its owner: {exceeded.allowance.words}"
-    words = f"{found.missing} more host{'s' if found.missing > 1 else ''}"
+    words = plural(found.missing, "more host")
     if is_booked and (planned := _held_back(ctx, requirements, ticket, policy)):
         return f"{words}: {planned}"
     if not comes_back(ctx, requirements):

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Phase, State
 from bmhctl.domain.requirements import ReservationRequest
-from bmhctl.errors import (
-    AwayError,
-    BmhctlError,
-    BusyError,
-    UncertainError,
-    UnreachableError,
-)
+from bmhctl.errors import AwayError, BmhctlError, BusyError, UncertainError, UnreachableError
 from bmhctl.results import Grant, Outcome, Plan
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before, timed_out

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import (
-    Booking,
-    free_starts,
-    is_broken,
-    is_leased_past,
-)
+from bmhctl.domain.booking import Booking, free_starts, is_broken, is_leased_past
 from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import Requirements, load_requirements, total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bmhctl.domain.model import Host, Reservation
+from bmhctl.domain.units import plural
 from bmhctl.support.folding import folded
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
@@ -32,7 +33,7 @@ def confirm_owner(ctx: Context, held: Reservation, act: str) -> None:
 def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:
     names = folded(hosts)
     more = " …" if len(names) > _SHOWN else ""
-    count = f"{len(hosts)} hosts" if len(hosts) > 1 else "1 host"
+    count = plural(len(hosts), "host")
     back = "\nbmhctl undo takes this back" if what in _UNDOABLE else ""
     return f"{what} {'deletes' if what == 'remove' else act} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
 

@@ -6,11 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import (
-    LAPSED,
-    Booking,
-    without_planned,
-)
+from bmhctl.domain.booking import LAPSED, Booking, without_planned
 from bmhctl.domain.model import EventKind, Host, Note, State, Verb
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import load_requirements, total

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from bmhctl.domain.booking import (
-    Booking,
-    with_planned,
-    without_planned,
-)
+from bmhctl.domain.booking import Booking, with_planned, without_planned
 from bmhctl.domain.model import EventKind, Host, Planned
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import dump_requirements, load_requirements
