@@ -16,6 +16,7 @@ from bmhctl.cli.options import (
     ReservationId,
     ReservationIds,
     Yes,
+    complete_hosts,
     complete_tickets,
     selector_option,
 )
@@ -48,6 +49,10 @@ def reservations(
 
 def extend(
     ctx: typer.Context,
+    host: Annotated[
+        str | None,
+        typer.Argument(metavar="[HOST]", help="A host of your reservation.", autocompletion=complete_hosts),
+    ] = None,
     reservation: Reservation = None,
     ttl: Annotated[
         str | None,
@@ -56,9 +61,11 @@ def extend(
 ) -> None:
     """Make a lease end later: its length counts from now. No lease gets shorter, or longer than the policy allows."""
     from bmhctl.usecases.reservations.holder import extend as extend_lease
-    from bmhctl.usecases.shared.leases import reservation_missing
+    from bmhctl.usecases.shared.leases import reservation_missing, reservation_of
 
     with session(ctx, Grant) as lab:
+        if host is not None:
+            reservation = reservation_of(lab.context, host, reservation)
         if reservation is None:
             raise reservation_missing(lab.context, "extend", "no reservation is named")
         length = None if ttl is None else parse_duration(ttl)
@@ -112,12 +119,11 @@ def replace(
 ) -> None:
     """Replace a broken host of a reservation by another that fits; the broken host is tainted with a fault."""
     from bmhctl.usecases.reservations.replacement import replace_host
-    from bmhctl.usecases.shared.leases import reservation_missing
+    from bmhctl.usecases.shared.leases import reservation_of
 
     with session(ctx, Grant) as lab:
-        if reservation is None:
-            raise reservation_missing(lab.context, f"replace {host}", "the reservation of the host is not named")
-        lab.show(replace_host(lab.context, host, reservation, reason))
+        held_by = reservation_of(lab.context, host, reservation)
+        lab.show(replace_host(lab.context, host, held_by, reason))
 
 
 def queue(ctx: typer.Context, fields: Fields = None) -> None:

@@ -126,8 +126,6 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} list"
     if command == "queue move" and word.isdecimal():
         return f"--before {word}"
-    if command == "extend":
-        return f"--ttl {word}" if _LENGTH.fullmatch(word) else "-R ID"
     return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in OF_ONE else None
 
 

@@ -274,7 +274,7 @@ class _Returning:
             self._ctx.report(f"the hosts could not be given back: {error.message}")
             return FAILED
         except RetiredError as error:
-            there = f"bmhctl -i {error.details['successor']} release -R {self._token}"
+            there = f"bmhctl -i {shlex.quote(str(error.details['successor']))} release -R {self._token}"
             self._ctx.report(f"the hosts could not be given back: {error.message}; give them back there: {there}")
             return status or FAILED
         except BmhctlError as error:

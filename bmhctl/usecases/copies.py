@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from bmhctl.domain.model import HostSpec, Phase
 from bmhctl.domain.units import plural
@@ -154,7 +155,7 @@ def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retire
     source = ctx.store.location
     retired = (
         f"{source} is retired: it can be read, but not changed, and its successor is {destination}; to use it again: "
-        f"bmhctl -i {source} init --reactivate",
+        f"bmhctl -i {quote(source)} init --reactivate",
     )
     return Done(
         "copy",

@@ -22,7 +22,7 @@ def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_t
     assert cli("reservations", "--owner", "dave*").stderr == ""
 
 
-@pytest.mark.parametrize("command", ["extend", "release", "replace node01"])
+@pytest.mark.parametrize("command", ["extend", "release"])
 def test_a_command_without_its_reservation_is_answered_with_that_of_the_actor(
     command: str, cli: Cli, lab: Path
 ) -> None:
@@ -37,6 +37,21 @@ def test_a_command_without_its_reservation_is_answered_with_that_of_the_actor(
     assert cli(*command.split()).stderr.splitlines()[-1] == f"hint: bmhctl {command} -R {key} (node01)"
 
 
+@pytest.mark.parametrize("command", [["extend", "node01"], ["replace", "node01", "--reason", "dead fan"]])
+def test_a_host_names_the_reservation_that_its_owner_extends_or_replaces_it_in(
+    command: list[str], cli: Cli, lab: Path
+) -> None:
+    free = cli(*command)
+    assert (free.status, free.stderr.splitlines()[0]) == (4, "bmhctl: node01: is initial: no reservation holds it")
+    assert cli("ready", "node01").status == 0
+    key = json_of(cli("reserve", "-n", "1", "-o", "json", "--as", "bob"))["reservation"]["id"]
+    assert cli("ready", "node02").status == 0
+    assert cli(*command).status == 8
+    assert cli(*command, "-R", "r-00000000").status == 8
+    assert cli("share", key, "--with", "carol", "--as", "bob").status == 0
+    assert json_of(cli(*command, "--as", "carol", "-o", "json"))["reservation"]["id"] == key
+
+
 def test_reserving_a_host_that_the_actor_holds_is_answered_with_its_reservation(cli: Cli, lab: Path) -> None:
     assert cli("ready", "node01").status == 0
     key = json_of(cli("reserve", "node01", "-o", "json"))["reservation"]["id"]
@@ -44,6 +59,14 @@ def test_reserving_a_host_that_the_actor_holds_is_answered_with_its_reservation(
     assert cli("reserve", "node01", "--as", "bob").stderr.splitlines()[-1] == (
         "hint: wait with --wait 30m; bmhctl why node01"
     )
+
+
+def test_the_commands_for_a_retired_inventory_are_quoted_for_a_shell(cli: Cli, lab: Path) -> None:
+    assert cli("copy", "bmh.toml", "our lab.db").status == 0
+    again = f"to use it again: bmhctl -i '{lab.parent}/our lab.db' init --reactivate"
+    assert again in cli("copy", "--retire-source", "our lab.db", "new lab.db").stderr
+    remedy = json_of(cli("doctor", "-i", "our lab.db", "-o", "json"))["findings"][0]["remedy"]
+    assert remedy == f"use -i '{lab.parent}/new lab.db'; {again.replace('it', 'this one', 1)}"
 
 
 def test_a_missing_inventory_is_reported_with_the_command_that_makes_one(cli: Cli) -> None:

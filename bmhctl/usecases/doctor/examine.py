@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from bmhctl.domain.model import Host, HostSpec
 from bmhctl.domain.policy import Policy
@@ -146,7 +147,8 @@ def _retirement(ctx: Context, seen: Examination) -> None:
     successor = ctx.store.retirement.successor()
     if successor is not None:
         message = f"the inventory is retired and refuses changes: its successor is {successor}"
-        remedy = f"use -i {successor}; to use this one again: bmhctl -i {ctx.store.location} init --reactivate"
+        again = f"bmhctl -i {quote(ctx.store.location)} init --reactivate"
+        remedy = f"use -i {quote(successor)}; to use this one again: {again}"
         seen.note(Finding("retired", WARNING, message, remedy))
 
 
