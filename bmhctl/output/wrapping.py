@@ -15,9 +15,9 @@ _GAP = re.compile(r" {2,}(?=\S)")
 _SEPARATOR = re.compile(r"(?<=\S) · (?=\S)")
 _BEGINNING = re.compile(r"^ *[·✓✗?] (?=\S)| {2,}(?=\S)")
 _ATOM = re.compile(
-    r"(?:\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: [A-Z]{3,5}\b)?|\d\w* ago\b|in \d\w*|just now|no end|\S+)(?: ·(?= ))?"
+    r"(?:\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: [A-Z]{3,5}\b)?|\d\w* ago\b|in \d\w*|just now|no end|\S+)\S*(?: ·(?= ))?"
 )
-"""A part of a line that is never broken: a time, an age or a word, with the separator after it."""
+"""A part of a line that is never broken: a time, an age or a word, with the punctuation or separator after it."""
 
 
 def wrapped(text: str, width: int) -> list[Piece]:

@@ -55,7 +55,7 @@ class _Wait:
         self._wanted = wanted
         self._patience = patience
         left = patience.left()
-        self._until = "" if left is None else f", until {local_time(ctx.clock() + left, OF_DAY)}"
+        self._until = "" if left is None else f" until {local_time(ctx.clock() + left, OF_DAY)}"
         self._missing = f"the hosts to be {wanted}: the inventory could not be read"
         self._reported = ""
         self._silent_until = 0.0
@@ -81,7 +81,7 @@ class _Wait:
         now = time.monotonic()
         if self._missing != self._reported and now >= self._silent_until:
             self._reported, self._silent_until = self._missing, now + _REPORT
-            self._ctx.report(f"waiting for {self._missing}{self._until}")
+            self._ctx.report(f"waiting{self._until} for {self._missing}")
 
     def pause(self, seconds: float, wakes: int | None) -> None:
         """Report what is missing, and sleep; raise :class:`WaitTimeoutError` when the time is up."""

@@ -45,6 +45,11 @@ def test_times_are_not_wrapped_and_no_line_begins_with_a_separator() -> None:
         "        4 waiting ·",
         "        2026-11-29 08:54:23 CET",
     ]
+    assert lines("held until 2026-11-29 08:54 CET, not by bob", 31) == [
+        "held until",
+        "    2026-11-29 08:54 CET, not",
+        "    by bob",
+    ]
     assert lines("  ✓ wipe-all-disks-and-firmware  exit 0  3d5h ago", 46)[-1].strip() == "3d5h ago"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Callable
@@ -67,6 +68,12 @@ def test_a_cordoned_host_is_available_and_not_free(fleet: Lab) -> None:
         wait(fleet.context(), Choice(("node2",)), StateName.FREE, WaitOptions(lambda *_: None, timedelta()))
     uncordon = lambda: lifecycle_verbs.uncordon(fleet.context(), Choice(("node2",)))  # noqa: E731
     assert waited(fleet, Choice(("node2",)), StateName.FREE, uncordon) == ["node2"]
+
+
+def test_the_end_of_a_wait_is_not_reported_as_the_end_of_a_lease(fleet: Lab) -> None:
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet.context(), Choice(("node1",)), StateName.FREE, WaitOptions(lambda *_: None, timedelta()))
+    assert re.fullmatch(r"waiting until \S+ UTC for node1 to be free: reserved by bob", fleet.said[0])
 
 
 def test_the_time_to_wait_counts_from_before_the_inventory_is_opened(fleet: Lab) -> None:

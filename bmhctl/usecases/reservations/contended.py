@@ -161,7 +161,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 for host, run in refused:
                     reason = f"failed its checks before a reservation: {run.refusal}"
                     quarantine(ctx, host, reason, ctx.clock(), run.results)
-                    ctx.report(f"{host.name}: {reason}; it is in maintenance now; trying the next host")
+                    ctx.report(f"{host.name}: {reason}; it is in maintenance now")
 
 
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:

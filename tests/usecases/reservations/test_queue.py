@@ -740,7 +740,8 @@ def test_a_host_that_fails_its_checks_is_set_aside_and_the_next_is_taken(fleet: 
     assert aside.maintenance[0].reason.startswith(
         "failed its checks before a reservation: readiness check failed: ping: "
     )
-    assert any(line.startswith("node1: failed its checks before a reservation") for line in fleet.said)
+    message = next(line for line in fleet.said if line.startswith("node1: failed its checks before a reservation"))
+    assert message.endswith("; it is in maintenance now")
 
 
 def test_hosts_that_pass_are_free_again_when_another_of_the_same_request_fails(fleet: Lab) -> None:
