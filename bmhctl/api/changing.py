@@ -235,12 +235,9 @@ class Changing(Opened):
 
         Returns the outcome of each host. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
-        from bmhctl.usecases.steps.resume import plan_resume, resume
+        from bmhctl.usecases.steps.resume import resume
 
-        if dry_run:
-            plan = plan_resume(self._context, choice(names, selector), everyones=everyones)
-            return done(Outcomes("resume", plan.items, plan.notes))
-        return done(resume(self._context, choice(names, selector), everyones=everyones))
+        return done(resume(self._with(dry_run), choice(names, selector), everyones=everyones))
 
     def cordon(
         self, *names: str, selector: str | None = None, reason: str | None = None, dry_run: bool = False

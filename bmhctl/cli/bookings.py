@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, Reason, complete_bookings, lease
+from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, complete_bookings, lease
 from bmhctl.cli.session import session
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
@@ -20,7 +20,6 @@ BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's i
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="When it ends: 12:00, +3h.")]
 Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lasts, instead of --until.")]
-ForceOthers = Annotated[bool, typer.Option("--force", help="Even if another owner has it; needs --reason.")]
 
 
 def bookings(

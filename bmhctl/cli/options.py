@@ -158,7 +158,9 @@ Tags = Annotated[
     typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
 ]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")]
+GivenReason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
+ForceOthers = Annotated[bool, typer.Option("--force", help="Even if another owner has it; needs --reason.")]
 Fields = Annotated[
     str | None,
     typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.", autocompletion=_complete_fields),

@@ -183,7 +183,6 @@ def history(
 
     others = (selector, since, until, actor, verb, reservation, since_id, newest_first, follow)
     if queue:
-        from bmhctl.errors import UsageError
         from bmhctl.results.queue import QueueHistory
         from bmhctl.usecases.reservations.queue import queue_history
 

@@ -10,6 +10,8 @@ from bmhctl.cli.options import (
     DryRun,
     Fields,
     Force,
+    ForceOthers,
+    GivenReason,
     HostName,
     Reason,
     Reservation,
@@ -23,6 +25,8 @@ from bmhctl.cli.options import (
 from bmhctl.cli.session import asking, session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Reservations
+
+_Ticket = Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)]
 
 
 def reservations(
@@ -137,14 +141,7 @@ def queue(ctx: typer.Context, fields: Fields = None) -> None:
         lab.show(look_at_queue(lab.context))
 
 
-def queue_cancel(
-    ctx: typer.Context,
-    ticket: Annotated[
-        int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)
-    ],
-    force: Annotated[bool, typer.Option("--force", help="Even if another owner has it; needs --reason.")] = False,
-    reason: Reason = None,
-) -> None:
+def queue_cancel(ctx: typer.Context, ticket: _Ticket, force: ForceOthers = False, reason: Reason = None) -> None:
     """Remove a ticket from the queue; the command that waits with it ends."""
     from bmhctl.usecases.reservations.queue import cancel
 
@@ -154,9 +151,7 @@ def queue_cancel(
 
 def queue_move(
     ctx: typer.Context,
-    ticket: Annotated[
-        int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)
-    ],
+    ticket: _Ticket,
     first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
     before: Annotated[
         int | None,
@@ -164,7 +159,7 @@ def queue_move(
             "--before", metavar="TICKET", help="Directly before this ticket.", autocompletion=complete_tickets
         ),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")] = "",
+    reason: GivenReason = "",
 ) -> None:
     """Move a ticket in the queue; history --queue shows who moved it, and why."""
     from bmhctl.errors import UsageError

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
-from bmhctl.cli.session import asking, changing, session, until_next_try
+from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
+from bmhctl.cli.session import changing, session, until_next_try
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
-from bmhctl.results import Outcomes, Plan
+from bmhctl.results import Outcomes
 from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.step_verbs import JOBS
@@ -85,8 +85,6 @@ def recycle(
     A host that fails is tried again by the next recycle; too many failures in a row lead to maintenance. A host with a
     fault is skipped unless it is named. Several recycle commands may run at the same time.
     """
-    from bmhctl.cli.recycle_watch import recycle_for_ever
-
     chosen = choice(hosts, selector)
     if end_step:
         from bmhctl.usecases.steps.end_step import end_step as usecase
@@ -96,15 +94,14 @@ def recycle(
         with changing(ctx, dry_run=dry_run) as lab:
             lab.show(usecase(lab.context, chosen))
         return
-    if dry_run:
-        with changing(ctx, dry_run=True) as lab:
+    if watch is None or dry_run:
+        with changing(ctx, dry_run=dry_run) as lab:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
         return
-    with session(ctx, Outcomes, pause=None if watch is None else until_next_try) as lab:
-        if watch is None:
-            lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
-        else:
-            recycle_for_ever(lab, chosen, jobs, parse_duration(watch))
+    from bmhctl.cli.recycle_watch import recycle_for_ever
+
+    with session(ctx, Outcomes, pause=until_next_try) as lab:
+        recycle_for_ever(lab, chosen, jobs, parse_duration(watch))
 
 
 def reset(
@@ -129,7 +126,7 @@ def retire(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")] = "",
+    reason: GivenReason = "",
     when_free: Annotated[
         bool, typer.Option("--when-free", help="Retire held hosts, too, once they are given back.")
     ] = False,
@@ -171,9 +168,5 @@ def resume(
     """
     from bmhctl.usecases.steps import resume as usecase
 
-    with asking(ctx, Plan if dry_run else Outcomes, yes=yes) as lab:
-        chosen = choice(hosts, selector, state)
-        if dry_run:
-            lab.show(usecase.plan_resume(lab.context, chosen, everyones=everyones))
-        else:
-            lab.show(usecase.resume(lab.context, chosen, everyones=everyones, jobs=jobs))
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+        lab.show(usecase.resume(lab.context, choice(hosts, selector, state), everyones=everyones, jobs=jobs))

@@ -188,8 +188,7 @@ def maintain(
             return _drain(ctx, host, mark)
         if host.state is not State.MAINTENANCE:
             left = add_reason(ctx, host, mark, now, has_claim=False)
-            held = f"; held by {describe_reservation(host.reservation)}" if host.reservation is not None else ""
-            return moved(host, left, f"{reason}{_ending(until)}{held}")
+            return moved(host, left, f"{reason}{_ending(until)}{_held(host)}")
         same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
         if same and same[0].until == until:
             return already(host, f"already in maintenance: {reason}")
@@ -206,6 +205,10 @@ def _ending(until: datetime | None) -> str:
     return f" (until {local_time(until)})" if until else ""
 
 
+def _held(host: Host) -> str:
+    return "" if host.reservation is None else f"; held by {describe_reservation(host.reservation)}"
+
+
 def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
     """Cordon a held host so that it goes to maintenance when it is given back; return its outcome."""
     before = host.cordon
@@ -216,8 +219,7 @@ def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
         return already(host, f"already {words}")
     cordon = replace(mark, maintains=True).over(before)
     change_cordon(ctx, host, cordon, mark.since, f"{WHEN_FREE}{mark.reason}")
-    held = "" if host.reservation is None else f"; held by {describe_reservation(host.reservation)}"
-    return Outcome(host.name, True, words + held, host.state, host.state)
+    return Outcome(host.name, True, words + _held(host), host.state, host.state)
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:

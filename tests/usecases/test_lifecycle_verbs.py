@@ -332,7 +332,7 @@ def test_a_dry_run_of_resume_names_the_next_state_and_why_and_changes_nothing(fl
         lifecycle_verbs.maintain(fleet.context("bob"), named(name), reason="fan")
     before = states(fleet)
 
-    plan = resume.plan_resume(fleet.context("bob"), named("node1", "node2", "node3"))
+    plan = resume.resume(replace(fleet.context("bob"), dry_run=True), named("node1", "node2", "node3"))
 
     assert [(item.host, str(item.state)) for item in plan.items] == [
         ("node1", "reserved"),

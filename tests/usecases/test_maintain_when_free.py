@@ -9,6 +9,7 @@ import pytest
 from bmhctl.domain.model import EventKind, State
 from bmhctl.errors import ExitStatus
 from bmhctl.output.records import flags
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, queries, status, undo
 from bmhctl.usecases.explain import why
 from bmhctl.usecases.reservations import bookings, holder
@@ -78,7 +79,7 @@ def test_resume_takes_back_a_maintenance_when_free_and_leaves_an_earlier_cordon(
     both = Choice(("node1", "node2"))
     lifecycle_verbs.maintain(fleet.context("carl"), both, reason="new disk", when_free=True)
 
-    plan = resume.plan_resume(fleet.context("carl"), both)
+    plan = resume.resume(replace(fleet.context("carl"), dry_run=True), both)
     done = resume.resume(fleet.context("carl"), both)
 
     words = "no longer goes to maintenance when it is free: new disk"
@@ -97,7 +98,7 @@ def test_resume_takes_back_the_maintenance_when_free_of_another_actor_only_with_
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
 
-    plan = resume.plan_resume(fleet.context("dave"), Choice(("node1",)))
+    plan = resume.resume(replace(fleet.context("dave"), dry_run=True), Choice(("node1",)))
     refused = resume.resume(fleet.context("dave"), Choice(("node1",)))
 
     assert [(item.changed, item.message) for item in plan.items] == [

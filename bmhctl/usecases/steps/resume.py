@@ -26,8 +26,10 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     A host that goes to maintenance when it is free no longer does, and a cordon that it had before stays. Another host
     goes back to its valid reservation; or to available, if it came from there and its checks pass; or to
     initial, after a cleanup if it is dirty. If the cleanup fails, the host stays in maintenance. ``jobs`` is how many
-    hosts are processed at once.
+    hosts are processed at once. A dry run returns to which state each host would move, and why.
     """
+    if ctx.dry_run:
+        return _plan(ctx, choice, everyones)
 
     def first(host: Host, now: datetime) -> Outcome | Host:
         if host.state is not State.MAINTENANCE:
@@ -57,11 +59,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     return each(ctx, BulkOperation("resume", early, prepare, steps, first=first), *choose(ctx, choice), jobs)
 
 
-def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
-    """Return to which state ``resume`` would move each host and why; nothing runs and nothing changes.
-
-    ``everyones`` is that of :func:`resume`.
-    """
+def _plan(ctx: Context, choice: Choice, everyones: bool) -> Plan:
     now = refresh(ctx)
     hosts, missing = choose(ctx, choice)
     items = [_resume_words(ctx, host, everyones, now) for host in hosts]
