@@ -161,6 +161,15 @@ class Events(Frozen):
             rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
         return [int(row[0] or 0) for row in rows]
 
+    def past_names(self, names: Sequence[str]) -> list[str]:
+        """Return those of the names that a host has or had."""
+        found: list[str] = []
+        for some in in_parts(names):
+            given = f"(VALUES {', '.join(['(?)'] * len(some))}) AS given"
+            sql = f"SELECT column1 FROM {given} WHERE EXISTS (SELECT 1 FROM events WHERE host = column1)"
+            found += [str(row[0]) for row in self._database.execute(sql, some)]
+        return found
+
     def last_reservation(self, host: Host) -> str | None:
         """Return the id of the reservation that holds a host or was the last to hold it; None if there was none."""
         rows = self._database.execute(

@@ -235,6 +235,19 @@ def test_a_range_of_hosts_is_renamed_at_once_and_by_one_undo_back(lab: Lab) -> N
     assert states(lab) == {"node1": "initial", "node2": "available", "node3": "initial"}
 
 
+def test_every_name_of_a_removed_host_says_so_however_many_are_named(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-7]"], AttributeChanges())
+    hosts.remove(lab.context(), Choice(("node[1-3]", "node[5-6]")))
+    hosts.rename(lab.context(), "node7", "web7")
+    done = lifecycle_verbs.cordon(lab.context(), Choice(("node[1-9]",)))
+    left, never = "was removed, or has another name now", "there is no such host"
+    assert {item.host: item.message for item in done.items} == {
+        "node4": "cordoned",
+        **dict.fromkeys(("node1", "node2", "node3", "node5", "node6", "node7"), left),
+        **dict.fromkeys(("node8", "node9"), never),
+    }
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -181,9 +181,9 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if len(missing) > _HINTS:
-        from bmhctl.usecases.shared.named_host import explain_together
+        from bmhctl.usecases.shared.named_host import explained_together
 
-        explain_together(ctx, missing)
+        missing = explained_together(ctx, missing)
     missing = [_range_explained(error, choice.names) for error in missing]
     if narrow:
         narrowed = _fitting(ctx, choice, tuple(hosts)) if hosts else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import NotFoundError, nearest
@@ -24,21 +24,26 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
     if "*" in name or "?" in name or "[" in name:
         return NotFoundError("is not a host name", host=name, hint="write the name in full; bmhctl list shows all")
     if look_around and next(ctx.store.events.read(name, last=1), None) is not None:
-        return NotFoundError(
-            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} shows what became of it"
-        )
+        return _left(name)
     known = ctx.store.hosts.names_near(name, _NEAR) if look_around else []
     near = _nearest(name, known)
     hint = f"did you mean {near}?" if near else _SHOW_ALL if known or not look_around else _NO_HOSTS
     return NotFoundError(_NOT_THERE, host=name, hint=hint)
 
 
-def explain_together(ctx: Context, errors: Sequence[NotFoundError]) -> None:
-    """Give the errors of many unknown names one hint, if hosts have the same numbers with other leading zeros.
+def explained_together(ctx: Context, errors: Sequence[NotFoundError]) -> list[NotFoundError]:
+    """Return the errors of many unknown names: those of hosts that left say so, and the others get one hint.
 
-    Errors with a more specific explanation keep it.
+    The hint has the names of hosts that have the same numbers with other leading zeros, if there are such hosts. Errors
+    with a more specific explanation keep it.
     """
     unknown = {str(error.host): error for error in errors if error.message == _NOT_THERE}
+    left = {name: _left(name) for name in ctx.store.events.past_names([*unknown])}
+    _hint_together(ctx, {name: error for name, error in unknown.items() if name not in left})
+    return [left.get(str(error.host), error) for error in errors]
+
+
+def _hint_together(ctx: Context, unknown: Mapping[str, NotFoundError]) -> None:
     if not unknown:
         return
     first = next(iter(unknown))
@@ -55,6 +60,11 @@ def explain_together(ctx: Context, errors: Sequence[NotFoundError]) -> None:
         hint = f"did you mean {' '.join(map(quote, folded(name for name in meant if name in hosts)))}?"
     for error in unknown.values():
         error.hint = hint
+
+
+def _left(name: str) -> NotFoundError:
+    hint = f"bmhctl history {name} shows what became of it"
+    return NotFoundError("was removed, or has another name now", host=name, hint=hint)
 
 
 def _last_number(name: str) -> str:
