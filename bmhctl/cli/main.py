@@ -85,8 +85,10 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return _own(invocation.fail(_with_variable(_with_habit(error, args), args), _ours(args)), args)
+        return _own(_fail(invocation, error, args), args)
     except typer.Exit as done:
+        if isinstance(done.__cause__, BmhctlError):
+            _fail(invocation, done.__cause__, args)
         return int(done.exit_code)
     except _EndedError as ended:
         return 128 + ended.number
@@ -101,6 +103,10 @@ def _run(args: list[str], invocation: Invocation) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _own(invocation.fail(_usage(error, args), _ours(args)), args)
+
+
+def _fail(invocation: Invocation, error: BmhctlError, args: list[str]) -> int:
+    return invocation.fail(_with_variable(_with_habit(error, _ours(args)), args), _ours(args))
 
 
 def _with_variable(error: BmhctlError, args: list[str]) -> BmhctlError:
@@ -221,23 +227,32 @@ def _owner_in(args: list[str]) -> str | None:
 
 
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error, with a better hint if the unknown name of a host is an option or a command that was meant."""
-    name = _command_in(args) or ""
-    meant = None
-    if error.code == "not-found" and error.host is not None and name:
-        from bmhctl.cli.suggestions import meant_host, option_names
-
-        meant = meant_host(error.host, name, option_names(build_command(name, ENTRIES[name])))
-    elif isinstance(error, UsageError) and name in ("add", "set"):
-        from bmhctl.cli.suggestions import meant_label
-
-        meant = meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
-    elif isinstance(error, UsageError) and name == "maintain" and "--reason" not in args:
-        from bmhctl.cli.suggestions import meant_reason
-
-        meant = meant_reason(arg for before, arg in pairwise(args) if not before.startswith("-"))
-    elif isinstance(error, UsageError) and (owner := _owner_in(args)) and f"owner={owner}" in error.message:
-        meant = f"{PROGRAM} reservations --owner {owner}"
+    """Return the error, with a better hint if an option or a command was probably meant by what it is about."""
+    meant = _meant(error, args, _command_in(args) or "")
     if meant:
         error.hint = f"did you mean {meant}?"
     return error
+
+
+def _meant(error: BmhctlError, args: list[str], name: str) -> str | None:
+    if error.code == "not-found" and error.host is not None and name:
+        from bmhctl.cli.suggestions import meant_fields, meant_host, option_names
+
+        known = option_names(build_command(name, ENTRIES[name]))
+        return meant_fields(error.host, args) or meant_host(error.host, name, known)
+    if name and any("," in arg for arg in args):
+        from bmhctl.cli.suggestions import meant_list
+
+        if listed := meant_list(error.message, args, build_command(name, ENTRIES[name])):
+            return listed
+    if isinstance(error, UsageError) and name in ("add", "set"):
+        from bmhctl.cli.suggestions import meant_label
+
+        return meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
+    if isinstance(error, UsageError) and name == "maintain" and "--reason" not in args:
+        from bmhctl.cli.suggestions import meant_reason
+
+        return meant_reason(arg for before, arg in pairwise(args) if not before.startswith("-"))
+    if isinstance(error, UsageError) and (owner := _owner_in(args)) and f"owner={owner}" in error.message:
+        return f"{PROGRAM} reservations --owner {owner}"
+    return None

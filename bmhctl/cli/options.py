@@ -18,12 +18,15 @@ from bmhctl.domain.bmc_commands import Power
 from bmhctl.domain.model import State, StateName
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.support.lazy_regex import pattern
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
 
 _T = TypeVar("_T")
 Command = Callable[..., None]
+
+_MORE_PAIRS = pattern(r",[\w./-]+=")
 
 MOST = 1_000_000_000
 """The largest count that an option takes: more than any inventory holds."""
@@ -192,6 +195,11 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
     for item in items or ():
         key, equals, value = item.partition("=")
         if equals and key:
+            if _MORE_PAIRS.search(value):
+                import shlex
+
+                meant = " ".join(f"--{what} {shlex.quote(each)}" for each in item.split(","))
+                raise UsageError(f"can't read the {what} {item!r}", hint=f"did you mean {meant}?")
             found[key] = value
         elif item.endswith("-") and len(item) > 1:
             found[item[:-1]] = None

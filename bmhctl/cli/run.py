@@ -23,7 +23,7 @@ from bmhctl.cli.reserve import (
     WantTexts,
     read_request,
 )
-from bmhctl.cli.session import invocation_of, session
+from bmhctl.cli.session import session
 from bmhctl.cli.wait_progress import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
 from bmhctl.domain.requirements import ReservationRequest
@@ -189,6 +189,5 @@ def run(
         request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
         status = _run(ctx, command, request, wait, check, keep_on_fail, on_exit, infra_status or [], timeout)
     except BmhctlError as error:
-        invocation_of(ctx).fail(error, [])
         raise typer.Exit(_status_of(error)) from error
     raise typer.Exit(status)

@@ -19,6 +19,7 @@ from bmhctl.cli.suggestions import (
     equivalents_of,
     meant_argument,
     meant_command,
+    meant_list,
     meant_option,
     option_names,
     value_of,
@@ -54,6 +55,8 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
         if option in ALL and (prefix, option) not in OF_COMMAND and has_hosts and prefix != "add":
             return f"{PROGRAM} {prefix}" if prefix in OF_ALL else f"{PROGRAM} {prefix} '*'"
         return _as_actor(meant_option(option, known, value, prefix))
+    if listed := meant_list(error.format_message(), args, error.ctx.command):
+        return listed
     if extra := _EXTRA_ARGUMENT.match(error.message):
         return meant_argument(extra[1], prefix, known)
     command = _UNKNOWN_COMMAND.match(error.message)

@@ -134,6 +134,24 @@ def meant_label(words: Iterable[str]) -> str | None:
     return next((f"--label {word}" for word in words if LABEL_WORD.fullmatch(word)), None)
 
 
+def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
+    """Return the repeated option that a list such as ``--label a=1,b=2`` stands for, if the message quotes the list."""
+    for param in command.params:
+        for option in param.opts if getattr(param, "multiple", False) else ():
+            value = value_of(option, args) or ""
+            if "," in value and f"{(value.partition('=')[2] or value)}'" in message:
+                return " ".join(f"{option} {shlex.quote(each)}" for each in value.split(",") if each)
+    return None
+
+
+def meant_fields(name: str, args: Sequence[str]) -> str | None:
+    """Return the option ``--fields`` with the field that stands after it as if it were a host; None if it is none."""
+    for option, value, word in zip(args, args[1:], args[2:], strict=False):
+        if option == "--fields" and word == name:
+            return "--fields " + shlex.quote(",".join((value.rstrip(","), word)))
+    return None
+
+
 def meant_reason(words: Iterable[str]) -> str | None:
     """Return the option that the first sentence among host names stands for; None if there is none."""
     sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
@@ -146,11 +164,13 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
     ``known`` are the options of the command.
     """
     known = [*known]
+    option = "--host " if command == "run" else ""
+    call = "" if option else f"{PROGRAM} {command} "
     if name.isdecimal() and command in ("reserve", "run"):
         return f"-n {name}"
     if name == "any" and command in ("reserve", "run"):
         return "-n 1"
-    if name == "all":
+    if name == "all" and command not in ("reserve", "run"):
         return f"{PROGRAM} {command}" if command in OF_ALL else f"{PROGRAM} {command} '*'"
     if name == "help":
         return f"{PROGRAM} {command} --help"
@@ -160,9 +180,9 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
         return f"--ttl {name}"
     if written := _SHELL_RANGE.fullmatch(name):
         inner = written["list"] or f"{written['first']}-{written['last']}"
-        return f"{PROGRAM} {command} " + shlex.quote(f"{written['start']}[{inner}]{written['rest']}")
+        return call + option + shlex.quote(f"{written['start']}[{inner}]{written['rest']}")
     if "," in name and not {*"[{"} & {*name}:
-        return f"{PROGRAM} {command} {' '.join(shlex.quote(each) for each in name.split(',') if each)}"
+        return call + " ".join(option + shlex.quote(each) for each in name.split(",") if each)
     if _RESERVATION.fullmatch(name):
         return f"-R {name}" if "-R" in known else f"{PROGRAM} reservations {name}"
     if _LOCATION.fullmatch(name):

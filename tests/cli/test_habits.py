@@ -279,14 +279,43 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("show r-f7qsaf7y", "bmhctl reservations r-f7qsaf7y"),
         ("policy check all", "bmhctl policy check '*'"),
         ("-q policy check rack=r1", "-l rack=r1"),
+        ("list node01 --fields name, state", "--fields name,state"),
+        ("run --host 2 -- true", "-n 2"),
+        ("run --host node01,node02 -- true", "--host node01 --host node02"),
+        ("run --host node0{1,2} -- true", "--host 'node0[1,2]'"),
     ],
 )
 def test_a_count_selector_file_or_reservation_given_as_a_host_name_is_answered_with_the_right_option(
     line: str, meant: str, cli: Cli, lab: Any
 ) -> None:
     done = cli(*line.split())
-    assert done.status == 3
+    assert done.status == (125 if line.startswith("run") else 3)
     assert done.stderr.endswith(f"there is no such host\nhint: did you mean {meant}?\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("set node01 --label a=1,b=2", "--label a=1 --label b=2"),
+        ("set node01 --label=a=1,b-", "--label a=1 --label b-"),
+        ("add node9 --hardware cpus=1,ram=2GiB", "--hardware cpus=1 --hardware ram=2GiB"),
+        ("reserve -n 1 --tag job=1,ci=2", "--tag job=1 --tag ci=2"),
+        ("run -n 1 --tag job=1,ci=2 -- true", "--tag job=1 --tag ci=2"),
+        ("list --state initial,tainted", "--state initial --state tainted"),
+        ("history --verb taint,reset", "--verb taint --verb reset"),
+        ("check node01 --check up,down", "--check up --check down"),
+    ],
+)
+def test_a_list_of_values_in_one_option_is_answered_with_the_repeated_option(
+    line: str, meant: str, cli: Cli, lab: Any
+) -> None:
+    done = cli(*line.split())
+    assert done.status == (125 if line.startswith("run") else 2)
+    assert done.stderr.splitlines()[-1].split(" See ")[0] == f"hint: did you mean {meant}?"
+
+
+def test_a_property_may_have_commas_in_its_value(cli: Cli, lab: Any) -> None:
+    assert cli("set", "node01", "--hardware", "nics=eth0,eth1").stdout.endswith("hardware.nics (none) → eth0,eth1\n")
 
 
 @pytest.mark.parametrize("line", ["add node01 rack=r1", "set node01 rack=r1"])
