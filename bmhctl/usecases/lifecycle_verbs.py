@@ -41,26 +41,31 @@ def taint(
     """Taint the chosen hosts and take them out of their reservations; return the outcome of each.
 
     ``reservation`` is the id of their reservation; without it, the actor must be the owner. ``force`` with a ``reason``
-    overrides this. ``fault`` records what is broken. A host without a reservation is skipped; it is refused if its
-    exact name or a ``fault`` is given. ``word`` is the name of the command in messages.
+    overrides this. ``fault`` records what is broken. The reason is not recorded for a host that is tainted already, and
+    its outcome says so. A host without a reservation is skipped; it is refused if its exact name or a ``fault`` is
+    given. ``word`` is the name of the command in messages.
     """
     forced_reason(force, reason or fault)
     named = frozenset(unfold(choice.names))
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.state is State.TAINTED:
-            return _taint_again(ctx, host, now, fault, reservation)
+            return _taint_again(ctx, host, now, reason, fault, reservation)
         if host.reservation is None and fault is None and host.name not in named:
             return already(host, "skipped: no reservation holds it")
         if not force and (reservation is not None or host.reservation is not None):
             check_token(ctx, host, reservation, now)
         if host.reservation is None:
             _refuse_free(host, word, fault)
-        words = reason or (f"fault: {fault}" if fault else "task completed")
-        task = None if reason or fault or force else TaskResult.COMPLETED
+        words = reason or (f"fault: {fault}" if fault else _REASONS[word])
+        task = None if reason or fault or force or word != "taint" else TaskResult.COMPLETED
         return _give_back(ctx, host, now, words, force, fault, task)
 
     return each_in_one_commit(ctx, word, choice, one, force=force)
+
+
+_REASONS = {"taint": "task completed", "release": "released"}
+"""For each command, the reason that is recorded if none is given."""
 
 
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:
@@ -73,7 +78,9 @@ def _refuse_free(host: Host, word: str, fault: str | None) -> None:
         raise
 
 
-def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, token: str | None) -> Outcome:
+def _taint_again(
+    ctx: Context, host: Host, now: datetime, reason: str | None, fault: str | None, token: str | None
+) -> Outcome:
     if token is not None:
         last = ctx.store.reservations.get(token)
         if last is None or last.is_open() or ctx.store.events.last_reservation(host) != token or last.was_lost():
@@ -81,8 +88,16 @@ def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, tok
             raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
     if fault and fault != host.fault:
         left = record_event(ctx, replace(host, fault=fault), EventKind.FAULT, now, reason=fault)
-        return Outcome(host.name, True, f"fault recorded: {fault}", host.state, left.state)
-    return already(host)
+        return Outcome(
+            host.name, True, f"fault recorded: {fault}{_not_recorded(ctx, host, reason)}", host.state, left.state
+        )
+    return already(host, f"already tainted{_not_recorded(ctx, host, reason)}")
+
+
+def _not_recorded(ctx: Context, host: Host, reason: str | None) -> str:
+    """Return in words that the reason is not recorded, unless the same command was called before."""
+    latest = [event.reason for event in ctx.store.events.read(host, last=2)] if reason else []
+    return "" if reason is None or reason in latest else "; the reason is not recorded"
 
 
 def _give_back(
@@ -148,7 +163,7 @@ def release(
     words = reason or "released"
     if choice.names or choice.selector or choice.states:
         choice = replace(choice, with_tags=True)
-        return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
+        return taint(ctx, choice, reason=reason, reservation=reservation, force=force, word="release")
     if reservation is None:
         raise reservation_missing(ctx, "release", "no host and no reservation is named")
     refresh_and_reap(ctx)

@@ -110,6 +110,19 @@ def test_a_verb_on_a_host_already_in_its_end_state_succeeds_and_writes_nothing(f
     assert events(fleet, "node1") == before
 
 
+def test_a_reason_that_comes_too_late_to_be_recorded_is_reported(fleet: Lab) -> None:
+    reserve(fleet, "node1")
+    lifecycle_verbs.taint(fleet.context(), named("node1"), reason="noisy")
+    said = [
+        verb(fleet.context(), named("node1"), reason=reason).items[0].message
+        for verb in (lifecycle_verbs.taint, lifecycle_verbs.release)
+        for reason in ("noisy", "hot", None)
+    ]
+    assert said == ["already tainted", "already tainted; the reason is not recorded", "already tainted"] * 2
+    again = lifecycle_verbs.taint(fleet.context(), named("node1"), reason="hot", fault="fan")
+    assert again.items[0].message == "fault recorded: fan; the reason is not recorded"
+
+
 def test_a_verb_from_the_wrong_state_is_refused_and_changes_nothing(fleet: Lab) -> None:
     done = step_verbs.reset(fleet.context(), named("node1"))
 

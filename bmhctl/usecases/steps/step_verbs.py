@@ -45,7 +45,7 @@ def ready(
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
-            return already(host)
+            return already(host, "already available: its setup is not repeated" if again else None)
         refuse_impossible(Verb.READY, host)
         return None
 
