@@ -15,7 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bmhctl import open_inventory
 from bmhctl.errors import UnreachableError
-from bmhctl.stores.postgres import connection, schema, session
+from bmhctl.stores.postgres import connection, session
+from bmhctl.stores.postgres.open import open_store
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import VERSION
 from bmhctl.usecases import inventories
@@ -125,9 +126,9 @@ def test_libpq_variables_are_used_together_with_the_url(shared: str, cli: Cli, m
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value)
-            opened = schema.open_database(Address.parse(shared))
+            opened = open_store(shared)
         try:
-            return str(opened.execute("SELECT current_setting('application_name')")[0][0])
+            return str(opened.database.execute("SELECT current_setting('application_name')")[0][0])
         finally:
             opened.close()
 

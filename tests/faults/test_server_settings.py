@@ -10,7 +10,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from bmhctl.stores.postgres import schema
+from bmhctl.stores.postgres import open as opening
 from bmhctl.stores.postgres.connection import connect
 from bmhctl.stores.postgres.url import Address
 from tests.conftest import Run
@@ -130,7 +130,7 @@ def test_a_text_of_another_program_that_is_not_utf_8_is_reported(
 def test_a_text_that_a_database_cannot_hold_is_refused(
     encoding: str, admin: psycopg.Connection[tuple[object, ...]], lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "_ENCODINGS", (encoding,))  # as in an inventory that an older bmhctl created
+    monkeypatch.setattr(opening, "_ENCODINGS", (encoding,))  # as in an inventory that an older bmhctl created
     admin.execute(f"CREATE DATABASE lab OWNER lab ENCODING {encoding} TEMPLATE template0".encode())
     assert lab("init").status == 0
     assert lab("add", "node1", "--note", "für").status == 0
