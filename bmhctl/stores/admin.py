@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmhctl.stores.schema import TABLES
+from bmhctl.stores.rows import number_in
+from bmhctl.stores.schema import NEWEST_IDS, TABLES
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -38,16 +39,9 @@ class Admin(Frozen):
 
     def settle(self) -> dict[str, int]:
         """End a load: make sure that no id is assigned twice, and return how many rows each table has."""
-        [(last_host,)] = self._database.execute(
-            "SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids"
-        )
-        [(last_event,)] = self._database.execute("SELECT MAX(id) FROM events")
-        self._database.start_ids_after("hosts", int(last_host or 0))
-        [(last_of_queue,)] = self._database.execute("SELECT MAX(id) FROM queue_events")
-        self._database.start_ids_after("events", int(last_event or 0))
-        self._database.start_ids_after("queue_events", int(last_of_queue or 0))
-        counts = ((table, self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in TABLES)
-        return {table: int(number or 0) for table, [(number,)] in counts}
+        for table, newest in NEWEST_IDS.items():
+            self._database.start_ids_after(table, number_in(self._database.execute(newest)))
+        return {table: number_in(self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
 
     def copy_file_to(self, partial: Path) -> bool:
         """Copy a SQLite file page by page into an empty file, as of one moment; return False for a database server."""

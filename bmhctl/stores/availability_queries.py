@@ -5,14 +5,14 @@ The database counts, so no host is read. Where an index has all that is needed, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Host
 from bmhctl.domain.selector import Selector, Term
 from bmhctl.stores.host_query import HostQuery, ids_with
 from bmhctl.stores.hosts import HOST_SELECT, to_host
-from bmhctl.stores.rows import Value, from_time, to_time
+from bmhctl.stores.rows import Value, from_time, number_in, to_time
 from bmhctl.stores.store import Store
 from bmhctl.support.values import Frozen
 
@@ -30,8 +30,7 @@ class Occupation(Frozen):
 
 def declared(store: Store) -> int:
     """Return how many hosts are declared."""
-    [(gone,)] = store.database.execute("SELECT COUNT(*) FROM hosts WHERE undeclared = 1")
-    return sum(store.hosts.counts().values()) - int(gone or 0)
+    return sum(store.hosts.counts().values()) - _number(store, "SELECT COUNT(*) FROM hosts WHERE undeclared = 1")
 
 
 def fitting(store: Store, selector: Selector) -> int:
@@ -111,6 +110,5 @@ def becoming_free(
     return [to_host(row) for row in rows]
 
 
-def _number(store: Store, sql: str, parameters: list[Value]) -> int:
-    [(number,)] = store.database.execute(sql, parameters)
-    return int(number or 0)
+def _number(store: Store, sql: str, parameters: Sequence[Value] = ()) -> int:
+    return number_in(store.database.execute(sql, parameters))

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import Booking
 from bmhctl.stores.reservations import random_id
-from bmhctl.stores.rows import (
-    UNREADABLE,
-    Row,
-    Value,
-    from_json,
-    from_time,
-    to_json,
-    to_moment,
-    to_text,
-    to_time,
-    unreadable,
-)
+from bmhctl.stores.row_format import FLAG, MOMENT, MOMENT_OR_NONE, RowFormat, insert_into, update
+from bmhctl.stores.rows import Value, from_json, from_time, to_json
 from bmhctl.stores.schema import BOOKING_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -27,8 +17,20 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _SELECT = f"SELECT {', '.join(BOOKING_COLUMNS)} FROM bookings"
-_ADD = f"INSERT INTO bookings ({', '.join(BOOKING_COLUMNS)}) VALUES ({', '.join('?' * len(BOOKING_COLUMNS))})"
-_SAVE = f"UPDATE bookings SET {', '.join(f'{c} = ?' for c in BOOKING_COLUMNS[1:])} WHERE id = ?"
+_ADD = insert_into("bookings", BOOKING_COLUMNS)
+_SAVE = update("bookings", BOOKING_COLUMNS[1:])
+_FORMAT = RowFormat(
+    "booking",
+    Booking,
+    BOOKING_COLUMNS,
+    {
+        **dict.fromkeys(("starts_at", "ends_at", "created_at"), MOMENT),
+        **dict.fromkeys(("due_at", "ended_at"), MOMENT_OR_NONE),
+        "hosts": (lambda ids: to_json([*ids]), lambda text: tuple(int(each) for each in from_json(str(text)))),
+        "resumes": FLAG,
+    },
+    {"wants": "requirements"},
+)
 
 
 class Bookings(Frozen):
@@ -90,7 +92,7 @@ class Bookings(Frozen):
         return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1", [from_time(now)]))
 
     def _where(self, condition: str, *values: Value) -> list[Booking]:
-        return [_to_booking(row) for row in self._database.execute(f"{_SELECT} WHERE {condition}", values)]
+        return [_FORMAT.value(row) for row in self._database.execute(f"{_SELECT} WHERE {condition}", values)]
 
     def new_id(self, prefix: str) -> str:
         """Return a short id that no booking of this inventory ever had; ``prefix`` is ``b-`` or ``m-``."""
@@ -100,11 +102,11 @@ class Bookings(Frozen):
 
     def add(self, booking: Booking) -> None:
         """Save a new booking."""
-        self._database.execute(_ADD, _booking_row(booking))
+        self._database.execute(_ADD, _FORMAT.row(booking))
 
     def save(self, booking: Booking) -> None:
         """Save a changed booking."""
-        identifier, *values = _booking_row(booking)
+        identifier, *values = _FORMAT.row(booking)
         self._database.execute(_SAVE, [*values, identifier])
 
     def hasten(self, ids: Iterable[str], now: datetime) -> None:
@@ -113,48 +115,3 @@ class Bookings(Frozen):
             self._database.execute(
                 "UPDATE bookings SET due_at = ? WHERE id = ? AND due_at > ?", [from_time(now), each, from_time(now)]
             )
-
-
-def _booking_row(booking: Booking) -> list[Value]:
-    """Return the values of :data:`BOOKING_COLUMNS`."""
-    return [
-        booking.id,
-        booking.owner,
-        booking.purpose,
-        from_time(booking.starts_at),
-        from_time(booking.ends_at),
-        from_time(booking.created_at),
-        booking.requirements,
-        to_json([*booking.hosts]),
-        booking.request_id,
-        int(booking.resumes),
-        from_time(booking.due_at),
-        booking.reservation,
-        from_time(booking.ended_at),
-        booking.end_reason,
-    ]
-
-
-def _to_booking(row: Row) -> Booking:
-    try:
-        identifier, owner, purpose, starts, ends, created, wants, hosts, request_id, resumes, due, taken, ended, why = (
-            row
-        )
-        return Booking(
-            id=str(identifier),
-            owner=str(owner),
-            purpose=to_text(purpose),
-            starts_at=to_moment(starts),
-            ends_at=to_moment(ends),
-            created_at=to_moment(created),
-            requirements=str(wants),
-            hosts=tuple(int(each) for each in from_json(str(hosts))),
-            request_id=to_text(request_id),
-            resumes=bool(resumes),
-            due_at=to_time(due),
-            reservation=to_text(taken),
-            ended_at=to_time(ended),
-            end_reason=to_text(why),
-        )
-    except UNREADABLE as error:
-        raise unreadable("booking", row[0]) from error

@@ -10,6 +10,7 @@ from bmhctl.domain.model import Bmc, Event, Host, HostSpec
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.stores.hosts import Hosts, back_at, lifecycle_row, planned_at, to_spec
+from bmhctl.stores.row_format import insert_into, update
 from bmhctl.stores.rows import UNREADABLE, Value, from_json, to_json
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
@@ -17,12 +18,9 @@ from bmhctl.support.values import Frozen
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
-_SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
-_ADD_HOST = (
-    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, planned_at, last_event, id) "
-    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 4))})"
-)
-_ADD_ATTRIBUTE = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
+_SAVE_SPEC = update("hosts", SPEC_COLUMNS)
+_ADD_HOST = insert_into("hosts", (*SPEC_COLUMNS, *LIFECYCLE_COLUMNS, "back_at", "planned_at", "last_event", "id"))
+_ADD_ATTRIBUTE = insert_into("facts", ("host_id", "key", "value", "number"))
 
 
 class DeclaredHosts(Frozen):
@@ -81,8 +79,7 @@ class DeclaredHosts(Frozen):
     def save_spec(self, host: Host, event: Event) -> Host:
         """Save a changed host with its declaration, and the change's event; return the host with the event's id."""
         self._database.execute(_SAVE_SPEC, [*spec_row(host.spec), host.id])
-        self.save_attributes(host)
-        return self._hosts.save(host, event)
+        return self.save_observed(host, event)
 
     def save_observed(self, host: Host, event: Event) -> Host:
         """Save a changed host with its observed properties, and the event; return the host with the event's id."""

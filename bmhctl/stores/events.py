@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import Event, EventKind, Host, Phase, State, StepTiming, Verb, Verdict
 from bmhctl.stores.hosts import in_parts
-from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, from_time, unreadable
+from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, from_time, number_in, unreadable
 from bmhctl.stores.schema import EVENT_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.host_query import HostQuery
 
 _SELECT = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
+_SELECT_WITH_HOST = f"SELECT host_id, {', '.join(EVENT_COLUMNS)} FROM events"
 _HOSTS_BY_RESERVATION = (
     "SELECT DISTINCT e.reservation, COALESCE(h.name, e.host) AS name FROM events e "
     "LEFT JOIN hosts h ON h.id = e.host_id WHERE e.reservation IS NOT NULL ORDER BY e.reservation, name"
@@ -107,9 +108,8 @@ class Events(Frozen):
         newest = self._database.execute(sql, [self.newest() if upto is None else upto])
         if not newest:
             return []
-        columns = ", ".join(EVENT_COLUMNS)
         found = self._database.execute(
-            f"SELECT host_id, {columns} FROM events WHERE at = ? AND actor = ? AND {_DECLARES} ORDER BY id", newest[0]
+            f"{_SELECT_WITH_HOST} WHERE at = ? AND actor = ? AND {_DECLARES} ORDER BY id", newest[0]
         )
         return [(int(host or 0), _to_event(row)) for host, *row in found]
 
@@ -124,8 +124,7 @@ class Events(Frozen):
         first = min(last.values(), default=0)
         for some in in_parts(list(last)):
             rows = self._database.execute(
-                f"SELECT host_id, {', '.join(EVENT_COLUMNS)} FROM events WHERE id > ?"
-                f" AND host_id IN ({', '.join('?' * len(some))}){kinds} ORDER BY id",
+                f"{_SELECT_WITH_HOST} WHERE id > ? AND host_id IN ({', '.join('?' * len(some))}){kinds} ORDER BY id",
                 [first, *some, *(verb.value for verb in verbs)],
             )
             for host, *row in rows:
@@ -144,8 +143,7 @@ class Events(Frozen):
 
     def newest(self) -> int:
         """Return the id of the newest event, 0 if there is none."""
-        [(number,)] = self._database.execute("SELECT COALESCE(MAX(id), 0) FROM events")
-        return int(number or 0)
+        return number_in(self._database.execute("SELECT MAX(id) FROM events"))
 
     def hosts_named(self, name: str) -> list[int]:
         """Return the ids of hosts that had a name; with ``*`` and ``?`` of all that match.

@@ -26,6 +26,7 @@ from bmhctl.stores.rows import (
     Value,
     from_json,
     from_time,
+    number_in,
     to_json,
     unreadable,
 )
@@ -214,13 +215,11 @@ class Hosts(Frozen):
     def count(self, query: HostQuery) -> int:
         """Return how many hosts a query finds; its limit is ignored."""
         where, parameters = self.where(query)
-        [(number,)] = self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters)
-        return int(number or 0)
+        return number_in(self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters))
 
     def count_held_by(self, reservation: str) -> int:
         """Return how many hosts the reservation with this id holds."""
-        [(number,)] = self._database.execute("SELECT COUNT(*) FROM hosts WHERE hosts.reservation = ?", [reservation])
-        return int(number or 0)
+        return number_in(self._database.execute("SELECT COUNT(*) FROM hosts WHERE reservation = ?", [reservation]))
 
     def counts(self) -> dict[State, int]:
         """Return how many hosts are in each state, as the database keeps count; every state has an entry."""

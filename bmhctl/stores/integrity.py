@@ -14,7 +14,7 @@ from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
 from bmhctl.stores.hosts import HOST_SELECT, back_at, planned_at, planned_value, to_host
-from bmhctl.stores.rows import Row, from_json, from_time, to_moment
+from bmhctl.stores.rows import Row, from_json, from_time, number_in, to_moment
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RECOUNT, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -164,10 +164,8 @@ class Integrity(Frozen):
 
     def counts(self) -> dict[str, int]:
         """Return how many hosts, events and reservations there are."""
-        return {
-            table: int(self._database.execute(f"SELECT COUNT(*) FROM {table}")[0][0] or 0)
-            for table in ("hosts", "events", "reservations")
-        }
+        tables = ("hosts", "events", "reservations")
+        return {table: number_in(self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in tables}
 
     def save_back_at(self, host: Host) -> None:
         """Save the end of a host's maintenance again, computed from its reasons."""

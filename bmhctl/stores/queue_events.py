@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.ticket import QueueEvent, QueueVerb
-from bmhctl.stores.rows import UNREADABLE, Row, from_time, to_moment, to_text, unreadable
+from bmhctl.stores.row_format import MOMENT, NUMBER, RowFormat, insert_into
 from bmhctl.stores.schema import QUEUE_EVENT_COLUMNS
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
-_COLUMNS = QUEUE_EVENT_COLUMNS[1:]
-_ADD = f"INSERT INTO queue_events ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_ADD = insert_into("queue_events", QUEUE_EVENT_COLUMNS[1:])
 _SELECT = f"SELECT {', '.join(QUEUE_EVENT_COLUMNS)} FROM queue_events"
+_FORMAT = RowFormat(
+    "queue event",
+    QueueEvent,
+    QUEUE_EVENT_COLUMNS,
+    {"id": NUMBER, "ticket": NUMBER, "at": MOMENT, "verb": (str, QueueVerb)},
+    {},
+)
 
 
 class QueueEvents(Frozen):
@@ -24,40 +30,10 @@ class QueueEvents(Frozen):
 
     def add(self, event: QueueEvent) -> None:
         """Save an event, in the same transaction as the change that it reports."""
-        self._database.execute(
-            _ADD,
-            [
-                event.ticket,
-                from_time(event.at),
-                event.actor,
-                event.verb.value,
-                event.owner,
-                event.requirements,
-                event.reason,
-                event.reservation,
-            ],
-        )
+        self._database.execute(_ADD, _FORMAT.row(event)[1:])
 
     def read(self, last: int | None = None) -> list[QueueEvent]:
         """Return all events, or only the newest ``last``; the oldest first."""
         newest = "" if last is None else f" LIMIT {int(last)}"
         rows = self._database.execute(f"{_SELECT} ORDER BY id DESC{newest}")
-        return [_to_event(row) for row in reversed(rows)]
-
-
-def _to_event(row: Row) -> QueueEvent:
-    try:
-        identifier, ticket, at, actor, verb, owner, requirements, reason, reservation = row
-        return QueueEvent(
-            ticket=int(ticket or 0),
-            at=to_moment(at),
-            actor=str(actor),
-            verb=QueueVerb(str(verb)),
-            owner=str(owner),
-            requirements=str(requirements),
-            reason=to_text(reason),
-            reservation=to_text(reservation),
-            id=int(identifier or 0),
-        )
-    except UNREADABLE as error:
-        raise unreadable("queue event", row[0]) from error
+        return [_FORMAT.value(row) for row in reversed(rows)]

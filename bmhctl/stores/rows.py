@@ -51,6 +51,11 @@ def to_text(value: Value) -> str | None:
     return None if value is None else str(value)
 
 
+def number_in(rows: Sequence[Row]) -> int:
+    """Return the number in the answer to a query for one number; 0 for NULL."""
+    return int(rows[0][0] or 0)
+
+
 def unreadable(kind: str, name: Value) -> InvalidError:
     """Return the error for a row that can't be read; ``kind`` is what the row holds, ``name`` its name or id."""
     return InvalidError(

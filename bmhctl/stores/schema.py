@@ -91,6 +91,13 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 
+NEWEST_IDS = {
+    "hosts": "SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids",
+    "events": "SELECT MAX(id) FROM events",
+    "queue_events": "SELECT MAX(id) FROM queue_events",
+}
+"""A query for the newest id of each of these tables whose rows are numbered; ids of removed hosts are in events."""
+
 INVENTORY_KEY = "inventory"
 """The key in ``meta`` of a random word that tells an inventory on a server from one that replaces it.
 

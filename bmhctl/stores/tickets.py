@@ -7,19 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.ticket import Ticket
-from bmhctl.stores.rows import (
-    MICROSECOND,
-    UNREADABLE,
-    Row,
-    Value,
-    from_json,
-    from_time,
-    to_json,
-    to_moment,
-    to_text,
-    to_time,
-    unreadable,
-)
+from bmhctl.stores.row_format import FLAG, MOMENT, MOMENT_OR_NONE, NUMBER, RowFormat, insert_into
+from bmhctl.stores.rows import MICROSECOND, Value, from_json, from_time, to_json
 from bmhctl.stores.schema import TICKET_COLUMNS
 from bmhctl.support.values import Frozen, replace
 
@@ -27,9 +16,26 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _SELECT = f"SELECT {', '.join(TICKET_COLUMNS)} FROM tickets"
-_ADD = (
-    f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
-    f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
+_ADD = f"{insert_into('tickets', TICKET_COLUMNS[1:])} RETURNING id"
+_FORMAT = RowFormat(
+    "ticket",
+    Ticket,
+    TICKET_COLUMNS,
+    {
+        "id": NUMBER,
+        **dict.fromkeys(("created_at", "refreshed_at"), MOMENT),
+        **dict.fromkeys(("deadline", "excused_at"), MOMENT_OR_NONE),
+        "ttl": (
+            lambda ttl: None if ttl is None else ttl // MICROSECOND,
+            lambda value: None if value is None else int(value) * MICROSECOND,
+        ),
+        "endless": FLAG,
+        "tags": (
+            lambda tags: to_json(dict(tags)) if tags else None,
+            lambda text: {} if text is None else from_json(str(text)),
+        ),
+    },
+    {"wants": "requirements"},
 )
 
 _PLACE = "COALESCE(place, id)"
@@ -44,7 +50,7 @@ class Tickets(Frozen):
     def all(self, before: int | None = None) -> list[Ticket]:
         """Return every ticket in the order of the queue; with ``before``, only those before the ticket with this id."""
         where, parameters = (f" WHERE {_BEFORE}", [before, before]) if before is not None else ("", list[Value]())
-        return [_to_ticket(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY {_PLACE}", parameters)]
+        return [_FORMAT.value(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY {_PLACE}", parameters)]
 
     def are_any(self) -> bool:
         """Return whether the queue has a ticket; reads at most one row."""
@@ -68,11 +74,11 @@ class Tickets(Frozen):
         if not 0 < ticket_id < 2**63:  # a larger number does not fit the column
             return None
         rows = self._database.execute(f"{_SELECT} WHERE id = ?", [ticket_id])
-        return _to_ticket(rows[0]) if rows else None
+        return _FORMAT.value(rows[0]) if rows else None
 
     def add(self, ticket: Ticket) -> Ticket:
         """Save a new ticket at the end of the queue; return it with its id."""
-        [(number,)] = self._database.execute(_ADD, _ticket_row(ticket))
+        [(number,)] = self._database.execute(_ADD, _FORMAT.row(ticket)[1:])
         return replace(ticket, id=int(number or 0))
 
     def refresh(self, ticket_id: int, now: datetime) -> None:
@@ -93,42 +99,3 @@ class Tickets(Frozen):
     def remove(self, ticket_id: int) -> None:
         """Remove a ticket from the queue; do nothing if the ticket does not exist."""
         self._database.execute("DELETE FROM tickets WHERE id = ?", [ticket_id])
-
-
-def _ticket_row(ticket: Ticket) -> list[Value]:
-    """Return the values of :data:`TICKET_COLUMNS`, without the id."""
-    return [
-        ticket.owner,
-        ticket.requirements,
-        from_time(ticket.created_at),
-        from_time(ticket.refreshed_at),
-        ticket.purpose,
-        None if ticket.ttl is None else ticket.ttl // MICROSECOND,
-        int(ticket.endless),
-        from_time(ticket.deadline),
-        ticket.request_id,
-        to_json(dict(ticket.tags)) if ticket.tags else None,
-        from_time(ticket.excused_at),
-    ]
-
-
-def _to_ticket(row: Row) -> Ticket:
-    try:
-        identifier, owner, requirements, created_at, refreshed_at, purpose, ttl, endless, *more = row
-        deadline, request_id, tags, excused_at = more
-        return Ticket(
-            id=int(identifier or 0),
-            owner=str(owner),
-            requirements=str(requirements),
-            created_at=to_moment(created_at),
-            refreshed_at=to_moment(refreshed_at),
-            purpose=to_text(purpose),
-            ttl=None if ttl is None else int(ttl) * MICROSECOND,
-            endless=bool(endless),
-            deadline=to_time(deadline),
-            request_id=to_text(request_id),
-            tags={} if tags is None else from_json(str(tags)),
-            excused_at=to_time(excused_at),
-        )
-    except UNREADABLE as error:
-        raise unreadable("ticket", row[0]) from error

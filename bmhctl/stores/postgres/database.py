@@ -21,9 +21,9 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UncertainError, UnreachableError
-from bmhctl.stores.postgres.session import NOW, Session, translated
+from bmhctl.stores.postgres.session import LOCKS, NOW, Session, translated
 from bmhctl.stores.postgres.url import Address
-from bmhctl.stores.rows import Row, Value
+from bmhctl.stores.rows import Row, Value, number_in
 from bmhctl.stores.schema import INVENTORY_KEY
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ANNOUNCED = ("INSERT INTO events", "DELETE FROM claims", "UPDATE tickets SET pl
 
 
 class PostgresDatabase(Session):
-    """A connection to one schema; use :func:`bmhctl.stores.postgres.schema.open_database`."""
+    """A connection to one schema; use :func:`bmhctl.stores.postgres.open.open_store`."""
 
     locks_rows = True
 
@@ -324,7 +324,7 @@ class PostgresDatabase(Session):
         if self._settling is not None and not self._settling[1] & self._writers():
             self._settled, self._settling = self._settling[0], None
         if self._settling is None:
-            newest = int(self.execute("SELECT COALESCE(MAX(id), 0) FROM events")[0][0] or 0)
+            newest = number_in(self.execute("SELECT MAX(id) FROM events"))
             writers = self._writers()
             if writers:
                 self._settling = newest, writers
@@ -340,10 +340,7 @@ class PostgresDatabase(Session):
     def _writers(self) -> frozenset[str]:
         """Return the transactions that hold the lock of writers now."""
         rows = self.execute(
-            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND classid::bigint = ? AND objid::bigint = ?",
-            divmod(self._number(_WRITERS) & (1 << 64) - 1, 1 << 32),
+            f"SELECT virtualtransaction {LOCKS} AND classid::bigint = ? AND objid::bigint = ?", self._halves(_WRITERS)
         )
         return frozenset(str(row[0]) for row in rows)
 

@@ -29,6 +29,12 @@ NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
 """The SQL for the start of the server, as a value for a column of times."""
 
+LOCKS = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+"""The SQL for the advisory locks that are held in this database."""
+
 _STANDBY = "in_hot_standby"  # reported by servers since PostgreSQL 14
 _SERVER_ENDS = ("08", "57P", "25P03", "25P04")
 """The first letters of SQLSTATEs that end a connection: it failed, was idle for too long, or the server shuts down."""
@@ -160,19 +166,19 @@ class Session(WriteBuffer):
         """Return how many connections share each of the locks; locks that no connection shares are left out."""
         if not names:
             return {}
-        rows = self.execute(
-            "SELECT classid::bigint, objid::bigint, COUNT(*) FROM pg_locks"
-            " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY classid, objid"
-        )
+        rows = self.execute(f"SELECT classid::bigint, objid::bigint, COUNT(*) {LOCKS} GROUP BY classid, objid")
         known = {(upper, lower): int(count or 0) for upper, lower, count in rows}
-        halves = {name: divmod(self._number(name) & (1 << 64) - 1, 1 << 32) for name in names}
+        halves = {name: self._halves(name) for name in names}
         return {name: known[pair] for name, pair in halves.items() if pair in known}
 
     def _number(self, name: str) -> int:
         """Return the number of a lock of this inventory."""
         digest = blake2b(f"bmhctl/{self.address.schema}/{name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
+
+    def _halves(self, name: str) -> tuple[int, int]:
+        """Return the number of a lock as the server lists it: its upper and its lower 32 bits."""
+        return divmod(self._number(name) & (1 << 64) - 1, 1 << 32)
 
     # methods that concern the connection
 

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.postgres.connection import RETIRED
-from bmhctl.stores.schema import SUCCESSOR_KEY, TABLES
+from bmhctl.stores.schema import NEWEST_IDS, SUCCESSOR_KEY, TABLES
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.postgres.database import PostgresDatabase
 
 
-_NEWEST_IDS = {
-    "hosts": "SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids",
-    **{table: f"SELECT MAX(id) FROM {table}" for table in ("events", "tickets", "queue_events", "counts")},
-}
-"""A query for the newest id of each table with a sequence; the ids of removed hosts are in their events."""
+_NEWEST_IDS = NEWEST_IDS | {table: f"SELECT MAX(id) FROM {table}" for table in ("tickets", "counts")}
+"""A query for the newest id of each table with a sequence."""
 
 
 class PostgresUpkeep(Frozen):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bmhctl.errors import InvalidError
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.retirement import changes_allowed
+from bmhctl.stores.rows import number_in
 from bmhctl.stores.schema import SUCCESSOR_KEY
 from bmhctl.stores.sqlite.errors import RETIRED
 from bmhctl.support.values import Frozen
@@ -39,9 +40,9 @@ def restore_version(database: SqliteDatabase) -> int:
     """Set the version of a file that lacks it, because ``.dump`` of sqlite3 wrote it; return it, or 0 if unknown."""
     if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'"):
         return 0
-    [(version,)] = database.execute("SELECT MAX(version) FROM migrations")
-    database.execute(f"PRAGMA user_version = {int(version or 0)}")
-    return int(version or 0)
+    version = number_in(database.execute("SELECT MAX(version) FROM migrations"))
+    database.execute(f"PRAGMA user_version = {version}")
+    return version
 
 
 class SqliteUpkeep(Frozen):
