@@ -36,6 +36,8 @@ class Client:
         self.limit = limit
         self.remark = ""
         """The warnings with which the BMC accepted the last change."""
+        self.unread: str | None = None
+        """Why the BMC refused the last optional read that it refused."""
         self._login = login
         self._task: Task | None = None
 
@@ -81,7 +83,8 @@ class Client:
         while self.limit.left > max(1.0, reserve):
             try:
                 return self._get(path, "", self.limit.left - reserve)
-            except BmcError:
+            except BmcError as error:
+                self.unread = error.message.removeprefix(f"{self.name} ")
                 return None
             except PassingError as passing:
                 if not passing.busy or (passing.after or 0) > self.limit.left - reserve:

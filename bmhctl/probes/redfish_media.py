@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from bmhctl.probes.credentials import BmcError
@@ -13,6 +14,7 @@ from bmhctl.probes.redfish_system import System, texts
 from bmhctl.probes.redfish_time_limit import POLL
 
 _DISCS = ("CD", "DVD")
+_LOGIN: Json = {"UserName": "none", "Password": "none"}  # for BMCs that require a login, also where none is needed
 
 
 def insert(system: System, image: str) -> str:
@@ -32,10 +34,18 @@ def insert(system: System, image: str) -> str:
 def _insert(system: System, drive: tuple[str, Json], image: str) -> None:
     if _is_loaded(drive[1]):
         _eject(system, drive)
+    elif drive[1].get("Image"):  # some BMCs refuse an image while the drive still names an earlier one
+        with suppress(RefusedError):
+            _eject(system, drive)
     whole: Json = {"Image": image, "Inserted": True, "WriteProtected": True}
     how: Json = {"TransferMethod": "Stream", "TransferProtocolType": image.partition(":")[0].upper()}
     bare: Json = {"Image": image}  # some BMCs accept only the image, others also require the protocol of its URL
-    _change(system, drive, "InsertMedia", (whole, bare, bare | how), whole, lambda shown: _holds(shown, image))
+
+    def is_done(shown: Json) -> bool:
+        # The drive was empty, so an image of this name is this image: some BMCs show its URL in another form.
+        return _is_loaded(shown) and _name(shown) == _name(whole)
+
+    _change(system, drive, "InsertMedia", (whole, bare, bare | how), whole, is_done)
 
 
 def eject(system: System) -> str:
@@ -73,7 +83,7 @@ def _drives(system: System) -> Iterator[tuple[str, Json]]:
     if not has_drive:
         raise BmcError(
             f"{system.client.name} has no virtual CD drive for {system.path}",
-            hint='insert and eject need one; boot_once = "pxe" needs none',
+            hint=system.client.unread or 'insert and eject need one; boot_once = "pxe" needs none',
         )
 
 
@@ -82,10 +92,9 @@ def _devices(system: System) -> Iterator[str]:
     collection = client.link(system.report.get("VirtualMedia"))
     if collection is not None and belongs_to(collection, system.path):
         yield from client.members(collection, needed=False) or ()
-    for _, manager in system.linked("ManagedBy"):
+    for _, manager in system.own_managers():  # no other system may get the image
         collection = client.link(manager.get("VirtualMedia"))
-        # No other system may get the image, so the manager of the drives must manage only this system.
-        if collection is not None and system.is_alone_in(manager, "ManagerForServers"):
+        if collection is not None:
             yield from client.members(collection, needed=False) or ()
 
 
@@ -100,7 +109,7 @@ def _change(
     """Send an action, or change the properties if the drive has no such action, and read until ``is_done``."""
     client, (path, found) = system.client, drive
     target = _target(system, drive, action)
-    if target is not None and not belongs_to(target, path):
+    if target is not None and not _is_of(system, path, target):
         raise BmcError(f"{client.name} would change another drive, {target}, when asked for {path}")
     is_sent = False
     while True:
@@ -137,20 +146,45 @@ def _target(system: System, drive: tuple[str, Json], action: str) -> str | None:
     return named or (f"{path}/Actions/VirtualMedia.{action}" if name in actions else None)
 
 
+def _is_of(system: System, path: str, target: str) -> bool:
+    """Return whether an action belongs to the drive at this path.
+
+    A BMC may list a drive below the system, and have its actions below the manager of this system alone.
+    """
+    if belongs_to(target, path):
+        return True
+    name = path.rstrip("/").rpartition("/")[2]
+    return any(belongs_to(target, f"{place}/VirtualMedia/{name}") for place, _ in system.own_managers())
+
+
 def _send(
     client: Client, path: str, target: str | None, bodies: tuple[Json, ...], properties: Json, found: Json
 ) -> None:
+    tag = found.get("@odata.etag")
     if target is None:
-        client.patch(path, properties, found.get("@odata.etag"))
+        client.patch(path, properties, tag)
         return
-    first_accepted(client.name, (partial(client.post, target, body, found.get("@odata.etag")) for body in bodies))
+    try:
+        first_accepted(client.name, (partial(client.post, target, body, tag) for body in bodies))
+    except RefusedError as error:
+        if not any(name in error.message for name in _LOGIN):
+            raise
+        client.post(target, bodies[-1] | _LOGIN, tag)
 
 
 def _is_loaded(drive: Json) -> bool:
-    return drive.get("Inserted") is True or (drive.get("Inserted") is None and bool(drive.get("Image")))
+    if drive.get("Inserted") is not None:
+        return drive.get("Inserted") is True
+    return bool(drive.get("Image")) and drive.get("ConnectedVia") != "NotConnected"
 
 
 def _holds(drive: Json, image: str) -> bool:
     """Return whether a drive shows the image; some BMCs show only the last part of its URL, as image or as its name."""
     shown = drive.get("Image") or drive.get("ImageName")
-    return _is_loaded(drive) and shown in (image, image.rsplit("/", 1)[-1])
+    return _is_loaded(drive) and shown in (image, _name({"Image": image}))
+
+
+def _name(drive: Json) -> str:
+    """Return the last part of the image's URL that a drive shows, "" if it shows none."""
+    shown = drive.get("Image") or drive.get("ImageName")
+    return shown.rsplit("/", 1)[-1] if isinstance(shown, str) else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_reply import Json, items, table
+from bmhctl.probes.redfish_reply import Json, items, links, table
 from bmhctl.probes.redfish_time_limit import POLL
 
 MOVING = ("powering-on", "powering-off")
@@ -58,15 +59,22 @@ class System:
 
     def linked(self, name: str) -> Iterator[tuple[str, Json]]:
         """Yield the path and the report of each resource to which the system's links with this name lead."""
-        for value in items(table(self.report.get("Links")).get(name)):
+        for value in links(table(self.report.get("Links")).get(name)):
             path = self.client.link(value)
             found = self.client.find(path) if path is not None else None
             if path is not None and found is not None:
                 yield path, found
 
+    def own_managers(self) -> Iterator[tuple[str, Json]]:
+        """Yield the path and the report of each manager that manages only this system."""
+        # Old BMCs of Huawei write "Managers".
+        for path, manager in chain(self.linked("ManagedBy"), self.linked("Managers")):
+            if self.is_alone_in(manager, "ManagerForServers"):
+                yield path, manager
+
     def is_alone_in(self, resource: Json, name: str) -> bool:
         """Return whether the links with this name of a resource lead to this system and to no other."""
-        paths = [self.client.link(each) for each in items(table(resource.get("Links")).get(name))]
+        paths = [self.client.link(each) for each in links(table(resource.get("Links")).get(name))]
         return len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], self.path)
 
     def _read(self, *, patient: bool = False) -> Json:

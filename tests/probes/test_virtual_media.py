@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -166,6 +166,96 @@ def test_the_usual_path_of_an_action_is_used_if_the_drive_names_none(probe: Prob
     assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
     assert ask(probe, bmc, eject=True)[0] == "pass"
     assert actions(bmc) == ["InsertMedia", "EjectMedia"]
+
+
+def answering(bmc: FakeBmc, method: str, part: str, answer: Callable[[bytes], tuple[int, str] | None]) -> None:
+    """Answer each request with this method and this part of its path as ``answer`` does, unless it returns None."""
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        found = answer(body) if request.command == method and part in request.path else None
+        if found is not None:
+            saying(json.dumps({"error": {"message": found[1]}}), found[0], "application/json")(request)
+        return found is not None
+
+    bmc.trouble = trouble
+
+
+@pytest.mark.parametrize("systems", [("1",), ("1", "2")])
+def test_a_drive_below_the_system_may_have_its_actions_below_the_manager_of_this_system_alone(
+    probe: Probe, bmc: FakeBmc, systems: tuple[str, ...]
+) -> None:
+    bmc.resources = media(*systems)
+    own = "/redfish/v1/Systems/1/VirtualMedia"
+    bmc.systems[0].extra["VirtualMedia"] = {"@odata.id": own}
+    bmc.resources[own] = {"Members": [{"@odata.id": f"{own}/Cd"}]}
+    bmc.resources[f"{own}/Cd"] = bmc.resources[DRIVE]
+    bmc.resources[f"{MANAGER}/VirtualMedia"]["Members"] = []
+    verdict, said = ask(probe, bmc, insert=IMAGE)
+    if len(systems) == 1:
+        assert (verdict, actions(bmc)) == ("pass", ["InsertMedia"])
+    else:
+        assert (verdict, bmc.received) == ("fail", [])
+        assert "would change another drive" in said
+
+
+@pytest.mark.parametrize("key", ["ManagedBy", "Managers"])
+def test_the_manager_of_a_system_is_found_in_each_form_of_its_link(probe: Probe, bmc: FakeBmc, key: str) -> None:
+    bmc.systems[0].extra["Links"] = {key: {"@odata.id": MANAGER}}
+    bmc.resources[MANAGER]["Links"]["ManagerForServers"] = {"@odata.id": "/redfish/v1/Systems/1"}
+    assert ask(probe, bmc, insert=IMAGE) == ("pass", f"inserted {IMAGE}")
+
+
+def test_an_image_whose_url_the_bmc_shows_in_another_form_counts_as_inserted(probe: Probe, bmc: FakeBmc) -> None:
+    def insert(_: bytes) -> tuple[int, str]:
+        bmc.resources[DRIVE].update({"Image": "//images.lab/noble.iso/noble.iso", "Inserted": True})
+        return 200, ""
+
+    answering(bmc, "POST", "InsertMedia", insert)
+    assert ask(probe, bmc, insert=IMAGE) == ("pass", f"inserted {IMAGE}")
+
+
+@pytest.mark.parametrize("refused", ["", "EjectMedia"])
+def test_an_earlier_image_that_an_empty_drive_still_names_is_ejected_if_possible(
+    probe: Probe, bmc: FakeBmc, refused: str
+) -> None:
+    bmc.resources[DRIVE].update({"Image": "http://images.lab/old.iso", "ImageName": "old.iso", "Inserted": False})
+    answering(bmc, "POST", refused or "InsertMedia", lambda _: (400, "no") if refused or left() else None)
+
+    def left() -> bool:
+        return bool(bmc.resources[DRIVE]["Image"])
+
+    assert ask(probe, bmc, insert=IMAGE) == ("pass", f"inserted {IMAGE}")
+    assert actions(bmc) == ["InsertMedia"] if refused else ["EjectMedia", "InsertMedia"]
+
+
+def test_a_drive_that_is_not_connected_has_no_image(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.resources[DRIVE].update({"Image": IMAGE, "Inserted": None, "ConnectedVia": "NotConnected"})
+    assert ask(probe, bmc, eject=True) == ("pass", "nothing to eject")
+
+
+def test_a_login_for_the_image_is_sent_only_to_a_bmc_that_requires_one(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.media_keys = ("Image", "TransferMethod", "TransferProtocolType", "UserName", "Password")
+    required = "the action requires the parameter UserName"
+    answering(bmc, "POST", "InsertMedia", lambda body: None if b"UserName" in body else (400, required))
+    assert ask(probe, bmc, insert=IMAGE) == ("pass", f"inserted {IMAGE}")
+    assert [body for _, _, body in bmc.received] == [
+        {
+            "Image": IMAGE,
+            "TransferMethod": "Stream",
+            "TransferProtocolType": "HTTP",
+            "UserName": "none",
+            "Password": "none",
+        }
+    ]
+
+
+def test_the_reason_why_the_drives_can_not_be_read_is_shown(probe: Probe, bmc: FakeBmc) -> None:
+    answering(bmc, "GET", "/VirtualMedia", lambda _: (403, "Not licensed to perform this request"))
+    assert ask(probe, bmc, insert=IMAGE) == (
+        "fail",
+        f"its BMC at {bmc.url} has no virtual CD drive for /redfish/v1/Systems/1"
+        " (refuses: Not licensed to perform this request (403))",
+    )
 
 
 def test_each_reason_is_shown_when_an_image_is_refused_in_every_form(probe: Probe, bmc: FakeBmc) -> None:
