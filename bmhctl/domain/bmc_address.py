@@ -58,8 +58,8 @@ class Endpoint(Frozen):
         if not isinstance(link, str) or not link.isascii() or not link.isprintable():
             return None
         path = "/" + link.split("://", 1)[1].partition("/")[2] if "://" in link else link
-        path = path.partition("#")[0]
-        if not path.startswith("/") or " " in path or has_odd_segment(path):
+        path = path.partition("#")[0].replace(" ", "%20")  # BMCs name chassis and drives with spaces
+        if not path.startswith("/") or has_odd_segment(path):
             return None
         prefix = self.prefix
         return prefix + path if prefix and path.startswith("/redfish/") and not path.startswith(prefix + "/") else path

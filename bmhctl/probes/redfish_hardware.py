@@ -5,12 +5,19 @@ from __future__ import annotations
 from bmhctl.domain.host_spec import known_mac, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.probes.redfish_client import Client
-from bmhctl.probes.redfish_reply import Json, items, table
+from bmhctl.probes.redfish_reply import Json, items, links, table
 from bmhctl.probes.redfish_system import System
 
 _TEXTS = (("vendor", "Manufacturer"), ("model", "Model"), ("serial", "SerialNumber"), ("bios", "BiosVersion"))
 _MOST_PARTS = 256  # reads for one host: processors, interfaces and drives each have their own resource
 _LONGEST = 200  # characters
+_LEAST_DRIVE = 10**9  # bytes; BMCs with a smaller drive report it in another unit
+_FILLERS = "0 .-_*?#"
+_NO_TEXTS = (
+    *("", "n/a", "na", "none", "null", "empty", "unknown", "not specified", "not available", "default string"),
+    *("to be filled by o.e.m", "system manufacturer", "system product name", "system serial number", "123456789"),
+)
+"""Texts that mean nothing, without their fillers, in lower case: vendors write them where they know nothing."""
 
 
 def hardware(client: Client) -> dict[str, PropertyValue]:
@@ -27,7 +34,7 @@ def hardware(client: Client) -> dict[str, PropertyValue]:
     found |= _memory(client, report)
     found |= _processors(client, report)
     found |= _interfaces(client, report)
-    storage = _drives(client, report) or _simple_drives(client, report)
+    storage = _storage(system)
     if storage:
         found["storage"] = f"{storage // 10**9}GB"
     found["health"] = system.health()
@@ -63,6 +70,8 @@ def _interfaces(client: Client, report: Json) -> dict[str, PropertyValue]:
         return {}
     macs = set()
     for part in parts:
+        if links(table(part.get("Links")).get("HostInterface")):
+            continue  # it leads to the BMC, not to a network
         for name in ("PermanentMACAddress", "MACAddress"):
             value = part.get(name)
             mac = known_mac(normal_mac(value)) if isinstance(value, str) else None
@@ -72,23 +81,30 @@ def _interfaces(client: Client, report: Json) -> dict[str, PropertyValue]:
     return {"nics": len(macs), "macs": ",".join(sorted(macs))} if macs and len(macs) <= 50 else {}
 
 
-def _drives(client: Client, report: Json) -> int | None:
-    controllers = _parts(client, report.get("Storage"))
-    if controllers is None:
-        return None
-    paths: dict[str, str] = {}  # two controllers may share a drive
-    for controller in controllers:
-        for drive in items(controller.get("Drives")):
-            path = client.link(drive)
-            if path is not None:
-                paths[path.rstrip("/").casefold()] = path
-    return _sum([part for part in _read(client, list(paths.values())) or [] if _is_there(part)], "CapacityBytes", 2**62)
+def _storage(system: System) -> int | None:
+    """Return the bytes of the drives of the controllers, or else of the simple storage, or else of the chassis."""
+    client, report = system.client, system.report
+    controllers = _parts(client, report.get("Storage")) or []
+    listed = [drive for controller in controllers for drive in items(controller.get("Drives"))]
+    found = _drives(client, listed) or _simple_drives(client, report)
+    if found is not None or listed:
+        return found
+    own = [each for _, each in system.linked("Chassis") if system.is_alone_in(each, "ComputerSystems")]
+    return _drives(client, [drive for chassis in own for drive in links(table(chassis.get("Links")).get("Drives"))])
+
+
+def _drives(client: Client, references: list[object]) -> int | None:
+    found = {path.rstrip("/").casefold(): path for each in references if (path := client.link(each)) is not None}
+    return _bytes(_read(client, list(found.values())) or [])  # each drive once: two controllers may share one
 
 
 def _simple_drives(client: Client, report: Json) -> int | None:
     parts = _parts(client, report.get("SimpleStorage")) or []
-    devices = [each for part in parts for each in items(part.get("Devices")) if isinstance(each, dict)]
-    return _sum([each for each in devices if _is_there(each)], "CapacityBytes", 2**62)
+    return _bytes([each for part in parts for each in items(part.get("Devices")) if isinstance(each, dict)])
+
+
+def _bytes(drives: list[Json]) -> int | None:
+    return _sum([drive for drive in drives if _is_there(drive)], "CapacityBytes", 2**62, least=_LEAST_DRIVE)
 
 
 def _parts(client: Client, reference: object) -> list[Json] | None:
@@ -114,20 +130,23 @@ def _is_there(part: Json) -> bool:
     return table(part.get("Status")).get("State") != "Absent"
 
 
-def _sum(parts: list[Json], name: str, most: int = 2**31) -> int | None:
+def _sum(parts: list[Json], name: str, most: int = 2**31, *, least: int = 1) -> int | None:
     """Return the sum of a number over all parts; None if a part does not have the number, or if there are no parts."""
-    numbers = [_whole(part.get(name), most) for part in parts]
+    numbers = [_whole(part.get(name), most, least=least) for part in parts]
     known = [number for number in numbers if number is not None]
     return sum(known) if known and len(known) == len(numbers) else None
 
 
-def _whole(value: object, most: int = 2**31) -> int | None:
-    """Return a number as a whole number from 0 to ``most``; None for any other value."""
+def _whole(value: object, most: int = 2**31, *, least: int = 1) -> int | None:
+    """Return a number, or a text with only a whole number, from ``least`` to ``most``; None for any other value."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < _LONGEST:
+        value = int(value)
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-    return int(number) if 1 <= number < most else None
+    return int(number) if least <= number < most else None
 
 
 def _line(value: object) -> str | None:
     if not isinstance(value, str):
         return None
-    return "".join(filter(str.isprintable, value)).strip()[:_LONGEST] or None
+    line = "".join(filter(str.isprintable, value)).strip()[:_LONGEST]
+    return None if line.strip(_FILLERS).casefold() in _NO_TEXTS else line

@@ -628,6 +628,8 @@ PARTS = {
         {"MACAddress": "00:00:00:00:00:00"},
         {"PermanentMACAddress": "000000000000", "MACAddress": "AABBCCDDEE01"},
         {"MACAddress": None},
+        {"MACAddress": "21:00:F4:E9:D4:00:00:01", "PermanentMACAddress": "N/A"},  # of a Fibre Channel port
+        {"MACAddress": "7E:D3:0A:58:A6:F1", "Links": {"HostInterface": {"@odata.id": "/redfish/v1/Managers/1"}}},
     ),
     **collection(
         f"{SYSTEM}/Storage",
@@ -668,8 +670,46 @@ def test_an_unreadable_part_omits_only_the_total_that_needs_it() -> None:
         assert inspected(bmc)["storage"] == "2000GB"
 
 
-@pytest.mark.parametrize(("total", "found"), [(0, "64GiB"), (None, "64GiB"), (128, "128GiB")])
-def test_memory_without_a_total_is_the_sum_of_its_modules(total: int | None, found: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["", "   ", "0000000000", "N/A", "NA", "To be filled by O.E.M.", "Default string", "Not Specified", "0123456789"],
+)
+def test_a_text_that_means_nothing_is_left_out(text: str) -> None:
+    system = {"Manufacturer": text, "Model": text, "SerialNumber": text, "BiosVersion": f"{text} 1.0"}
+    with fake_bmc(systems=[FakeSystem(extra=system)]) as bmc:
+        assert inspected(bmc) == {"bios": f"{text} 1.0".strip(), "health": "OK"}
+
+
+@pytest.mark.parametrize(
+    ("drives", "storage"),
+    [
+        ({"Status": {"State": "Absent"}}, None),
+        ({"CapacityBytes": 2 * 10**12}, "2000GB"),
+        ({"CapacityBytes": "2000000000000"}, "2000GB"),
+        ({"CapacityBytes": 2 * 10**8}, None),  # in another unit
+        ({"CapacityBytes": 2 * 10**12, "systems": 2}, None),
+    ],
+)
+def test_drives_that_no_controller_lists_are_those_of_the_own_chassis(drives: dict[str, Any], storage: Any) -> None:
+    owners = [{"@odata.id": f"/redfish/v1/Systems/{number + 1}"} for number in range(drives.pop("systems", 1))]
+    resources = {
+        **collection(f"{SYSTEM}/Storages", {"Drives": []}),
+        **collection("/redfish/v1/Chassis", {}),
+        "/redfish/v1/Chassis/0": {
+            "Links": {"ComputerSystems": owners, "Drives": [{"@odata.id": "/redfish/v1/Chassis/0/Drives/Disk 1"}]}
+        },
+        "/redfish/v1/Chassis/0/Drives/Disk%201": drives,
+    }
+    links = {"Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/0"}]}}
+    system = {"Storage": {"@odata.id": f"{SYSTEM}/Storages"}, **links}
+    with fake_bmc(systems=[FakeSystem(extra=system)], resources=resources) as bmc:
+        assert inspected(bmc).get("storage") == storage
+
+
+@pytest.mark.parametrize(
+    ("total", "found"), [(0, "64GiB"), (None, "64GiB"), ("N/A", "64GiB"), (128, "128GiB"), (" 128", "128GiB")]
+)
+def test_memory_without_a_total_is_the_sum_of_its_modules(total: int | str | None, found: str) -> None:
     empty = {"CapacityMiB": 0, "Status": {"State": "Absent"}}
     system = {"MemorySummary": {"TotalSystemMemoryGiB": total}, "Memory": {"@odata.id": f"{SYSTEM}/Memory"}}
     modules = collection(f"{SYSTEM}/Memory", {"CapacityMiB": 32768}, empty, {"CapacityMiB": 32768})
@@ -677,7 +717,7 @@ def test_memory_without_a_total_is_the_sum_of_its_modules(total: int | None, fou
         assert inspected(bmc)["memory"] == found
     partly = collection(f"{SYSTEM}/Memory", {"CapacityMiB": 32768}, {"CapacityMiB": None})
     with fake_bmc(systems=[FakeSystem(extra=system)], resources=partly) as bmc:
-        assert inspected(bmc).get("memory") == (found if total else None)
+        assert inspected(bmc).get("memory") == (found if found == "128GiB" else None)
 
 
 # tests: credentials and sessions
