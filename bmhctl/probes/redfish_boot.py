@@ -19,7 +19,7 @@ _AGAIN = 15.0  # seconds after which a change is requested again if the BMC does
 _BOOT = {
     BootTarget.PXE: ("Pxe",),
     BootTarget.HDD: ("Hdd",),
-    BootTarget.CD: ("Cd", "UsbCd"),
+    BootTarget.CD: ("UsbCd", "Cd"),  # a BMC that allows both has its virtual drive at UsbCd
     BootTarget.USB: ("Usb",),
     BootTarget.BIOS: ("BiosSetup",),
     BootTarget.HTTP: ("UefiHttp",),
@@ -50,7 +50,7 @@ def boot_once(system: System, target: BootTarget) -> str:
 def _source(system: System, boot: Json, target: BootTarget) -> str:
     """Return the BMC's name for a target; raise :class:`BmcError` if it does not allow it, or not for one boot only."""
     sources = texts(boot.get(f"{_SOURCE}@Redfish.AllowableValues"))
-    known = [name for name in _BOOT[target] if sources is None or name in sources]
+    known = [name for name in _BOOT[target] if name in (sources or _BOOT[target][-1:])]
     if not known:
         raise BmcError(f"{system.client.name} can't boot from {target}: it allows {listed(sources or ())}")
     times = texts(boot.get(f"{_TIMES}@Redfish.AllowableValues"))

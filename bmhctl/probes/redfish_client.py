@@ -244,7 +244,7 @@ _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dic
 
 def _own(tag: object) -> tuple[str | None, ...]:
     """Return the forms in which BMCs accept an ETag of theirs."""
-    if isinstance(tag, str) and tag.isascii() and tag.isprintable():
+    if isinstance(tag, str) and tag and tag.isascii() and tag.isprintable():
         return tag, tag.removeprefix("W/")
     return (None,)
 

@@ -14,12 +14,13 @@ _T = TypeVar("_T")
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
 _BUSY = frozenset({429, 502, 503, 504})
 _RESTARTING = frozenset({"refused", "cut", "half", "timeout", "no route"})  # kinds of HttpError
-_TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
+TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
+"""The hint for a BMC that requires TLS, where the address declares none."""
 _TLS_HINTS = {
     "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
     "client certificate": "let the BMC accept clients without a certificate",
     "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
-    "only tls": _TRY_TLS,
+    "only tls": TRY_TLS,
     "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
 }
 POWER_HINT = "bmhctl power HOST status shows whether the power changed"
@@ -28,9 +29,9 @@ CHANGE_HINT = "try again: a change that the BMC shows is not sent again"
 """The hint after any other change whose effect is not known."""
 
 _PAGES = (  # texts of nginx, Apache and Go with status 400
-    (b"HTTPS port", _TRY_TLS),
-    (b"SSL-enabled server port", _TRY_TLS),
-    (b"HTTP request to an HTTPS server", _TRY_TLS),
+    (b"HTTPS port", TRY_TLS),
+    (b"SSL-enabled server port", TRY_TLS),
+    (b"HTTP request to an HTTPS server", TRY_TLS),
     (b"No required SSL certificate", _TLS_HINTS["client certificate"]),
 )
 
@@ -94,7 +95,7 @@ def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError
     """
     hint = _TLS_HINTS.get(error.kind)
     if error.kind == "cut" and error.sent and lacks_tls:
-        hint = _TRY_TLS
+        hint = TRY_TLS
     return PassingError(
         BmcError(f"{name} {error.words}", hint=hint),
         sent=error.sent,

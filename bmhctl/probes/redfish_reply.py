@@ -23,6 +23,7 @@ _PASSING_MESSAGES = (
     "ResetInProgress",
     "ResourceBeingFlashed",
     "ResourceTemporarilyUnavailable",
+    "InvalidOperationForSystemState",  # soon after another change of the power
 )
 
 Json = dict[str, object]
@@ -57,12 +58,12 @@ def items(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def reason_of(reply: Reply) -> tuple[str, bool]:
 def links(value: object) -> list[object]:
     """Return a JSON array of links; some BMCs write a single link without the array."""
     return [value] if isinstance(value, dict) else items(value)
 
 
+def reason_of(reply: Reply) -> tuple[str, bool]:
     """Return why a request was refused, if possible in the BMC's words, and whether the reason is temporary."""
     body = json_object(reply.body)
     is_passing = any(sign in name for _, name in _messages(body) for sign in _PASSING_MESSAGES)

@@ -11,7 +11,7 @@ from bmhctl.domain.bmc_address import Endpoint, origin, same_path
 from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply
-from bmhctl.probes.redfish_errors import unreachable
+from bmhctl.probes.redfish_errors import TRY_TLS, unreachable
 from bmhctl.probes.redfish_reply import Json, one_line
 from bmhctl.probes.redfish_time_limit import TimeLimit
 
@@ -82,14 +82,16 @@ class Requests:
         another system.
         """
         location = reply.headers.get("location", "")
-        found = None
+        found, hint = None, CHECK_ADDRESS
         with suppress(ValueError):  # a host name that is not valid
             whole = urljoin(self.where.url + path, location)
+            if self.where.is_plain and origin(whole)[:2] == ("https", self.where.server[1]):
+                hint = TRY_TLS
             if location and origin(whole) == self.where.server:
                 found = self.where.path_of(whole)
         if found is None or not (method == "GET" or same_path(found, path)):
             shown = one_line(location)[:200] or "it does not say where"
-            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=CHECK_ADDRESS)
+            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=hint)
         return found
 
     def _exchange(

@@ -1239,6 +1239,7 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
     ("allowed", "said"),
     [
         ({"BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Pxe", "UsbCd"]}, "cd"),
+        ({"BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Cd", "Pxe", "UsbCd"]}, "cd"),
         (
             {"BootSourceOverrideEnabled@Redfish.AllowableValues": ["Disabled", "Continuous"]},
             "its BMC at BMC can't boot only once from cd: it allows Disabled, Continuous",
@@ -1312,15 +1313,18 @@ def test_an_etag_that_changed_since_it_was_read_is_read_again(without: int) -> N
     assert (tags[0], tags[-1]) == ('"a"', '"b"')
 
 
-@pytest.mark.parametrize("wanted", ['W/"a"', '"a"', "*", None])
-def test_a_change_is_sent_with_the_etag_that_the_bmc_accepts(wanted: str | None) -> None:
-    system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": 'W/"a"'})
+@pytest.mark.parametrize(
+    ("shown", "wanted"), [*(('W/"a"', tag) for tag in ('W/"a"', '"a"', "*", None)), ("", "*"), ("", None)]
+)
+def test_a_change_is_sent_with_the_etag_that_the_bmc_accepts(shown: str, wanted: str | None) -> None:
+    system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": shown})
     with fake_bmc(systems=[system]) as bmc:
 
         def strict(request: BaseHTTPRequestHandler, body: bytes) -> bool:
-            is_refused = request.command == "PATCH" and request.headers.get("If-Match") != wanted
+            tag = request.headers.get("If-Match")
+            is_refused = request.command == "PATCH" and tag != wanted
             if is_refused:
-                saying("{}", 412)(request)
+                saying("{}", 400 if tag == "" else 412)(request)
             return is_refused
 
         bmc.trouble = strict
@@ -1362,6 +1366,10 @@ def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:
         assert talk(bmc, status, path=SYSTEM) == (
             "its BMC at BMC sends requests elsewhere: https://elsewhere.example/redfish/v1/Systems/1 "
             "(if its address is wrong: bmhctl set HOST --bmc … declares another)"
+        )
+        place[0] = f"https://127.0.0.1{SYSTEM}"
+        assert talk(bmc, status, path=SYSTEM) == (
+            f"its BMC at BMC sends requests elsewhere: {place[0]} (bmhctl set HOST --bmc redfish+https://… speaks TLS)"
         )
         place[0] = ""
         assert talk(bmc, status, path=SYSTEM) == (

@@ -53,7 +53,13 @@ def booting(target: BootTarget) -> Callable[[System], str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["UnableToModifyDuringSystemPOST", "ResetInProgress", "ResourceBeingFlashed", "ResourceTemporarilyUnavailable"],
+    [
+        "UnableToModifyDuringSystemPOST",
+        "ResetInProgress",
+        "ResourceBeingFlashed",
+        "ResourceTemporarilyUnavailable",
+        "InvalidOperationForSystemState",
+    ],
 )
 def test_a_change_is_sent_again_when_the_host_or_the_bmc_is_only_starting(name: str) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
@@ -121,7 +127,7 @@ def test_an_action_is_sent_without_an_etag_to_a_bmc_that_refuses_one() -> None:
 
 def test_the_id_of_a_message_is_read_as_old_bmcs_write_it() -> None:
     with fake_bmc(systems=[FakeSystem(power="Off")], allowed=("On",)) as bmc:
-        info = {"MessageID": "iLO.0.10.InvalidOperationForSystemState", "MessageArgs": ["Power is off"]}
+        info = {"MessageID": "iLO.0.10.PowerValueNotOptimal", "MessageArgs": ["Power is off"]}
         refusing(bmc, lambda *_: (400, {"error": {"message": "See the messages.", "@Message.ExtendedInfo": [info]}}))
         assert talk(bmc, switch(Power.ON)) == f"{REFUSES}{info['MessageID']} (Power is off) (400)"
 
