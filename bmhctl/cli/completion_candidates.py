@@ -66,7 +66,7 @@ def _selectable(store: Store, command: str) -> Iterator[Mapping[str, str]]:
         yield from (selectable(host.spec) for host in store.hosts.find(HostQuery(limit=_SAMPLE)))
 
 
-def tickets(store: Store, incomplete: str) -> Iterator[tuple[str, str]]:
+def tickets(store: Store, _: str, incomplete: str) -> Iterator[tuple[str, str]]:
     """Yield the tickets whose number begins with what is typed, each with who waits for what."""
     for ticket in store.tickets.all():
         if str(ticket.id).startswith(incomplete):
@@ -74,10 +74,13 @@ def tickets(store: Store, incomplete: str) -> Iterator[tuple[str, str]]:
             yield str(ticket.id), " ".join(filter(None, (ticket.owner, requirements, ticket.purpose)))
 
 
-def bookings(store: Store, incomplete: str, *, maintenance: bool) -> Iterator[tuple[str, str]]:
-    """Yield the open bookings whose id begins with what is typed, each with its owner, beginning and purpose."""
+def bookings(store: Store, command: str, incomplete: str) -> Iterator[tuple[str, str]]:
+    """Yield the bookings whose id begins with what is typed, each with its owner, beginning and purpose.
+
+    For ``cancel``, these are also planned maintenances.
+    """
     for booking in store.bookings.open():
-        if booking.id.startswith(incomplete) and (maintenance or not booking.is_maintenance):
+        if booking.id.startswith(incomplete) and (command == "cancel" or not booking.is_maintenance):
             about = (booking.owner, local_time(booking.starts_at), booking.purpose)
             yield booking.id, " ".join(filter(None, about))
 
@@ -101,7 +104,7 @@ def formats(command: str, incomplete: str) -> Iterator[str]:
     yield from _beginning(incomplete, known)
 
 
-def checks(store: Store, incomplete: str) -> Iterator[str]:
+def checks(store: Store, _: str, incomplete: str) -> Iterator[str]:
     """Yield the names of the setup steps and checks of the policy that begin with what is typed."""
     policy = store.policy()
     yield from _beginning(incomplete, (step.name for step in policy.of(Phase.SETUP, Phase.CHECKS)))

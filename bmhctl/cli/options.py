@@ -64,12 +64,22 @@ def complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str
     return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
 
 
-def complete_selector(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return completions of a typed selector, by the keys and values that hosts or reservations have."""
-    from bmhctl.cli.completion_candidates import selectors
+def _completed(name: str) -> Callable[[typer.Context, str], list[Any]]:
+    """Return the completion that ``completion_candidates`` computes with the function ``name``, loaded when needed."""
 
-    return _read(ctx, lambda store: selectors(store, ctx.info_name or "", incomplete))
+    def complete(ctx: typer.Context, incomplete: str) -> list[Any]:
+        from bmhctl.cli import completion_candidates
 
+        find = getattr(completion_candidates, name)
+        return _read(ctx, lambda store: find(store, ctx.info_name or "", incomplete))
+
+    return complete
+
+
+complete_selector = _completed("selectors")
+complete_tickets = _completed("tickets")
+complete_bookings = _completed("bookings")
+complete_checks = _completed("checks")
 
 selector_option: Callable[..., Any] = partial(
     typer.Option, "-l", "--selector", metavar="SELECTOR", autocompletion=complete_selector
@@ -77,31 +87,10 @@ selector_option: Callable[..., Any] = partial(
 """The option ``-l``, with its line of ``help``."""
 
 
-def complete_tickets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the tickets of the queue whose number begins with what is typed, with who waits for what."""
-    from bmhctl.cli.completion_candidates import tickets
-
-    return _read(ctx, lambda store: tickets(store, incomplete))
-
-
-def complete_bookings(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the bookings whose id begins with what is typed, for ``cancel`` also planned maintenances."""
-    from bmhctl.cli.completion_candidates import bookings
-
-    return _read(ctx, lambda store: bookings(store, incomplete, maintenance=ctx.info_name == "cancel"))
-
-
 def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
     from bmhctl.cli.completion_candidates import fields
 
     return list(fields(ctx.info_name or "", incomplete))
-
-
-def complete_checks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of setup steps and readiness checks that begin with what is typed."""
-    from bmhctl.cli.completion_candidates import checks
-
-    return _read(ctx, lambda store: checks(store, incomplete))
 
 
 def _read(ctx: typer.Context, read: Callable[[Store], Iterable[_T]]) -> list[_T]:

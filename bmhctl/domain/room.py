@@ -95,7 +95,6 @@ def make_room(
     kept: Collection[int] = (),
     caps: Sequence[Cap] = (),
     limits: Sequence[Limit] = (),
-    steps: int = MOST_STEPS,
 ) -> Room | None:
     """Return the hosts for a request and the bookings that move to make room for it; None if no way is found.
 
@@ -106,9 +105,8 @@ def make_room(
     ``bookings`` are bookings that have not begun. A booking moves only to hosts that fit it and whose ids are not in
     ``kept``. It never moves to a host that counts for a limit of its owner (``limits``) for which its present host does
     not count. A booking does not move at all unless all its hosts are in ``hosts``, fit it, and are set aside for it.
-    ``steps`` limits the search.
     """
-    board = _Board(hosts, demand.turnaround, able, kept, caps, limits, steps)
+    board = _Board(hosts, demand.turnaround, able, kept, caps, limits)
     for booking in bookings:
         board.add(booking)
     wanted = [
@@ -140,7 +138,6 @@ class _Board:
         kept: Collection[int],
         caps: Sequence[Cap],
         limits: Sequence[Limit],
-        steps: int,
     ) -> None:
         self.hosts = hosts
         self.number = {host.id: number for number, host in enumerate(hosts)}
@@ -149,7 +146,7 @@ class _Board:
         self.kept = kept
         self.caps = caps
         self.limits = limits
-        self.steps = steps
+        self.steps = MOST_STEPS
         self.places: list[_Place] = []
         self.where: dict[int, int] = {}
         self.on: list[set[int]] = [set() for _ in hosts]

@@ -312,8 +312,5 @@ def _declares(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
     from bmhctl.stores.toml.fingerprint import Fingerprint
 
     said = parse_declaration(text, "the backup", Fingerprint.of(text))
-    return said.policy_text.encode() == policy and _by_name(said.hosts) == _by_name(hosts)
-
-
-def _by_name(hosts: Iterable[HostSpec]) -> list[HostSpec]:
-    return sorted(hosts, key=lambda spec: spec.name)
+    declared, stored = ({spec.name: spec for spec in each} for each in (said.hosts, hosts))
+    return said.policy_text.encode() == policy and declared == stored
