@@ -44,6 +44,11 @@ def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] 
     )
 
 
+def stayed(host: Host, words: str) -> Outcome:
+    """Return the outcome of a host that a command changed, but not its state."""
+    return Outcome(host.name, True, words, host.state, host.state)
+
+
 def already(host: Host, words: str | None = None) -> Outcome:
     """Return the outcome of a host for which nothing had to be done."""
     return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state)

@@ -8,7 +8,7 @@ from bmhctl.domain.model import WHEN_FREE, End, EventKind, Host, Note, State, Ta
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.lifecycle.machine import refuse_impossible
-from bmhctl.results import Outcome, Outcomes, already, moved
+from bmhctl.results import Outcome, Outcomes, already, moved, stayed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
@@ -211,7 +211,7 @@ def maintain(
         mark = replace(mark, since=same[0].since) if same else mark
         add_reason(ctx, replace(host, maintenance=others), mark, now)
         words = f"{'end changed' if same else 'reason added'}: {reason}{_ending(until)}"
-        return Outcome(host.name, True, words, host.state, host.state)
+        return stayed(host, words)
 
     return each_in_one_commit(ctx, "maintain", choice, one)
 
@@ -234,7 +234,7 @@ def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
         return already(host, f"already {words}")
     cordon = replace(mark, maintains=True).over(before)
     change_cordon(ctx, host, cordon, mark.since, f"{WHEN_FREE}{mark.reason}")
-    return Outcome(host.name, True, words + _held(host), host.state, host.state)
+    return stayed(host, words + _held(host))
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
@@ -248,7 +248,7 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
         if host.cordon is not None and reason in (None, host.cordon.reason):
             return already(host, f"already cordoned by {host.cordon.actor}")
         change_cordon(ctx, host, Note(ctx.actor, reason or "", now), now, reason)
-        return Outcome(host.name, True, "cordoned" + (f": {reason}" if reason else ""), host.state, host.state)
+        return stayed(host, "cordoned" + (f": {reason}" if reason else ""))
 
     return each_in_one_commit(ctx, "cordon", choice, one)
 
@@ -269,6 +269,6 @@ def uncordon(ctx: Context, choice: Choice) -> Outcomes:
                 hint=f"to keep it: bmhctl retire {host.name} --undo",
             )
         change_cordon(ctx, host, None, now, None)
-        return Outcome(host.name, True, "uncordoned", host.state, host.state)
+        return stayed(host, "uncordoned")
 
     return each_in_one_commit(ctx, "uncordon", choice, one)

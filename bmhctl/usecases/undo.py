@@ -13,7 +13,7 @@ from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import NO_LONGER_WHEN_FREE, WHEN_FREE, Event, EventKind, HostSpec, PropertyValue, State, Verb
 from bmhctl.domain.units import format_age
 from bmhctl.errors import NotFoundError, StateRefusedError
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, stayed
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.confirmation import MANY, confirm_names
@@ -229,7 +229,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
     reason = f"{_UNDO}{_command(event)} by {event.actor}"
     change_cordon(ctx, host, cordon, now, reason)
     word = "uncordoned" if cordon is None else cordon.flag
-    return Outcome(host.name, True, f"{word}: {reason}", host.state, host.state)
+    return stayed(host, f"{word}: {reason}")
 
 
 def _inverse(ctx: Context, last: _Change) -> Changes:

@@ -10,7 +10,7 @@ from bmhctl.domain.host_spec import duplicates
 from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
-from bmhctl.results import Outcome
+from bmhctl.results import Outcome, already, stayed
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.former import Former
@@ -192,7 +192,7 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     spec = replace(spec, observed=host.spec.observed)
     changed = differences(host.spec, spec)
     if not changed and not host.undeclared:
-        return Outcome(host.name, False, "nothing to change", host.state, host.state)
+        return already(host, "nothing to change")
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine with the old MAC was used, so it is not clean if it comes back under another name.
         ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} had this MAC")
@@ -205,7 +205,7 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     kind = EventKind.DECLARE if host.undeclared else EventKind.SET
     event = replace(event_of(ctx, fresh, kind, now, reason or words), before=former.of(host))
     ctx.store.declared.save_spec(fresh, event)
-    return Outcome(host.name, True, words, host.state, host.state)
+    return stayed(host, words)
 
 
 def rename(ctx: Context, old: str, new: str, now: datetime, former: Former, reason: str | None = None) -> Outcome:

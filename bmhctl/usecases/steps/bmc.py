@@ -20,7 +20,7 @@ from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import FORCE_TIME, PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.step_environment import StepEnvironment
-from bmhctl.results import Outcome, Outcomes, attempt, failed
+from bmhctl.results import Outcome, Outcomes, already, attempt, failed, stayed
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.shared.bulk import report_interrupted
@@ -109,7 +109,7 @@ def boot_once(
 
     def outcome(host: Host, found: str) -> Outcome:
         words = "boots as usual" if found == BootTarget.NONE else f"boots once from {found}"
-        return Outcome(host.name, True, words, host.state, host.state)
+        return stayed(host, words)
 
     return _each(
         ctx,
@@ -129,9 +129,7 @@ def _planned(
 ) -> Outcomes:
     """Return the result of a dry run: what each BMC would be asked to do."""
     items = [
-        failed(refused[host.name], host)
-        if host.name in refused
-        else Outcome(host.name, True, f"would send to its BMC: {verb}", host.state, host.state)
+        failed(refused[host.name], host) if host.name in refused else stayed(host, f"would send to its BMC: {verb}")
         for host in hosts
     ]
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))
@@ -180,10 +178,10 @@ def inspect(
         spec = replace(host.spec, hardware={**host.spec.hardware, **found})
         changed = differences(host.spec, spec)
         if not changed:
-            return Outcome(host.name, False, "unchanged", host.state, host.state)
+            return already(host, "unchanged")
         if not dry_run:
             specs[host.name] = SpecChange(host.name, partial(_found, found))
-        return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
+        return stayed(host, f"changed: {', '.join(changed)}")
 
     def save() -> list[Outcome]:
         return change_each(ctx, Changes(specs=tuple(specs.values()), reason="inspected"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bmhctl.domain.model import EventKind, Host
 from bmhctl.errors import StateRefusedError, UsageError
-from bmhctl.results import Outcome, Outcomes, already, attempt, failed
+from bmhctl.results import Outcome, Outcomes, already, attempt, failed, stayed
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
@@ -54,7 +54,7 @@ def end_step(ctx: Context, choice: Choice) -> Outcomes:
                     f"its step belongs to another user: {words}", host=host.name, hint="try again as that user, or root"
                 ) from None
             _record(ctx, host, f"ended: {words}")
-        return Outcome(host.name, True, f"ended: {words}", host.state, host.state)
+        return stayed(host, f"ended: {words}")
 
     return Outcomes("end-step", (*(attempt(host, one) for host in hosts), *(failed(error) for error in missing)))
 

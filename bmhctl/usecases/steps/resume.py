@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import NO_LONGER_WHEN_FREE, EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
-from bmhctl.results import Outcome, Outcomes, Plan, already, failed
+from bmhctl.results import Outcome, Outcomes, Plan, already, failed, stayed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims
@@ -78,7 +78,7 @@ def _close_reasons(ctx: Context, host: Host, rest: tuple[Note, ...], now: dateti
         )
     reasons = "; ".join(mark.reason for mark in closed)
     record_event(ctx, replace(host, maintenance=rest), EventKind.REASON_CLOSED, now, reason=reasons)
-    return Outcome(host.name, True, f"closed: {reasons}; stays for {whose}", host.state, host.state)
+    return stayed(host, f"closed: {reasons}; stays for {whose}")
 
 
 def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: datetime) -> Outcome:
@@ -91,7 +91,7 @@ def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: dat
         )
     words = f"{NO_LONGER_WHEN_FREE}: {cordon.reason}"
     change_cordon(ctx, host, cordon.before, now, words)
-    return Outcome(host.name, True, words, host.state, host.state)
+    return stayed(host, words)
 
 
 def _may_take_back(ctx: Context, cordon: Note, everyones: bool) -> bool:
@@ -103,11 +103,11 @@ def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> O
         if host.cordon is None or not host.cordon.maintains:
             return already(host, f"is not in maintenance: already {host.state}")
         if _may_take_back(ctx, host.cordon, everyones):
-            return Outcome(host.name, True, f"{NO_LONGER_WHEN_FREE}: {host.cordon.reason}", host.state, host.state)
+            return stayed(host, f"{NO_LONGER_WHEN_FREE}: {host.cordon.reason}")
         return already(host, f"goes to maintenance when it is free, for {in_words((host.cordon,))}")
     rest = remaining_reasons(ctx, host, everyones)
     if rest:
         whose = in_words(rest)
-        return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)
+        return already(host, f"stays in maintenance for {whose}")
     state, words = where_resume_leads(ctx, host, now)
     return Outcome(host.name, True, words, host.state, state)

@@ -11,7 +11,7 @@ from bmhctl.domain.model import EventKind, Host, Note, Phase
 from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CLEANED
-from bmhctl.results import Outcome, Outcomes, already, failed
+from bmhctl.results import Outcome, Outcomes, already, failed, stayed
 from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
@@ -54,9 +54,7 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
         if not ctx.dry_run:
             may_remove()
             left = record_event(ctx, left, EventKind.RETIRING, now, reason=reason)
-        return (
-            Outcome(host.name, True, f"retires when it is free: {reason}", host.state, host.state) if is_held else left
-        )
+        return stayed(host, f"retires when it is free: {reason}") if is_held else left
 
     def early(host: Host) -> Outcome | None:
         if not is_marked(host):
@@ -87,7 +85,7 @@ def undo_retire(ctx: Context, choice: Choice) -> Outcomes:
         cordon = host.cordon.before
         record_event(ctx, replace(host, cordon=cordon), EventKind.RETIRE_UNDONE, now, reason=host.cordon.reason)
         words = "is not retired" + (f"; still cordoned by {cordon.actor}" if cordon else "")
-        return Outcome(host.name, True, words, host.state, host.state)
+        return stayed(host, words)
 
     return each_in_one_commit(ctx, "retire", choice, one)
 
