@@ -166,8 +166,11 @@ def _open_files(location: str, *, create: bool) -> Store:
 def reopen(store: Store) -> None:
     """Open the inventory that is at a store's location now, after the opened one was removed or replaced.
 
-    Creates no file. Raises the errors of :func:`open_store`; the store is then unchanged.
+    Creates no file. Raises the errors of :func:`open_store`; a store in files is closed then. (All connections of a
+    process to one file share the index of its log, which may be that of another file now.)
     """
+    if store.database.files:
+        store.close()
     store.become(open_store(store.given, create=False))
 
 

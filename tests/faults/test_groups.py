@@ -75,7 +75,7 @@ def test_a_link_in_place_of_the_log_gives_the_group_no_other_file(tmp_path: Path
     path, other = tmp_path / "lab.db", tmp_path / "other"
     path.touch()
     os.chown(path, -1, GROUP)
-    files = OpenFiles(path)
+    files = OpenFiles(path, path.stat(), b"")
     other.touch()
     group = other.stat().st_gid
     path.with_name("lab.db-wal").symlink_to(other)

@@ -29,7 +29,9 @@ _MOST_TRIES = 500
 
 _ROOT = Path("/")
 _INODES = 1 << 32  # the bytes reserved for each path, one for each inode
-_FLOCK = "hhqqi0q"  # struct flock of fcntl(2)
+FLOCK = "hhqqi0q"
+"""The format of ``struct flock`` of fcntl(2)."""
+
 _EARLIER_PATIENCE = 10.0  # seconds to wait for tasks and steps that run for a replaced file
 _EARLIER_PAUSE = 0.05
 
@@ -393,7 +395,7 @@ def _is_there(folder: Path) -> bool:
 def _lock_byte(handle: int, byte: int) -> bool:
     """Lock a byte, shared with other processes; if folders can't be locked, close the descriptor and return False."""
     try:
-        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
     except OSError:
         os.close(handle)
         return False
@@ -402,9 +404,9 @@ def _lock_byte(handle: int, byte: int) -> bool:
 
 def locked_byte(handle: int, first: int, length: int) -> int | None:
     """Return a byte of a range that a process has locked; None if there is none."""
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
+    asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
     try:
-        kind, _, byte, _, _ = struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
+        kind, _, byte, _, _ = struct.unpack(FLOCK, fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
     except OSError:
         return None
     return None if kind == fcntl.F_UNLCK else int(byte)

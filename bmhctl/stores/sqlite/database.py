@@ -10,19 +10,18 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
+from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.stores.os_files import descriptor, mounts, refuse_network, refuse_other_name, unreachable
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import VERSION
-from bmhctl.stores.sqlite.errors import translate, unwritable
-from bmhctl.stores.state_files import STATE_SUFFIX
+from bmhctl.stores.sqlite.errors import not_an_inventory, translate, unwritable
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
 
@@ -38,20 +37,11 @@ _HEADER = b"SQLite format 3\x00"
 _WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead log
 
 _AT_ONCE = 100  # the most rows of a stream in memory
-_TOGETHER = {"INSERT INTO hosts ": 25, "INSERT INTO facts ": 2000, "INSERT INTO events ": 100}
-"""How many rows one statement inserts, if there are so many.
-
-The trigger that counts hosts makes SQLite keep a journal for each statement. A statement itself costs half as much as
-the row of a fact, so few statements are better; but with some hundreds of rows, the journal doubles the cost. A
-hundred events in one statement cost a quarter less than one by one.
-"""
-
-
-_left_open: list[sqlite3.Connection] = []
-
-_BESIDE = _LOG, _INDEX = ("-wal", "-shm")  # suffixes of SQLite's other files, the same ones for all processes
+_MANY = 25  # rows that are worth fewer statements
 
 Identity = tuple[int, int]
+"""The device and inode of a file."""
+
 _NONE: Identity = (0, 0)  # the identity of a missing file
 
 
@@ -62,35 +52,26 @@ def open_database(path: Path) -> SqliteDatabase:
     is not an inventory, is damaged, or was written by a newer bmhctl.
     """
     try:
-        header = _check_file(path)
-        opened = OpenFiles(path)
-        shared = f"{path}-shm"
-        if os.path.exists(shared):
+        opened = _check_file(path)
+        if os.path.exists(f"{path}{OpenFiles.INDEX}") or os.path.exists(f"{path}{OpenFiles.LOG}"):
             from bmhctl.stores.sqlite.left_log import await_own_log
 
-            await_own_log(path, Path(shared))
+            await_own_log(opened)
     except OSError as error:
         raise unreachable(f"can't read {path}", error) from error
     database = SqliteDatabase(path, connect(path))
     database.open_files = opened
     try:
-        version = database.schema_version()
-        if not version:
-            from bmhctl.stores.sqlite.upkeep import restore_version
+        if database.schema_version() != VERSION:
+            from bmhctl.stores.sqlite.upkeep import update
 
-            version = restore_version(database)
-        if version > VERSION:
-            raise InvalidError(
-                f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
-                hint="update bmhctl on this machine",
-            )
-        if version < VERSION:
-            from bmhctl.stores.sqlite.upkeep import migrate
-
-            migrate(database)
+            update(database)
         database.configure()
-        if header[18:20] != _WITH_LOG:
-            database.use_log()
+        if not opened.has_log:
+            from bmhctl.stores.sqlite.upkeep import use_log
+
+            use_log(database)
+            opened.beginning = b""  # it was changed
         opened.add_beside()
     except BaseException as error:
         try:
@@ -102,23 +83,15 @@ def open_database(path: Path) -> SqliteDatabase:
     return database
 
 
-def _check_file(path: Path) -> bytes:
-    """Return the header of an inventory that can be used here; raise the errors of :func:`open_database`."""
+def _check_file(path: Path) -> OpenFiles:
+    """Return the file of an inventory that can be used here; raise the errors of :func:`open_database`."""
     try:
-        header = _header(path)
+        status = os.stat(path)
+        beginning = os.pread(descriptor(path), OpenFiles.COMPARED, 0)
     except FileNotFoundError:
         raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
-    if not header:
-        is_state = path.name.endswith(STATE_SUFFIX)
-        made = "then all hosts are initial" if is_state else f"then: bmhctl -i {path} init"
-        raise InvalidError(f"{path} is empty: no inventory", hint=f"put a backup in its place, or remove it, {made}")
-    if not header.startswith(_HEADER) or len(header) < 100:
-        raise InvalidError(f"{path} is not a SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
-    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        raise InvalidError(
-            f"{path} is a SQLite file of another program",
-            hint=f"choose another file with -i; a dump of an inventory lacks PRAGMA application_id = {APPLICATION_ID}",
-        )
+    if not beginning.startswith(_HEADER) or int.from_bytes(beginning[68:72], "big") != APPLICATION_ID:
+        raise not_an_inventory(path, beginning, APPLICATION_ID)
     if not os.access(path, os.W_OK):
         # SQLite creates files beside it even for a command that only reads, and can't remove them then: other users
         # would be locked out.
@@ -126,29 +99,41 @@ def _check_file(path: Path) -> bytes:
     kinds = mounts()
     refuse_network(path.parent, kinds)
     refuse_other_name(path, kinds)
-    return header
-
-
-def _header(path: Path) -> bytes:
-    """Return the first bytes of a file."""
-    return os.pread(descriptor(path), 100, 0)
+    return OpenFiles(path, status, beginning)
 
 
 class OpenFiles:
-    """The device and inode of each file that a connection has open.
+    """The files that a connection has open, and how to tell that they are not the ones at their paths any more.
 
     No other file can get one of these inodes while the connection lives, because it keeps a descriptor of each file.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Record the file at the path; raise :class:`OSError` when it can't be found."""
-        self._path = path
-        status = os.stat(path)
-        self._group = status.st_gid
+    LOG, INDEX = "-wal", "-shm"
+    """The suffixes of SQLite's files beside it: the write-ahead log, and the index of the log."""
+
+    COUNTED = 132
+    """How many bytes at the beginning of the index say how much of the log is in the file."""
+
+    COMPARED = 1 << 16
+    """How much of a file is compared if it was written: every event changes one of its first pages."""
+
+    STAMP = "user.bmhctl.inodes"
+    """The extended attribute of a log that has the inode of its file, and its own, as a copy of it has another one."""
+
+    def __init__(self, path: Path, status: os.stat_result, beginning: bytes) -> None:
+        """Record the file at a path; its first :attr:`COMPARED` bytes were read after its status."""
+        self.path = path
         self.inode = status.st_ino
         """The inode of the inventory file itself."""
-        self._known: dict[str, Identity] = {str(path): (status.st_dev, status.st_ino)}
-        self._has_own_log = False
+        self.known: dict[str, Identity] = {str(path): (status.st_dev, status.st_ino)}
+        self.has_log = beginning[18:20] == _WITH_LOG
+        self.has_own_log = False
+        """Whether the log was seen in one folder with the file: another folder may be at the path for a moment."""
+        self.written, self.size, self.beginning = status.st_mtime_ns, status.st_size, beginning
+        self.counted = b""
+        """The beginning of the log's index, from a moment when the file was as it was when its beginning was read."""
+        self._index = -1  # a descriptor of it, which SQLite keeps open
+        self._group = status.st_gid
 
     def add_beside(self) -> None:
         """Record the files that SQLite has opened beside the inventory; call this after the first read.
@@ -156,9 +141,9 @@ class OpenFiles:
         Raises :class:`MovedError` when the files at their paths are not those that SQLite opened, because the folder
         was moved away or back meanwhile. On Linux, the system lists the files that a process has open.
         """
-        mine = _opened()
-        for suffix in _BESIDE:
-            beside = f"{self._path}{suffix}"
+        mine = self.opened()
+        for suffix in (self.LOG, self.INDEX):
+            beside = f"{self.path}{suffix}"
             try:
                 status = os.stat(beside)
                 there = status.st_dev, status.st_ino
@@ -168,98 +153,71 @@ class OpenFiles:
             except OSError:  # ``check`` reports other failures
                 there = _NONE
             if there in mine or (not mine and there != _NONE):
-                self._known[beside] = there
-            elif mine and self._has_log():
-                self._known[beside] = _NONE
+                self.known[beside] = there
+            elif mine and self.has_log:
+                self.known[beside] = _NONE
+        with suppress(OSError), self.folder() as folder:
+            self.has_own_log = self.is_in(folder) and self.is_in(folder, self.LOG)
+            if self.has_own_log and mine:
+                self._stamp(mine[self.known[f"{self.path}{self.LOG}"]])
+                self._index = mine.get(self.known[f"{self.path}{self.INDEX}"], -1)
         self.check()
-        with suppress(OSError), _folder(self._path.parent) as folder:
-            self._has_own_log = self._is_in(folder) and self._is_in(folder, _LOG)
 
-    def _is_in(self, folder: int, suffix: str = "") -> bool:
-        """Return whether a folder has the file with this suffix that was recorded."""
-        return _identity(f"{self._path.name}{suffix}", folder) == self._known.get(f"{self._path}{suffix}")
+    def _stamp(self, log: int) -> None:
+        """Record in a log to which file it belongs."""
+        with suppress(OSError):  # it is recorded, or the file system has no room for that
+            os.setxattr(log, self.STAMP, f"{self.inode} {os.fstat(log).st_ino}".encode(), os.XATTR_CREATE)
 
-    def _has_log(self) -> bool:
+    @staticmethod
+    def opened() -> dict[Identity, int]:
+        """Return a descriptor of each file that this process has open; empty where that is not known."""
+        found: dict[Identity, int] = {}
+        with suppress(OSError):
+            for name in os.listdir("/proc/self/fd"):
+                with suppress(OSError):
+                    status = os.fstat(int(name))
+                    found.setdefault((status.st_dev, status.st_ino), int(name))
+        return found
+
+    @contextmanager
+    def folder(self) -> Iterator[int]:
+        """Open the folder at the path: a folder that was moved away may be back at any moment."""
+        handle = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _header(self._path)[18:20] == _WITH_LOG
-        except OSError:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def is_in(self, folder: int, suffix: str = "") -> bool:
+        """Return whether a folder has the file with this suffix that was recorded."""
+        try:
+            status = os.stat(f"{self.path.name}{suffix}", dir_fd=folder)
+        except FileNotFoundError:
             return False
+        return (status.st_dev, status.st_ino) == self.known.get(f"{self.path}{suffix}")
 
     def check(self) -> None:
         """Raise :class:`GoneError` when a path leads nowhere, :class:`MovedError` when it leads to another file.
 
-        Raises :class:`AwayError` when that can't be determined. Costs a ``stat`` of each path; any thread may call it.
+        Raises :class:`MovedError` also when another program has written into the file, and :class:`AwayError` when it
+        can't be determined. Costs a ``stat`` of each path; any thread may call it.
         """
-        for path, known in self._known.items():
-            try:
-                now = _identity(path)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise GoneError(
-                    f"{path} is gone: it was removed, moved away or unmounted while it was in use",
-                    hint="nothing was written; restore it, or create an inventory, and run the command again",
-                    details={"file": path},
-                ) from error
-            except OSError as error:
-                raise unreachable(f"can't read {path}", error, was_usable=True) from error
-            if now != known:
-                if path == str(self._path):
-                    self._set_log_aside()
-                raise MovedError(
-                    f"{path} is another file now: it was replaced, restored or mounted over while it was in use",
-                    hint="nothing was written; run the command again to use the file that is there now",
-                    details={"file": path},
-                )
-
-    def _set_log_aside(self) -> None:
-        """Rename the log of the replaced file if it is still at its path: SQLite would copy it into the new file.
-
-        One process does that. As soon as the index of the log is gone, another process may have opened the new file,
-        with a new log, so the index is removed last: :func:`await_own_log` recognises the old log by it. The files are
-        looked up in one folder, because a folder that was moved away may be back at its path at any moment.
-        """
-        import fcntl
-
-        if not self._has_own_log or str(self._path) in mounts():
-            return  # if a file is mounted over this one, no command opens the log with it
-        name = f"{self._path.name}{_LOG}"
-        with suppress(OSError), _folder(self._path.parent) as folder:
-            handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-            with open(handle, "rb"):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not self._is_in(folder) and self._is_in(folder, _LOG):
-                    os.rename(name, f"{name}.replaced", src_dir_fd=folder, dst_dir_fd=folder)
-                    if self._is_in(folder, _INDEX):
-                        os.unlink(f"{self._path.name}{_INDEX}", dir_fd=folder)
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    """Open a folder."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _opened() -> set[Identity]:
-    """Return the device and inode of each file that this process has open; empty where that is not known."""
-    found = set()
-    with suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
+        counted = self.counted
+        if not any(counted[32:40]):  # the log was empty
             with suppress(OSError):
-                status = os.fstat(int(name))
-                found.add((status.st_dev, status.st_ino))
-    return found
+                counted = os.pread(self._index, self.COUNTED, 0)
+        for path, known in self.known.items():
+            try:
+                status = os.stat(path)
+                is_same = (status.st_dev, status.st_ino) == known
+            except OSError:
+                is_same = False
+            if not is_same or (path == str(self.path) and status.st_mtime_ns != self.written):
+                from bmhctl.stores.sqlite.left_log import examine
 
-
-def _identity(path: Path | str, folder: int | None = None) -> Identity:
-    """Return the device and inode of the file at a path; raise :class:`OSError` when there is no file.
-
-    ``folder`` is the descriptor of the folder that the path is relative to, if it is not the current folder.
-    """
-    status = os.stat(path, dir_fd=folder)
-    return status.st_dev, status.st_ino
+                examine(self, path)
+            elif path == str(self.path):
+                self.counted = counted
 
 
 class SqliteDatabase(WriteBuffer):
@@ -280,18 +238,6 @@ class SqliteDatabase(WriteBuffer):
         """Apply the settings that every connection needs."""
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA foreign_keys = ON")
-
-    def use_log(self) -> None:
-        """Use a write-ahead log again, unless others use the file now.
-
-        Files that SQLite's own tools make, such as a recovered one, have a journal instead: each reader would then stop
-        all writers.
-        """
-        self.execute("PRAGMA busy_timeout = 0")
-        with suppress(BmhctlError):
-            self.execute("PRAGMA journal_mode = WAL")
-        self.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE * 1000:.0f}")
-        self.schema_version()  # the first read opens the log
 
     role: str | None = None
 
@@ -409,21 +355,13 @@ class SqliteDatabase(WriteBuffer):
 
     def _run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         try:
-            for beginning, most in _TOGETHER.items():
-                if statement.startswith(beginning):
-                    rows = self._insert_together(statement, iter(rows), most)
+            if not isinstance(rows, list) or len(rows) >= _MANY:
+                from bmhctl.stores.sqlite.bulk_inserts import insert_together
+
+                rows = insert_together(self._connection, statement, rows)
             self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
-
-    def _insert_together(self, statement: str, rows: Iterator[Sequence[Value]], most: int) -> list[Sequence[Value]]:
-        """Insert rows, several with each statement; return the remaining rows, which are too few for that."""
-        before, _, row = statement.rpartition(" VALUES ")
-        number = min(most, self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // row.count("?"))
-        together = f"{before} VALUES {', '.join([row] * number)}"
-        while len(some := [*islice(rows, number)]) == number:
-            self._connection.execute(together, [*chain(*some)])
-        return some
 
     def _run(self, statement: str) -> None:
         self._rows(statement, ())
@@ -492,24 +430,19 @@ class SqliteDatabase(WriteBuffer):
 
     def copy_to(self, partial: Path) -> None:
         """Copy the file, damaged or not, as of one moment into an empty file; other processes may write meanwhile."""
-        try:
-            with closing(sqlite3.connect(partial)) as copy:
-                self._connection.backup(copy)
-        except sqlite3.Error as error:
-            raise translate(error, partial) from error
-        there = self._path.stat()
-        partial.chmod(there.st_mode & 0o700)
-        with suppress(OSError):  # the same group may read the copy; if that is refused, only the owner may
-            os.chown(partial, -1, there.st_gid)
-            partial.chmod(there.st_mode & 0o777)
+        from bmhctl.stores.sqlite.upkeep import copy
+
+        copy(self._connection, self._path, partial)
 
     def close(self) -> None:
         """Close the connection."""
         try:
             self.check_in_place()
         except UnreachableError:
-            # Closing the last connection makes SQLite remove the -wal at the path, which is another inventory's now.
-            _left_open.append(self._connection)
+            if self.open_files is not None:
+                from bmhctl.stores.sqlite.left_log import close
+
+                close(self._connection, self.open_files)
             return
         with suppress(sqlite3.Error):
             self._connection.close()

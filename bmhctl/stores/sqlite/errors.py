@@ -8,7 +8,10 @@ from pathlib import Path
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, RetiredError, UnreachableError
 from bmhctl.stores.os_files import LOOK_AT_DISK, descriptor, unreachable
+from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
+
+_HEADER = 100  # bytes
 
 RETIRED = "retired: "
 """The beginning of the message with which a trigger refuses a change; the successor's location follows."""
@@ -44,6 +47,20 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     raise error  # a defect of bmhctl: its traceback is needed
+
+
+def not_an_inventory(path: Path, beginning: bytes, application: int) -> InvalidError:
+    """Return the error for a file without the header of an inventory, which has the id of bmhctl, ``application``."""
+    if not beginning:
+        is_state = path.name.endswith(STATE_SUFFIX)
+        made = "then all hosts are initial" if is_state else f"then: bmhctl -i {path} init"
+        return InvalidError(f"{path} is empty: no inventory", hint=f"put a backup in its place, or remove it, {made}")
+    if beginning[:16] != b"SQLite format 3\x00" or len(beginning) < _HEADER:
+        return InvalidError(f"{path} is not a SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
+    return InvalidError(
+        f"{path} is a SQLite file of another program",
+        hint=f"choose another file with -i; a dump of an inventory lacks PRAGMA application_id = {application}",
+    )
 
 
 def read_error(path: Path) -> OSError | None:

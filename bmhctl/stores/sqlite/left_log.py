@@ -1,40 +1,210 @@
-"""Find out whether the log beside a SQLite file belongs to another file, which was at its path before."""
+"""What happens to the log of a SQLite file that was replaced, moved away or overwritten while it was in use."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
+import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bmhctl.errors import AwayError
-from bmhctl.stores.os_files import descriptor
-from bmhctl.stores.sqlite.claims import locked_byte
+from bmhctl.errors import AwayError, GoneError, MovedError
+from bmhctl.stores.os_files import descriptor, mounts, unreachable
+from bmhctl.stores.sqlite.claims import FLOCK, locked_byte
+
+if TYPE_CHECKING:
+    from bmhctl.stores.sqlite.database import OpenFiles
 
 _PATIENCE = 5.0
 _PAUSE = 0.05
 _OF_FILE = (0x4000_0000, 512)  # first byte and length of SQLite's locks on a file
 _OF_LOG = (120, 9)  # on the index of its log
 
+_NONE = (0, 0)  # the identity of no file
 
-def await_own_log(path: Path, shared: Path) -> None:
-    """Wait until no process uses the log of a file that was at this path before; raise :class:`AwayError` if one does.
+_left_open: list[sqlite3.Connection] = []
 
-    SQLite would copy that log into the new file. A process with an open log has also locked the file of the log, so a
-    locked index (``shared``) beside a file without locks belongs to another file. Commands of bmhctl that notice that
-    their file was replaced rename its log.
+
+def examine(files: OpenFiles, path: str) -> None:
+    """Raise the errors of :meth:`OpenFiles.check` for one of its paths that does not lead to the file that was open.
+
+    The path of the inventory itself is also examined when something has written into the file.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GoneError(
+            f"{path} is gone: it was removed, moved away or unmounted while it was in use",
+            hint="nothing was written; restore it, or create an inventory, and run the command again",
+            details={"file": path},
+        ) from error
+    except OSError as error:
+        raise unreachable(f"can't read {path}", error, was_usable=True) from error
+    is_file = path == str(files.path)
+    if (status.st_dev, status.st_ino) != files.known[path]:
+        if is_file:
+            _set_aside(files)
+        raise MovedError(
+            f"{path} is another file now: it was replaced, restored or mounted over while it was in use",
+            hint="nothing was written; run the command again to use the file that is there now",
+            details={"file": path},
+        )
+    if is_file and _is_overwritten(files):
+        _set_aside(files, in_place=True)
+        raise MovedError(
+            f"{path} was overwritten while it was in use: a program other than SQLite wrote into it",
+            hint=f"nothing was written; run the command again to use what is in {files.path.name} now; its last commits"
+            f" before are in {files.path.name}-wal.replaced; restore a backup with mv, not with cp",
+            details={"file": path},
+        )
+
+
+def _is_overwritten(files: OpenFiles) -> bool:
+    """Return whether a program other than SQLite wrote into the file; if not, record what is in the file now.
+
+    SQLite writes into the file only when it copies the log: it increases a number in the index of the log before that,
+    and another number to the same value afterwards. So as long as these numbers are those of before, what is in the
+    file is also that of before. A file of which only the time was changed is not overwritten.
+    """
+    mine = files.opened()
+    paths = str(files.path), f"{files.path}{files.INDEX}"
+    file, index = (mine.get(files.known.get(path, _NONE), -1) for path in paths)
+    try:
+        before, status = _copied(os.pread(index, files.COUNTED, 0)), os.fstat(file)
+        beginning = os.pread(file, files.COMPARED, 0)
+        counted, again = os.pread(index, files.COUNTED, 0), os.fstat(file)
+        if any(_identity(handle) != files.known[path] for path, handle in zip(paths, (file, index), strict=True)):
+            return False  # another thread has closed its connection meanwhile
+    except OSError:
+        return False
+    after = _copied(counted)
+    is_other = (status.st_size, beginning) != (files.size, files.beginning)
+    if after is not None and after == _copied(files.counted) and is_other:
+        return True
+    if after is not None and after == before and status.st_mtime_ns == again.st_mtime_ns:
+        files.written, files.size, files.beginning, files.counted = again.st_mtime_ns, again.st_size, beginning, counted
+    return False
+
+
+def _copied(index: bytes) -> bytes | None:
+    """Return which part of which log is in the file, according to the log's index; None if that is just changing.
+
+    The format is that of "WAL-mode File Format", section 2.
+    """
+    salts, copied, attempted = index[32:40], index[96:100], index[128:132]
+    return salts + copied if len(attempted) == len(copied) == 4 and attempted == copied else None
+
+
+def _set_aside(files: OpenFiles, *, in_place: bool = False) -> None:
+    """Rename the log of a file that was replaced, or overwritten ``in_place``: SQLite would copy it into the new file.
+
+    The log stays if it was not seen beside its file, and while another file is mounted over that: no command opens the
+    log then.
+    """
+    if not files.has_own_log or str(files.path) in mounts():
+        return
+    with suppress(OSError), _alone(files) as folder:
+        if files.is_in(folder) is in_place:
+            if files.is_in(folder, files.LOG):
+                _rename_log(files, folder)
+            if not _exists(f"{files.path.name}{files.LOG}", folder) and files.is_in(folder, files.INDEX):
+                _remove_index(files, folder)
+
+
+@contextmanager
+def _alone(files: OpenFiles) -> Iterator[int]:
+    """Open the folder of a file, and lock it; raise :class:`OSError` if another process has locked it.
+
+    A log is renamed only under this lock, and its index is removed after it. Another process opens the new file, with a
+    new log, as soon as the index is gone. A process that is killed in between leaves an index without a log, which
+    others remove. All files are looked up in one folder, because a folder that was moved away may be back at its path
+    at any moment.
+    """
+    with files.folder() as folder:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+
+
+def _rename_log(files: OpenFiles, folder: int) -> None:
+    name = f"{files.path.name}{files.LOG}"
+    number, free = 1, f"{name}.replaced"
+    while _exists(free, folder):
+        number += 1
+        free = f"{name}.replaced-{number}"
+    os.rename(name, free, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove_index(files: OpenFiles, folder: int) -> None:
+    os.unlink(f"{files.path.name}{files.INDEX}", dir_fd=folder)
+
+
+def _exists(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _identity(handle: int) -> tuple[int, int]:
+    status = os.fstat(handle)
+    return status.st_dev, status.st_ino
+
+
+def close(connection: sqlite3.Connection, files: OpenFiles) -> None:
+    """Close a connection whose files are not the ones at their paths; :meth:`OpenFiles.check` always fails from then.
+
+    The last connection that is closed copies its log into the file, and removes the log by its name. SQLite does not do
+    that for a file that was moved away. For one at its path, a lock makes it believe that there is another connection.
+    """
+    files.known, files.has_own_log = {str(files.path): _NONE}, False
+    try:
+        file = descriptor(files.path)
+    except OSError:
+        file = None
+    if file is not None and not _lock_file(file, fcntl.F_RDLCK):
+        _left_open.append(connection)
+        return
+    with suppress(sqlite3.Error):
+        connection.close()
+    if file is not None:
+        _lock_file(file, fcntl.F_UNLCK)
+
+
+def _lock_file(handle: int, kind: int) -> bool:
+    """Lock or unlock a file as a connection of another process would; return whether that is possible."""
+    first, length = _OF_FILE
+    try:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(FLOCK, kind, os.SEEK_SET, first + 2, length - 2, 0))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def await_own_log(files: OpenFiles) -> None:
+    """Wait until the log beside a file is its own or gone; raise :class:`AwayError` if it belongs to another file.
+
+    SQLite would copy that log into the file. It is renamed at once if its stamp says that it belongs to another file.
+    Where a file system has no room for stamps, the locks tell: a process with an open log has also locked the file of
+    the log, so a locked index beside a file without locks belongs to another file, which was at this path before.
+    Commands that notice that their file was replaced rename its log.
 
     A program that opens the file itself and closes it again releases its locks on the file, but not those on the index.
     The log is refused then, too: SQLite would remove it while that program uses it.
     """
     until = time.monotonic() + _PATIENCE
-    while _is_of_another_file(path, shared):
+    while not _is_own_now(files):
         from bmhctl.stores.sqlite.holders import has_open, holders
 
+        path, index = files.path, Path(f"{files.path}{files.INDEX}")
         if has_open(os.getpid(), path, os.O_RDWR):
             return  # SQLite removes no log that its own process uses
         if time.monotonic() > until:
-            found = holders(shared)
+            found = holders(index)
             used = f"is in use by {', '.join(map(str, found))}"
             if any(has_open(each.id, path, os.O_RDWR) for each in found):
                 raise AwayError(
@@ -42,20 +212,52 @@ def await_own_log(path: Path, shared: Path) -> None:
                     hint="nothing was written; end it, or wait for its end; bmhctl backup copies a file in use",
                     details={"file": str(path)},
                 )
+            away = "when these processes have ended, or end them" if found else f"after you moved {path.name}-wal away"
             raise AwayError(
                 f"{path}-wal belongs to the file that was at {path} before{f', and {used}' if found else ''}",
-                hint="nothing was written; run the command again when these processes have ended, or end them",
+                hint=f"nothing was written; run the command again {away}",
                 details={"file": str(path)},
             )
         time.sleep(_PAUSE)
 
 
-def _is_of_another_file(path: Path, shared: Path) -> bool:
+def _is_own_now(files: OpenFiles) -> bool:
+    """Return whether the log is not that of another file, after renaming it if that is certain."""
+    with suppress(OSError), files.folder() as folder:
+        if not _has_other_stamp(files, folder) and not _is_locked_alone(files):
+            return True
+    with suppress(OSError), _alone(files) as folder:
+        if not files.is_in(folder):
+            return True  # the file was replaced since, and will not be used
+        is_other = _has_other_stamp(files, folder)
+        if is_other:
+            _rename_log(files, folder)
+        if is_other or (_is_locked_alone(files) and not _exists(f"{files.path.name}{files.LOG}", folder)):
+            _remove_index(files, folder)
+            return True
+    return False
+
+
+def _has_other_stamp(files: OpenFiles, folder: int) -> bool:
+    """Return whether the stamp of the log in a folder says that it belongs to another file; false for a copied log."""
+    try:
+        log = os.open(f"{files.path.name}{files.LOG}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError:
+        return False  # gone, or SQLite can't open it either, and reports that
+    with open(log, "rb"):
+        try:
+            file, own = map(int, os.getxattr(log, files.STAMP).split())
+        except (AttributeError, OSError, ValueError):
+            return False
+        return own == os.fstat(log).st_ino and file != files.inode
+
+
+def _is_locked_alone(files: OpenFiles) -> bool:
+    """Return whether the index of the log is locked, but not the file."""
     if not hasattr(fcntl, "F_OFD_GETLK"):
         return False  # not Linux
     try:
-        return (
-            locked_byte(descriptor(shared), *_OF_LOG) is not None and locked_byte(descriptor(path), *_OF_FILE) is None
-        )
+        index = descriptor(Path(f"{files.path}{files.INDEX}"))
+        return locked_byte(index, *_OF_LOG) is not None and locked_byte(descriptor(files.path), *_OF_FILE) is None
     except OSError:
         return False  # the last process closed the log, or SQLite can't open it either, and reports that

@@ -1,18 +1,22 @@
-"""Rare work on the tables of a SQLite file: migrate, check and repair them, and retire an inventory."""
+"""Rare work on a SQLite file: migrate, check, repair and copy it, and retire an inventory."""
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmhctl.errors import InvalidError
+from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.retirement import changes_allowed
 from bmhctl.stores.rows import number_in
-from bmhctl.stores.schema import SUCCESSOR_KEY
-from bmhctl.stores.sqlite.errors import RETIRED
+from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
+from bmhctl.stores.sqlite.errors import RETIRED, translate
+from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -36,13 +40,52 @@ def migrate(database: SqliteDatabase) -> None:
             database.execute(f"PRAGMA user_version = {number}")
 
 
-def restore_version(database: SqliteDatabase) -> int:
+def update(database: SqliteDatabase) -> None:
+    """Update a file of an older bmhctl; raise :class:`InvalidError` for a file of a newer one."""
+    version = database.schema_version() or _restored_version(database)
+    if version > VERSION:
+        raise InvalidError(
+            f"{database.location} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
+            hint="update bmhctl on this machine",
+        )
+    if version < VERSION:
+        migrate(database)
+
+
+def _restored_version(database: SqliteDatabase) -> int:
     """Set the version of a file that lacks it, because ``.dump`` of sqlite3 wrote it; return it, or 0 if unknown."""
     if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'"):
         return 0
     version = number_in(database.execute("SELECT MAX(version) FROM migrations"))
     database.execute(f"PRAGMA user_version = {version}")
     return version
+
+
+def use_log(database: SqliteDatabase) -> None:
+    """Use a write-ahead log again, unless others use the file now.
+
+    Files that SQLite's own tools make, such as a recovered one, have a journal instead: each reader would then stop all
+    writers.
+    """
+    database.execute("PRAGMA busy_timeout = 0")
+    with suppress(BmhctlError):
+        database.execute("PRAGMA journal_mode = WAL")
+    database.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE * 1000:.0f}")
+    database.schema_version()  # the first read opens the log
+
+
+def copy(connection: sqlite3.Connection, path: Path, partial: Path) -> None:
+    """Copy a file into an empty one, and give the copy the same permissions."""
+    try:
+        with closing(sqlite3.connect(partial)) as other:
+            connection.backup(other)
+    except sqlite3.Error as error:
+        raise translate(error, partial) from error
+    there = path.stat()
+    partial.chmod(there.st_mode & 0o700)
+    with suppress(OSError):  # the same group may read the copy; if that is refused, only the owner may
+        os.chown(partial, -1, there.st_gid)
+        partial.chmod(there.st_mode & 0o777)
 
 
 class SqliteUpkeep(Frozen):
