@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.host_selection import Choice
 
 
+_ROOM = 200  # the most characters in which the hosts are named that an export leaves out
+
+
 def init(
     ctx: typer.Context,
     group: Annotated[
@@ -64,13 +67,15 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     if output == "toml":
         _export_toml(ctx, wanted)
     elif output in OF_OTHERS:
+        from bmhctl.formats.exporters.table import NEEDS
         from bmhctl.formats.exporters.table import export as written
 
         with session(ctx, Document) as lab:
-            text = written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"))
-            lab.show(Document(text))
-            if not text:
-                lab.context.report(f"no host has what {output} needs: see bmhctl help formats")
+            left: list[str] = []
+            text = written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"), left.append)
+            lab.show(Document(text, (_left_out(left, NEEDS[output][0]),) if left else ()))
+            if not text and not left:
+                lab.context.report("no hosts: bmhctl list shows all")
     elif output == "cloudevents":
         from bmhctl.usecases.history import HistoryRequest, find_history
 
@@ -79,6 +84,14 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     else:
         with session(ctx, Hosts) as lab:
             lab.show(list_hosts(lab.context, wanted))
+
+
+def _left_out(names: list[str], need: str) -> str:
+    """Return in words how many hosts an export left out, which, and because they have no ``need``."""
+    from bmhctl.domain.units import plural
+    from bmhctl.support.folding import folded_within
+
+    return f"left out: {plural(len(names), 'host')} without {need}: {folded_within(names, _ROOM)}"
 
 
 def _export_toml(ctx: typer.Context, wanted: Choice) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.formats.exporters.table import NEEDS, OF_OTHERS
 from tests.cli.conftest import Cli, Prepared
 from tests.conftest import Run
 
@@ -158,11 +159,25 @@ def test_a_file_with_only_a_policy_is_imported_only_with_the_policy_option(cli: 
     assert "1h" in cli("-i", fleet, "policy", "show").stdout
 
 
-@pytest.mark.parametrize("output", ["known-hosts", "dnsmasq"])
-def test_an_empty_export_is_reported_on_stderr(output: str, cli: Cli, lab: Path) -> None:
-    done = cli("export", "node03", "-o", output)
-    assert (done.status, done.stdout) == (0, "")
-    assert done.stderr == f"no host has what {output} needs: see bmhctl help formats\n"
+@pytest.mark.parametrize(
+    ("output", "need"), [("known-hosts", "a host key"), ("dnsmasq", "a MAC"), ("ssh", "an address")]
+)
+def test_an_export_says_which_hosts_it_leaves_out(output: str, need: str, cli: Cli, lab: Path) -> None:
+    assert cli("add", "bare[1-30]").status == 0
+    assert cli("add", "whole", "--address", "10.9.0.1", "--mac", "52:54:00:00:09:01").status == 0
+    assert cli("set", "whole", "--hardware", "ssh_host_key=ssh-ed25519 AAAA").status == 0
+    done = cli("export", "whole", "bare*", "-o", output)
+    assert (done.status, done.stdout.count("whole") > 0, done.stdout.count("bare")) == (0, True, 0)
+    assert done.stderr == f"left out: 30 hosts without {need}: bare[1-30]\n"
+    assert cli("export", "bare1", "-o", output, "-q").stderr == ""
+
+
+@pytest.mark.parametrize("output", OF_OTHERS)
+def test_an_export_has_each_host_that_it_does_not_say_to_leave_out(output: str, cli: Cli, lab: Path) -> None:
+    assert cli("add", "bare1").status == 0
+    done = cli("export", "bare1", "-o", output)
+    assert ("bare1" in done.stdout) is (output not in NEEDS)
+    assert ("bare1" in done.stderr) is (output in NEEDS)
 
 
 def test_export_as_a_calendar_is_answered_with_the_commands_that_write_one(cli: Cli, lab: Path) -> None:

@@ -14,15 +14,13 @@ _NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore", re.I)
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a line for each host that has a MAC; the line has the host's address if that is an IP address.
+    """Yield a line for each host, all of which have a MAC; the line has the host's address if that is an IP address.
 
     Raises `InvalidError` for two hosts with the same address, because dnsmasq would not start, and for a name that
     dnsmasq would read as something else.
     """
     bearers: dict[str, str] = {}
     for host in hosts:
-        if host.spec.mac is None:
-            continue
         if _NO_NAME.fullmatch(host.name) or _address(host.name) is not None:
             raise InvalidError(
                 "dnsmasq would take this name for a lease time, a keyword or an address",

@@ -12,11 +12,9 @@ _OPTIONS = (("ssh_user", "User", re.compile(r"[A-Za-z0-9_][\w.@-]*")), ("ssh_por
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a section for each host that has an address; raise `InvalidError` for a user or port that is not valid."""
+    """Yield a section for each host, all of which have an address; raise `InvalidError` for an invalid user or port."""
     yield "# Written by bmhctl export -o ssh\n"
     for host in hosts:
-        if host.spec.address is None:
-            continue
         yield f"\nHost {host.name}\n  HostName {host.spec.address}\n  HostKeyAlias {host.name}\n"
         for key, option, allowed in _OPTIONS:
             value = host.spec.properties.get(key)
