@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 import bmhctl
-from bmhctl import BmhctlError, ExitStatus, State, api, open_inventory
+from bmhctl import BmhctlError, ExitStatus, Inventory, State, api, open_inventory
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.errors import NotFoundError, UsageError
 from tests.conftest import BACKENDS, SUFFIX, Lab
@@ -105,6 +107,79 @@ def test_a_failure_is_the_error_that_the_command_reports(path: str) -> None:
         with pytest.raises(BmhctlError) as missing:
             lab.host("nope")
         assert missing.value.status is ExitStatus.NOT_FOUND
+
+
+WRONG: dict[str, tuple[Callable[[Inventory], object], str]] = {
+    "a text as a number": (lambda lab: lab.reserve(count="two"), "count must be a whole number or None, but is 'two'"),  # type: ignore[arg-type]
+    "a negative number": (lambda lab: lab.history(last=-1), "last must be from 0 to 9223372036854775807, not -1"),
+    "a huge number": (
+        lambda lab: lab.queue_history(2**63),
+        "last must be from 0 to 9223372036854775807, not 9223372036854775808",
+    ),
+    "a text as a list": (lambda lab: lab.reserve(wants="gpu*2"), "wants must be a list of texts, but is 'gpu*2'"),
+    "a list as a name": (lambda lab: lab.hosts(["node1"]), "names must be a list of texts, but has ['node1']"),  # type: ignore[arg-type]
+    "an unknown state": (lambda lab: lab.hosts(states=["busy"]), "states must be a list of states, but has 'busy'"),  # type: ignore[list-item]
+    "no reason": (lambda lab: lab.maintain("node1", reason=None), "reason must be a text, but is None"),  # type: ignore[arg-type]
+    "seconds as a duration": (
+        lambda lab: lab.reserve("node1", ttl=60),
+        "ttl must be a timedelta or a text or None, but is 60",
+    ),  # type: ignore[arg-type]
+    "a negative duration": (
+        lambda lab: lab.reserve("node1", ttl=-timedelta(1)),
+        "ttl must be from 0:00:00 to 36500 days, 0:00:00, not -1 day, 0:00:00",
+    ),
+    "a number as a label": (
+        lambda lab: lab.set("node1", labels={"rack": 1}),
+        "labels must be a mapping of texts or None, but is {'rack': 1}",
+    ),  # type: ignore[dict-item]
+    "a time too far away": (
+        lambda lab: lab.maintain("node1", reason="fan", until=datetime.max),
+        "9999-12-31T23:59 is too far away",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_argument_of_a_wrong_type_or_value_is_refused_with_the_name_of_the_parameter(
+    name: str, tmp_path: Path
+) -> None:
+    call, said = WRONG[name]
+    with open_inventory(tmp_path / "lab.db", create=True) as lab:
+        lab.add("node1")
+        with pytest.raises(UsageError) as refused:
+            call(lab)
+    assert refused.value.message == said
+
+
+REQUIRED = {
+    "name": "node1",
+    "old": "node1",
+    "new": "node2",
+    "reason": "fan",
+    "to": "status",
+    "target": "pxe",
+    "begins": "+1h",
+}
+VALUES: tuple[object, ...] = (
+    *(None, -1, 0, 2**70, True, 2.5, "", "\0", "x" * 300, b"x", object(), (), [""], [None], {}, {"": ""}, {1: 2}),
+    *(timedelta(-1), timedelta.max, datetime.min, datetime.max, ["node1"], {"rack": None}, {"rack": [1]}),
+)
+
+
+@pytest.mark.parametrize("name", [name for name in dir(Inventory) if not name.startswith("_") and name != "close"])
+def test_no_argument_leads_to_an_error_that_is_not_one_of_bmhctl(name: str, tmp_path: Path) -> None:
+    parameters = [*signature(getattr(Inventory, name)).parameters.values()][1:]
+    required = {each.name: REQUIRED.get(each.name, "x") for each in parameters if each.default is each.empty}
+    names = ["node1"] if required.pop("names", None) else []
+    with open_inventory(tmp_path / "lab.db", create=True) as lab:
+        lab.add("node1")
+        for parameter in parameters:
+            for value in VALUES:
+                if name.startswith("reserve") and parameter.name == "wait" and value is True:
+                    continue  # waits without limit
+                own = {} if parameter.name == "names" else {parameter.name: value}
+                with suppress(BmhctlError):
+                    getattr(lab, name)(*(names if own else [value]), **{**required, **own})
 
 
 def test_hosts_are_given_back_however_the_block_ends(path: str) -> None:

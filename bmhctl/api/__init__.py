@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bmhctl.api.arguments import checked
 from bmhctl.api.bmcs import Bmcs
 from bmhctl.api.changing import Changing
 from bmhctl.api.reading import Reading
@@ -22,6 +23,7 @@ from bmhctl.errors import StateRefusedError
 from bmhctl.usecases.shared.context import Context
 
 
+@checked
 def open_inventory(
     location: str | Path,
     *,
@@ -81,7 +83,8 @@ class Inventory(Reading, Changing, Bmcs, Reserving):
     With ``dry_run=True`` a method changes nothing: it returns what would happen to each host, and raises the errors
     that would occur.
 
-    Any method may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
+    Any method raises :class:`~bmhctl.errors.UsageError` for an argument of a wrong type, before it does anything, and
+    may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
     """
 
     def __enter__(self) -> Self:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
+
+from bmhctl.api.arguments import checked
 from bmhctl.results import Outcomes
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
 
 class Opened:
-    """An open inventory, with an actor and a clock."""
+    """An open inventory, with an actor and a clock; the public methods of subclasses check their arguments."""
+
+    def __init_subclass__(cls) -> None:
+        for name, member in [*vars(cls).items()]:
+            if isfunction(member) and not name.startswith("_"):
+                setattr(cls, name, checked(member))
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -112,11 +112,16 @@ def in_utc(at: datetime) -> datetime:
     """Return a time in UTC; a time without an offset is local.
 
     Raises :class:`UsageError` for a local time that does not exist or exists twice, and names the two times that may be
-    meant.
+    meant. Also raises it for a time so far away that its year in UTC is not a year from 1 to 9999.
     """
-    if at.tzinfo is not None:
-        return at.astimezone(UTC)
-    first, second = sorted((at.replace(fold=0).astimezone(UTC), at.replace(fold=1).astimezone(UTC)))
+    try:
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+        first, second = sorted((at.replace(fold=0).astimezone(UTC), at.replace(fold=1).astimezone(UTC)))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{at.isoformat(timespec='minutes')} is too far away", hint="give a time in this century"
+        ) from error
     if first == second:
         return first
     twice = first.astimezone().replace(tzinfo=None) == at

@@ -160,7 +160,7 @@ def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None
     refresh_and_reap(ctx)
     with ctx.store.transaction():
         waiting = {ticket.id: ticket for ticket in ctx.store.tickets.all()}
-        for each in filter(None, (ticket_id, before)):
+        for each in (ticket_id, *(() if before is None else (before,))):
             if each not in waiting:
                 raise NotFoundError(f"there is no ticket {each}", hint="bmhctl queue lists them")
         ticket, order = waiting[ticket_id], [each for each in waiting if each != ticket_id]
