@@ -177,6 +177,9 @@ def session(
             absence = Absence(found.report, without_secrets(found.location))
             store = outlast(absence, pause, lambda: open_store(found.location))
         with closing(store):
+            if store.database.is_updated:
+                roles = "; if its roles were granted: bmhctl policy grants" if store.database.role else ""
+                found.report(f"updated the tables of {store.location}: an older bmhctl can't use it any more{roles}")
             yield found.session(store)
 
 

@@ -24,6 +24,9 @@ class Database(Protocol):
     locks_rows: bool
     """Whether transactions write at the same time; then they lock the rows that they read in order to change them."""
 
+    is_updated: bool
+    """Whether opening it updated tables that an older bmhctl had made, which that one can't use any more."""
+
     after_commit: Callable[[], object] | None
     """Called once after the open transaction has committed; dropped if the transaction is undone."""
 

@@ -50,6 +50,7 @@ class WriteBuffer(ABC):
         self._broken: BaseException | None = None
         self._ids: dict[str, Iterator[int]] = {}
         self.after_commit: Callable[[], object] | None = None
+        self.is_updated = False  # whether this process updated tables that an older bmhctl had made
 
     def enqueue(self, statement: str, *rows: Sequence[Value]) -> None:
         """Run a statement with each row, later in this transaction but before the next read.

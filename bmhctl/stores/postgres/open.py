@@ -50,6 +50,7 @@ def open_store(location: str) -> Store:
             database.require_owner("update the tables, which an older bmhctl made", "any bmhctl command")
             with database.transaction(write=True), changes_allowed(database):
                 _migrate(database, database.schema_version())
+            database.is_updated = True
     except BaseException:
         database.close()
         raise

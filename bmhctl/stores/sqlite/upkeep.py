@@ -50,6 +50,7 @@ def update(database: SqliteDatabase) -> None:
         )
     if version < VERSION:
         migrate(database)
+        database.is_updated = True
 
 
 def _restored_version(database: SqliteDatabase) -> int:
