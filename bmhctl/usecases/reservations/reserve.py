@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Phase, State
 from bmhctl.domain.requirements import ReservationRequest
-from bmhctl.errors import AwayError, BmhctlError, BusyError, UncertainError, UnreachableError
+from bmhctl.errors import AwayError, BmhctlError, BusyError, UncertainError, UnreachableError, UnsatisfiableError
 from bmhctl.results import Grant, Outcome, Plan
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before, timed_out
@@ -60,6 +60,7 @@ def _reserve(
         now = refresh(ctx)
     else:
         now, deadline = _await_beginning(ctx, request, patience, deadline)
+    given = request
     if request.params:
         request = _with_parameters(ctx, request)
     attempt = Attempt(ctx, request, check, patience, deadline, now)
@@ -68,6 +69,9 @@ def _reserve(
         if granted is None:
             reap_due(ctx, now)
             granted = _reserve_or_wait(attempt, patience)
+    except UnsatisfiableError as error:
+        _explain_parameters(error, given, request)
+        raise
     except UncertainError as error:
         from bmhctl.usecases.reservations.contended import find_lost_grant
 
@@ -133,6 +137,17 @@ def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRe
     return replace(request, requirements=narrow(steps, request.params, request.requirements))
 
 
+def _explain_parameters(error: UnsatisfiableError, given: ReservationRequest, request: ReservationRequest) -> None:
+    """Name in the hint of an error the terms that the parameters added to the selectors of the given request."""
+    pairs = zip(given.requirements, request.requirements, strict=True)
+    added = dict.fromkeys(term for old, new in pairs for term in new.selector.terms if term not in old.selector.terms)
+    if added:
+        params = " ".join(f"--param {name}" for name in request.params)
+        from bmhctl.domain.selector import Selector
+
+        error.hint = f"{params} needs hosts with {Selector(tuple(added))}, to which its prepare step applies"
+
+
 def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
     from bmhctl.usecases.reservations.contended import try_grant
     from bmhctl.usecases.reservations.fairness import waiting_tickets
@@ -171,12 +186,17 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     refresh(ctx)
     policy = ctx.store.policy()
     terms = policy.lease_of(request)
+    given = request
     if request.params:
         request = _with_parameters(ctx, request)
     asked = request
     with ctx.store.snapshot():
         request = resolved(ctx, request)
-        hosts = choose(ctx, request, None, policy.limits)
+        try:
+            hosts = choose(ctx, request, None, policy.limits)
+        except UnsatisfiableError as error:
+            _explain_parameters(error, given, asked)
+            raise
     if policy.limits:
         from bmhctl.usecases.reservations.limits import capped
 

@@ -171,8 +171,11 @@ def test_a_parameter_restricts_the_request_to_hosts_that_its_step_applies_to(lab
     assert take(lab, params={"image": "noble"}).held.hosts[0].name == "node3"
     with pytest.raises(BusyError):
         take(lab, params={"image": "noble"})
-    with pytest.raises(UnsatisfiableError):
-        take(lab, 2, params={"image": "noble"})
+    ask_for_two = reservation_request((), None, 2, params={"image": "noble"})
+    for request in (reserve.reserve_or_wait, reserve.plan_reserve):
+        with pytest.raises(UnsatisfiableError) as excluded:
+            request(lab.context(), ask_for_two)
+        assert excluded.value.hint == "--param image needs hosts with disk, to which its prepare step applies"
     with pytest.raises(UsageError, match="no prepare step with the parameter image applies to it") as refused:
         take(lab, names=("node1",), params={"image": "noble"})
     assert refused.value.host == "node1"
