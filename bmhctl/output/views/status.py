@@ -73,23 +73,23 @@ def _lines(status: Status, display: Display) -> Iterator[Line]:
         )
         yield from table(endings, "  ")
         yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
+    looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
+    if looks:
+        yield from _section("Look at")
+        yield from table(looks, "  ")
+    if status.expired:
+        yield [("  the next command that writes ends an expired lease; to end it now: bmhctl reap", "dim")]
     if status.planned:
         yield from _section("Planned")
         planned = [_planned(item, status.now) for item in status.planned[:limit]]
         beside = (*_PLANNED[:2], _beside([row[2] for row in planned], width), *_PLANNED[2:])
         yield from columns(beside, planned, width or UNLIMITED, header=False)
         yield from _more(status.total("planned") - len(status.planned[:limit]), "bmhctl bookings")
-    looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
-    if looks:
-        yield from _section("Look at")
-        yield from table(looks, "  ")
     if status.limited:
         yield from _section("At a limit")
         for text in status.limited[:limit]:
             yield [("  ", ""), (text, "yellow")]
         yield from _more(len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
-    if status.expired:
-        yield [("  the next command that writes ends an expired lease; to end it now: bmhctl reap", "dim")]
 
 
 _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned": "magenta"}
