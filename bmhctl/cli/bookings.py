@@ -25,6 +25,9 @@ Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="H
 def bookings(
     ctx: typer.Context,
     ended: Annotated[bool, typer.Option("--ended", help="List also those that have ended.")] = False,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="OWNER", help="Those of an owner, or of several: 'ci*'.")
+    ] = None,
     fields: Fields = None,
 ) -> None:
     """List bookings and planned maintenances with owner, time and hosts, ordered by their beginning."""
@@ -33,7 +36,7 @@ def bookings(
     from bmhctl.usecases.reservations.bookings import bookings as list_bookings
 
     with session(ctx, Bookings, fields) as lab:
-        lab.show(list_bookings(lab.context, ended=ended))
+        lab.show(list_bookings(lab.context, ended=ended, owner=owner))
 
 
 def bookings_cancel(

@@ -187,7 +187,7 @@ OF_COMMAND = {
     **{(command, "--owner"): "bmhctl reservations --owner {NAME}" for command in ("list", "status", "release")},
     **{(command, "--mine"): "bmhctl reservations --owner ME" for command in ("list", "status", "release")},
     **{("list", option): "bmhctl status --by {rack}" for option in ("--by", "--group-by")},
-    **{("reservations", option): "--ended" for option in ALL},
+    **{(command, option): "--ended" for command in ("reservations", "bookings") for option in ALL},
     **{
         (command, option): "bmhctl queue move ID --first"
         for command in ("reserve", "run")

@@ -12,11 +12,11 @@ from bmhctl.errors import NotFoundError, UsageError, nearest
 from bmhctl.results import History
 from bmhctl.stores.events import EventQuery
 from bmhctl.support.values import Frozen
-from bmhctl.usecases.queries import name_pattern
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.shared.leases import known_reservation
 from bmhctl.usecases.shared.named_host import not_found
+from bmhctl.usecases.shared.owners import of_owner
 from bmhctl.usecases.shared.refresh import refresh
 
 MOST_HOSTS = 10_000
@@ -75,8 +75,8 @@ def _events(ctx: Context, request: HistoryRequest, query: EventQuery) -> Iterabl
     backwards = request.newest_first or request.last is not None
     events = ctx.store.events.find(query, newest_first=backwards)
     if request.actor is not None:
-        fits = name_pattern(request.actor)
-        events = (event for event in events if fits(event.actor))
+        report = ctx.report if request.upto is None else None  # not for each part of a history that is followed
+        events = of_owner(events, request.actor, lambda event: event.actor, ("event by", "actors"), report)
     if request.last is not None:
         events = islice(events, request.last)
     return events if request.newest_first or not backwards else [*events][::-1]

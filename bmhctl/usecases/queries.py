@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SHOWN_EVENTS = 5
 """The most events of a host that ``show`` returns."""
-
-_MOST_NAMES = 8  # the most owners in a note
 
 SORT_KEYS: Mapping[str, Callable[[Host], tuple[object, ...]]] = {
     "name": lambda host: (),
@@ -186,27 +184,11 @@ def reservations(
         if selector is not None:
             known = (each for each in known if selector.holds(each.tags))
         if owner is not None:
-            known = [*known]
-            fits = name_pattern(owner)
-            fitting = [each for each in known if fits(each.owner)]
-            if known and not fitting:
-                ctx.report(f"no reservation of {owner}; owners are {_some({each.owner for each in known})}")
-            known = fitting
+            from bmhctl.usecases.shared.owners import of_owner
+
+            known = [*of_owner(known, owner, lambda each: each.owner, ("reservation of", "owners"), ctx.report)]
         held = with_hosts(ctx, known)
         if ended:
             names = ctx.store.events.hosts_by_reservation()
             held = [replace(each, had=names.get(each.reservation.id, ())) for each in held]
         return Reservations(tuple(held), now)
-
-
-def _some(names: Collection[str]) -> str:
-    shown = sorted(names)[:_MOST_NAMES]
-    return ", ".join(shown) + (", …" if len(names) > len(shown) else "")
-
-
-def name_pattern(text: str) -> Callable[[str], bool]:
-    """Return a test whether a name matches a pattern with ``*`` and ``?``; no other character is special."""
-    from fnmatch import fnmatchcase
-
-    pattern = text.replace("[", "[[]")
-    return lambda name: fnmatchcase(name, pattern)

@@ -20,6 +20,17 @@ def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_t
     assert cli("reserve", "node01", "--as", "dave@lab").status == 0
     assert cli("reservations", "--owner", "dave").stderr == "no reservation of dave; owners are dave@lab\n"
     assert cli("reservations", "--owner", "dave*").stderr == ""
+    assert cli("history", "--actor", "dave", "--verb", "reserve").stderr == "no event by dave; actors are dave@lab\n"
+    assert cli("history", "--actor", "dave*").stderr == ""
+
+
+def test_bookings_are_listed_by_their_owners(cli: Cli, lab: Path) -> None:
+    for owner in ("bob@lab", "carol@lab"):
+        booked = cli("reserve", "-n", "1", "--from", "2h", "--ttl", "1h", "--as", owner)
+        assert booked.status == 0, booked.stderr
+    listed = json_of(cli("bookings", "--owner", "bob*", "-o", "json"))["bookings"]
+    assert [each["owner"] for each in listed] == ["bob@lab"]
+    assert cli("bookings", "--owner", "bob").stderr == "no booking of bob; owners are bob@lab, carol@lab\n"
 
 
 @pytest.mark.parametrize("command", ["extend", "release"])

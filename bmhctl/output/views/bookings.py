@@ -52,7 +52,7 @@ _COLUMNS: Listing[Booked, Bookings] = (
     (Column("STARTS", 4), lambda item, result: [(_ahead(item.booking, result.now), "")]),
     (Column("HOSTS", 0, 24, below=True), lambda item, _: [(" ".join(_hosts(item)), "")]),
     (Column("PURPOSE", 2, 12), lambda item, _: [(item.booking.purpose or "", "")]),
-    (Column("STATE", 3), lambda item, result: [(state_of(item, result.now), "red" if item.is_short else "")]),
+    (Column("STATE", 3, 14), lambda item, result: [(state_of(item, result.now), "red" if item.is_short else "")]),
 )
 
 

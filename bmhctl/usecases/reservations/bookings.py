@@ -190,11 +190,18 @@ def _is_as_before(at: datetime, before: datetime, created_at: datetime, now: dat
     return at == before or abs((at - now) - (before - created_at)) < _LAG
 
 
-def bookings(ctx: Context, *, ended: bool = False) -> Bookings:
-    """Return the open bookings and planned maintenances, by their start; with ``ended``, also those that have ended."""
+def bookings(ctx: Context, *, ended: bool = False, owner: str | None = None) -> Bookings:
+    """Return the open bookings and planned maintenances, by their start; with ``ended``, also those that have ended.
+
+    ``owner`` keeps those whose owner matches (with ``*`` and ``?``).
+    """
     now = refresh(ctx)
     with ctx.store.snapshot():
         known = ctx.store.bookings.all() if ended else ctx.store.bookings.open()
+        if owner is not None:
+            from bmhctl.usecases.shared.owners import of_owner
+
+            known = [*of_owner(known, owner, lambda each: each.owner, ("booking of", "owners"), ctx.report)]
         return Bookings(with_host_names(ctx, known), now, inventory=ctx.store.location)
 
 
