@@ -227,12 +227,13 @@ def address_of(nics: Iterable[Nic], boot_mac: str | None) -> str | None:
     for nic in nics:
         boots = boot_mac is not None and nic.mac.lower() == boot_mac.lower()
         rank = (0 if boots else 1 if nic.pxe else 2, 6 if ":" in nic.ip else 4)
-        if rank < best and not _is_link_local(nic.ip):
+        if rank < best and not is_link_local(nic.ip):
             best, address = rank, nic.ip
     return address
 
 
-def _is_link_local(ip: str) -> bool:
+def is_link_local(ip: str) -> bool:
+    """Return whether an IP address is valid only in its own network."""
     return ip.startswith("169.254.") if ":" not in ip else ip_address(ip).is_link_local
 
 
@@ -267,14 +268,12 @@ def _with_variable(found: FoundHost, variable: str) -> FoundHost:
     return found if spec.bmc is None else _with_spec(found, replace(spec, bmc=replace(spec.bmc, credentials=variable)))
 
 
-def decode(text: str | bytes, origin: str) -> str:
+def decode(text: bytes, origin: str) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark; else raise :class:`InvalidError`."""
     if len(text) > MAX_BYTES:
         raise InvalidError(
             f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split the file", details={"file": origin}
         )
-    if isinstance(text, str):
-        return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")
     marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # PowerShell writes redirected output in UTF-16
     try:
         # Concatenated files may have byte order marks in the middle.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.host_spec import is_ip, known_mac, parse_spec
+from bmhctl.domain.host_spec import is_ip, known_mac
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
@@ -20,13 +20,12 @@ from bmhctl.formats.import_batch import (
     Part,
     Source,
     address_of,
-    decode,
     entering,
     reference,
 )
 from bmhctl.formats.json_export import records_of, unpack_records
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
-from bmhctl.formats.naming import NameTemplate, host_name
+from bmhctl.formats.naming import NameTemplate, host_name, spec_of
 from bmhctl.formats.recognize import document_looks_like
 
 if TYPE_CHECKING:
@@ -71,9 +70,7 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 """The state here for each state of a manifest; None: such a host is not imported."""
 
 
-def unpack_manifests(
-    text: str | bytes, origin: str, now: datetime, names: NameTemplate | None, others: ForeignRecords
-) -> Part:
+def unpack_manifests(text: str, origin: str, now: datetime, names: NameTemplate | None, others: ForeignRecords) -> Part:
     """Return the hosts of a YAML or JSON text: one or more documents or lists, of both API groups.
 
     ``origin`` names the text in messages, ``names`` makes the hosts' names. Secrets and other kinds are skipped, each
@@ -90,7 +87,7 @@ def unpack_manifests(
     planned: frozenset[str] = frozenset()
     looks_like: str | None = "an empty file"
     elsewhere = False
-    for number, document in parse_documents(decode(text, origin), origin):
+    for number, document in parse_documents(text, origin):
         if records_of(document) is not None:
             others.check_records(origin)
             part = unpack_records(document, origin, now, names)
@@ -363,12 +360,8 @@ def _declared(
     if namespace is not None and "namespace" not in labels:
         labels["namespace"] = namespace
         paths["labels.namespace"] = "metadata.namespace"
-    try:
-        return parse_spec(
-            name, {**entry, "labels": labels, "bmc": bmc if bmc["address"] else None, "hardware": hardware}
-        )
-    except InvalidError as error:
-        where = str(error.details.get("key", ""))
-        key = where.removeprefix(f"hosts.{name}.")
-        path = paths.get(key) or f"{'metadata' if key.startswith('labels') else 'spec'}.{key}"
-        raise bad_field(path, error.message.removeprefix(where).lstrip(": "), hint=error.hint) from error
+    return spec_of(
+        name,
+        {**entry, "labels": labels, "bmc": bmc if bmc["address"] else None, "hardware": hardware},
+        lambda key: paths.get(key) or f"{'metadata' if key.startswith('labels') else 'spec'}.{key}",
+    )

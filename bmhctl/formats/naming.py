@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bmhctl.domain.host_name import check_name
+from bmhctl.domain.host_spec import parse_spec
+from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import PLACEHOLDER
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.manifest_fields import bad_field
@@ -90,3 +92,13 @@ def host_name(
         shown = "a space" if odd and odd[0][0] == " " else odd[0][0] if odd else ""
         hint = f"import --name '{{name}}' writes - for {shown}" if shown and shown.isprintable() else error.hint
         raise bad_field(paths["name"], error.message, hint=hint) from error
+
+
+def spec_of(name: str, entry: Mapping[str, object], path_of: Callable[[str], str]) -> HostSpec:
+    """Return the declaration of a host; an error names the field that ``path_of`` returns for the key of a mistake."""
+    try:
+        return parse_spec(name, entry)
+    except InvalidError as error:
+        where = str(error.details.get("key", ""))
+        path = path_of(where.removeprefix(f"hosts.{name}."))
+        raise bad_field(path, error.message.removeprefix(where).lstrip(": "), hint=error.hint) from error

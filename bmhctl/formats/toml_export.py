@@ -26,7 +26,7 @@ from bmhctl.domain.tables import (
 )
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import InvalidError, brief
-from bmhctl.formats.import_batch import FoundHost, Part, decode
+from bmhctl.formats.import_batch import FoundHost, Part
 from bmhctl.formats.naming import NameTemplate
 from bmhctl.support.toml_text import load
 from bmhctl.support.values import replace
@@ -109,7 +109,7 @@ def _set(**entry: object) -> dict[str, object]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def unpack_inventory(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
+def unpack_inventory(text: str, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
     """Return the contents of a text of :func:`dump_parts`, or of any TOML inventory.
 
     A host without a lifecycle starts at initial. ``names`` makes the hosts' names. Conflicts with other texts are not
@@ -118,7 +118,7 @@ def unpack_inventory(text: str | bytes, origin: str, now: datetime, names: NameT
     """
     import tomli_w
 
-    document = load(decode(text, origin), origin)
+    document = load(text, origin)
     try:
         check_keys(document, _KEYS, "")
         _check_export(document)

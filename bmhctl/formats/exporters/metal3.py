@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address
 
 import yaml
 
 from bmhctl.domain.bmc_address import redfish_endpoint
+from bmhctl.domain.host_spec import is_ip
 from bmhctl.domain.model import Bmc, Host, State
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
+from bmhctl.formats.import_batch import is_link_local
 from bmhctl.formats.yaml_reader import needs_quotes
 
 _STATUS = "baremetalhost.metal3.io/status"
@@ -112,7 +113,7 @@ def _status(host: Host, state: State) -> dict[str, object]:
 
 
 def _hardware(host: Host) -> dict[str, object] | None:
-    known = host.spec.hardware
+    known, address = host.spec.hardware, host.spec.address or ""
     cpus, arch, memory = known.get("cpus"), known.get("arch"), _bytes(known.get("memory"))
     vendor = {key: known.get(name) for key, name in _VENDOR.items() if isinstance(known.get(name), str)}
     hardware = {
@@ -120,7 +121,7 @@ def _hardware(host: Host) -> dict[str, object] | None:
             {"arch": arch if isinstance(arch, str) else None, "count": cpus if isinstance(cpus, int) else None}
         ),
         "ramMebibytes": memory // _MEBIBYTE if memory and memory % _MEBIBYTE == 0 else None,
-        "nics": [{"ip": host.spec.address, "pxe": True}] if _is_ip(host.spec.address) else None,
+        "nics": [{"ip": address, "pxe": True}] if is_ip(address) and not is_link_local(address) else None,
         "storage": _disks(known),
         "systemVendor": vendor,
     }
@@ -144,14 +145,6 @@ def _disks(known: Mapping[str, object]) -> list[dict[str, object]]:
 def _bytes(value: object) -> int | None:
     number = quantity(str(value)) if value is not None else None
     return int(number) if number is not None else None
-
-
-def _is_ip(address: str | None) -> bool:
-    try:
-        ip = ip_address(address or "")
-    except ValueError:
-        return False
-    return not ip.is_link_local
 
 
 def _bmc(name: str, bmc: Bmc | None) -> dict[str, object] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from bmhctl.domain.host_spec import is_ip, known_mac, parse_spec
+from bmhctl.domain.host_spec import is_ip, known_mac
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import Selector, is_label_key, is_label_value
@@ -15,7 +15,7 @@ from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import InvalidError
 from bmhctl.formats.import_batch import FoundHost, Nic, Source, entering
 from bmhctl.formats.manifest_fields import Fields, bad_field
-from bmhctl.formats.naming import NameTemplate, host_name
+from bmhctl.formats.naming import NameTemplate, host_name, spec_of
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, field
 
@@ -220,12 +220,7 @@ def _spec(
         "hardware": hardware,
         "note": mapped.get("note") or (_without_password(record.note) if record.note else None),
     }
-    try:
-        return parse_spec(name, entry)
-    except InvalidError as error:
-        where = str(error.details.get("key", ""))
-        path = where.removeprefix(f"hosts.{name}.")
-        raise bad_field(path, error.message.removeprefix(where).lstrip(": "), hint=error.hint) from error
+    return spec_of(name, entry, lambda key: key)
 
 
 # functions that all readers use
