@@ -204,6 +204,10 @@ def held_record(held: Held) -> Record:
     return {name: [*names] if name == "hosts" else record[name] for name in RESERVATION_FIELDS}
 
 
+STEP_FIELDS = ("step", "verdict", "detail", "seconds", "at", "phase")
+_TIMING = ("phase", "step", "verdict", "seconds")
+
+
 def event_record(event: Event) -> Record:
     """Return one event; null as ``source`` or ``dest`` means outside the inventory, null as ``steps`` not known.
 
@@ -219,7 +223,7 @@ def event_record(event: Event) -> Record:
         "dest": event.dest and event.dest.value,
         "reason": event.reason,
         "reservation": event.reservation,
-        "steps": None if event.steps is None else [timing_record(step) for step in event.steps],
+        "steps": None if event.steps is None else [step_record(step, _TIMING) for step in event.steps],
         "before": _declared(event),
     }
 
@@ -229,26 +233,9 @@ def _declared(event: Event) -> Json:
     return declared if isinstance(declared, dict) else None
 
 
-def timing_record(timing: StepTiming) -> Record:
-    """Return one step that led to an event."""
-    return {
-        "phase": timing.phase and timing.phase.value,
-        "step": timing.step,
-        "verdict": timing.verdict.value,
-        "seconds": round(timing.seconds, 3),
-    }
-
-
-def step_record(step: CheckResult) -> Record:
+def step_record(step: CheckResult | StepTiming, names: Iterable[str] = STEP_FIELDS) -> Record:
     """Return one step; a ``phase`` of null was not recorded."""
-    return {
-        "step": step.step,
-        "verdict": step.verdict.value,
-        "detail": step.detail,
-        "seconds": round(step.seconds, 3),
-        "at": iso(step.at) if step.at else None,
-        "phase": step.phase and step.phase.value,
-    }
+    return attributes_record(step, names) | {"seconds": round(step.seconds, 3)}
 
 
 def outcome_record(outcome: Outcome) -> Record:

@@ -198,7 +198,6 @@ class View(Frozen):
 
 MODULES = {
     "Hosts": "hosts",
-    "QueueHistory": "queue_history",
     "Names": "names",
     "HostDetail": "host",
     "Outcomes": "outcomes",
@@ -207,6 +206,7 @@ MODULES = {
     "Grant": "reservations",
     "Reservations": "reservations",
     "Queue": "queue",
+    "QueueHistory": "queue",
     "Reminders": "reminders",
     "Bookings": "bookings",
     "Diagnosis": "doctor",

@@ -1,4 +1,4 @@
-"""The queue: its tickets, and the hosts that each still misses."""
+"""The queue: its tickets with the hosts that each still misses, and the events of its history."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import islice
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, Line, Listing, listing
-from bmhctl.output.records import Fields, flatten, iso, record_of
-from bmhctl.output.render import NAMED, Display, View
-from bmhctl.output.spans import until_line
-from bmhctl.results.queue import Queue, Queued
+from bmhctl.output.records import Fields, Record, attributes_record, flatten, iso, record_of
+from bmhctl.output.render import LISTED, NAMED, Display, View
+from bmhctl.output.spans import ago, until_line
+from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
 
 _COLUMNS: Listing[Queued, Queue] = (
     (Column("POSITION"), lambda item, _: [(str(item.position), "bold")]),
@@ -52,6 +52,24 @@ _FIELDS: Fields[Queued] = {
     "tags": lambda item, _: dict(item.ticket.tags),
 }
 
+_HISTORY_COLUMNS: Listing[TicketChange, QueueHistory] = (
+    (Column("AT", 1), lambda change, result: [(ago(change.event.at, result.now), "dim")]),
+    (Column("TICKET"), lambda change, _: [(str(change.event.ticket), "")]),
+    (Column("WHAT"), lambda change, _: [(change.event.verb.value, "bold")]),
+    (Column("OWNER", 0, 12), lambda change, _: [(change.event.owner, "")]),
+    (Column("REQUEST", 2, 12), lambda change, _: [(change.requirements, "cyan")]),
+    (Column("BY", 3, 12), lambda change, _: [(change.event.actor, "")]),
+    (Column("RESERVATION", 3), lambda change, _: [(change.event.reservation or "", "")]),
+    (Column("REASON", 2, 12), lambda change, _: [(change.event.reason or "", "dim")]),
+)
+
+
+def _change_record(change: TicketChange) -> Record:
+    return attributes_record(change.event, _HISTORY_FIELDS) | {"requirements": change.requirements}
+
+
+_HISTORY_FIELDS = ("id", "at", "ticket", "verb", "owner", "requirements", "actor", "reservation", "reason")
+
 VIEWS = {
     Queue: View(
         NAMED,
@@ -63,5 +81,15 @@ VIEWS = {
         names=lambda result: (str(item.ticket.id) for item in result.items),
         lines=_lines,
         empty="no tickets: no request waits for hosts",
-    )
+    ),
+    QueueHistory: View(
+        LISTED,
+        _HISTORY_FIELDS,
+        _HISTORY_FIELDS[1:],
+        kind="queue-history",
+        key="events",
+        records=lambda result: map(_change_record, result.items),
+        lines=lambda result, display: listing(_HISTORY_COLUMNS, result.items, result, display.width),
+        empty="no events: no request has waited for hosts",
+    ),
 }

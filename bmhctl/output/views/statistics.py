@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
-from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, table
+from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Listing, Span, listing, table
 from bmhctl.output.records import Fields, Json, Record, attributes_record, iso, record_of
 from bmhctl.output.render import LISTED, Display, View
 from bmhctl.output.spans import heat_level, heat_step, joined, plural
@@ -22,19 +22,6 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
 _LEFT = 5  # cells for the name of a day
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-_COUNTS = (Column("FAULTS", 3), Column("FAILURES", 4))
-_HEADS = (
-    Column("HOSTS", 3),
-    Column("UTILISATION", 1),
-    Column("    HOURS", 2),
-    Column("RESERVATIONS", 2),
-    Column("WAIT", 4),
-    Column("FAILED", 3, 16),
-    *_COUNTS,
-    Column("MTBF", 5),
-    Column("MTTR", 5),
-)
 
 _SORTED = {"waits": "WAIT", **dict.fromkeys(("tasks", "checks", "cleanups"), "FAILED"), "repair": "MTTR"}
 """The titles of columns for which ``--sort`` has another name."""
@@ -54,9 +41,10 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
         least = None if result.by == "host" else 12  # names that are cut might look the same
         key = result.sort or ""
         always = _SORTED.get(key, key.upper())
-        figures = (replace(head, rank=0) if head.title.strip() == always else head for head in _HEADS)
-        heads = (Column(result.by.rpartition(":")[2].upper(), 0, least), *figures)
-        yield from columns(heads, (_row(each, result.by) for each in result.groups), width or UNLIMITED)
+        name = Column(result.by.rpartition(":")[2].upper(), 0, least)
+        figures = ((replace(head, rank=0) if head.title.strip() == always else head, cell) for head, cell in _COLUMNS)
+        shown: Listing[Figures, str] = ((name, lambda each, _: [(each.name, "bold")]), *figures)
+        yield from listing(shown, result.groups, result.by, width or UNLIMITED)
 
 
 def _window(since: datetime, until: datetime) -> str:
@@ -108,30 +96,36 @@ def _failed(each: Figures) -> dict[str, int]:
     return {word: number or 0 for word, number in zip(("task", "check", "cleanup"), numbers, strict=True)}
 
 
-def _row(each: Figures, by: str) -> list[Line]:
-    share = each.utilisation
-    reserved = each.seconds.get(State.RESERVED, 0.0)
-    failed = ", ".join(plural(number, word) for word, number in _failed(each).items() if number)
-    return [
-        [(each.name, "bold")],
-        [] if each.hosts is None or by == "host" else [(_number(each.hosts, "HOSTS"), "")],
-        [] if share is None else [(_bar(share, _SMALL_BAR), COLOUR[State.RESERVED]), (f" {share:6.1%}", "")],
-        [(f"{reserved / 3600:>9,.1f}", "")],
-        [(_number(each.reservations, "RESERVATIONS"), "")],
-        [(_short(each.waits.median), "")] if each.waits else [],
-        [(failed, "red")],
-        *(
-            [(_number(number, head.title), "red")] if number else []
-            for number, head in zip((each.faults, each.failures), _COUNTS, strict=True)
-        ),
-        [(_short(each.mean_between_failures), "")] if each.mean_between_failures else [],
-        [(_short(each.mean_repair), "")] if each.mean_repair else [],
-    ]
-
-
 def _number(number: int, title: str) -> str:
     """Return a number padded to the width of its column's title, so that the numbers are aligned."""
     return f"{number:>{len(title)},}"
+
+
+def _hosts(each: Figures, by: str) -> Line:
+    return [] if each.hosts is None or by == "host" else [(_number(each.hosts, "HOSTS"), "")]
+
+
+def _utilisation(each: Figures, _: str) -> Line:
+    share = each.utilisation
+    return [] if share is None else [(_bar(share, _SMALL_BAR), COLOUR[State.RESERVED]), (f" {share:6.1%}", "")]
+
+
+def _failures(each: Figures, _: str) -> Line:
+    return [(", ".join(plural(number, word) for word, number in _failed(each).items() if number), "red")]
+
+
+_COLUMNS: Listing[Figures, str] = (
+    (Column("HOSTS", 3), _hosts),
+    (Column("UTILISATION", 1), _utilisation),
+    (Column("    HOURS", 2), lambda each, _: [(f"{each.seconds.get(State.RESERVED, 0.0) / 3600:>9,.1f}", "")]),
+    (Column("RESERVATIONS", 2), lambda each, _: [(_number(each.reservations, "RESERVATIONS"), "")]),
+    (Column("WAIT", 4), lambda each, _: [(_short(each.waits.median if each.waits else None), "")]),
+    (Column("FAILED", 3, 16), _failures),
+    (Column("FAULTS", 3), lambda each, _: [(_number(each.faults, "FAULTS"), "red")] if each.faults else []),
+    (Column("FAILURES", 4), lambda each, _: [(_number(each.failures, "FAILURES"), "red")] if each.failures else []),
+    (Column("MTBF", 5), lambda each, _: [(_short(each.mean_between_failures), "")]),
+    (Column("MTTR", 5), lambda each, _: [(_short(each.mean_repair), "")]),
+)
 
 
 def _short(length: timedelta | None) -> str:

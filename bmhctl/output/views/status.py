@@ -202,7 +202,7 @@ def _bar(status: Status, width: int, colour: bool) -> Line:
 
 
 def _head(status: Status) -> Record:
-    from bmhctl.output.records import held_record, iso
+    from bmhctl.output.records import attributes_record, held_record, iso
 
     return {
         "now": iso(status.now),
@@ -216,13 +216,9 @@ def _head(status: Status) -> Record:
             "reservations": status.total("held"),
             **{name: status.totals.get(name, 0) for name in ("bookings", "maintenances")},
         },
-        "cordoned": [*status.cordoned],
-        "undeclared": [*status.undeclared],
-        "faults": [*status.faults],
-        "expired": [*status.expired],
-        "limited": [*status.limited],
-        "obstacles": [{"kind": o.kind, "reason": o.reason, "hosts": [*o.hosts]} for o in status.obstacles],
-        "endings": [{"at": iso(e.at), "what": e.what, "hosts": [*e.hosts]} for e in status.endings],
+        **attributes_record(status, ("cordoned", "undeclared", "faults", "expired", "limited")),
+        "obstacles": [attributes_record(each, ("kind", "reason", "hosts")) for each in status.obstacles],
+        "endings": [attributes_record(each, ("at", "what", "hosts")) for each in status.endings],
         "planned": _planned_records(status),
         "reservations": [held_record(held) for held in status.held],
     }
