@@ -1,4 +1,4 @@
-"""Host, reservation, event, step result and other terms of bmhctl, as frozen values without rules."""
+"""Host, reservation, event, step result and other terms of bmhctl, as frozen values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from bmhctl.domain.units import local_time
 from bmhctl.support.values import Frozen, Words, field, replace
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -276,6 +277,25 @@ class Reservation(Frozen):
     def is_valid(self, now: datetime) -> bool:
         """Return whether the holder may act on the hosts at the time ``now``."""
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
+
+    @property
+    def words(self) -> str:
+        """The holder, the purpose and the end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
+        purpose = f", {self.purpose}" if self.purpose else ""
+        shared = f", shared with {', '.join(self.shared_with)}" if self.shared_with else ""
+        until = f" until {local_time(self.expires_at)}" if self.expires_at else " without end"
+        return f"{self.owner} ({self.id}{purpose}{shared}){until}"
+
+    def refusal(self, actor: str, token: str | None, now: datetime) -> str | None:
+        """Return why an actor may not act for the reservation on its hosts; None if that is allowed.
+
+        With a ``token``, it must be the id of the reservation; without one, the actor must hold the reservation.
+        """
+        if not self.is_valid(now):
+            return f"the lease of reservation {self.id} has expired"
+        if token == self.id or (token is None and self.is_held_by(actor)):
+            return None
+        return f"is held by {self.words}, not by {f'reservation {token}' if token else actor}"
 
 
 class Planned(Frozen):

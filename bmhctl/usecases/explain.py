@@ -22,14 +22,13 @@ from bmhctl.domain.model import (
     holding_back,
 )
 from bmhctl.domain.units import local_time, plural
-from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE
 from bmhctl.results.why import Graph, VerbAnswer, Why
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declared_results import declared
-from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
+from bmhctl.usecases.shared.leases import describe_tasks
 from bmhctl.usecases.shared.maintenance import remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned, guard_input
@@ -89,7 +88,11 @@ def _host(ctx: Context, name: str) -> Host:
 
 
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
-    inputs = guard_input(ctx, host, now, reason="(asked)")
+    held = host.reservation
+    inputs = replace(
+        guard_input(ctx, host, now, reason="(asked)"),
+        holder=None if held is None else held.refusal(ctx.actor, None, now),
+    )
     is_awaited = host.state is State.AVAILABLE and ctx.store.tickets.are_any()
     if is_awaited:
         inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
@@ -98,7 +101,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     results = results and declared(ctx, results)
     return Why(
         host,
-        _summary(host, inputs, now),
+        _summary(host, inputs),
         (
             *(_claim(ctx, host) if inputs.claim else ()),
             *_details(ctx, host, results, policy, now),
@@ -108,7 +111,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
             *(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
             *_retire_answer(host, inputs, policy),
         ),
-        None if inputs.claim else _next(ctx, host, now),
+        None if inputs.claim else _next(ctx, host, inputs, now),
         now,
         results,
         _first(host, results),
@@ -134,15 +137,15 @@ def _earlier_ticket(ctx: Context, host: Host) -> str | None:
     )
 
 
-def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
+def _summary(host: Host, inputs: GuardInput) -> str:
     held = host.reservation
     match host.state:
-        case State.RESERVED if held is not None and not held.is_valid(now):
-            return f"{host.name} is reserved, but the lease has expired: {describe_reservation(held)}; " + (
+        case State.RESERVED if held is not None and not inputs.reservation_valid:
+            return f"{host.name} is reserved, but the lease has expired: {held.words}; " + (
                 "the next command taints it"
             )
         case State.RESERVED if held is not None:
-            return f"{host.name} is reserved: held by {describe_reservation(held)}"
+            return f"{host.name} is reserved: held by {held.words}"
         case State.MAINTENANCE:
             reasons = "; ".join(f"{mark.reason} ({mark.actor})" for mark in host.maintenance) or "no reason is left"
             return f"{host.name} is in maintenance: {reasons}"
@@ -204,7 +207,7 @@ def _details(
             until = f", until {local_time(mark.until)}" if mark.until else ""
             yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}"
         if host.reservation:
-            yield f"keeps the reservation of {describe_reservation(host.reservation)}"
+            yield f"keeps the reservation of {host.reservation.words}"
     yield from (_planned(ctx, host, each) for each in host.planned)
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
@@ -286,11 +289,6 @@ def _last_attempt(ctx: Context, host: Host) -> Event | None:
 def _answer(
     ctx: Context, host: Host, verb: Verb, inputs: GuardInput, policy: Callable[[], Policy], now: datetime
 ) -> VerbAnswer:
-    if verb is Verb.TAINT:
-        try:
-            check_token(ctx, host, None, now)
-        except BmhctlError as error:
-            inputs = replace(inputs, holder=error.message)
     answer = ask(verb, host.state, inputs)
     command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
     if verb is Verb.RESUME and not inputs.claim:
@@ -354,7 +352,7 @@ def _take(ctx: Context, host: Host, now: datetime) -> str | None:
     return f"bmhctl reserve --booking {first.id}" if is_mine else None
 
 
-def _next(ctx: Context, host: Host, now: datetime) -> str | None:
+def _next(ctx: Context, host: Host, inputs: GuardInput, now: datetime) -> str | None:
     match host.state:
         case _ if host.cordon is not None and host.cordon.retires and host.reservation is None:
             return f"bmhctl retire {host.name} --reason {shlex.quote(host.cordon.reason)}"
@@ -366,7 +364,7 @@ def _next(ctx: Context, host: Host, now: datetime) -> str | None:
             return f"bmhctl uncordon {host.name}"
         case State.AVAILABLE:
             return _take(ctx, host, now) if host.planned else None
-        case State.RESERVED if host.reservation is not None and not host.reservation.is_valid(now):
+        case State.RESERVED if not inputs.reservation_valid:
             return "bmhctl reap"
         case State.RESERVED:
             mine = host.reservation is not None and host.reservation.owner == ctx.actor

@@ -16,7 +16,6 @@ from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.shared.leases import (
     check_token,
     check_valid,
-    describe_reservation,
     describe_tasks,
     forced_reason,
     give_back,
@@ -221,7 +220,7 @@ def _ending(until: datetime | None) -> str:
 
 
 def _held(host: Host) -> str:
-    return "" if host.reservation is None else f"; held by {describe_reservation(host.reservation)}"
+    return "" if host.reservation is None else f"; held by {host.reservation.words}"
 
 
 def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:

@@ -15,7 +15,6 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.planned import set_aside
 from bmhctl.usecases.shared.transitions import describe_planned
 
@@ -71,7 +70,7 @@ def plan_maintenance(
             f"from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC ({booking.id}): {reason}",
         )
         lasts = is_leased_past(host, starts)
-        held = f"; it is held by {describe_reservation(host.reservation)}" if lasts and host.reservation else ""
+        held = f"; it is held by {host.reservation.words}" if lasts and host.reservation else ""
         return Outcome(host.name, True, f"planned: {reason}{held}", host.state, left.state)
 
     outcomes = each_in_one_commit(ctx, "maintain", choice, one)

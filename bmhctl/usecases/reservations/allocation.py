@@ -17,7 +17,6 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.fairness import match_free, ticket_ahead
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.transitions import decide, guard_input
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     named = [ctx.store.hosts.named(requirement.name) for requirement in requirements if requirement.name is not None]
     for host in named:
         if host is not None and host.state is not State.AVAILABLE:
-            held = f" by {describe_reservation(host.reservation)}" if host.reservation else ""
+            held = f" by {host.reservation.words}" if host.reservation else ""
             is_left_alone = guard_input(ctx, host, now).claim is None
             if host.cordon is not None and host.cordon.retires:
                 held += f", and is being retired by {host.cordon.actor}"

@@ -22,7 +22,6 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable
 from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earliest_start
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.planned import hosts_of
 from bmhctl.usecases.shared.transitions import describe_cordon, describe_planned
 
@@ -180,7 +179,7 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
             if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
         ]
         if host.reservation is not None and is_leased_past(host, starts - turnaround):
-            reasons.insert(0, f"is held by {describe_reservation(host.reservation)}")
+            reasons.insert(0, f"is held by {host.reservation.words}")
         if is_broken(host, starts):
             reasons.append(_describe_trouble(host))
         for reason in reasons:

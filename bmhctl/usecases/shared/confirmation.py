@@ -8,7 +8,6 @@ from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.units import plural
 from bmhctl.support.folding import folded
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.leases import describe_reservation
 
 MANY = 10
 """The most hosts, chosen by a pattern, a selector or a state, that are changed without a question."""
@@ -27,7 +26,7 @@ def confirm_owner(ctx: Context, held: Reservation, act: str) -> None:
     """Ask for confirmation if a reservation belongs to another owner; in ``act``, ``{hosts}`` stands for its hosts."""
     if ctx.confirm is not None and not ctx.dry_run and held.owner != ctx.actor:
         names = " ".join(folded(host.name for host in ctx.store.hosts.held_by(held.id)))
-        ctx.confirm(f"{act.replace('{hosts}', names)}: held by {describe_reservation(held)}")
+        ctx.confirm(f"{act.replace('{hosts}', names)}: held by {held.words}")
 
 
 def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:
@@ -43,6 +42,6 @@ def question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterat
     yield _summary(verb, [host.name for host in hosts])
     for host in others[:_SHOWN]:
         if host.reservation is not None:
-            yield f"\n  {host.name} is held by {describe_reservation(host.reservation)}"
+            yield f"\n  {host.name} is held by {host.reservation.words}"
     if len(others) > _SHOWN:
         yield f"\n  and {len(others) - _SHOWN} more are held by others"

@@ -14,7 +14,7 @@ from bmhctl.results import Outcome, already, stayed
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.former import Former
-from bmhctl.usecases.shared.leases import describe_reservation, give_back
+from bmhctl.usecases.shared.leases import give_back
 from bmhctl.usecases.shared.transitions import event_of, exchange, record_event
 
 
@@ -295,9 +295,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
 def check_removable(host: Host, force: bool) -> None:
     """Raise :class:`StateRefusedError` for a reserved or dirty host, unless ``force`` is true."""
     if (host.reservation is not None or host.dirty) and not force:
-        why = (
-            f"is held by {describe_reservation(host.reservation)}" if host.reservation else f"is {host.state} and dirty"
-        )
+        why = f"is held by {host.reservation.words}" if host.reservation else f"is {host.state} and dirty"
         before = "release" if host.reservation else "resume" if host.state is State.MAINTENANCE else "reset"
         raise StateRefusedError(
             f"{why}: not removed",

@@ -147,25 +147,16 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
             held_reservation(ctx, token, now)
             raise NotYoursError(f"is {host.state}: reservation {token} does not hold it", host=host.name)
         return
-    if not reservation.is_valid(now):
-        raise NotYoursError(f"the lease of reservation {reservation.id} has expired", host=host.name)
-    if token == reservation.id or (token is None and reservation.is_held_by(ctx.actor)):
-        return
-    given = f", not by reservation {token}" if token else f", not by {ctx.actor}"
-    raise NotYoursError(
-        f"is held by {describe_reservation(reservation)}{given}",
-        host=host.name,
-        hint=f"its holder acts with -R {reservation.id}; others need --force --reason WHY, which is recorded",
-        details={"holder": reservation.owner, "reservation": reservation.id},
-    )
-
-
-def describe_reservation(reservation: Reservation) -> str:
-    """Return a reservation's holder, purpose and end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
-    purpose = f", {reservation.purpose}" if reservation.purpose else ""
-    until = f" until {local_time(reservation.expires_at)}" if reservation.expires_at else " without end"
-    shared = f", shared with {', '.join(reservation.shared_with)}" if reservation.shared_with else ""
-    return f"{reservation.owner} ({reservation.id}{purpose}{shared}){until}"
+    refusal = reservation.refusal(ctx.actor, token, now)
+    if refusal is not None:
+        raise NotYoursError(
+            refusal,
+            host=host.name,
+            hint=f"its holder acts with -R {reservation.id}; others need --force --reason WHY, which is recorded"
+            if reservation.is_valid(now)
+            else None,
+            details={"holder": reservation.owner, "reservation": reservation.id},
+        )
 
 
 def describe_tasks(tasks: Iterable[FailedTask]) -> str:

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from bmhctl.domain.model import Host, Note, Phase, State
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.leases import describe_reservation
 
 
 def remaining_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
@@ -24,7 +23,7 @@ def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, 
     """Return the state to which a host would go if its maintenance were closed and its steps passed, and why."""
     policy = ctx.store.policy()
     if host.reservation is not None and host.reservation.is_valid(now):
-        return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"
+        return State.RESERVED, f"its reservation is valid: {host.reservation.words}"
     if host.dirty:
         steps = [step.name for step in policy.applying(Phase.CLEANUP, host.spec)]
         run = f"if its cleanup succeeds ({', '.join(steps)}), else it stays" if steps else "no cleanup step applies"

@@ -19,7 +19,6 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_changes import Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
-from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import check_leaves, guard_input, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
@@ -44,7 +43,7 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
         is_held = host.reservation is not None
         if host.reservation is not None and not when_free:
             raise StateRefusedError(
-                f"is held by {describe_reservation(host.reservation)}",
+                f"is held by {host.reservation.words}",
                 host=host.name,
                 hint=f"bmhctl retire {host.name} --when-free --reason WHY retires it once it is given back",
             )
