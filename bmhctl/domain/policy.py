@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -223,9 +223,18 @@ class Policy(Frozen):
         """Return the steps of some phases, in the order of their declaration."""
         return tuple(step for phase in phases for step in self.steps.get(phase, ()))
 
-    def declares(self, result: CheckResult) -> bool:
-        """Return whether the policy declares the step of a result; also true if the result's phase is not known."""
-        return result.phase is None or any(step.name == result.step for step in self.steps.get(result.phase, ()))
+    def declared(self, results: Iterable[CheckResult]) -> tuple[CheckResult, ...]:
+        """Return the results whose steps the policy declares, and those whose phase is not known."""
+        return tuple(
+            each
+            for each in results
+            if each.phase is None or any(each.step == step.name for step in self.steps.get(each.phase, ()))
+        )
+
+    def declared_by_host(self, results: Mapping[int, Sequence[CheckResult]]) -> Mapping[int, Sequence[CheckResult]]:
+        """Return the results as :meth:`declared` does, by host id; hosts without any are left out."""
+        found = {host_id: self.declared(each) for host_id, each in results.items()}
+        return {host_id: each for host_id, each in found.items() if each}
 
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
         """Return the steps of a phase that apply to a host, in the order of their declaration."""

@@ -27,7 +27,6 @@ from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE
 from bmhctl.results.why import Graph, VerbAnswer, Why
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.declared_results import declared
 from bmhctl.usecases.shared.leases import describe_tasks
 from bmhctl.usecases.shared.maintenance import remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh
@@ -98,7 +97,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
         inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
     policy = cache(ctx.store.policy)  # read at most once
     results = ctx.store.step_results.of(host)
-    results = results and declared(ctx, results)
+    results = results and policy().declared(results)
     return Why(
         host,
         _summary(host, inputs),

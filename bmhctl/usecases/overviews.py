@@ -13,7 +13,6 @@ from bmhctl.stores import status_queries
 from bmhctl.stores.events import EventQuery
 from bmhctl.support.natural_order import natural
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.declared_results import declared_by_host
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned
 
@@ -46,7 +45,7 @@ def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | N
         which: status_queries.hosts_held_back(store, which, _MOST)
         for which in ("in_maintenance", "cordoned", "faults", "undeclared")
     }
-    failed = declared_by_host(ctx, store.step_results.failed())
+    failed = store.policy().declared_by_host(store.step_results.failed())
     failing = status_queries.hosts_with_failed_steps(store, failed, _MOST)
     events = _last_events(ctx, [*held["faults"], *held["undeclared"], *failing])
     for host in held["in_maintenance"]:

@@ -13,7 +13,6 @@ from bmhctl.errors import NotFoundError, UsageError, combine
 from bmhctl.results import Held, History, HostDetail, Hosts, Names, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.declared_results import declared, declared_by_host
 from bmhctl.usecases.shared.refresh import refresh
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: (*SORT_KEYS[key](host), host.name), reverse=sort.startswith("-"))
     failed = ctx.store.step_results.failed()
-    return Hosts(hosts, now, tuple(missing), failed and declared_by_host(ctx, failed))
+    return Hosts(hosts, now, tuple(missing), failed and ctx.store.policy().declared_by_host(failed))
 
 
 def _noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
@@ -126,7 +125,7 @@ def show(ctx: Context, name: str) -> HostDetail:
             raise not_found(ctx, name)
         events = tuple(ctx.store.events.read(host, last=SHOWN_EVENTS))
         results = ctx.store.step_results.of(host)
-        return HostDetail(host, events, now, results and declared(ctx, results))
+        return HostDetail(host, events, now, results and ctx.store.policy().declared(results))
 
 
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:

@@ -79,10 +79,7 @@ def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, i
             found.setdefault((kind, _reason(kind, host)), []).append(host.name)
     may_fail = counts[State.INITIAL] or counts[State.TAINTED]
     failed = ctx.store.step_results.failed() if may_fail else {}
-    if failed:
-        from bmhctl.usecases.shared.declared_results import declared_by_host
-
-        failed = declared_by_host(ctx, failed)
+    failed = failed and ctx.store.policy().declared_by_host(failed)
     for host in status_queries.hosts_with_failed_steps(ctx.store, failed, SHOWN):
         found.setdefault(("failed", "; ".join(result.failure for result in failed[host.id])), []).append(host.name)
     return tuple(Obstacle(kind, reason, tuple(names)) for (kind, reason), names in found.items())
