@@ -49,7 +49,7 @@ MOST: dict[str, tuple[int, int]] = {
     "list": (20, 68),
     "show n1": (20, 54),
     "status": (22, 99),
-    "why n1": (28, 103),
+    "why n1": (26, 95),
     "ready n8": (26, 114),
     "reservations": (16, 51),
     "history n1": (17, 43),
@@ -61,8 +61,8 @@ MOST: dict[str, tuple[int, int]] = {
 
 WITH_POLICY: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (27, 113),
-    "show n1": (27, 78),
-    "why n1": (33, 131),
+    "show n1": (26, 77),
+    "why n1": (30, 118),
     "ready n8": (38, 172),
     "extend -R r-one": (26, 94),
 }
