@@ -68,7 +68,8 @@ class Store:
     ``declaration`` is the TOML file that declares the hosts; None where the database itself does. ``folder`` is the
     folder from which relative paths in the policy start. ``address`` is the location for another process of bmhctl, if
     it differs from the one that messages show. ``given`` is the location by which the inventory was opened. ``claims``
-    is called once to make the claims.
+    is called once to make the claims. ``now``, ``savepoint`` and the other methods that are assigned here are those of
+    :class:`bmhctl.stores.database.Database`.
     """
 
     def __init__(
@@ -82,6 +83,10 @@ class Store:
         given: str | None = None,
     ) -> None:
         self.database = database
+        self.now, self.last_disruption, self.close = database.now, database.last_disruption, database.close
+        self.savepoint, self.abandon = database.savepoint, database.abandon
+        self.version, self.generation = database.version, database.generation
+        self.wakes, self.follow = database.wakes, database.follow
         self._make_claims = claims
         self.folder = folder
         self.declaration = declaration
@@ -161,14 +166,6 @@ class Store:
         """Return the same open inventory without its TOML file, so that it is never synced with the declaration."""
         return Store(self.database, claims=lambda: self.claims, folder=self.folder, address=self.address)
 
-    def close(self) -> None:
-        """Close the inventory."""
-        self.database.close()
-
-    def now(self) -> datetime:
-        """Return the time by which leases are judged: of the server's clock, or of this machine's for a file."""
-        return self.database.now()
-
     def check_in_place(self) -> None:
         """Raise :class:`MovedError` when the inventory was removed or replaced since it was opened."""
         self.database.check_in_place()
@@ -184,10 +181,6 @@ class Store:
     def is_connected(self) -> bool:
         """Whether the connection is open, as far as is known: see :class:`bmhctl.stores.database.Database`."""
         return self.database.is_connected
-
-    def last_disruption(self) -> datetime:
-        """Return when connections to the server were last lost: see :class:`bmhctl.stores.database.Database`."""
-        return self.database.last_disruption()
 
     # methods of transactions
 
@@ -214,14 +207,6 @@ class Store:
     def snapshot(self) -> AbstractContextManager[object]:
         """Return a reading transaction: everything that its block reads is from one moment."""
         return self.database.transaction(write=False)
-
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Return a part of a writing transaction that is undone on its own when its block raises."""
-        return self.database.savepoint()
-
-    def abandon(self) -> None:
-        """Undo a transaction that an interruption left open, although its block may not have ended yet."""
-        self.database.abandon()
 
     @contextmanager
     def grant_view(
@@ -263,24 +248,6 @@ class Store:
             free = sorted(unique.values(), key=lambda host: (host.used_at or EPOCH, host.id))
         claimed = self.claims.claimed_hosts([host.id for host in free], *standing)
         return tuple(host for host in free if host.id not in claimed) if claimed else tuple(free)
-
-    # methods that tell whether other processes have changed something
-
-    def version(self) -> int:
-        """Return a number that changes when another connection commits a change; takes microseconds."""
-        return self.database.version()
-
-    def generation(self) -> tuple[int, ...]:
-        """Return a value that changes when a host or the queue changes."""
-        return self.database.generation()
-
-    def wakes(self) -> int | None:
-        """Return a descriptor that is readable when :meth:`version` may have changed; None if it must be polled."""
-        return self.database.wakes()
-
-    def follow(self) -> None:
-        """From the next call on, make :meth:`version` change after every event, even while the queue is empty."""
-        self.database.follow()
 
 
 def _policy_in(rows: Sequence[Row]) -> Policy:
