@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Event
+from typing import TYPE_CHECKING
 
-from bmhctl.probes.cancellation import Cancelled
 from bmhctl.support.values import Frozen, field
-from bmhctl.support.watchdog import Deadline
+
+if TYPE_CHECKING:
+    from bmhctl.probes.cancellation import Cancelled
+    from bmhctl.support.watchdog import Deadline
 
 
 class StepEnvironment(Frozen):

@@ -63,7 +63,7 @@ WITH_POLICY: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (27, 109),
     "show n1": (26, 74),
     "why n1": (30, 115),
-    "ready n8": (38, 167),
+    "ready n8": (36, 165),
     "extend -R r-one": (26, 89),
 }
 """The largest numbers with a policy that has a check, a cleanup step and defaults: it is parsed, and its steps run."""
