@@ -44,6 +44,11 @@ class PhaseRules(Frozen):
     stops_at_failure: bool = True
     keys: tuple[str, ...] = ()
 
+    @property
+    def short_noun(self) -> str:
+        """The noun among the steps of a policy, which has no other checks than readiness checks."""
+        return self.noun.removeprefix("readiness ")
+
 
 PHASES: Mapping[Phase, PhaseRules] = {
     Phase.SETUP: PhaseRules("setup step", keys=("properties",)),

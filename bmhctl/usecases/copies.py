@@ -176,8 +176,7 @@ def _left_behind(ctx: Context, destination: str) -> Iterator[str]:
     else:
         folder = str(resolve(destination)[0].absolute().parent)
     policy = ctx.store.policy()
-    steps = (step for phase in Phase for step in policy.of(phase) if step.command)
-    programs = dict.fromkeys(step.command[0] for step in steps)
+    programs = dict.fromkeys(step.command[0] for step in policy.of(*Phase) if step.command)
     path = ctx.environ.get("PATH", os.defpath)
     lost = [each for each in programs if is_there(each, ctx.store.folder, path) and not is_there(each, folder, path)]
     if lost:

@@ -102,18 +102,17 @@ def _applying(policy: Policy, spec: HostSpec) -> str:
 
 def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
     """Yield a note for each step whose program does not exist on this machine; other machines may still run it."""
-    for phase in Phase:
-        for step in policy.of(phase):
-            program = step.command[0] if step.command else ""
-            if not program or "{" in program:
-                continue
-            if not is_there(program, ctx.store.folder, ctx.environ.get("PATH", os.defpath)):
-                why = why_missing(program, ctx.store.folder)
-                yield f"{_noun(phase)} {step.name}: there is no program {program} here that can be run{why}"
+    path = ctx.environ.get("PATH", os.defpath)
+    for step in policy.of(*Phase):
+        program = step.command[0] if step.command else ""
+        if program and "{" not in program and not is_there(program, ctx.store.folder, path):
+            why = why_missing(program, ctx.store.folder)
+            noun = PHASES[step.phase].short_noun
+            yield f"{noun} {step.name}: there is no program {program} here that can be run{why}"
 
 
 def _counts(policy: Policy) -> str:
-    words = [plural(len(policy.of(phase)), _noun(phase)) for phase in _mentioned(policy)]
+    words = [plural(len(policy.of(phase)), PHASES[phase].short_noun) for phase in _mentioned(policy)]
     return ", ".join([*words, plural(len(policy.limits), "limit")] if policy.limits else words)
 
 
@@ -129,7 +128,3 @@ def _limits(ctx: Context, policy: Policy) -> Iterator[str]:
 def _mentioned(policy: Policy) -> Iterator[Phase]:
     """Yield the phases that a summary names: those with steps, and the two that every inventory should have."""
     return (phase for phase in Phase if policy.of(phase) or phase in (Phase.CHECKS, Phase.CLEANUP))
-
-
-def _noun(phase: Phase) -> str:
-    return PHASES[phase].noun.removeprefix("readiness ")  # a policy has only readiness checks

@@ -218,12 +218,8 @@ def _known_steps(ctx: Context, names: Sequence[str], *phases: Phase) -> None:
         return
     refresh(ctx)
     policy = ctx.store.policy()
-    known = [step.name for phase in phases for step in policy.of(phase)]
-    words = [
-        PHASES[phase].noun.removeprefix("readiness ")
-        for phase in reversed(phases)
-        if policy.of(phase) or phase is Phase.CHECKS
-    ]
+    known = [step.name for step in policy.of(*phases)]
+    words = [PHASES[each].short_noun for each in reversed(phases) if policy.of(each) or each is Phase.CHECKS]
     for name in names:
         if name not in known:
             raise UsageError(
