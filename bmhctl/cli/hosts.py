@@ -203,7 +203,7 @@ def import_(
     from bmhctl.formats import import_options, read_paths
 
     options = import_options(kind, name, only, label_from, mapping)
-    with asking(ctx, Imported, yes=yes) as lab:
+    with asking(ctx, Imported, yes=yes or dry_run) as lab:
         batch = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
         context = replace(lab.context, dry_run=dry_run)
         lab.show(usecases.import_hosts(context, batch, with_policy=policy, overwrite=overwrite))

@@ -198,7 +198,7 @@ def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator
 
     Unless ``yes``, ask a person at a terminal before changing many hosts, or hosts that others have reserved.
     """
-    with asking(ctx, Plan if dry_run else Outcomes, yes=yes) as lab:
+    with asking(ctx, Plan if dry_run else Outcomes, yes=yes or dry_run) as lab:
         yield replace(lab, context=replace(lab.context, dry_run=dry_run))
 
 

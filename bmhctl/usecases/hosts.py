@@ -188,7 +188,7 @@ def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False,
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
         ctx.report("attributes that were set here are kept where the files differ; import --overwrite replaces them")
-    if ctx.confirm is not None and not ctx.dry_run:
+    if ctx.confirm is not None:
         from bmhctl.usecases.shared.confirmation import confirm_names
 
         changed = [item.host for item in items if item.changed]

@@ -95,7 +95,7 @@ def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -
     _check_undoable(ctx, last)
     names = [event.host for _, event in last.events]
     confirm_names(ctx, f"undo of the {last.words}", names, most=MANY if last.actor == ctx.actor else 0)
-    if not names and last.actor != ctx.actor and ctx.confirm is not None and not ctx.dry_run:
+    if not names and last.actor != ctx.actor and ctx.confirm is not None:
         ctx.confirm(f"undo of the {last.words} changes the policy")
     if _is_mark(last):
         items = _unmark(ctx, last)

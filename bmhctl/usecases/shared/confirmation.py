@@ -18,13 +18,13 @@ _SHOWN = 8  # the most folded names, and the most holders, in one question
 
 def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY, act: str = "changes") -> None:
     """Ask for confirmation if ``what`` is about to change more than ``most`` hosts; ``act`` says what it does."""
-    if ctx.confirm is not None and not ctx.dry_run and len(names) > most:
+    if ctx.confirm is not None and len(names) > most:
         ctx.confirm(_summary(what, names, act))
 
 
 def confirm_owner(ctx: Context, held: Reservation, act: str) -> None:
     """Ask for confirmation if a reservation belongs to another owner; in ``act``, ``{hosts}`` stands for its hosts."""
-    if ctx.confirm is not None and not ctx.dry_run and held.owner != ctx.actor:
+    if ctx.confirm is not None and held.owner != ctx.actor:
         names = " ".join(folded(host.name for host in ctx.store.hosts.held_by(held.id)))
         ctx.confirm(f"{act.replace('{hosts}', names)}: held by {held.words}")
 

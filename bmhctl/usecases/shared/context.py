@@ -27,7 +27,7 @@ class Context(Frozen):
     must not fail. ``show_part`` is called with the result so far of a command that is interrupted; if it is None, each
     outcome is reported in a line. With ``dry_run``, a use case changes nothing and returns what would happen to each
     host. ``confirm`` asks a person a question, and raises :class:`UsageError` unless the answer is yes; None if no
-    person is to be asked.
+    person is to be asked, as in a dry run.
     """
 
     store: Store

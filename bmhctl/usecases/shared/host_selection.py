@@ -214,7 +214,7 @@ def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, m
     ``force``, the user is also asked about hosts that another owner has reserved. Without a question, the choice is
     returned unchanged. Raises :class:`UsageError` when the answer is no.
     """
-    if ctx.confirm is None or ctx.dry_run:
+    if ctx.confirm is None:
         return choice
     hosts, _ = choose(replace(ctx, report=lambda _: None), choice)
     others = [host for host in hosts if force and host.reservation and host.reservation.owner != ctx.actor]
