@@ -65,7 +65,7 @@ def plan_maintenance(
         left = set_aside(
             ctx,
             host,
-            booking.span,
+            booking,
             now,
             f"from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC ({booking.id}): {reason}",
         )

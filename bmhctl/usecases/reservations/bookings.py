@@ -113,7 +113,7 @@ def _place(
                 leave(ctx, host, before, now, f"moved to {placed.starts_at:%Y-%m-%d %H:%M} UTC{why}")
             ctx.store.bookings.save(placed)
             hosts = hosts_of(ctx, placed)
-        taken = [set_aside(ctx, host, placed.span, now, _words(placed)) for host in hosts]
+        taken = [set_aside(ctx, host, placed, now, _words(placed)) for host in hosts]
         return _with_names(placed, taken), found.notes
 
     return beside_tickets(ctx, make)

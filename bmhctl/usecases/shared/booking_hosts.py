@@ -10,7 +10,7 @@ from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import Requirements, load_requirements, total
 from bmhctl.domain.room import Demand, Room, make_room
-from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.host_query import EVERY_FIT, FREE, HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import due_of, hosts_of, leave, set_aside
@@ -20,7 +20,6 @@ _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
 _MOST_LOOKS = 500_000  # the most checks of a free host in the search for the earliest possible time
 _SOME = 10  # hosts that are read for each requested host, before all are read
 _NEAR = 20  # hosts beyond the requested number that are tried first
-_ALL = 10**6
 
 
 def choose_for(
@@ -44,7 +43,7 @@ def choose_for(
     if preferred and not (found := match(requirements, first, caps)).missing:
         return found
     most = demand.total + len(known)
-    free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=most)
+    free = replace(FREE, by_turn=True, limit=most)
     # Read in growing batches: the first few hosts usually suffice, however many are booked.
     some, then = replace(free, limit=_SOME * most), replace(free, free_until=demand.ends_at + demand.turnaround)
     for query in (free, some, then, HostQuery(declared=True)):
@@ -105,7 +104,7 @@ def find_room(
         bookings = movable(ctx.store.bookings.open())
         if not bookings:
             return (), bookings, ()
-        return open_hosts(_ALL), bookings, ctx.store.hosts.find(HostQuery(declared=True))
+        return open_hosts(EVERY_FIT), bookings, ctx.store.hosts.find(HostQuery(declared=True))
 
     for look in (nearby, everywhere):
         wanted, bookings, others = look()
@@ -168,7 +167,7 @@ def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
         moved = replace(booking, hosts=tuple(host.id for host in hosts))
         for host in hosts_of(ctx, moved):
             if host.id not in booking.hosts:
-                set_aside(ctx, host, booking.span, now, f"{booking.id}: moved here, {why}", SELF)
+                set_aside(ctx, host, booking, now, f"{booking.id}: moved here, {why}", SELF)
         ctx.store.bookings.save(moved)
     fresh = {host.id: ctx.store.hosts.with_id(host.id) for host in room.hosts}
     return Match(tuple(fresh[host.id] or host for host in room.hosts), 0, tuple(notes))
@@ -222,7 +221,7 @@ def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
     rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)
     hosts = choose_for(ctx, Demand.of(rest, policy.turnaround)).hosts
     for host in hosts:
-        set_aside(ctx, host, rest.span, now, f"{booking.id}: booked again until {booking.ends_at:%Y-%m-%d %H:%M} UTC")
+        set_aside(ctx, host, rest, now, f"{booking.id}: booked again until {booking.ends_at:%Y-%m-%d %H:%M} UTC")
     rest = replace(rest, hosts=tuple(host.id for host in hosts), due_at=due_of(rest, policy))
     ctx.store.bookings.save(rest)
     return rest

@@ -72,7 +72,7 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
             names = ", ".join(each.name for each in new)
             leave(ctx, host, booking, now, f"exchanged for {names}" if names else "not needed any more", SELF)
     for host in new:
-        set_aside(ctx, host, booking.span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
+        set_aside(ctx, host, booking, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
     ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
 
 

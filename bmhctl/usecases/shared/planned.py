@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from bmhctl.domain.booking import Booking, with_planned, without_planned
-from bmhctl.domain.model import EventKind, Host, Planned
+from bmhctl.domain.model import EventKind, Host
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import dump_requirements, load_requirements
 from bmhctl.support.values import replace
@@ -20,9 +20,9 @@ def hosts_of(ctx: Context, booking: Booking) -> list[Host]:
     return [host for host in found if host is not None]
 
 
-def set_aside(ctx: Context, host: Host, span: Planned, now: datetime, reason: str, actor: str | None = None) -> Host:
-    """Set a time aside on a host, in the caller's transaction; return the host."""
-    return record_event(ctx, with_planned(host, span), EventKind.PLANNED, now, reason=reason, actor=actor)
+def set_aside(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str, actor: str | None = None) -> Host:
+    """Set the time of a booking aside on a host, in the caller's transaction; return the host."""
+    return record_event(ctx, with_planned(host, booking.span), EventKind.PLANNED, now, reason=reason, actor=actor)
 
 
 def end_booking(
