@@ -93,40 +93,13 @@ def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
         yield "no longer declared"
 
 
-FIELDS = {
-    "name": "its name, unique in the inventory",
-    "state": "its state in the lifecycle",
-    "flags": "what else to know: cordoned, retiring, draining, undeclared, dirty, fault, booked, planned, setup 2/4",
-    "since": "when its state began",
-    "owner": "the owner of its reservation",
-    "purpose": "the purpose of its reservation",
-    "reservation": "the id of its reservation, the fencing token",
-    "until": "when the reservation ends by itself",
-    "address": "its IP address or DNS name",
-    "mac": "its MAC address",
-    "labels": "its labels",
-    "hardware": "its hardware properties",
-    "bmc": "its management controller; credentials are a reference, never a secret",
-    "note": "the note of the operator",
-    "dirty": "whether it was reserved since its last cleanup",
-    "cordoned": "whether it is kept from reservations",
-    "cordon": "who cordoned it, why and until when",
-    "undeclared": "whether the inventory's file no longer declares it",
-    "fault": "what is broken",
-    "maintenance": "the reasons for its maintenance",
-    "came_from": "its state before maintenance",
-    "failed_cleanups": "cleanups that failed in a row",
-    "used_at": "when it was last reserved or given back",
-    "proven_at": "when the checks of an available host last passed; null if not known",
-    "setup": "how far the setup of an initial host is; null before its first step ran",
-    "failed_setups": "setups that failed in a row",
-    "failed_recycles": "failed tries of `recycle` in a row, while it retries; null if it does not",
-    "failed_tasks": "tasks that failed on it in a row, one for each owner and purpose",
-    "planned": "the times that are set aside on it, for bookings and planned maintenances",
-    "observed": "hardware properties that steps reported; a declared one under the same key wins",
-    "reason": "why it is not free: its fault, its maintenance, steps that failed, its cordon",
-}
-"""The fields of a host, for ``--fields``, JSON and CSV, in this order."""
+FIELDS = (
+    *("name", "state", "flags", "since", "owner", "purpose", "reservation", "until", "address", "mac", "labels"),
+    *("hardware", "bmc", "note", "dirty", "cordoned", "cordon", "undeclared", "fault", "maintenance", "came_from"),
+    *("failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_recycles", "failed_tasks"),
+    *("planned", "observed", "reason"),
+)
+"""The fields of a host, for ``--fields``, JSON and CSV, in this order; the page ``output`` explains them."""
 
 
 def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:

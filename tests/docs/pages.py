@@ -280,7 +280,6 @@ def generated(page: Page) -> dict[str, str]:
     """Return the parts of a page that are made from the code, by name."""
     makers = {
         "README": {"states": _states, "pages": _pages},
-        "output": {"fields": _fields},
         "commands": {"commands": _commands},
         "python": {"methods": _methods},
         "architecture": {"tree": _tree},
@@ -300,13 +299,6 @@ def _pages() -> str:
     from bmhctl.docs import topics
 
     return "".join(f"- [{name}.md](bmhctl/docs/{name}.md): {title}\n" for name, title in topics().items())
-
-
-def _fields() -> str:
-    from bmhctl.output.records import FIELDS
-
-    rows = (f"| `{name}` | {meaning} |\n" for name, meaning in FIELDS.items())
-    return f"| field | meaning |\n|---|---|\n{''.join(rows)}"
 
 
 def _commands() -> str:

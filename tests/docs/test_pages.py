@@ -33,6 +33,7 @@ from bmhctl.domain.host_spec import SPEC_KEYS
 from bmhctl.domain.policy import StepKind
 from bmhctl.domain.policy_parser import DEFAULTS
 from bmhctl.errors import BmhctlError, ExitStatus
+from bmhctl.output.records import FIELDS
 from tests import forked
 
 pytestmark = pytest.mark.slow
@@ -266,6 +267,10 @@ def _anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"(?m)^#+ (.+)$", read(path).text)
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in headings}
+
+
+def test_every_field_of_a_host_is_explained_in_the_manual() -> None:
+    assert tuple(re.findall(r"(?m)^\| `(\w+)` \|", page("output").section("## Fields of a host"))) == FIELDS
 
 
 def test_every_example_for_ci_is_named_in_the_manual() -> None:

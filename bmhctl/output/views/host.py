@@ -8,6 +8,7 @@ from datetime import datetime
 from bmhctl.domain.model import Host, State, holding_back
 from bmhctl.output.layout import Line, place_span, table
 from bmhctl.output.records import (
+    FIELDS,
     Envelope,
     Json,
     Record,
@@ -21,7 +22,6 @@ from bmhctl.output.records import (
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import ago, heading, joined, prepared_line, result_lines, stamp, until, until_line
 from bmhctl.output.views.history import history_lines
-from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import HostDetail
 
 
@@ -114,7 +114,7 @@ def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
 VIEWS = {
     HostDetail: View(
         NAMED,
-        ALL_FIELDS,
+        FIELDS,
         records=lambda result: [_record(result)],
         document=_document,
         names=lambda result: (result.host.spec.name,),

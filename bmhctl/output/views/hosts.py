@@ -10,8 +10,6 @@ from bmhctl.output.render import NAMED, View
 from bmhctl.output.spans import flags_line, joined, until_line
 from bmhctl.results import Hosts
 
-ALL_FIELDS = tuple(FIELDS)
-
 
 def _checked(host: Host, result: Hosts) -> Line:
     """Return how long ago the checks of a free host last passed, or nothing if it became available at that time."""
@@ -52,7 +50,7 @@ _COLUMNS: Listing[Host, Hosts] = (
 VIEWS = {
     Hosts: View(
         NAMED,
-        ALL_FIELDS,
+        FIELDS,
         ("name", "state", "flags", "since", "owner", "until", "address", "labels", "note", "purpose", "reason"),
         kind="hosts",
         key="hosts",

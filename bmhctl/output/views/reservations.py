@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import COLOUR, Column, Line, Listing, columns, listing
-from bmhctl.output.records import RESERVATION_FIELDS, flatten, held_record, host_record
+from bmhctl.output.records import FIELDS, RESERVATION_FIELDS, flatten, held_record, host_record
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, stamp, until_line
-from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
@@ -83,7 +82,7 @@ VIEWS = {
     ),
     Grant: View(
         NAMED,
-        ALL_FIELDS,
+        FIELDS,
         ("reservation", "name", "address", "until"),
         kind="grant",
         key="hosts",
