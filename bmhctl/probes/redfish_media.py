@@ -92,9 +92,9 @@ def _devices(system: System) -> Iterator[str]:
     collection = client.link(system.report.get("VirtualMedia"))
     if collection is not None and belongs_to(collection, system.path):
         yield from client.members(collection, needed=False) or ()
-    for _, manager in system.own_managers():  # no other system may get the image
+    for _, manager, is_own in system.managers():
         collection = client.link(manager.get("VirtualMedia"))
-        if collection is not None:
+        if collection is not None and (is_own or system.is_only_one()):  # no other system may get the image
             yield from client.members(collection, needed=False) or ()
 
 
@@ -149,12 +149,12 @@ def _target(system: System, drive: tuple[str, Json], action: str) -> str | None:
 def _is_of(system: System, path: str, target: str) -> bool:
     """Return whether an action belongs to the drive at this path.
 
-    A BMC may list a drive below the system, and have its actions below the manager of this system alone.
+    A BMC may list a drive below the system, and have its actions below the manager, if that names no other system.
     """
     if belongs_to(target, path):
         return True
     name = path.rstrip("/").rpartition("/")[2]
-    return any(belongs_to(target, f"{place}/VirtualMedia/{name}") for place, _ in system.own_managers())
+    return any(belongs_to(target, f"{place}/VirtualMedia/{name}") for place, *_ in system.managers())
 
 
 def _send(

@@ -29,14 +29,14 @@ class System:
     def __init__(self, client: Client) -> None:
         self.client = client
         root = client.root()
-        collection = client.link(root.get("Systems")) or f"{client.where.root}/Systems"
-        self.path = client.where.system or self._only(collection)
+        self._collection = client.link(root.get("Systems")) or f"{client.where.root}/Systems"
+        self.path = client.where.system or self._only()
         try:
             self.report = self._read()
         except BmcError as error:
             if not error.message.endswith(_MISSING):
                 raise
-            raise BmcError(f"{client.name} has no system {self.path}", hint=self._known(collection)) from None
+            raise BmcError(f"{client.name} has no system {self.path}", hint=self._known()) from None
 
     def power(self) -> str:
         """Return ``on``, ``off``, ``powering-on``, ``powering-off``, ``paused``, or ``unknown``."""
@@ -65,12 +65,20 @@ class System:
             if path is not None and found is not None:
                 yield path, found
 
-    def own_managers(self) -> Iterator[tuple[str, Json]]:
-        """Yield the path and the report of each manager that manages only this system."""
-        # Old BMCs of Huawei write "Managers".
-        for path, manager in chain(self.linked("ManagedBy"), self.linked("Managers")):
-            if self.is_alone_in(manager, "ManagerForServers"):
-                yield path, manager
+    def managers(self) -> Iterator[tuple[str, Json, bool]]:
+        """Yield the path and the report of each manager that names no other system, and whether it names this one.
+
+        A manager that names no system at all may have another one, unless this system is the only one of the service.
+        """
+        for path, manager in chain(self.linked("ManagedBy"), self.linked("Managers")):  # as old BMCs of Huawei write
+            is_named = self.is_alone_in(manager, "ManagerForServers")
+            if is_named or not links(table(manager.get("Links")).get("ManagerForServers")):
+                yield path, manager, is_named
+
+    def is_only_one(self) -> bool:
+        """Return whether the service lists this system and no other."""
+        members = self.client.members(self._collection, needed=False)
+        return members is not None and [belongs_to(each, self.path) for each in members] == [True]
 
     def is_alone_in(self, resource: Json, name: str) -> bool:
         """Return whether the links with this name of a resource lead to this system and to no other."""
@@ -85,8 +93,8 @@ class System:
             raise BmcError(f"{self.client.name} answers for another system, {own}, when asked for {self.path}")
         return found
 
-    def _only(self, collection: str) -> str:
-        members = self.client.members(collection) or []
+    def _only(self) -> str:
+        members = self.client.members(self._collection) or []
         if len(members) == 1:
             return members[0]
         client = self.client
@@ -97,8 +105,8 @@ class System:
             hint=f"bmhctl set HOST --bmc-system ID; they are {listed([_last_part(path) for path in members])}",
         )
 
-    def _known(self, collection: str) -> str | None:
-        members = self.client.members(collection, needed=False)
+    def _known(self) -> str | None:
+        members = self.client.members(self._collection, needed=False)
         return f"it has {listed([_last_part(path) for path in members])}" if members else None
 
 

@@ -13,7 +13,7 @@ from bmhctl.domain.model import Bmc, HostSpec
 from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.errors import InvalidError
 from tests.probes.conftest import Probe
-from tests.probes.fake_bmc import FakeBmc, fake_bmc, shorten_pauses
+from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses
 from tests.probes.servers import saying
 
 IMAGE = "http://images.lab/noble.iso"
@@ -55,8 +55,10 @@ def bmc() -> Iterator[FakeBmc]:
         yield made
 
 
-def ask(probe: Probe, bmc: FakeBmc, more: dict[str, Any] | None = None, **demand: Any) -> tuple[str, str]:
-    spec = HostSpec("node01", bmc=Bmc(f"redfish+{bmc.url}"), labels={"image": "noble"})
+def ask(
+    probe: Probe, bmc: FakeBmc, more: dict[str, Any] | None = None, *, at: str = "", **demand: Any
+) -> tuple[str, str]:
+    spec = HostSpec("node01", bmc=Bmc(f"redfish+{bmc.url}{at}"), labels={"image": "noble"})
     return probe({"redfish": demand, "timeout": "3s", **(more or {})}, spec, group="prepare", most=4.0)
 
 
@@ -180,8 +182,8 @@ def answering(bmc: FakeBmc, method: str, part: str, answer: Callable[[bytes], tu
     bmc.trouble = trouble
 
 
-@pytest.mark.parametrize("systems", [("1",), ("1", "2")])
-def test_a_drive_below_the_system_may_have_its_actions_below_the_manager_of_this_system_alone(
+@pytest.mark.parametrize("systems", [("1",), (), ("1", "2")])
+def test_a_drive_below_the_system_may_have_its_actions_below_a_manager_that_names_no_other_system(
     probe: Probe, bmc: FakeBmc, systems: tuple[str, ...]
 ) -> None:
     bmc.resources = media(*systems)
@@ -191,7 +193,7 @@ def test_a_drive_below_the_system_may_have_its_actions_below_the_manager_of_this
     bmc.resources[f"{own}/Cd"] = bmc.resources[DRIVE]
     bmc.resources[f"{MANAGER}/VirtualMedia"]["Members"] = []
     verdict, said = ask(probe, bmc, insert=IMAGE)
-    if len(systems) == 1:
+    if len(systems) < 2:
         assert (verdict, actions(bmc)) == ("pass", ["InsertMedia"])
     else:
         assert (verdict, bmc.received) == ("fail", [])
@@ -278,11 +280,20 @@ def test_each_reason_is_shown_when_an_image_is_refused_in_every_form(probe: Prob
 def test_a_drive_that_may_belong_to_another_system_is_not_changed(
     probe: Probe, bmc: FakeBmc, systems: tuple[str, ...]
 ) -> None:
+    bmc.systems.append(FakeSystem("2"))
     bmc.resources = media(*systems)
-    verdict, said = ask(probe, bmc, insert=IMAGE)
+    verdict, said = ask(probe, bmc, at="/redfish/v1/Systems/1", insert=IMAGE)
     assert verdict == "fail"
     assert "has no virtual CD drive for" in said
     assert bmc.received == []
+
+
+@pytest.mark.parametrize("links", [{}, {"ManagerForServers": []}])
+def test_a_manager_that_names_no_system_is_that_of_the_only_system(
+    probe: Probe, bmc: FakeBmc, links: dict[str, Any]
+) -> None:
+    bmc.resources[MANAGER]["Links"] = links
+    assert ask(probe, bmc, at="/redfish/v1/Systems/1", insert=IMAGE) == ("pass", f"inserted {IMAGE}")
 
 
 @pytest.mark.slow
