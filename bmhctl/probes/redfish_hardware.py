@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bmhctl.domain.host_spec import known_mac, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.probes.redfish_client import Client
@@ -66,19 +68,28 @@ def _processors(client: Client, report: Json) -> dict[str, PropertyValue]:
 
 def _interfaces(client: Client, report: Json) -> dict[str, PropertyValue]:
     parts = _parts(client, report.get("EthernetInterfaces"))
-    if parts is None:
-        return {}
-    macs = set()
-    for part in parts:
-        if links(table(part.get("Links")).get("HostInterface")):
-            continue  # it leads to the BMC, not to a network
-        for name in ("PermanentMACAddress", "MACAddress"):
-            value = part.get(name)
-            mac = known_mac(normal_mac(value)) if isinstance(value, str) else None
-            if mac is not None:
-                macs.add(mac)
-                break
+    macs = _macs(part for part in parts or [] if not links(_links(part).get("HostInterface")))  # that leads to the BMC
+    if not macs and (parts is not None or "EthernetInterfaces" not in report):
+        macs = _macs(table(each.get("Ethernet")) for each in _network_functions(client, report) or [])
     return {"nics": len(macs), "macs": ",".join(sorted(macs))} if macs and len(macs) <= 50 else {}
+
+
+def _macs(parts: Iterable[Json]) -> set[str]:
+    """Return the MAC address of each part that has one."""
+    found = set()
+    for part in parts:
+        values = [part.get(name) for name in ("PermanentMACAddress", "MACAddress")]
+        known = [known_mac(normal_mac(value)) for value in values if isinstance(value, str)]
+        found.update([mac for mac in known if mac is not None][:1])
+    return found
+
+
+def _network_functions(client: Client, report: Json) -> list[Json] | None:
+    """Return the functions of the network adapters, of which some BMCs list no interfaces; None unless all are read."""
+    interfaces = _parts(client, report.get("NetworkInterfaces"))
+    paths = [client.link(_links(each).get("NetworkAdapter")) for each in interfaces or []]
+    adapters = _read(client, list(dict.fromkeys(filter(None, paths))))
+    return _members(client, adapters, "NetworkDeviceFunctions")
 
 
 def _storage(system: System) -> int | None:
@@ -86,19 +97,33 @@ def _storage(system: System) -> int | None:
     client, report = system.client, system.report
     controllers = _parts(client, report.get("Storage")) or []
     listed = [drive for controller in controllers for drive in items(controller.get("Drives"))]
-    found = _drives(client, listed) or _simple_drives(client, report)
-    if found is not None or listed:
+    drives, smart = _drives(client, listed), _smart_drives(client, report)
+    found = None
+    if drives is not None and smart is not None:
+        known = [serial for drive in drives if (serial := drive.get("SerialNumber"))]
+        found = _bytes(drives + [each for each in smart if each.get("SerialNumber") not in known])
+    found = found or _simple_storage(client, report)
+    if found is not None or listed or smart != []:
         return found
     own = [each for _, each in system.linked("Chassis") if system.is_alone_in(each, "ComputerSystems")]
-    return _drives(client, [drive for chassis in own for drive in links(table(chassis.get("Links")).get("Drives"))])
+    return _bytes(_drives(client, [each for chassis in own for each in links(_links(chassis).get("Drives"))]) or [])
 
 
-def _drives(client: Client, references: list[object]) -> int | None:
+def _drives(client: Client, references: list[object]) -> list[Json] | None:
     found = {path.rstrip("/").casefold(): path for each in references if (path := client.link(each)) is not None}
-    return _bytes(_read(client, list(found.values())) or [])  # each drive once: two controllers may share one
+    return _read(client, list(found.values()))  # each drive once: two controllers may share one
 
 
-def _simple_drives(client: Client, report: Json) -> int | None:
+def _smart_drives(client: Client, report: Json) -> list[Json] | None:
+    """Return the drives of HPE's Smart Arrays, which many iLOs list nowhere else; None if one of them can't be read."""
+    oem = table(report.get("Oem"))
+    found = _drives(client, [_links(table(oem.get(vendor))).get("SmartStorage") for vendor in ("Hpe", "Hp")])
+    for name in ("ArrayControllers", "PhysicalDrives"):
+        found = _members(client, found, name)
+    return found and [{**drive, "CapacityBytes": (_whole(drive.get("CapacityMiB")) or 0) << 20} for drive in found]
+
+
+def _simple_storage(client: Client, report: Json) -> int | None:
     parts = _parts(client, report.get("SimpleStorage")) or []
     return _bytes([each for part in parts for each in items(part.get("Devices")) if isinstance(each, dict)])
 
@@ -114,6 +139,18 @@ def _parts(client: Client, reference: object) -> list[Json] | None:
     return None if members is None else _read(client, members)
 
 
+def _members(client: Client, resources: list[Json] | None, name: str) -> list[Json] | None:
+    """Return the members of the collections of this name that resources have or link; None unless all can be read."""
+    found: list[Json] = []
+    for resource in resources or []:
+        reference = resource.get(name) or _links(resource).get(name)
+        parts = _parts(client, reference) if client.link(reference) is not None else []
+        if parts is None:
+            return None
+        found += parts
+    return None if resources is None else found
+
+
 def _read(client: Client, paths: list[str]) -> list[Json] | None:
     if len(paths) > _MOST_PARTS:
         return None
@@ -124,6 +161,10 @@ def _read(client: Client, paths: list[str]) -> list[Json] | None:
             return None
         found.append(part)
     return found
+
+
+def _links(resource: Json) -> Json:
+    return table(resource.get("Links"))
 
 
 def _is_there(part: Json) -> bool:

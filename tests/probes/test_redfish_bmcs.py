@@ -658,6 +658,30 @@ def test_inspect_records_properties_that_selectors_can_use() -> None:
         }
 
 
+@pytest.mark.parametrize("interfaces", [None, {"MACAddress": None}])
+def test_interfaces_that_the_bmc_does_not_list_are_those_of_its_network_adapters(interfaces: Any) -> None:
+    adapter = "/redfish/v1/Chassis/1/NetworkAdapters/1"
+    link = {"Links": {"NetworkAdapter": {"@odata.id": adapter}}}
+    resources = {
+        **collection(f"{SYSTEM}/NetworkInterfaces", link, link),
+        adapter: {"NetworkDeviceFunctions": {"@odata.id": f"{adapter}/Functions"}},
+        **collection(
+            f"{adapter}/Functions",
+            {
+                "NetDevFuncType": "Ethernet",
+                "Ethernet": {"PermanentMACAddress": "7C:8C:09:00:00:01", "MACAddress": None},
+            },
+            {"NetDevFuncType": "InfiniBand", "InfiniBand": {"PermanentNodeGUID": "7c8c:0903:0000:0002"}},
+        ),
+        **({} if interfaces is None else collection(f"{SYSTEM}/EthernetInterfaces", interfaces)),
+    }
+    system = {"NetworkInterfaces": {"@odata.id": f"{SYSTEM}/NetworkInterfaces"}}
+    if interfaces is not None:
+        system["EthernetInterfaces"] = {"@odata.id": f"{SYSTEM}/EthernetInterfaces"}
+    with fake_bmc(systems=[FakeSystem(extra=system)], resources=resources) as bmc:
+        assert inspected(bmc) == {"health": "OK", "nics": 1, "macs": "7c:8c:09:00:00:01"}
+
+
 def test_an_unreadable_part_omits_only_the_total_that_needs_it() -> None:
     broken = {
         path: page for path, page in PARTS.items() if path != "/redfish/v1/Drives/2" and "Interfaces/1" not in path
@@ -702,6 +726,31 @@ def test_drives_that_no_controller_lists_are_those_of_the_own_chassis(drives: di
     }
     links = {"Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/0"}]}}
     system = {"Storage": {"@odata.id": f"{SYSTEM}/Storages"}, **links}
+    with fake_bmc(systems=[FakeSystem(extra=system)], resources=resources) as bmc:
+        assert inspected(bmc).get("storage") == storage
+
+
+@pytest.mark.parametrize(
+    ("arrays", "storage"),
+    [
+        ([{"CapacityMiB": 1831420, "SerialNumber": "B"}, {"CapacityMiB": 0, "Status": {"State": "Absent"}}], "2920GB"),
+        ([{"CapacityMiB": 953870, "SerialNumber": "A"}], "1000GB"),  # the same drive
+        ([{"CapacityMiB": None}], None),
+        ([], "1000GB"),
+        (None, None),
+    ],
+)
+def test_drives_of_an_array_that_the_ilo_lists_apart_count_once(arrays: Any, storage: Any) -> None:
+    smart = f"{SYSTEM}/SmartStorage"
+    resources = {
+        **collection(f"{SYSTEM}/Storage", {"Drives": [{"@odata.id": "/redfish/v1/Drives/1"}]}),
+        "/redfish/v1/Drives/1": {"CapacityBytes": 10**12, "SerialNumber": "A"},
+        smart: {"Links": {"ArrayControllers": {"@odata.id": f"{smart}/ArrayControllers"}, "HostBusAdapters": {}}},
+        **collection(f"{smart}/ArrayControllers", {"Links": {"PhysicalDrives": {"@odata.id": f"{smart}/Drives"}}}),
+        **({} if arrays is None else collection(f"{smart}/Drives", *arrays)),
+    }
+    oem = {"Oem": {"Hpe": {"Links": {"SmartStorage": {"@odata.id": f"{smart}/"}}}}}
+    system = {"Storage": {"@odata.id": f"{SYSTEM}/Storage"}, **oem}
     with fake_bmc(systems=[FakeSystem(extra=system)], resources=resources) as bmc:
         assert inspected(bmc).get("storage") == storage
 
