@@ -37,6 +37,8 @@ def boot_once(system: System, target: BootTarget) -> str:
     if target is not BootTarget.NONE:
         properties = {_TIMES: "Once", _SOURCE: _source(system, boot, target)}
     shown: Json = {key: boot[key] for key in (_SOURCE, _MODE) if isinstance(boot.get(key), str)}
+    if target is BootTarget.HTTP and _MODE in shown:
+        shown[_MODE] = _UEFI  # only UEFI boots over HTTP
     change = _Change(system.path, properties, words, "Boot", whole=shown | properties)
     found = _apply(system, change, system.report)
     was, mode = boot.get(_MODE), table(found.get("Boot")).get(_MODE)
@@ -190,12 +192,15 @@ def _ways(client: Client, change: _Change, found: Json, *, is_without_effect: bo
         client.patch(path, body, read.get("@odata.etag"))
         return path
 
+    bodies = list(change.bodies())
+    if is_without_effect:
+        bodies.reverse()  # some BMCs accept the properties alone, and set nothing without the others
     settings = _settings(client, change.path, found) if is_without_effect else None
     if settings is None:
-        yield from (partial(send, change.path, found, body) for body in change.bodies())
+        yield from (partial(send, change.path, found, body) for body in bodies)
         settings = None if is_without_effect else _settings(client, change.path, found)
     if settings is not None:
-        yield from (partial(send, *settings, body) for body in change.bodies())
+        yield from (partial(send, *settings, body) for body in bodies)
 
 
 def _settings(client: Client, path: str, resource: Json) -> tuple[str, Json] | None:

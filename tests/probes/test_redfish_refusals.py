@@ -93,6 +93,24 @@ def test_the_next_boot_is_sent_with_what_the_bmc_shows_if_it_requires_that(
         assert bmc.received == [("PATCH", SYSTEM, {"Boot": sent})]
 
 
+@pytest.mark.parametrize(
+    ("target", "source", "mode"), [(BootTarget.PXE, "Pxe", "Legacy"), (BootTarget.HTTP, "UefiHttp", "UEFI")]
+)
+def test_the_next_boot_is_sent_with_its_mode_to_a_bmc_that_ignores_it_without_one(
+    target: BootTarget, source: str, mode: str
+) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, "BootSourceOverrideMode": "Legacy"}})]) as bmc:
+        refusing(bmc, lambda _, body: None if b"Mode" in body else (200, {}))
+        assert talk(bmc, booting(target)) == target
+        assert [body["Boot"] for _, _, body in bmc.received] == [
+            {
+                "BootSourceOverrideEnabled": "Once",
+                "BootSourceOverrideTarget": source,
+                "BootSourceOverrideMode": mode,
+            }
+        ]
+
+
 def test_a_next_boot_that_the_bmc_keeps_for_ever_is_reported_with_the_command_that_ends_it() -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, "BootSourceOverrideEnabled": "Disabled"}})]) as bmc:
 
