@@ -59,7 +59,7 @@ class Endpoint(Frozen):
             return None
         path = "/" + link.split("://", 1)[1].partition("/")[2] if "://" in link else link
         path = path.partition("#")[0].replace(" ", "%20")  # BMCs name chassis and drives with spaces
-        if not path.startswith("/") or has_odd_segment(path):
+        if not path.startswith("/") or _has_odd_segment(path):
             return None
         prefix = self.prefix
         return prefix + path if prefix and path.startswith("/redfish/") and not path.startswith(prefix + "/") else path
@@ -83,7 +83,7 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
         return None
     url = f"{transport}://{parts.netloc}"
     match = _PATH.fullmatch(parts.path)
-    if parts.query or parts.fragment or has_odd_segment(parts.path) or (parts.path.strip("/") and not match):
+    if parts.query or parts.fragment or _has_odd_segment(parts.path) or (parts.path.strip("/") and not match):
         raise ValueError(f"{parts.path}{'?' + parts.query if parts.query else ''} is not the path of a Redfish system")
     root = (match["prefix"] if match else "") + _ROOT
     named = match["system"] if match else None
@@ -185,12 +185,12 @@ def _system_path(root: str, system_id: str) -> str:
         if "/" in system_id:
             raise ValueError(f"{system_id} is not the id of a system")
         path = f"{root}/Systems/{quote(system_id, safe='~!$&()*+,;=:@')}"
-    if has_odd_segment(path) or not path.removeprefix(root).strip("/"):
+    if _has_odd_segment(path) or not path.removeprefix(root).strip("/"):
         raise ValueError(f"{system_id} is not the id of a system")
     return path
 
 
-def has_odd_segment(path: str) -> bool:
+def _has_odd_segment(path: str) -> bool:
     """Return whether a path has a segment, such as ``..``, that a server may resolve to another path."""
     path = _unescaped(path)
     return "//" in path or ("." in path and any(part in (".", "..") for part in path.split("/")))

@@ -17,9 +17,7 @@ from bmhctl.support.values import Frozen, field
 MOST_HOSTS = 10_000
 """The most hosts of one reservation."""
 
-MOST_TAGS = 100
-"""The most tags of a reservation."""
-
+_MOST_TAGS = 100  # of a reservation
 _COUNT = pattern(r"[0-9]{1,9}")
 
 
@@ -143,13 +141,13 @@ def reservation_request(
     if total(found) > MOST_HOSTS:
         raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
     if tags:
-        check_tags(tags)
+        _check_tags(tags)
     return ReservationRequest(
         found, purpose, ttl, endless, request_id, params=params or {}, tags=dict(tags or {}), booking=booking
     )
 
 
-def check_tags(tags: Mapping[str, str]) -> None:
+def _check_tags(tags: Mapping[str, str]) -> None:
     """Raise :class:`UsageError` unless the tags have the syntax of labels, and there are not too many."""
     for key, value in tags.items():
         if not is_label_key(key) or not is_label_value(value):
@@ -158,8 +156,8 @@ def check_tags(tags: Mapping[str, str]) -> None:
                 f"{f'{key}={value}'!r} has no valid tag {what}",
                 hint="such as job=4711; a value has at most 63 letters, digits, '-', '_' and '.'",
             )
-    if len(tags) > MOST_TAGS:
-        raise UsageError(f"{len(tags)} tags are too many for one reservation", hint=f"at most {MOST_TAGS}")
+    if len(tags) > _MOST_TAGS:
+        raise UsageError(f"{len(tags)} tags are too many for one reservation", hint=f"at most {_MOST_TAGS}")
 
 
 def describe_requirements(requirements: Sequence[Requirement]) -> str:

@@ -117,7 +117,7 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
         )
     if len(olds) > 1 and {*olds} & {*news}:
         raise UsageError(f"{old} and {new} overlap", hint="rename in two steps, through names that are free")
-    pairs = tuple(zip(olds, (with_usage(partial(parse_spec, name, {})).name for name in news), strict=True))
+    pairs = tuple(zip(olds, (_with_usage(partial(parse_spec, name, {})).name for name in news), strict=True))
     done = change(ctx, Changes(renames=pairs))
     return Outcomes("rename", tuple(done), _way_back(ctx, done))
 
@@ -283,13 +283,13 @@ def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> Ho
     if changes.bmc == "":
         bmc = {}
     entry["bmc"] = bmc or None
-    made = with_usage(lambda: parse_spec(spec.name, {key: value for key, value in entry.items() if value is not None}))
+    made = _with_usage(lambda: parse_spec(spec.name, {key: value for key, value in entry.items() if value is not None}))
     if is_dropped:
         ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped; set them again")
     return made
 
 
-def with_usage(make: Callable[[], HostSpec]) -> HostSpec:
+def _with_usage(make: Callable[[], HostSpec]) -> HostSpec:
     """Return what ``make`` returns; raise :class:`UsageError` for an invalid value, since the command line has it."""
     try:
         return make()

@@ -22,10 +22,10 @@ _TOLD = "reminded"
 
 _CLAIM = "remind"
 
-Tell = Callable[[Reminders], None]
+_Tell = Callable[[Reminders], None]
 
 
-def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
+def remind(ctx: Context, before: timedelta, tell: _Tell) -> None:
     """Call ``tell`` with what ends or begins within ``before``, each time once; then record it as reported.
 
     A booking that lacks hosts is reported at once, however far ahead it is. Leases that a ``run`` renews are left out.

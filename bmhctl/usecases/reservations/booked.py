@@ -121,7 +121,7 @@ def notes_of_plan(
         terms = replace(terms, until=booking.ends_at)
         hosts = [without_planned(host, booking.id) for host in hosts]
         if asked.booking is None:
-            notes = (taken_words(booking),)
+            notes = (_taken_words(booking),)
     if not any(host.planned for host in hosts) or not (request.booking or request.may_be_short):
         return notes
     latest, words = latest_end(hosts, ctx.store.policy())
@@ -129,7 +129,7 @@ def notes_of_plan(
     return notes if ends is not None and ends <= latest else (*notes, note_of_end(latest, words))
 
 
-def taken_words(booking: Booking) -> str:
+def _taken_words(booking: Booking) -> str:
     """Return the note that a lease takes a booking and ends with it."""
     return f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
 
@@ -281,7 +281,7 @@ def take(
         terms = replace(terms, until=booking.ends_at)
         is_longer = asked.endless or (asked.ttl is not None and ctx.clock() + asked.ttl > booking.ends_at)
         if asked.booking is None or is_longer:
-            terms = replace(terms, notes=(*terms.notes, taken_words(booking)))
+            terms = replace(terms, notes=(*terms.notes, _taken_words(booking)))
         taken = {host.id for host in hosts}
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
         hosts = [without_planned(host, booking.id) for host in hosts]

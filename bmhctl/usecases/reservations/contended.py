@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 _NEWEST = 100  # the newest events of the queue, searched for the cancellation
 _FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again
-RECONNECT_PAUSE = 0.3
-"""Seconds between two attempts to reach a server after its connection was lost."""
+_RECONNECT_PAUSE = 0.3  # seconds between two attempts to reach a server after its connection was lost
 
 
 class _UncheckedError(Exception):
@@ -202,4 +201,4 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
                     again = f"repeat the command with the same request id, {request.request_id}"
                     hint = f"{again}: it gets the same reservation, if one was made"
                 raise UnreachableError(lost.message, hint=hint) from lost
-            time.sleep(RECONNECT_PAUSE)
+            time.sleep(_RECONNECT_PAUSE)

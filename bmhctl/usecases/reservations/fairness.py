@@ -150,7 +150,7 @@ def free_for(
     ``until``, only hosts on which nothing is planned before this time are returned, those with the nearest plans first.
     """
     if until is not None:
-        beside = free_beside(ctx, requirements, before, ctx.store.policy(), Until(until, until), more)
+        beside = _free_beside(ctx, requirements, before, ctx.store.policy(), Until(until, until), more)
         return sorted((host for host in beside if free_until(host) >= until), key=free_until)
     found = _unclaimed(ctx, [requirements], more)
     tickets = ctx.store.tickets.all(before) if found else []
@@ -162,7 +162,7 @@ def free_for(
     return left_over(earlier, free, partial(comes_back, ctx))
 
 
-def free_beside(
+def _free_beside(
     ctx: Context, requirements: Requirements, before: int | None, policy: Policy, until: Until, more: int = 0
 ) -> list[Host]:
     """Return the hosts of :func:`free_for`, with enough that are free as long as the request and each ticket need.
@@ -208,12 +208,12 @@ def match_beside(
     caps = caps_of_owner(ctx, owner, policy.limits)
     more = EVERY_FIT if any(cap.selector.terms for cap in caps) else 0
     claimant = Claimant(requirements, caps, until)
-    found = claimant.match(free_beside(ctx, requirements, before, policy, until, more))
+    found = claimant.match(_free_beside(ctx, requirements, before, policy, until, more))
     is_whole = not found.missing and all(free_until(host) >= until.whole for host in found.hosts)
     if is_whole or until.least == until.whole or more == EVERY_FIT:
         return found
     # Read all hosts, because any of them may be one that stays free the longest.
-    return claimant.match(free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
+    return claimant.match(_free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
 
 
 def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:

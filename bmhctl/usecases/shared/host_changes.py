@@ -82,9 +82,9 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
     before = [ctx.host(each.name).spec for each in changes.specs]
     specs = [each.edit(ctx, spec) for each, spec in zip(changes.specs, before, strict=True)]
-    refuse_used_macs(ctx, specs)
+    _refuse_used_macs(ctx, specs)
     _report_duplicates(ctx, [new for old, new in zip(before, specs, strict=True) if _identity(old) != _identity(new)])
-    outcomes += [change_spec(ctx, ctx.host(spec.name), spec, now, changes.reason, former) for spec in specs]
+    outcomes += [_change_spec(ctx, ctx.host(spec.name), spec, now, changes.reason, former) for spec in specs]
     outcomes += _enter_all(ctx, changes.newcomers, now, former)
     _forget_returned(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
     ctx.store.imported.save(changes.imported)
@@ -124,7 +124,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, f
     known = ctx.store.hosts.with_names(spec.name for spec in arriving)
     refuse_known_macs(ctx, arriving)
     # An undeclared host that is declared again may have another MAC now.
-    refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
+    _refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
     _report_duplicates(ctx, arriving)
     granted: dict[str, Reservation] = {}
     outcomes = []
@@ -161,7 +161,7 @@ def _enter(
     if known is not None:
         if not known.undeclared:
             refuse_taken(ctx, host.name, "is in the inventory already", host.name)
-        return change_spec(ctx, known, host.spec, now, reason, former)
+        return _change_spec(ctx, known, host.spec, now, reason, former)
     if departed is not None:
         clean = host.state in (State.INITIAL, State.AVAILABLE)
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True, failed_recycles=None)
@@ -187,7 +187,9 @@ def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]
     return made
 
 
-def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None, former: Former) -> Outcome:
+def _change_spec(
+    ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None, former: Former
+) -> Outcome:
     """Save a host's new declaration; the outcome lists the differences. Observed properties stay."""
     spec = replace(spec, observed=host.spec.observed)
     changed = differences(host.spec, spec)
@@ -265,7 +267,7 @@ def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
         raise StateRefusedError(words, host=host, hint=f"look at it: bmhctl show {name}")
 
 
-def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
+def _refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
     """Raise :class:`InvalidError` for a clean host that is given the MAC of a dirty one.
 
     Otherwise the used machine would count as clean under another name.
