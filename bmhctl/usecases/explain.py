@@ -245,14 +245,13 @@ def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable
         return
     from bmhctl.domain.requirements import load_requirements
     from bmhctl.usecases.reservations.fairness import waiting_tickets
-    from bmhctl.usecases.reservations.limits import excess
+    from bmhctl.usecases.reservations.limits import waits_for
 
     for ticket in waiting_tickets(ctx):
-        requirements = load_requirements(ticket.requirements)
-        if any(requirement.fits(host.spec) for requirement in requirements):
-            exceeded = excess(ctx, ticket.owner, requirements, policy().limits)
-            if exceeded is not None:
-                yield f"ticket {ticket.id} waits for {exceeded.allowance.words}"
+        if any(requirement.fits(host.spec) for requirement in load_requirements(ticket.requirements)):
+            limit = waits_for(ctx, ticket, policy().limits)
+            if limit is not None:
+                yield f"ticket {ticket.id} waits for {limit}"
 
 
 def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[str]:

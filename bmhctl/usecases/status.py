@@ -102,11 +102,10 @@ def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
 
     waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()
     if limits:
-        from bmhctl.domain.requirements import load_requirements
-        from bmhctl.usecases.reservations.limits import excess
+        from bmhctl.usecases.reservations.limits import waits_for
 
-        found = ((each, excess(ctx, each.owner, load_requirements(each.requirements), limits)) for each in waiting)
-        words = [f"ticket {ticket.id} waits for {why.allowance.words}" for ticket, why in found if why is not None]
+        found = ((each.id, waits_for(ctx, each, limits)) for each in waiting)
+        words = [f"ticket {ticket} waits for {limit}" for ticket, limit in found if limit is not None]
     return len(hosts_for_tickets(ctx, limits)), len(waiting), tuple(words)
 
 

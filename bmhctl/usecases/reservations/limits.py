@@ -13,7 +13,8 @@ from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.policy import LeaseTerms
-from bmhctl.domain.requirements import Requirements, describe_requirements, total
+from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements, total
+from bmhctl.domain.ticket import Ticket
 from bmhctl.domain.units import format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.stores.host_query import EVERY_FIT, HostQuery
@@ -109,7 +110,7 @@ def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> 
     )
 
 
-class Excess(Frozen):
+class _Excess(Frozen):
     """A limit that requirements exceed.
 
     ``always`` is whether they exceed it alone, not only together with what the owner holds.
@@ -119,7 +120,7 @@ class Excess(Frozen):
     always: bool
 
 
-def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> Excess | None:
+def _excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> _Excess | None:
     """Return the limit that refuses requirements which the inventory could meet; None if no limit does.
 
     It is the first limit that refuses them alone. If only several limits together refuse them, it is the first limit of
@@ -130,8 +131,14 @@ def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits)
         caps = [each.whole if always else each.cap for each in mine]
         if mine and not is_within(ctx, requirements, caps):
             alone = (each for each, cap in zip(mine, caps, strict=True) if not is_within(ctx, requirements, [cap]))
-            return Excess(next(alone, mine[0]), always)
+            return _Excess(next(alone, mine[0]), always)
     return None
+
+
+def waits_for(ctx: Context, ticket: Ticket, limits: Limits) -> str | None:
+    """Return in words the limit of its owner that a ticket waits for; None if it waits for none."""
+    found = _excess(ctx, ticket.owner, load_requirements(ticket.requirements), limits)
+    return None if found is None else found.allowance.words
 
 
 def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> BmhctlError | None:
@@ -140,7 +147,7 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
     The error is an :class:`UnsatisfiableError` if the limit would refuse them to an owner who holds nothing, else a
     :class:`BusyError`.
     """
-    found = excess(ctx, owner, requirements, limits)
+    found = _excess(ctx, owner, requirements, limits)
     if found is None:
         return None
     asked, exceeded = describe_requirements(requirements), found.allowance

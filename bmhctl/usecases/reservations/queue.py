@@ -62,11 +62,10 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
     if not found.missing:
         return "nothing: it is about to be granted"
     if limits:
-        from bmhctl.usecases.reservations.limits import excess
+        from bmhctl.usecases.reservations.limits import waits_for
 
-        exceeded = excess(ctx, ticket.owner, requirements, limits)
-        if exceeded is not None:
-            return f"it waits for the limit of its owner: {exceeded.allowance.words}"
+        if (limit := waits_for(ctx, ticket, limits)) is not None:
+            return f"it waits for the limit of its owner: {limit}"
     words = plural(found.missing, "more host")
     if is_booked and (planned := _held_back(ctx, requirements, ticket, policy)):
         return f"{words}: {planned}"
