@@ -39,14 +39,9 @@ def choose_hosts(
     """Return the hosts that a request gets now, in the caller's transaction; ``limits`` are the policy's.
 
     ``before`` is the id of the request's own ticket, so that only older tickets go first; None lets all tickets go
-    first. Raises :class:`NotFoundError`, :class:`UnsatisfiableError` or :class:`BusyError` when the request gets no
-    hosts; the last two may also be due to a limit.
+    first. Raises :class:`UnsatisfiableError` or :class:`BusyError` when the request gets no hosts; both may be due
+    to a limit.
     """
-    check_names(ctx, request.requirements)
-    if limits:
-        from bmhctl.usecases.reservations.limits import check_role
-
-        check_role(ctx, limits)
     found = match_free(ctx, ctx.actor, request.requirements, before, limits)
     if not found.missing:
         return found.hosts

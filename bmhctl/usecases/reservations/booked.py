@@ -22,7 +22,7 @@ from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
+from bmhctl.usecases.reservations.allocation import check_satisfiable, refusal
 from bmhctl.usecases.reservations.fairness import caps_of_owner, free_for, hosts_for_tickets, match_beside
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
@@ -153,11 +153,6 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
     """
     policy, now, requirements = ctx.store.policy(), ctx.clock(), request.requirements
-    check_names(ctx, requirements)
-    if policy.limits:
-        from bmhctl.usecases.reservations.limits import check_role
-
-        check_role(ctx, policy.limits)
     if request.booking is not None:
         hosts = _choose_booked(ctx, requirements, open_booking(ctx, request.booking), policy)
         if policy.limits:

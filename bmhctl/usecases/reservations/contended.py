@@ -12,7 +12,7 @@ from bmhctl.domain.model import CheckResult, Host
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
-from bmhctl.usecases.reservations.allocation import choose_hosts
+from bmhctl.usecases.reservations.allocation import check_names, choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_checks, settle
 from bmhctl.usecases.reservations.queue_log import note_ticket
@@ -60,8 +60,14 @@ def choose(
 ) -> tuple[Host, ...]:
     """Return the hosts that a request gets now, in the caller's transaction, with regard to what is planned on hosts.
 
-    Parameters and errors are as in :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    Parameters and errors are as in :func:`bmhctl.usecases.reservations.allocation.choose_hosts`. Also raises
+    :class:`NotFoundError` for a name that no host has.
     """
+    check_names(ctx, request.requirements)
+    if limits:
+        from bmhctl.usecases.reservations.limits import check_role
+
+        check_role(ctx, limits)
     if request.booking is None and not ctx.store.bookings.is_any_open():
         return choose_hosts(ctx, request, before, limits)
     from bmhctl.usecases.reservations.booked import choose_around
