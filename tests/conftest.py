@@ -23,11 +23,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bmhctl.stores import open_store, os_files
+from bmhctl.stores.meta import FINGERPRINT, OWNER
 from bmhctl.stores.postgres import session
 from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.store import Store
 from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
-from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
-from bmhctl.stores.hosts import Hosts, back_at, lifecycle_row, planned_at, to_spec
+from bmhctl.stores.hosts import Hosts, back_at, lifecycle_row, planned_at, to_host, to_spec
+from bmhctl.stores.reservations import reservation_row
 from bmhctl.stores.row_format import insert_into, update
-from bmhctl.stores.rows import UNREADABLE, Value, from_json, to_json
-from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
+from bmhctl.stores.rows import UNREADABLE, Row, Value, from_json, to_json
+from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _SAVE_SPEC = update("hosts", SPEC_COLUMNS)
 _ADD_HOST = insert_into("hosts", (*SPEC_COLUMNS, *LIFECYCLE_COLUMNS, "back_at", "planned_at", "last_event", "id"))
 _ADD_ATTRIBUTE = insert_into("facts", ("host_id", "key", "value", "number"))
+
+HostValues = tuple[Row, Row | None]
+"""The values of a host, and those of the reservation that holds it."""
 
 
 class DeclaredHosts(Frozen):
@@ -124,3 +128,18 @@ def _bmc_text(bmc: Bmc) -> str:
     """Return a BMC as the column ``bmc`` holds it; rare settings are left out unless set, as in older versions."""
     values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
     return to_json(values if bmc.tls_min_version is None else [*values, bmc.tls_min_version])
+
+
+def host_values(host: Host) -> HostValues:
+    """Return a host and its reservation as values that JSON can represent."""
+    ids: list[Value] = [host.id, 0]
+    held = None if host.reservation is None else reservation_row(host.reservation)
+    return [*ids, *spec_row(host.spec), *lifecycle_row(host)], held
+
+
+def host_of(values: HostValues) -> Host:
+    """Return the host in the values from :func:`host_values`, also of an earlier version with fewer columns."""
+    host, reservation = values
+    held = list(reservation or ())
+    host = [*host, *[None] * (2 + len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) - len(host))]
+    return to_host([*host, *held, *[None] * (len(RESERVATION_COLUMNS) - len(held))])

@@ -8,14 +8,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.host_name import AS_STORED
-from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, SetupProgress, State
-from bmhctl.stores.host_values import (
-    note_values,
-    planned_values,
-    setup_values,
-    timing_values,
-    to_note,
-    to_planned,
+from bmhctl.domain.model import (
+    Bmc,
+    Event,
+    FailedTask,
+    Host,
+    HostSpec,
+    Note,
+    Planned,
+    SetupProgress,
+    State,
+    StepTiming,
 )
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
@@ -28,6 +31,8 @@ from bmhctl.stores.rows import (
     from_time,
     number_in,
     to_json,
+    to_moment,
+    to_time,
     unreadable,
 )
 from bmhctl.stores.schema import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
@@ -265,8 +270,7 @@ class Hosts(Frozen):
 
     def save_setup(self, host: Host, setup: SetupProgress | None) -> None:
         """Save how far the setup of a host is; the step results record what ran, so no event is written."""
-        value = None if setup is None else to_json(setup_values(setup))
-        self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [value, host.id])
+        self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [_setup_value(setup), host.id])
 
 
 def lifecycle_row(host: Host, since: datetime | None = None) -> list[Value]:
@@ -277,15 +281,15 @@ def lifecycle_row(host: Host, since: datetime | None = None) -> list[Value]:
         int(host.dirty),
         int(host.undeclared),
         None if host.came_from is None else host.came_from.value,
-        None if host.cordon is None else to_json(note_values(host.cordon)),
-        to_json([note_values(note) for note in host.maintenance]) if host.maintenance else None,
+        None if host.cordon is None else to_json(_note_values(host.cordon)),
+        to_json([_note_values(note) for note in host.maintenance]) if host.maintenance else None,
         host.fault,
         host.failed_cleanups,
         None if host.reservation is None else host.reservation.id,
         None if host.used_at is None else (host.used_at - EPOCH) // MICROSECOND,
         None if host.proven_at is None else (host.proven_at - EPOCH) // MICROSECOND,
         host.failed_setups,
-        None if host.setup is None else to_json(setup_values(host.setup)),
+        _setup_value(host.setup),
         to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
         to_json(dict(host.spec.observed)) if host.spec.observed else None,
         planned_value(host),
@@ -301,7 +305,7 @@ def back_at(host: Host) -> int | None:
 
 def planned_value(host: Host) -> str | None:
     """Return the times that are set aside on a host, as their column holds them; None if there are none."""
-    return to_json([planned_values(each) for each in host.planned]) if host.planned else None
+    return to_json([_planned_values(each) for each in host.planned]) if host.planned else None
 
 
 def planned_at(host: Host) -> int | None:
@@ -320,7 +324,7 @@ def _event_row(event: Event) -> list[Value]:
         None if event.dest is None else event.dest.value,
         event.reason,
         event.reservation,
-        None if event.steps is None else to_json([timing_values(step) for step in event.steps]),
+        None if event.steps is None else to_json([_timing_values(step) for step in event.steps]),
         None if event.before is None else to_json(dict(event.before)),
     ]
 
@@ -366,8 +370,8 @@ def to_host(row: Row) -> Host:
             bool(dirty),
             bool(undeclared),
             None if came_from is None else _STATES[came_from],
-            None if cordon is None else to_note(from_json(str(cordon))),
-            () if maintenance is None else tuple(to_note(each) for each in from_json(str(maintenance))),
+            None if cordon is None else _to_note(from_json(str(cordon))),
+            () if maintenance is None else tuple(_to_note(each) for each in from_json(str(maintenance))),
             None if fault is None else str(fault),
             int(failed_cleanups or 0),
             None if reservation[0] is None else to_reservation(reservation),
@@ -376,7 +380,7 @@ def to_host(row: Row) -> Host:
             int(failed_setups or 0),
             None if setup is None else SetupProgress(*from_json(str(setup))),
             () if failed_tasks is None else tuple(FailedTask(*each) for each in from_json(str(failed_tasks))),
-            () if planned is None else tuple(to_planned(each) for each in from_json(str(planned))),
+            () if planned is None else tuple(_to_planned(each) for each in from_json(str(planned))),
             None if failed_recycles is None else int(failed_recycles),
             int(host_id or 0),
             int(last_event or 0),
@@ -418,6 +422,48 @@ def _spec(
         None if note is None else str(note),
         from_json(str(observed)) if observed is not None else {},
     )
+
+
+def _planned_values(planned: Planned) -> list[object]:
+    """Return a time that is set aside as a list that :func:`_to_planned` reads back."""
+    return [planned.id, planned.owner, from_time(planned.starts_at), from_time(planned.ends_at)]
+
+
+def _to_planned(value: Sequence[Value]) -> Planned:
+    """Return the time that :func:`_planned_values` wrote."""
+    identifier, owner, starts_at, ends_at = value
+    return Planned(str(identifier), str(owner), to_moment(starts_at), to_moment(ends_at))
+
+
+def _note_values(note: Note) -> list[object]:
+    """Return a cordon or a reason for maintenance as a list that :func:`_to_note` reads back."""
+    values: list[object] = [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
+    if note.maintains:
+        return [*values, note.under, True]
+    return [*values, note.under] if note.retires else values  # short if possible, as in older versions
+
+
+def _to_note(value: Sequence[Value]) -> Note:
+    """Return the cordon or the reason in a list that :func:`_note_values` wrote, in this or an older version."""
+    actor, reason, since, until, quarantine, *more = value
+    note = Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
+    if not more:
+        return note
+    maintains = len(more) > 1
+    return replace(note, retires=not maintains, maintains=maintains, under=_to_pair(more[0]))
+
+
+def _to_pair(value: object) -> tuple[str, str] | None:
+    """Return the actor and the reason in a list; None for None."""
+    return (str(value[0]), str(value[1])) if isinstance(value, list) else None
+
+
+def _setup_value(setup: SetupProgress | None) -> str | None:
+    return None if setup is None else to_json([setup.done, setup.total, setup.failed])
+
+
+def _timing_values(timing: StepTiming) -> list[object]:
+    return [timing.phase and timing.phase.value, timing.step, timing.verdict.value, round(timing.seconds, 6)]
 
 
 class _States(dict[Value, State]):

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 PARSED_POLICY = "policy_parsed"
 """The key in ``meta`` of the policy as JSON; it is stored beside the policy's text because every grant reads it."""
 
+FINGERPRINT = "declaration"
+"""The key in ``meta`` of a state file of the TOML file's fingerprint when it was last synced."""
+
+OWNER = "declared_by"
+"""The key of the path of the TOML file to which the state file belongs."""
+
+INTENT = "intent"
+"""The key of an edit of the TOML file that is recorded before it is made."""
+
 _POLICY = "policy"
 _POLICY_BEFORE = "policy_before"
 

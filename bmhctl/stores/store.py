@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from bmhctl.stores.imported import Imported
     from bmhctl.stores.integrity import Integrity
     from bmhctl.stores.meta import Meta
-    from bmhctl.stores.queue_events import QueueEvents
     from bmhctl.stores.retirement import Retirement
     from bmhctl.stores.step_results import StepResults
-    from bmhctl.stores.tickets import Tickets
+    from bmhctl.stores.tickets import QueueEvents, Tickets
     from bmhctl.stores.toml.file import DeclarationFile
 
 _ANY_CLAIM = "(SELECT 1 FROM tickets LIMIT 1), (SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1)"
@@ -116,7 +115,7 @@ class Store:
     step_results: cached_property[StepResults] = _part("step_results", "StepResults")
     """The last result of each step for each host."""
 
-    queue_events: cached_property[QueueEvents] = _part("queue_events", "QueueEvents")
+    queue_events: cached_property[QueueEvents] = _part("tickets", "QueueEvents")
     """The history of the queue."""
 
     departed: cached_property[Departed] = _part("departed", "Departed")

@@ -1,4 +1,4 @@
-"""The tickets of waiting processes, which make up the queue: their rows and SQL."""
+"""The queue: the tickets of waiting processes, and the events of all tickets, as rows and SQL."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.ticket import Ticket
+from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
 from bmhctl.stores.row_format import FLAG, MOMENT, MOMENT_OR_NONE, NUMBER, RowFormat, insert_into
 from bmhctl.stores.rows import MICROSECOND, Value, from_json, from_time, to_json
-from bmhctl.stores.schema import TICKET_COLUMNS
+from bmhctl.stores.schema import QUEUE_EVENT_COLUMNS, TICKET_COLUMNS
 from bmhctl.support.values import Frozen, replace
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ _FORMAT = RowFormat(
         ),
     },
     {"wants": "requirements"},
+)
+
+_ADD_EVENT = insert_into("queue_events", QUEUE_EVENT_COLUMNS[1:])
+_SELECT_EVENTS = f"SELECT {', '.join(QUEUE_EVENT_COLUMNS)} FROM queue_events"
+_EVENT_FORMAT = RowFormat(
+    "queue event",
+    QueueEvent,
+    QUEUE_EVENT_COLUMNS,
+    {"id": NUMBER, "ticket": NUMBER, "at": MOMENT, "verb": (str, QueueVerb)},
+    {},
 )
 
 _PLACE = "COALESCE(place, id)"
@@ -99,3 +109,19 @@ class Tickets(Frozen):
     def remove(self, ticket_id: int) -> None:
         """Remove a ticket from the queue; do nothing if the ticket does not exist."""
         self._database.execute("DELETE FROM tickets WHERE id = ?", [ticket_id])
+
+
+class QueueEvents(Frozen):
+    """The events of the queue, the oldest first."""
+
+    _database: Database
+
+    def add(self, event: QueueEvent) -> None:
+        """Save an event, in the same transaction as the change that it reports."""
+        self._database.execute(_ADD_EVENT, _EVENT_FORMAT.row(event)[1:])
+
+    def read(self, last: int | None = None) -> list[QueueEvent]:
+        """Return all events, or only the newest ``last``; the oldest first."""
+        newest = "" if last is None else f" LIMIT {int(last)}"
+        rows = self._database.execute(f"{_SELECT_EVENTS} ORDER BY id DESC{newest}")
+        return [_EVENT_FORMAT.value(row) for row in reversed(rows)]

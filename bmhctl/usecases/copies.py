@@ -242,7 +242,7 @@ def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | 
 
 def _record_owner(target: Store, declared_by: Path | None, text: bytes | None) -> None:
     """Replace what a copy records about the source's TOML file: by ``declared_by``, if any, and the text to restore."""
-    from bmhctl.stores.toml.state_keys import INTENT
+    from bmhctl.stores.meta import INTENT
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
 
     for key in (FINGERPRINT, INTENT):

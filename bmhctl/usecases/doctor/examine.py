@@ -19,9 +19,9 @@ from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.results.diagnosis import Finding, Severity
 from bmhctl.stores.claims import run_claim, ticket_claim
 from bmhctl.stores.integrity import MOST
+from bmhctl.stores.meta import INTENT
 from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import Declaration
-from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.support.left_tasks import describe, left_tasks, listed
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor import files as inventory_files

@@ -16,12 +16,12 @@ from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Outcome, failed
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.meta import FINGERPRINT as FINGERPRINT
+from bmhctl.stores.meta import INTENT
+from bmhctl.stores.meta import OWNER as OWNER
 from bmhctl.stores.toml.declaration import Declaration, parse_declaration, read_declaration
 from bmhctl.stores.toml.file import DeclarationFile
 from bmhctl.stores.toml.fingerprint import Fingerprint
-from bmhctl.stores.toml.state_keys import FINGERPRINT as FINGERPRINT
-from bmhctl.stores.toml.state_keys import INTENT
-from bmhctl.stores.toml.state_keys import OWNER as OWNER
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.host_changes import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import Host, PropertyValue
-from bmhctl.stores.toml.intent_hosts import host_of, host_values
+from bmhctl.stores.declared_hosts import host_of, host_values
 from bmhctl.support.values import Frozen
 
 DECLARED, BY_HAND = "declared", "by_hand"

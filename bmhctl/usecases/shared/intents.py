@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bmhctl.stores.toml.intent_hosts import host_of, host_values
+from bmhctl.stores.declared_hosts import host_of, host_values
 from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal
 
 

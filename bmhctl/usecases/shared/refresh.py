@@ -67,8 +67,8 @@ def refresh(ctx: Context) -> datetime:
 
 def _is_current(ctx: Context, file: DeclarationFile) -> bool:
     """Return whether the state is synced with the present TOML file; then no parser needs to be loaded."""
+    from bmhctl.stores.meta import FINGERPRINT, OWNER
     from bmhctl.stores.toml.fingerprint import Fingerprint
-    from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 
     known = ctx.store.meta.get(FINGERPRINT)
     fingerprint = None if known is None else Fingerprint.from_text(known)
