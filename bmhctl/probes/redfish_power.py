@@ -24,6 +24,14 @@ _CYCLE_POLL = 0.2  # seconds between two reads when a short time without power m
 FORCE_TIME = 60.0
 """Seconds for switching off a host by force, after the time for its shutdown."""
 
+_RESETS = frozenset(
+    (
+        *("On", "ForceOn", "ForceOff", "ForceRestart", "GracefulRestart", "GracefulShutdown", "PowerCycle"),
+        *("FullPowerCycle", "PushPowerButton", "Nmi", "Pause", "Resume", "Suspend"),
+    )
+)
+"""The resets of Redfish. A list with another name may be wrong: BMCs of Supermicro have written two names as one."""
+
 _TOGGLES = ("PushPowerButton",)
 _ONCE = (*_TOGGLES, "GracefulShutdown")  # resets that an operating system would understand as a second request
 
@@ -246,14 +254,13 @@ class PowerSwitch:
         """Return the resets that the BMC allows; None if it does not say."""
         reset = table(table(self._system.report.get("Actions")).get("#ComputerSystem.Reset"))
         found = texts(reset.get("ResetType@Redfish.AllowableValues"))
-        if found is not None:
-            return found
         path = self._system.client.link({"@odata.id": reset.get("@Redfish.ActionInfo")})
-        if path is None:
-            return None
+        if path is None or (found is not None and _RESETS.issuperset(found)):
+            return found
         if path not in self._infos:
             self._infos[path] = _allowed_by(self._system.client.find(path))
-        return self._infos[path]
+        listed = self._infos[path]
+        return listed if found is None else (*found, *(kind for kind in listed or () if kind not in found))
 
     def _wait(self, sent: _Sent | None, words: str) -> None:
         client = self._system.client

@@ -72,6 +72,23 @@ def test_the_first_reset_type_that_the_bmc_allows_for_a_goal_is_sent(
         assert bmc.resets == sent
 
 
+@pytest.mark.parametrize(
+    ("listed", "sent"),
+    [
+        (["On", "ForceOff", "GracefulShutdownGracefulRestart"], ["GracefulShutdown"]),
+        (["On", "ForceOff", "PushPowerButton"], ["PushPowerButton"]),
+    ],
+)
+def test_a_list_of_resets_with_an_unknown_name_is_completed_from_the_action_info(
+    listed: list[str], sent: list[str]
+) -> None:
+    info = {"Parameters": [{"Name": "ResetType", "AllowableValues": ["On", "ForceOff", "GracefulShutdown"]}]}
+    reset = {"ResetType@Redfish.AllowableValues": listed, "@Redfish.ActionInfo": f"{SYSTEM}/Info"}
+    system = FakeSystem(extra={"Actions": {"#ComputerSystem.Reset": reset}})
+    with fake_bmc(systems=[system], resources={f"{SYSTEM}/Info": info}, allowed=None) as bmc:
+        assert (talk(bmc, switch(Power.SOFT_OFF)), bmc.resets) == ("off", sent)
+
+
 def test_a_host_is_switched_on_with_a_reset_type_that_the_bmc_allows() -> None:
     for allowed in (("On",), ("ForceOn",), ("PushPowerButton",)):
         with fake_bmc(allowed=allowed, systems=[FakeSystem(power="Off")]) as bmc:
