@@ -27,7 +27,7 @@ class Reading(Opened):
         """
         from bmhctl.usecases.queries import chosen
 
-        return list(chosen(self._context, choice(names, selector, states)))
+        return list(chosen(self._context, choice(names, selector, states)).hosts)
 
     def host(self, name: str) -> Host:
         """Return one host; raise :class:`~bmhctl.errors.NotFoundError` if no host has this name."""

@@ -72,7 +72,7 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
 
         with session(ctx, Document) as lab:
             left: list[str] = []
-            text = written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"), left.append)
+            text = written(output, chosen(lab.context, wanted).hosts, os.environ.get("BMH_RESERVATION"), left.append)
             lab.show(Document(text, (_left_out(left, NEEDS[output][0]),) if left else ()))
             if not text and not left:
                 lab.context.report("no hosts: bmhctl list shows all")

@@ -91,18 +91,18 @@ def everything(ctx: Context, choice: Choice) -> Iterator[Everything]:
             bookings, policy = len(store.bookings.open()), store.meta.policy_text()
             yield Everything(store.reservations.all(is_open=True), store.hosts.find(), policy, now, bookings)
             return
-        hosts = list(chosen(ctx, choice))
+        hosts = list(chosen(ctx, choice).hosts)
         held = {host.reservation.id: host.reservation for host in hosts if host.reservation is not None}
         yield Everything(held.values(), hosts, None, now)
 
 
-def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
+def chosen(ctx: Context, choice: Choice) -> Hosts:
     """Return the hosts that a command names; raise an error for a name that no host has: an export must be complete."""
     found = list_hosts(ctx, choice)
     error = combine(found.missing)
     if error is not None:
         raise error
-    return found.hosts
+    return found
 
 
 def list_names(ctx: Context, choice: Choice) -> Names:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State, StateName
 from bmhctl.domain.units import OF_DAY, local_time
-from bmhctl.errors import AwayError, UnreachableError, UsageError, combine
+from bmhctl.errors import AwayError, UnreachableError, UsageError
 from bmhctl.results import Hosts
 from bmhctl.support.folding import folded
-from bmhctl.usecases.queries import list_hosts
+from bmhctl.usecases.queries import chosen
 from bmhctl.usecases.shared.changes import await_change
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.host_selection import Choice
@@ -63,10 +63,7 @@ class _Wait:
 
     def look(self) -> Hosts | None:
         """Return the hosts if all of them are in the wanted state; else record what is missing."""
-        found = list_hosts(self._ctx, self._choice)
-        error = combine(found.missing)
-        if error is not None:
-            raise error
+        found = chosen(self._ctx, self._choice)
         hosts = list(found.hosts)
         missing = [host for host in hosts if not _is(host, self._wanted, found.now)]
         if not missing:

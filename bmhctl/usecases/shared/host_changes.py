@@ -202,10 +202,9 @@ def _change_spec(
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:
         words = f"declared again{'; ' + words if words else ''}"
-    if host.planned:
-        exchange(ctx, host, now)
+    exchange(ctx, host, now)
     kind = EventKind.DECLARE if host.undeclared else EventKind.SET
-    event = replace(event_of(ctx, fresh, kind, now, reason or words), before=former.of(host))
+    event = event_of(ctx, fresh, kind, now, reason or words, before=former.of(host))
     ctx.store.declared.save_spec(fresh, event)
     return stayed(host, words)
 
@@ -230,7 +229,7 @@ def rename(ctx: Context, old: str, new: str, now: datetime, former: Former, reas
 
         rename_in_bookings(ctx, host, new)
     renamed = replace(host, spec=replace(host.spec, name=new))
-    event = replace(event_of(ctx, renamed, EventKind.RENAME, now, reason or f"was {old}"), before=former.of(host))
+    event = event_of(ctx, renamed, EventKind.RENAME, now, reason or f"was {old}", before=former.of(host))
     ctx.store.declared.save_spec(renamed, event)
     return Outcome(new, True, f"was {old}", host.state, host.state)
 
@@ -254,9 +253,8 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
         ctx.store.departed.add(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
     verb = Verb.RETIRE if removal.retires else Verb.REMOVE
     before = former.of(host, whole=not removal.retires)
-    event = replace(event_of(ctx, host, verb, now, removal.reason), dest=None, before=before)
-    if host.planned:
-        exchange(ctx, host, now)
+    event = replace(event_of(ctx, host, verb, now, removal.reason, before=before), dest=None)
+    exchange(ctx, host, now)
     ctx.store.declared.remove(host, event)
     return Outcome(host.name, True, "retired" if removal.retires else "removed", source, None)
 

@@ -158,7 +158,7 @@ def move(
         repaired = host.fault is not None  # ``reset`` cleans a host with a fault only if a person names it
         tasks = () if repaired else moved.failed_tasks
         moved = replace(moved, fault=None, failed_cleanups=0, failed_tasks=tasks)
-    if dest is State.MAINTENANCE and host.planned:
+    if dest is State.MAINTENANCE:
         exchange(ctx, host, now)
     if verb is Verb.RESUME:
         moved = replace(moved, maintenance=(), failed_tasks=())
@@ -211,10 +211,9 @@ def record_event(
 
     ``host`` has the new values. ``before`` is the former declaration, for ``undo``.
     """
-    if host.planned and kind in _BREAKS:
+    if kind in _BREAKS:
         exchange(ctx, host, now)
-    event = event_of(ctx, host, kind, now, reason, actor, reservation, steps)
-    return ctx.store.hosts.save(host, event if before is None else replace(event, before=before))
+    return ctx.store.hosts.save(host, event_of(ctx, host, kind, now, reason, actor, reservation, steps, before))
 
 
 def change_cordon(ctx: Context, host: Host, cordon: Note | None, now: datetime, reason: str | None) -> Host:
@@ -242,6 +241,7 @@ def event_of(
     actor: str | None = None,
     reservation: str | None = None,
     steps: tuple[CheckResult, ...] | None = None,
+    before: Mapping[str, object] | None = None,
 ) -> Event:
     """Return an event that moves no host: its source and destination are the same."""
     return Event(
@@ -254,6 +254,7 @@ def event_of(
         reason=reason,
         reservation=reservation or (host.reservation.id if host.reservation else None),
         steps=None if steps is None else _timings(steps),
+        before=before,
     )
 
 

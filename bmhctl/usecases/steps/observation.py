@@ -29,8 +29,7 @@ def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now:
     names = ", ".join(result.step for result in results)
     words = "; ".join(filter(None, (f"{names} observed: {', '.join(changed)}", kept_words(host.spec, results))))
     fresh = replace(host, spec=replace(host.spec, observed=after))
-    if host.planned:
-        exchange(ctx, host, now)
+    exchange(ctx, host, now)
     return ctx.store.declared.save_observed(fresh, event_of(ctx, fresh, EventKind.SET, now, words))
 
 
