@@ -57,26 +57,24 @@ def polled(poll: select.poll, wakes: int | None, seconds: float) -> list[tuple[i
             poll.unregister(wakes)
 
 
-class _Pause:
-    """Sleeps; raises :class:`BrokenPipeError` if the program that reads stdout has ended."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        if descriptor is not None:
-            self._poll.register(descriptor, 0)  # poll always reports errors and hang-ups
-
-    def __call__(self, seconds: float, wakes: int | None) -> None:
-        told = polled(self._poll, wakes, seconds)
-        if any(descriptor == self._descriptor for descriptor, _ in told):
-            raise BrokenPipeError("the program that reads the output has ended")
-
-
 def pause_on(display: Display) -> Callable[[float, int | None], None]:
     """Return a sleep that ends early when a descriptor can be read, and raises when the reader of stdout has ended."""
+    poll, output = select.poll(), _pipe_of(display)
+    if output is not None:
+        poll.register(output, 0)  # poll always reports errors and hang-ups
+
+    def pause(seconds: float, wakes: int | None) -> None:
+        if any(descriptor == output for descriptor, _ in polled(poll, wakes, seconds)):
+            raise BrokenPipeError("the program that reads the output has ended")
+
+    return pause
+
+
+def _pipe_of(display: Display) -> int | None:
+    """Return the descriptor of stdout if it is a pipe or a socket."""
     try:
         descriptor = display.stdout.fileno()
-        is_pipe = stat.S_ISFIFO(fstat(descriptor).st_mode) or stat.S_ISSOCK(fstat(descriptor).st_mode)
+        mode = fstat(descriptor).st_mode
     except (OSError, ValueError):
-        return _Pause(None)
-    return _Pause(descriptor if is_pipe else None)
+        return None
+    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
