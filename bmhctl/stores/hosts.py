@@ -332,37 +332,9 @@ def _event_row(event: Event) -> list[Value]:
 def to_host(row: Row) -> Host:
     """Return the host in a row of :data:`HOST_SELECT`; raise :class:`InvalidError` for a row that can't be read."""
     try:
-        # One tuple assignment is fastest; this runs for each host of a listing.
-        (
-            host_id,
-            last_event,
-            name,
-            address,
-            mac,
-            labels,
-            bmc,
-            hardware,
-            note,
-            state,
-            since,
-            dirty,
-            undeclared,
-            came_from,
-            cordon,
-            maintenance,
-            fault,
-            failed_cleanups,
-            _,
-            used_at,
-            proven_at,
-            failed_setups,
-            setup,
-            failed_tasks,
-            observed,
-            planned,
-            failed_recycles,
-            *reservation,
-        ) = row
+        host_id, last_event, name, address, mac, labels, bmc, hardware, note, state, since, *more = row
+        dirty, undeclared, came_from, cordon, maintenance, fault, failed_cleanups, _, used_at, *more = more
+        proven_at, failed_setups, setup, failed_tasks, observed, planned, failed_recycles, *reservation = more
         return Host(
             _spec(name, address, mac, labels, bmc, hardware, note, observed),
             _STATES[state],
