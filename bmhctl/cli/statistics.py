@@ -85,7 +85,7 @@ def metrics(
 
     The inventory keeps the sums, so that the next call reads only newer events.
     """
-    from bmhctl.output.prometheus import exposition
+    from bmhctl.output.views.metrics import exposition
     from bmhctl.usecases.metrics import metrics as collect
 
     with session(ctx, Metrics) as lab:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bmhctl.output.prometheus import exposition
+from bmhctl.output.views.metrics import exposition
 from bmhctl.usecases.metrics import metrics
 from tests.conftest import Lab
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bmhctl.domain.requirements import reservation_request
-from bmhctl.output.prometheus import exposition
+from bmhctl.output.views.metrics import exposition
 from bmhctl.results.statistics import Metrics
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.metrics import metrics
