@@ -44,7 +44,12 @@ def hardware(client: Client) -> dict[str, PropertyValue]:
 
 
 def _memory(client: Client, report: Json) -> dict[str, PropertyValue]:
-    total = _whole(table(report.get("MemorySummary")).get("TotalSystemMemoryGiB"))
+    given = table(report.get("MemorySummary")).get("TotalSystemMemoryGiB")
+    total = _whole(given)
+    if total is not None and isinstance(given, float) and not given.is_integer():
+        scaled = given * 2**30 / 10**9
+        if abs(scaled - round(scaled)) < 0.1 and round(scaled) % 8 == 0:
+            total = round(scaled)  # some iDRACs count 10**9 bytes for each GiB of a module
     if total is None:
         modules = [part for part in _parts(client, report.get("Memory")) or [] if _is_there(part)]
         total = (_sum(modules, "CapacityMiB", 2**41) or 0) // 1024

@@ -773,9 +773,18 @@ def test_drives_of_an_array_that_the_ilo_lists_apart_count_once(arrays: Any, sto
 
 
 @pytest.mark.parametrize(
-    ("total", "found"), [(0, "64GiB"), (None, "64GiB"), ("N/A", "64GiB"), (128, "128GiB"), (" 128", "128GiB")]
+    ("total", "found"),
+    [
+        (0, "64GiB"),
+        (None, "64GiB"),
+        ("N/A", "64GiB"),
+        (128, "128GiB"),
+        (" 128", "128GiB"),
+        (119.20928955078125, "128GiB"),
+        (128.5, "128GiB"),
+    ],
 )
-def test_memory_without_a_total_is_the_sum_of_its_modules(total: int | str | None, found: str) -> None:
+def test_memory_without_a_total_is_the_sum_of_its_modules(total: float | str | None, found: str) -> None:
     empty = {"CapacityMiB": 0, "Status": {"State": "Absent"}}
     system = {"MemorySummary": {"TotalSystemMemoryGiB": total}, "Memory": {"@odata.id": f"{SYSTEM}/Memory"}}
     modules = collection(f"{SYSTEM}/Memory", {"CapacityMiB": 32768}, empty, {"CapacityMiB": 32768})
