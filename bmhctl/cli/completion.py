@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -104,6 +105,21 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bas
     sys.stdout.write(script.lstrip("\n"))
 
 
+def _values(ctx: typer.Context, option: str, incomplete: str) -> list[tuple[str, str]]:
+    """Return the values of an option that begin with what is typed, each with its meaning."""
+    from bmhctl.cli.completion_candidates import STORED, WORDS
+    from bmhctl.cli.options import read_for_completion
+
+    names = (f"{ctx.command_path.removeprefix(PROGRAM).strip()} {option}", option)
+    words = next((WORDS[name] for name in names if name in WORDS), tuple)
+    stored = next((STORED[name] for name in names if name in STORED), None)
+    found = [
+        *((word, "") for word in words()),
+        *(read_for_completion(ctx, partial(stored, incomplete)) if stored else ()),
+    ]
+    return [*dict.fromkeys(each for each in found if each[0].startswith(incomplete))]
+
+
 def answer(root: TyperGroup, line: str) -> None:
     """Write the completions of a command line, one per line: the word, then a tab and its meaning, if it has one.
 
@@ -111,7 +127,7 @@ def answer(root: TyperGroup, line: str) -> None:
     """
     from bmhctl.output.sanitize import clean
 
-    for candidate in candidates(root, PROGRAM, line):
+    for candidate in candidates(root, PROGRAM, line, _values):
         word, meaning = candidate or (_FILES, "")
         if clean(word) == word:
             sys.stdout.write(f"{word}\t{clean(meaning)}\n" if meaning else f"{word}\n")

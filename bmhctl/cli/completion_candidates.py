@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Phase
+from bmhctl.domain.bmc_commands import BootTarget, Power
+from bmhctl.domain.model import TLS_VERSIONS, EventKind, Phase, Verb
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import local_time
@@ -16,10 +17,13 @@ from bmhctl.results.statistics import HourlyUse, Metrics, Timeline
 from bmhctl.results.status import Reasons
 from bmhctl.results.why import Graph
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.folding import folded_within
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
 
+_CHANGES = 20  # the number of changes that are offered to be undone
+_ROOM = 60  # the most characters for the names of their hosts
 _SAMPLE = 1000  # the number of hosts whose keys and values are offered
 _RESULTS_OF: dict[str, type] = {
     "list": Hosts,
@@ -36,6 +40,112 @@ _RESULTS_OF: dict[str, type] = {
     "stats": HourlyUse,
     "timeline": Timeline,
 }
+
+
+def _groups() -> Iterable[str]:
+    from bmhctl.usecases.statistics import GROUPS
+
+    return (group for group in GROUPS if ":" not in group)
+
+
+def _sort_keys() -> Iterable[str]:
+    from bmhctl.usecases.statistics import SORT_KEYS
+
+    return ("name", *SORT_KEYS)
+
+
+def _endings() -> Iterable[str]:
+    from bmhctl.runner.task import OnExit
+
+    return OnExit
+
+
+WORDS: Mapping[str, Callable[[], Iterable[str]]] = {
+    "stats --by": _groups,
+    "stats --sort": _sort_keys,
+    "history --verb": lambda: (*Verb, *EventKind),
+    "run --on-exit": _endings,
+    "power --to": lambda: Power,
+    "power --then": lambda: ("off",),
+    "boot-once --from": lambda: BootTarget,
+    "--tls-min-version": lambda: TLS_VERSIONS,
+}
+"""The words that an option takes, by the command and the option, or by the option alone."""
+
+
+def _owners(_: str, store: Store) -> Iterator[tuple[str, str]]:
+    for reservation in store.reservations.open():
+        for owner in (reservation.owner, *reservation.shared_with):
+            yield owner, ""
+
+
+def _actors(_: str, store: Store) -> Iterator[tuple[str, str]]:
+    return ((event.actor, "") for event in store.events.read(last=_SAMPLE))
+
+
+def _changes(_: str, store: Store) -> Iterator[tuple[str, str]]:
+    """Yield the latest changes that ``undo`` may take back: the id of an event, and what was done to which hosts."""
+    upto: int | None = None
+    for _number in range(_CHANGES):
+        found = [event for _host, event in store.events.change(upto)]
+        if not found:
+            return
+        upto = found[0].id - 1
+        hosts = folded_within([event.host for event in found], _ROOM)
+        yield str(found[-1].id), f"{found[0].verb} {hosts} {found[0].actor} {local_time(found[0].at)}"
+
+
+def _keys(_: str, store: Store) -> Iterator[tuple[str, str]]:
+    return ((key, "") for host in store.hosts.find(HostQuery(limit=_SAMPLE)) for key in selectable(host.spec))
+
+
+def _group_keys(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
+    yield from ((f"label:{key}", "") for key, _ in _keys(incomplete, store))
+    yield from ((f"tag:{key}", "") for reservation in store.reservations.open() for key in reservation.tags)
+
+
+def _labels(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
+    hosts = store.hosts.find(HostQuery(limit=_SAMPLE))
+    return _pairs(incomplete, (pair for host in hosts for pair in host.spec.labels.items()))
+
+
+def _properties(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
+    hosts = store.hosts.find(HostQuery(limit=_SAMPLE))
+    return _pairs(incomplete, ((key, str(value)) for host in hosts for key, value in host.spec.properties.items()))
+
+
+def _tags(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
+    return _pairs(incomplete, (pair for held in store.reservations.open() for pair in held.tags.items()))
+
+
+def _parameters(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
+    declared = (param for step in store.policy().of(Phase.PREPARE) for param in step.params)
+    return _pairs(incomplete, ((param.name, param.default or "") for param in declared))
+
+
+def _pairs(incomplete: str, known: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield each key with ``=``; after ``=``, each value of the key that is typed."""
+    typed, equals, _ = incomplete.partition("=")
+    if not equals:
+        return ((f"{key}=", "") for key, _ in known)
+    return ((f"{key}={value}", "") for key, value in known if key == typed and value)
+
+
+STORED: Mapping[str, Callable[[str, Store], Iterable[tuple[str, str]]]] = {
+    "stats --by": _group_keys,
+    "status --by": _keys,
+    "undo --event": _changes,
+    "history --actor": _actors,
+    "reservations --owner": _owners,
+    "handover --to": _owners,
+    "share --with": _owners,
+    "share --without": _owners,
+    "--label": _labels,
+    "--hardware": _properties,
+    "--tag": _tags,
+    "--param": _parameters,
+}
+"""What an inventory has as values of an option, each with its meaning; the first argument is what is typed."""
 
 
 def selectors(store: Store, command: str, incomplete: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
     The candidates get the case of the typed text, because Typer drops all others.
     """
     begins = incomplete.lower()
-    names = _read(ctx, _FITTING.get(ctx.info_name or "", lambda store: store.hosts.names()))
+    names = read_for_completion(ctx, _FITTING.get(ctx.info_name or "", lambda store: store.hosts.names()))
     actions = [*Power] if ctx.info_name == "power" and ctx.params.get("hosts") else []
     return [incomplete + word[len(begins) :] for word in (*names, *actions) if word.startswith(begins)]
 
@@ -60,7 +60,7 @@ _FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
 
 def complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the open reservations whose id begins with what is typed, with who holds them and what for."""
-    held = _read(ctx, lambda store: store.reservations.open())
+    held = read_for_completion(ctx, lambda store: store.reservations.open())
     return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
 
 
@@ -71,7 +71,7 @@ def _completed(name: str) -> Callable[[typer.Context, str], list[Any]]:
         from bmhctl.cli import completion_candidates
 
         find = getattr(completion_candidates, name)
-        return _read(ctx, lambda store: find(store, ctx.info_name or "", incomplete))
+        return read_for_completion(ctx, lambda store: find(store, ctx.info_name or "", incomplete))
 
     return complete
 
@@ -93,7 +93,7 @@ def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
     return list(fields(ctx.info_name or "", incomplete))
 
 
-def _read(ctx: typer.Context, read: Callable[[Store], Iterable[_T]]) -> list[_T]:
+def read_for_completion(ctx: typer.Context, read: Callable[[Store], Iterable[_T]]) -> list[_T]:
     """Return what a completion needs from the inventory; ignore errors: completion must never print one."""
     from bmhctl.stores import open_store
     from bmhctl.stores.locations import find_inventory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from typer.core import TyperCommand as TyperCommand
@@ -30,10 +30,13 @@ def hide_range(param: Any, limit: int) -> None:
         param.type._describe_range = str
 
 
-def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str, str] | None]:
+def candidates(
+    root: TyperGroup, program: str, line: str, values: Callable[[Any, str, str], Iterable[tuple[str, str]]]
+) -> Iterator[tuple[str, str] | None]:
     """Yield the candidates for the last word of a command line, each with its meaning.
 
-    None stands for all names of files.
+    None stands for all names of files. ``values`` returns those of an option for which Typer knows none, from the
+    context, the option and what is typed.
     """
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string
 
@@ -46,5 +49,7 @@ def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str,
     for item in place.shell_complete(ctx, last):
         if item.type == "plain":
             yield item.value, item.help or ""
+    if isinstance(place, TyperOption):
+        yield from values(ctx, place.opts[-1], last)
     if _FILES.search(getattr(place, "metavar", None) or ""):
         yield None

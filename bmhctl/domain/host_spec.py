@@ -10,7 +10,7 @@ from itertools import chain, count
 
 from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key, with_slashes
 from bmhctl.domain.host_name import check_name
-from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
+from bmhctl.domain.model import TLS_VERSIONS, Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import is_label_key, is_label_value
 from bmhctl.domain.tables import check_keys, flag, optional_text, require_table, type_error
 from bmhctl.errors import InvalidError, nearest
@@ -21,8 +21,6 @@ SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 
 _BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version")
 
-TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
-"""The values that ``tls_min_version`` of a BMC may have."""
 
 ONE_MACHINE = "one machine under two names can be reserved twice"
 """Why a warning says that two hosts share a MAC, an address or a system of a BMC."""

@@ -117,6 +117,10 @@ PropertyValue = str | int
 """The value of a hardware property: a text, a number, or a size such as ``256GiB``."""
 
 
+TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
+"""The values that ``tls_min_version`` of a BMC may have."""
+
+
 class Bmc(Frozen):
     """How to reach a host's baseboard management controller.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bmhctl.domain.host_spec import TLS_VERSIONS
 from bmhctl.domain.limits import LIMIT_KEYS, MAX_AHEAD, MAX_HOSTS, MAX_TTL, MOST_HOSTS, OWNER, SELECTOR
-from bmhctl.domain.model import Phase
+from bmhctl.domain.model import TLS_VERSIONS, Phase
 from bmhctl.domain.policy import PHASES, CheckOnReserve, StepKind
 from bmhctl.domain.policy_parser import COMMON_KEYS, DEFAULTS, DONE, EXPECTED
 
