@@ -77,6 +77,8 @@ def _owners(_: str, store: Store) -> Iterator[tuple[str, str]]:
     for reservation in store.reservations.open():
         for owner in (reservation.owner, *reservation.shared_with):
             yield owner, ""
+    for booking in store.bookings.open():
+        yield booking.owner, ""
 
 
 def _actors(_: str, store: Store) -> Iterator[tuple[str, str]]:
@@ -136,7 +138,7 @@ STORED: Mapping[str, Callable[[str, Store], Iterable[tuple[str, str]]]] = {
     "status --by": _keys,
     "undo --event": _changes,
     "history --actor": _actors,
-    "reservations --owner": _owners,
+    "--owner": _owners,
     "handover --to": _owners,
     "share --with": _owners,
     "share --without": _owners,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import WHEN_FREE, End, EventKind, Host, Note, State, TaskResult, Verb
+from bmhctl.domain.model import WHEN_FREE, End, EventKind, Host, Note, Reservation, State, TaskResult, Verb
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.lifecycle.machine import refuse_impossible
@@ -51,6 +51,8 @@ def taint(
         if host.state is State.TAINTED:
             return _taint_again(ctx, host, now, reason, fault, reservation)
         if host.reservation is None and fault is None and host.name not in named:
+            if reservation is not None and not force:
+                _refuse_lost(known_reservation(ctx, reservation), now)
             return already(host, "skipped: no reservation holds it")
         if not force and (reservation is not None or host.reservation is not None):
             check_token(ctx, host, reservation, now)
@@ -65,6 +67,12 @@ def taint(
 
 _REASONS = {"taint": "task completed", "release": "released"}
 """For each command, the reason that is recorded if none is given."""
+
+
+def _refuse_lost(reservation: Reservation, now: datetime) -> None:
+    """Raise :class:`NotYoursError` if a reservation has ended in another way than that its holder gave it back."""
+    if reservation.is_open() or reservation.was_lost():
+        check_valid(reservation, now)
 
 
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:

@@ -196,6 +196,23 @@ def test_a_former_holder_changes_nothing_and_learns_the_present_holder(fleet: La
     assert events(fleet, "node1") == before
 
 
+@pytest.mark.parametrize("verb", [lifecycle_verbs.taint, lifecycle_verbs.release])
+def test_a_pattern_of_free_hosts_with_the_id_of_a_lost_lease_is_refused(
+    fleet: Lab, verb: Callable[..., Outcomes]
+) -> None:
+    returned, lost = (reserve(fleet, "node1"), reserve(fleet, "node2"))
+    lifecycle_verbs.release(fleet.context(), named("node1"))
+    fleet.clock.move(days=1)
+    step_verbs.recycle(fleet.context(), Choice())
+    for choice in (named("node*"), Choice(states=frozenset({State.AVAILABLE}))):
+        assert verb(fleet.context(), choice, reservation=returned).status is ExitStatus.DONE
+        done = verb(fleet.context(), choice, reservation=lost)
+        assert done.status is ExitStatus.NOT_YOURS
+        said = [item.message for item in done.items if item.host == "node1"]
+        assert [text.startswith(f"reservation {lost} has ended: lease expired") for text in said] == [True]
+    assert states(fleet)["node1"] == "available"
+
+
 def test_releasing_again_succeeds_but_not_after_the_lease_was_lost(fleet: Lab) -> None:
     mine = reserve(fleet, "node1", "node2")
     lifecycle_verbs.release(fleet.context(), Choice(), reservation=mine)
