@@ -240,7 +240,7 @@ def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
     if before is not None and before.maintains and (before.reason, before.until) == (mark.reason, mark.until):
         return already(host, f"already {words}")
     cordon = replace(mark, maintains=True).over(before)
-    change_cordon(ctx, host, cordon, mark.since, f"{WHEN_FREE}{mark.reason}")
+    change_cordon(ctx, host, cordon, mark.since, f"{WHEN_FREE}{mark.reason}", "maintain --when-free")
     return stayed(host, words + _held(host))
 
 

@@ -19,7 +19,7 @@ from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.confirmation import MANY, confirm_names
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declare import change
-from bmhctl.usecases.shared.former import BY_HAND, DECLARED, Former, imported_of, whole_host
+from bmhctl.usecases.shared.former import BY_HAND, COMMAND, DECLARED, Former, imported_of, whole_host
 from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal, SpecChange
 from bmhctl.usecases.shared.host_selection import unfold
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
@@ -71,13 +71,17 @@ class _Change(Frozen):
 
 
 def _command(event: Event) -> str:
+    """Return the command that made a change; an older bmhctl recorded it only in the words of the reason."""
+    named = "add" if event.verb is Verb.ENTER else event.verb.value
+    if COMMAND in _kept(event):
+        return str(_kept(event)[COMMAND] or named)
     if (event.reason or "").startswith(_UNDO):
         return _UNDONE
     if event.verb is EventKind.CORDON and (event.reason or "").startswith(WHEN_FREE):
         return "maintain --when-free"
     if event.verb in _MARKS and (event.reason or "").startswith(NO_LONGER_WHEN_FREE):
         return Verb.RESUME.value
-    return "add" if event.verb is Verb.ENTER else event.verb.value
+    return named
 
 
 def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -> Outcomes:
@@ -227,7 +231,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
             hint=f"bmhctl maintain {host.name} --reason TEXT",
         )
     reason = f"{_UNDO}{_command(event)} by {event.actor}"
-    change_cordon(ctx, host, cordon, now, reason)
+    change_cordon(ctx, host, cordon, now, reason, _UNDONE)
     word = "uncordoned" if cordon is None else cordon.flag
     return stayed(host, f"{word}: {reason}")
 
@@ -258,6 +262,7 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
             )
     return Changes(
         reason=f"{_UNDO}the {last.words}",
+        command=_UNDONE,
         policy=last.policy,
         renames=tuple(renames),
         removals=tuple(removals),

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.host_spec import dump_spec
-from bmhctl.domain.model import EventKind, State, Verb
+from bmhctl.domain.model import NO_LONGER_WHEN_FREE, WHEN_FREE, EventKind, State, Verb
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import NotFoundError, StateRefusedError, UsageError
 from bmhctl.support.values import replace
@@ -21,7 +21,7 @@ from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.statistics import statistics
-from bmhctl.usecases.steps import step_verbs
+from bmhctl.usecases.steps import resume, step_verbs
 from bmhctl.usecases.steps.retire import retire
 from tests.conftest import Lab, copied
 from tests.formats.texts import read_inventory
@@ -432,6 +432,27 @@ def test_the_undo_of_a_rename_is_recorded_as_an_undo(small: Lab) -> None:
         "undo of the rename of node7 by bob",
         "undo of the undo of node2 by carl",
     ]
+
+
+@pytest.mark.parametrize("words", [WHEN_FREE, NO_LONGER_WHEN_FREE, "undo of the set of node1"])
+def test_a_typed_reason_is_not_taken_for_the_words_of_another_command(words: str, small: Lab) -> None:
+    lifecycle_verbs.cordon(small.context(), Choice(("node1",)), reason=words)
+    assert undo.undo(small.context()).notes[0] == "took back the cordon of node1 by alice"
+    hosts.remove(small.context(), Choice(("node2",)), force=True, reason=words)
+    assert undo.undo(small.context()).notes[0] == "took back the remove of node2 by alice"
+
+
+def test_undo_names_the_command_that_made_a_cordon(small: Lab) -> None:
+    reserve.reserve_or_wait(small.context(), reservation_request(("node1",)))
+    lifecycle_verbs.maintain(small.context(), Choice(("node1",)), reason="fan", when_free=True)
+    small.clock.move(seconds=1)
+    resume.resume(small.context(), Choice(("node1",)))
+    small.clock.move(seconds=1)
+    said = []
+    for _ in range(3):
+        said.append(undo.undo(small.context()).notes[0])
+        small.clock.move(seconds=1)
+    assert said == [f"took back the {command} of node1 by alice" for command in ("resume", "undo", "undo")]
 
 
 def test_undo_of_the_policy_of_another_actor_asks_first(lab: Lab) -> None:

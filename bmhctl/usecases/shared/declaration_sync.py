@@ -239,6 +239,7 @@ def _reconcile(
     by_hand = Changes(
         specs=tuple(SpecChange.to(spec.name, spec) for spec in changed),
         reason=None if intent is None else changes.reason,
+        command=None if intent is None else changes.command,
         imported={} if intent is None else changes.imported,
         by_hand=intent is None,
         newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new),

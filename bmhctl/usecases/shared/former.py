@@ -9,7 +9,7 @@ from bmhctl.domain.model import Host, PropertyValue
 from bmhctl.stores.declared_hosts import host_of, host_values
 from bmhctl.support.values import Frozen
 
-DECLARED, BY_HAND = "declared", "by_hand"
+DECLARED, BY_HAND, COMMAND = "declared", "by_hand", "command"
 _HOST, _IMPORTED = "host", "imported"
 
 
@@ -17,16 +17,19 @@ class Former(Frozen):
     """Writes what events keep of hosts.
 
     ``by_hand`` is whether the TOML file was edited by something other than bmhctl. ``imported`` returns the values of
-    the last import before the change, by host name; it is called only for hosts that exist.
+    the last import before the change, by host name; it is called only for hosts that exist. ``command`` is the command
+    that made the change, if it is not the one that the verb of the event names.
     """
 
     by_hand: bool = False
     imported: Callable[[], Mapping[str, Mapping[str, PropertyValue]]] = dict
+    command: str | None = None
 
     def of(self, host: Host | None, *, whole: bool = False) -> dict[str, object]:
         """Return what to keep of a host; None for a new host. ``whole`` also keeps its state."""
         kept: dict[str, object] = {
             DECLARED: None if host is None else {"name": host.name, **dump_spec(host.spec)},
+            COMMAND: self.command,
         }
         if host is not None and whole:
             kept[_HOST] = host_values(host)

@@ -59,7 +59,8 @@ class Changes(Frozen):
 
     ``specs`` are changes of declarations, and ``reason`` is why they and the renames are made. ``policy`` is the text
     of a valid policy to save, for a database. ``imported`` are the values that an import declares, by host name; None
-    removes the saved ones. ``by_hand`` is whether the TOML file was edited by something other than bmhctl.
+    removes the saved ones. ``by_hand`` is whether the TOML file was edited by something other than bmhctl. ``command``
+    is the command that makes the changes, if it is not the one that the verbs of their events name.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -70,6 +71,7 @@ class Changes(Frozen):
     policy: str | None = None
     imported: Mapping[str, Mapping[str, PropertyValue] | None] = field(default_factory=dict)
     by_hand: bool = False
+    command: str | None = None
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
@@ -77,7 +79,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     if changes.policy is not None:
         save_policy(ctx, changes.policy, now)
     names = [*changes.imported, *(removal.name for removal in changes.removals)]
-    former = Former(changes.by_hand, cache(partial(ctx.store.imported.of, names)))
+    former = Former(changes.by_hand, cache(partial(ctx.store.imported.of, names)), changes.command)
     outcomes = [rename(ctx, old, new, now, former, changes.reason) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
     before = [ctx.host(each.name).spec for each in changes.specs]

@@ -19,6 +19,7 @@ def write_intent(sha256: str, actor: str, changes: Changes) -> str:
             "newcomers": [(*host_values(n.host), n.reason) for n in changes.newcomers],
             "reason": changes.reason,
             "imported": changes.imported,
+            "command": changes.command,
         }
     )
 
@@ -34,6 +35,7 @@ def read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
         newcomers=tuple(HostAddition(host_of((host, held)), reason) for host, held, reason in kept["newcomers"]),
         reason=kept["reason"],
         imported=kept.get("imported", {}),
+        command=kept.get("command"),
     )
 
 

@@ -216,12 +216,17 @@ def record_event(
     return ctx.store.hosts.save(host, event_of(ctx, host, kind, now, reason, actor, reservation, steps, before))
 
 
-def change_cordon(ctx: Context, host: Host, cordon: Note | None, now: datetime, reason: str | None) -> Host:
-    """Save a host with another cordon, or with none, so that ``undo`` can restore the former one; return the host."""
+def change_cordon(
+    ctx: Context, host: Host, cordon: Note | None, now: datetime, reason: str | None, command: str | None = None
+) -> Host:
+    """Save a host with another cordon, or with none, so that ``undo`` can restore the former one; return the host.
+
+    ``command`` is the command that does it, if it is not ``cordon`` or ``uncordon``.
+    """
     from bmhctl.usecases.shared.former import Former
 
     kind = EventKind.UNCORDON if cordon is None else EventKind.CORDON
-    before = Former().of(host, whole=True)
+    before = Former(command=command).of(host, whole=True)
     return record_event(ctx, replace(host, cordon=cordon), kind, now, reason=reason, before=before)
 
 

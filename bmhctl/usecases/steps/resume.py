@@ -90,7 +90,7 @@ def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: dat
             hint=f"bmhctl resume {host.name} --all takes it back",
         )
     words = f"{NO_LONGER_WHEN_FREE}: {cordon.reason}"
-    change_cordon(ctx, host, cordon.before, now, words)
+    change_cordon(ctx, host, cordon.before, now, words, Verb.RESUME.value)
     return stayed(host, words)
 
 
