@@ -147,6 +147,9 @@ def _open_files(location: str, *, create: bool) -> Store:
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is the state file of {owner.name}, not an inventory", hint=f"-i {owner}")
         database = open_database(path)
+        given = Path(location).expanduser().absolute()
+        if given != path and database.open_files is not None:
+            database.open_files.add_link(given)
         return Store(database, claims=database.claims, folder=str(path.parent), given=location)
     from bmhctl.stores.state_files import check_only_one
     from bmhctl.stores.toml.file import DeclarationFile

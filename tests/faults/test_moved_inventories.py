@@ -230,6 +230,20 @@ def test_writing_to_a_moved_inventory_is_refused_and_writes_nothing(way: str, fl
     assert before == after
 
 
+def test_a_run_whose_database_was_opened_by_a_link_notices_that_it_leads_elsewhere(tmp_path: Path) -> None:
+    for lab in made_in("sqlite", tmp_path):
+        fleet = make_fleet(lab)
+        for name, target in (("link.db", lab.path.name), ("new.db", "other.db")):
+            (tmp_path / name).symlink_to(target)
+        assert fleet.bmhctl("copy", lab.path.name, "other.db").status == 0
+        turn = fleet.start("-i", "link.db", "run", "--host", "node1", "--", "sh", "-c", "echo $$; exec sleep 1000")
+        task = int(turn.line())
+        (tmp_path / "new.db").rename(tmp_path / "link.db")
+        done = turn.end()
+        assert (done.status, lives(task)) == (125, False), done
+        assert done.stderr.startswith(f"the lease is lost: {tmp_path}/link.db is another file now")
+
+
 @pytest.mark.parametrize("way", ["removed", "replaced"])
 def test_a_writer_whose_inventory_is_moved_before_its_commit_writes_nothing(way: str, fleet: Fleet) -> None:
     store = fleet.lab.context().store

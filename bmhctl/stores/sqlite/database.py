@@ -163,6 +163,10 @@ class OpenFiles:
                 self._index = mine.get(self.known[f"{self.path}{self.INDEX}"], -1)
         self.check()
 
+    def add_link(self, path: Path) -> None:
+        """Record a path that leads to the file through links, to notice when it leads to another one."""
+        self.known[str(path)] = self.known[str(self.path)]
+
     def _stamp(self, log: int) -> None:
         """Record in a log to which file it belongs."""
         with suppress(OSError):  # it is recorded, or the file system has no room for that
