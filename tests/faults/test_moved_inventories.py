@@ -335,7 +335,7 @@ def test_a_waiter_whose_lock_files_are_removed_keeps_its_position(fleet: Fleet) 
     assert turn.end().status == 0
 
 
-@pytest.mark.parametrize("way", ["replaced", "restored"])
+@pytest.mark.parametrize("way", ["replaced", "restored", "overwritten"])
 def test_a_recycler_opens_the_inventory_that_replaces_its_own(way: str, fleet: Fleet, figures: Figures) -> None:
     turn = fleet.start("recycle", "--watch", "1s")
     with open_inventory(fleet.lab.location, actor="bob") as lab:
@@ -350,7 +350,7 @@ def test_a_recycler_opens_the_inventory_that_replaces_its_own(way: str, fleet: F
     done = turn.end()
     figures(f"recycler, its inventory {way}", backend(fleet), tries=1, losses=0, shared=0)
     assert done.status == 143
-    assert re.search("is another file now|is gone: ", done.stderr)  # it may look while there is no file
+    assert re.search("is another file now|is gone: |was overwritten", done.stderr)  # it may look while there is no file
 
 
 MOUNTED = """

@@ -155,6 +155,11 @@ class Clients:
         return self.folder / "lab"
 
     @property
+    def database(self) -> Path:
+        """The inventory's SQLite file, if it has one."""
+        return self.place / ("lab.state.db" if self.location.endswith(".toml") else "lab.db")
+
+    @property
     def clock(self) -> Path:
         return self.folder / "clock"
 
@@ -287,11 +292,21 @@ def stop(clients: Clients, dice: random.Random) -> None:
 
 def lock(clients: Clients, dice: random.Random) -> None:
     """Hold the write lock in another process for long."""
-    path = clients.place / ("lab.state.db" if clients.location.endswith(".toml") else "lab.db")
-    with closing(sqlite3.connect(path, isolation_level=None)) as other, suppress(sqlite3.Error):
+    with closing(sqlite3.connect(clients.database, isolation_level=None)) as other, suppress(sqlite3.Error):
         other.execute("BEGIN IMMEDIATE")
         time.sleep(dice.uniform(0.5, clients.longest))
         other.execute("ROLLBACK")
+
+
+def checkpoint(clients: Clients, dice: random.Random) -> None:
+    """Copy SQLite's log into the file again and again, as other programs may: the file then changes, but is not another
+    one."""
+    for _ in range(20):
+        with closing(sqlite3.connect(clients.database, timeout=1)) as other, suppress(sqlite3.Error):
+            other.execute(
+                f"PRAGMA wal_checkpoint({dice.choice(('PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'))})"
+            ).fetchall()
+        time.sleep(dice.uniform(0, 0.1))
 
 
 def overlapping(bookings: str, history: str = "") -> list[str]:
@@ -430,7 +445,7 @@ def _attack(
     for thread in threads:
         thread.start()
     acts: list[Callable[[Clients, random.Random], None]] = [kill, kill_watchdog, stop, set_clock]
-    acts += [lock, move] if server is None else [restart]
+    acts += [lock, checkpoint, move] if server is None else [restart]
     ends = time.monotonic() + seconds
     faults: Counter[str] = Counter()
     while time.monotonic() < ends or len(faults) < len(acts):

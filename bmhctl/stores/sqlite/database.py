@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -43,6 +45,7 @@ Identity = tuple[int, int]
 """The device and inode of a file."""
 
 _NONE: Identity = (0, 0)  # the identity of a missing file
+_NO_PART = bytes(12)  # what is in the file of a log that nothing was ever written to
 
 
 def open_database(path: Path) -> SqliteDatabase:
@@ -71,7 +74,7 @@ def open_database(path: Path) -> SqliteDatabase:
             from bmhctl.stores.sqlite.upkeep import use_log
 
             use_log(database)
-            opened.beginning = b""  # it was changed
+            opened.written = os.stat(path).st_mtime_ns
         opened.add_beside()
     except BaseException as error:
         try:
@@ -87,7 +90,7 @@ def _check_file(path: Path) -> OpenFiles:
     """Return the file of an inventory that can be used here; raise the errors of :func:`open_database`."""
     try:
         status = os.stat(path)
-        beginning = os.pread(descriptor(path), OpenFiles.COMPARED, 0)
+        beginning = os.pread(descriptor(path), 100, 0)
     except FileNotFoundError:
         raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
     if not beginning.startswith(_HEADER) or int.from_bytes(beginning[68:72], "big") != APPLICATION_ID:
@@ -111,17 +114,11 @@ class OpenFiles:
     LOG, INDEX = "-wal", "-shm"
     """The suffixes of SQLite's files beside it: the write-ahead log, and the index of the log."""
 
-    COUNTED = 132
-    """How many bytes at the beginning of the index say how much of the log is in the file."""
-
-    COMPARED = 1 << 16
-    """How much of a file is compared if it was written: every event changes one of its first pages."""
-
-    STAMP = "user.bmhctl.inodes"
-    """The extended attribute of a log that has the inode of its file, and its own, as a copy of it has another one."""
+    STAMP = "user.bmhctl"
+    """The extended attribute of a log that says to which file it belongs, and what is in that: see ``left_log``."""
 
     def __init__(self, path: Path, status: os.stat_result, beginning: bytes) -> None:
-        """Record the file at a path; its first :attr:`COMPARED` bytes were read after its status."""
+        """Record the file at a path, from its status and its first bytes."""
         self.path = path
         self.inode = status.st_ino
         """The inode of the inventory file itself."""
@@ -129,10 +126,8 @@ class OpenFiles:
         self.has_log = beginning[18:20] == _WITH_LOG
         self.has_own_log = False
         """Whether the log was seen in one folder with the file: another folder may be at the path for a moment."""
-        self.written, self.size, self.beginning = status.st_mtime_ns, status.st_size, beginning
-        self.counted = b""
-        """The beginning of the log's index, from a moment when the file was as it was when its beginning was read."""
-        self._index = -1  # a descriptor of it, which SQLite keeps open
+        self.written, self.content, self._part = status.st_mtime_ns, b"", b""
+        self._log = self._index = -1  # descriptors that SQLite keeps open
         self._group = status.st_gid
 
     def add_beside(self) -> None:
@@ -159,18 +154,64 @@ class OpenFiles:
         with suppress(OSError), self.folder() as folder:
             self.has_own_log = self.is_in(folder) and self.is_in(folder, self.LOG)
             if self.has_own_log and mine:
-                self._stamp(mine[self.known[f"{self.path}{self.LOG}"]])
+                self._log = mine[self.known[f"{self.path}{self.LOG}"]]
                 self._index = mine.get(self.known[f"{self.path}{self.INDEX}"], -1)
+                self.take(mine.get(self.known[str(self.path)], -1), self._index)
+                self.stamp()
         self.check()
 
     def add_link(self, path: Path) -> None:
         """Record a path that leads to the file through links, to notice when it leads to another one."""
         self.known[str(path)] = self.known[str(self.path)]
 
-    def _stamp(self, log: int) -> None:
-        """Record in a log to which file it belongs."""
-        with suppress(OSError):  # it is recorded, or the file system has no room for that
-            os.setxattr(log, self.STAMP, f"{self.inode} {os.fstat(log).st_ino}".encode(), os.XATTR_CREATE)
+    def take(self, file: int, index: int) -> bool:
+        """Record what is in the file; return whether that is certain, because SQLite writes nothing into it now."""
+        before, status = self.copied(index)[1], os.fstat(file)
+        content = self.content_of(file)
+        after, again = self.copied(index)[1], os.fstat(file)
+        if not after or before != after or status.st_mtime_ns != again.st_mtime_ns:
+            return False
+        self.content, self._part = content, after
+        self.written = status.st_mtime_ns  # last: another thread may be about to record the content in the log
+        return True
+
+    def stamp(self) -> None:
+        """Record in the log to which file it belongs, and what is in that, unless the file was written meanwhile."""
+        with suppress(OSError):  # the file system has no room for it
+            log, part = self.copied(self._index)
+            status = os.stat(self.path)
+            stamp = _number(os.fstat(self._log).st_ino) + _number(self.inode)
+            try:
+                recorded = os.getxattr(self._log, self.STAMP)
+            except OSError:
+                recorded = b""
+            is_as_taken = (status.st_ino, status.st_mtime_ns) == (self.inode, self.written) and (
+                part == self._part or (self._part == _NO_PART and part[8:] == _NO_PART[8:])
+            )
+            if log and is_as_taken and self.copied(self._index) == (log, part):
+                stamp += self.content + log + part
+            is_new = recorded[:8] != stamp[:8]
+            if is_new or (recorded[8:16] == stamp[8:16] and len(stamp) > 16 and recorded[32:] != stamp[32:]):
+                os.setxattr(self._log, self.STAMP, stamp)
+
+    @staticmethod
+    def content_of(file: int) -> bytes:
+        """Return the size of a file and a checksum of its first pages: every event changes one of these."""
+        return _number(os.fstat(file).st_size) + _number(zlib.crc32(os.pread(file, 1 << 16, 0)))
+
+    @staticmethod
+    def copied(index: int) -> tuple[bytes, bytes]:
+        """Return a checksum of the log, and which part of it is in the file, according to the log's index.
+
+        The checksum is empty if the log is, and both are empty if that is just changing. The format is that of
+        "WAL-mode File Format", section 2.
+        """
+        counted = os.pread(index, 132, 0)
+        header, copied, attempted = counted[:48], counted[96:100], counted[128:132]
+        frames, in_file = (int.from_bytes(each, sys.byteorder) for each in (header[16:20], copied))
+        if header != counted[48:96] or copied != attempted or in_file > frames:
+            return b"", b""
+        return header[40:] if frames else b"", header[32:40] + copied
 
     @staticmethod
     def opened() -> dict[Identity, int]:
@@ -206,10 +247,6 @@ class OpenFiles:
         Raises :class:`MovedError` also when another program has written into the file, and :class:`AwayError` when it
         can't be determined. Costs a ``stat`` of each path; any thread may call it.
         """
-        counted = self.counted
-        if not any(counted[32:40]):  # the log was empty
-            with suppress(OSError):
-                counted = os.pread(self._index, self.COUNTED, 0)
         for path, known in self.known.items():
             try:
                 status = os.stat(path)
@@ -220,8 +257,10 @@ class OpenFiles:
                 from bmhctl.stores.sqlite.left_log import examine
 
                 examine(self, path)
-            elif path == str(self.path):
-                self.counted = counted
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(8, "big")
 
 
 class SqliteDatabase(WriteBuffer):
@@ -324,6 +363,8 @@ class SqliteDatabase(WriteBuffer):
             raise
         finally:
             self._ids.clear()
+        if write and self.open_files is not None:
+            self.open_files.stamp()  # the first commit gives a log its salts
         act, self.after_commit = self.after_commit, None
         if act is not None:
             act()

@@ -67,36 +67,46 @@ def _is_overwritten(files: OpenFiles) -> bool:
     """Return whether a program other than SQLite wrote into the file; if not, record what is in the file now.
 
     SQLite writes into the file only when it copies the log: it increases a number in the index of the log before that,
-    and another number to the same value afterwards. So as long as these numbers are those of before, what is in the
-    file is also that of before. A file of which only the time was changed is not overwritten.
+    and another number to the same value afterwards. So as long as these numbers are those in the stamp, what is in the
+    file is also that in the stamp. A file of which only the time was changed is not overwritten.
     """
     mine = files.opened()
-    paths = str(files.path), f"{files.path}{files.INDEX}"
-    file, index = (mine.get(files.known.get(path, _NONE), -1) for path in paths)
+    paths = [f"{files.path}{suffix}" for suffix in ("", files.LOG, files.INDEX)]
+    file, log, index = handles = [mine.get(files.known.get(path, _NONE), -1) for path in paths]
     try:
-        before, status = _copied(os.pread(index, files.COUNTED, 0)), os.fstat(file)
-        beginning = os.pread(file, files.COMPARED, 0)
-        counted, again = os.pread(index, files.COUNTED, 0), os.fstat(file)
-        if any(_identity(handle) != files.known[path] for path, handle in zip(paths, (file, index), strict=True)):
+        is_other = _is_other_content(files, _stamp_of(files, log), file, index)
+        if any(_identity(handle) != files.known[path] for path, handle in zip(paths, handles, strict=True)):
             return False  # another thread has closed its connection meanwhile
+        if not is_other and files.take(file, index):
+            files.stamp()
     except OSError:
         return False
-    after = _copied(counted)
-    is_other = (status.st_size, beginning) != (files.size, files.beginning)
-    if after is not None and after == _copied(files.counted) and is_other:
-        return True
-    if after is not None and after == before and status.st_mtime_ns == again.st_mtime_ns:
-        files.written, files.size, files.beginning, files.counted = again.st_mtime_ns, again.st_size, beginning, counted
-    return False
+    return is_other
 
 
-def _copied(index: bytes) -> bytes | None:
-    """Return which part of which log is in the file, according to the log's index; None if that is just changing.
+def _is_other_content(files: OpenFiles, stamp: bytes, file: int, index: int) -> bool:
+    """Return whether a file is not as its log's stamp says, although SQLite has written nothing into it since."""
+    before = files.copied(index)
+    content = files.content_of(file)
+    return (
+        before[0] != b""
+        and before == files.copied(index)
+        and stamp[32:] == b"".join(before)
+        and stamp[16:32] != content
+    )
 
-    The format is that of "WAL-mode File Format", section 2.
+
+def _stamp_of(files: OpenFiles, log: int) -> bytes:
+    """Return the stamp of a log: four numbers of 8 bytes, and how much of the log is in the file.
+
+    The numbers are the inodes of the log and of the file, and the file's size and checksum. The stamp of a copied log
+    is no stamp, as that has another inode.
     """
-    salts, copied, attempted = index[32:40], index[96:100], index[128:132]
-    return salts + copied if len(attempted) == len(copied) == 4 and attempted == copied else None
+    try:
+        stamp = os.getxattr(log, files.STAMP)
+    except (AttributeError, OSError):
+        return b""
+    return stamp if int.from_bytes(stamp[:8], "big") == os.fstat(log).st_ino else b""
 
 
 def _set_aside(files: OpenFiles, *, in_place: bool = False) -> None:
@@ -239,17 +249,28 @@ def _is_own_now(files: OpenFiles) -> bool:
 
 
 def _has_other_stamp(files: OpenFiles, folder: int) -> bool:
-    """Return whether the stamp of the log in a folder says that it belongs to another file; false for a copied log."""
+    """Return whether the stamp of the log in a folder says that it belongs to another file, or to what was in this one.
+
+    The second is certain only while a process has the log open: after a power cut, the index may be an old one.
+    """
     try:
         log = os.open(f"{files.path.name}{files.LOG}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
     except OSError:
         return False  # gone, or SQLite can't open it either, and reports that
     with open(log, "rb"):
-        try:
-            file, own = map(int, os.getxattr(log, files.STAMP).split())
-        except (AttributeError, OSError, ValueError):
-            return False
-        return own == os.fstat(log).st_ino and file != files.inode
+        stamp = _stamp_of(files, log)
+    if not stamp or int.from_bytes(stamp[8:16], "big") != files.inode:
+        return bool(stamp)
+    try:
+        index, file = descriptor(Path(f"{files.path}{files.INDEX}")), descriptor(files.path)
+        return (
+            locked_byte(index, *_OF_LOG) is not None
+            and files.is_in(folder)
+            and _identity(file) == files.known[str(files.path)]
+            and _is_other_content(files, stamp, file, index)
+        )
+    except OSError:
+        return False
 
 
 def _is_locked_alone(files: OpenFiles) -> bool:
