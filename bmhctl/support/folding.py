@@ -25,7 +25,9 @@ def folded(names: Iterable[str], most: int | None = None) -> list[str]:
             groups.setdefault((name, "", 0), {})
             continue
         before, number, after = match.groups()[:3] if match[2] else match.groups()[3:]
-        width = len(number) if number.startswith("0") or len(number) == 1 else _unpadded(groups, before, after, number)
+        # Numbers without leading zeros have width 1, so that they are kept apart from padded ones.
+        is_padded = number.startswith("0") or (before, after, len(number)) in groups
+        width = len(number) if is_padded else 1
         groups.setdefault((before, after, width), {})[number] = int(number)
     return [word for (before, after, _), numbers in groups.items() for word in _words(before, after, numbers, most)]
 
@@ -47,11 +49,6 @@ def in_short(names: Iterable[str]) -> list[str]:
     """Return one or two names unchanged, and more names as folded ranges; for people."""
     known = [*names]
     return folded(known) if len(known) > 2 else known
-
-
-def _unpadded(groups: Iterable[tuple[str, str, int]], before: str, after: str, number: str) -> int:
-    """Return the width below which numbers have no leading zeros and are kept apart from padded ones."""
-    return len(number) if (before, after, len(number)) in groups else 1
 
 
 def _words(before: str, after: str, numbers: dict[str, int], most: int | None) -> Iterator[str]:

@@ -60,11 +60,6 @@ def _annotations(body: dict[str, Any]) -> dict[str, object]:
     return dict(body.get("__annotations__", {}))
 
 
-def _is_class_variable(annotation: object) -> bool:
-    """Return whether an annotation is ``ClassVar[…]`` or ``typing.ClassVar[…]``, as text or as a value."""
-    return str(annotation).removeprefix("typing.").startswith("ClassVar")
-
-
 def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
     """Return a function that reads all fields of a value at once."""
     if len(names) > 1:
@@ -109,7 +104,8 @@ class _FrozenType(type):
     _values: Callable[[object], tuple[object, ...]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _FrozenType:
-        own = [key for key, kind in _annotations(body).items() if not _is_class_variable(kind)]
+        kinds = {key: str(kind).removeprefix("typing.") for key, kind in _annotations(body).items()}
+        own = [key for key, kind in kinds.items() if not kind.startswith("ClassVar")]
         defaults = {key: body.pop(key) for key in own if key in body}
         above = [base for base in bases if isinstance(base, _FrozenType)]
         names = (*(name for base in above for name in base.__match_args__), *own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bmhctl.domain.model import State
 from bmhctl.formats.importers.record import Item, Record, alone, text_of, texts
-from bmhctl.formats.manifest_fields import Fields
 
 
 @alone
@@ -14,10 +13,11 @@ def reader(item: Item) -> Record:
     acquired, reservation = fields.line("acquired"), fields.line("reservation")
     word = "acquired" if acquired else "reserved" if reservation else "free"
     aliases = [text for text in texts(fields, "aliases") if text]
+    exporters = (text_of(match.data.get("exporter")) for match in fields.rows("matches"))
     return Record(
         fields.line("name") or item.name,
         labels={
-            "exporter": next((each for each in _exporters(fields) if each != "*"), None),
+            "exporter": next((each for each in exporters if each and each != "*"), None),
             **{key: text_of(value) for key, value in fields.fields("tags").data.items()},
         },
         attributes={"aliases": " ".join(aliases) or None, "allowed": " ".join(texts(fields, "allowed")) or None},
@@ -26,7 +26,3 @@ def reader(item: Item) -> Record:
         state=State.INITIAL if word == "free" else State.RESERVED,
         owner=acquired or (f"labgrid reservation {reservation}" if reservation else None),
     )
-
-
-def _exporters(fields: Fields) -> list[str]:
-    return [name for match in fields.rows("matches") if (name := text_of(match.data.get("exporter")))]

@@ -30,6 +30,7 @@ STATES: dict[str, State | None] = {
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le"}
 """Debian's words for processor architectures, each with Linux's word."""
 
+_FAULTS = ("broken", "missing", "releasing failed", "failed")  # how the names of a status with a fault begin
 _SCHEMES = {"redfish": "redfish+https", "ipmi": "ipmi"}
 
 
@@ -75,12 +76,8 @@ def reader(item: Item) -> Record | str:
         state=state,
         gone="it is retired in MAAS",
         owner=fields.line("owner"),
-        fault=(fields.squeezed("status_message") or word) if _is_fault(word) else None,
+        fault=(fields.squeezed("status_message") or word) if word.lower().startswith(_FAULTS) else None,
     )
-
-
-def _is_fault(word: str) -> bool:
-    return word.lower() in ("broken", "missing", "releasing failed") or word.lower().startswith("failed")
 
 
 def _name(fields: Fields, key: str) -> str | None:

@@ -63,13 +63,9 @@ def _row(timeline: Timeline, row: HostTimeline, top: int) -> Iterator[str]:
         f"<title>{_text(row.host)}</title></text>"
     )
     for stay in row.stays:
-        x, end = _x(timeline, stay.start), _x(timeline, stay.end)
         owner = f" by {stay.owner}" if stay.owner else ""
         words = f"{row.host}: {stay.state}{owner}, {stamp(stay.start)} to {stamp(stay.end)}"
-        yield (
-            f'  <rect x="{x}" y="{top + 3}" width="{max(0.5, round(end - x, 1))}" height="{_BAR}" '
-            f"{_paint(stay.state)}><title>{_text(words)}</title></rect>"
-        )
+        yield _rectangle(timeline, stay.start, stay.end, top, _paint(stay.state), words)
     if row.owner is not None:
         words = f"{row.host}: leased to {row.owner}" + (f" until {stamp(row.lease_end)}" if row.lease_end else "")
         yield from _ahead(timeline, timeline.now, row.lease_end or timeline.until, top, _AHEAD, words)
@@ -83,11 +79,15 @@ def _ahead(timeline: Timeline, starts: datetime, ends: datetime, top: int, paint
     """Yield the rectangle of a lease or booking, for the part of its future that is within the drawing."""
     starts, ends = max(starts, timeline.now, timeline.since), min(ends, timeline.until)
     if starts < ends:
-        x, end = _x(timeline, starts), _x(timeline, ends)
-        yield (
-            f'  <rect x="{x}" y="{top + 3}" width="{max(0.5, round(end - x, 1))}" height="{_BAR}" {paint}>'
-            f"<title>{_text(words)}</title></rect>"
-        )
+        yield _rectangle(timeline, starts, ends, top, paint, words)
+
+
+def _rectangle(timeline: Timeline, start: datetime, end: datetime, top: int, paint: str, words: str) -> str:
+    x = _x(timeline, start)
+    return (
+        f'  <rect x="{x}" y="{top + 3}" width="{max(0.5, round(_x(timeline, end) - x, 1))}" height="{_BAR}" {paint}>'
+        f"<title>{_text(words)}</title></rect>"
+    )
 
 
 def _paint(state: State) -> str:

@@ -165,17 +165,14 @@ def refusal(address: Address, *, user: str, owner: str | None, said: str, was_op
     role, lacks = ROLES[least], [right for number, right in missing if number == least]
     has_some = len(lacks) < sum(number == least for number, *_ in _rights())
     some = f": it lacks {', '.join(dict.fromkeys(lacks))}" if has_some else ""
-    if user == owner:
-        return kind(
-            f"{address.shown}: the role {user} may not {role.does}{some}",
-            hint=f"{user} owns its tables, but not the schema: GRANT USAGE ON SCHEMA {_quoted(address.schema)}"
-            f" TO {_quoted(user)}",
-        )
-    return kind(
-        f"{address.shown}: the role {user} may not {role.does}{some}",
-        hint=f"ask {owner}, who owns the inventory: {role.who} may;"
-        " bmhctl policy grants prints the SQL for that, which must run again after each update",
+    hint = (
+        f"ask {owner}, who owns the inventory: {role.who} may;"
+        " bmhctl policy grants prints the SQL for that, which must run again after each update"
     )
+    if user == owner:
+        grant = f"GRANT USAGE ON SCHEMA {_quoted(address.schema)} TO {_quoted(user)}"
+        hint = f"{user} owns its tables, but not the schema: {grant}"
+    return kind(f"{address.shown}: the role {user} may not {role.does}{some}", hint=hint)
 
 
 def _missing(address: Address) -> list[tuple[int, str]]:

@@ -101,10 +101,6 @@ class DeclarationFile:
         size = _status(self.path).st_size
         return size == fingerprint.size and sha256_of(self.text()) == fingerprint.sha256
 
-    def fingerprint(self) -> Fingerprint:
-        """Return the file's fingerprint; wait and raise as :meth:`load` does."""
-        return self.load()[1]
-
     def load(self) -> tuple[bytes, Fingerprint]:
         """Return the file's bytes and its fingerprint; wait up to 25 ms for a file that was written just now.
 

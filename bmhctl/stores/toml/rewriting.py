@@ -101,7 +101,7 @@ class Rewriting:
                 continue
             if value is None:
                 self._unset(path)
-            elif isinstance(value, Mapping) and self._is_written(path):
+            elif isinstance(value, Mapping) and any(node.path[: len(path)] == path for node in self._hosts[spec.name]):
                 entries = old if isinstance(old, Mapping) else {}
                 for entry in entries.keys() - value.keys():
                     self._unset((*path, entry))
@@ -138,9 +138,6 @@ class Rewriting:
 
     def _unset(self, path: tuple[str, ...]) -> None:
         self._gone.update((node, None) for node in self._hosts[path[1]] if node.path[: len(path)] == path)
-
-    def _is_written(self, path: tuple[str, ...]) -> bool:
-        return any(node.path[: len(path)] == path for node in self._hosts[path[1]])
 
     def _keep_declared(self, name: str) -> None:
         """Keep a host declared after all of its keys were removed."""

@@ -78,7 +78,7 @@ def sync_declaration(ctx: Context) -> None:
 
 def _save_fingerprint(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
     """Save the fingerprint of a file that was only touched, so that the next command only needs a ``stat``."""
-    fresh = file.fingerprint()
+    _, fresh = file.load()
     if fresh.settled and fresh.sha256 == known.sha256:
         with suppress(UnreachableError), ctx.store.transaction():  # a user who may not write keeps the old fingerprint
             if _known(ctx) == known:
