@@ -74,9 +74,10 @@ class LiveView:
         """Return the lines of a text that the terminal has room for, the number of hidden lines, and the note."""
         from rich.text import Text
 
-        note = [Text(""), Text(clean(self._note), "yellow")] if self._note else []
+        console = self._live.console
+        note = [Text(""), *Text(clean(self._note), "yellow").wrap(console, console.width)] if self._note else []
         lines = [*text.split("\n", allow_blank=True)]
-        room = self._live.console.height - len(note)
+        room = console.height - len(note)
         if len(lines) > room:
             hidden = len(lines) - max(1, room - 1)
             lines = [*lines[: max(1, room - 1)], Text(f"and {plural(hidden, 'more line')}", "dim")]

@@ -11,6 +11,7 @@ from bmhctl.domain.model import Planned, State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import render
 from bmhctl.output.graph.timeline_svg import svg
+from bmhctl.output.live import LiveView
 from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import heat_level, heat_step
 from bmhctl.output.time_axis import ticks
@@ -590,3 +591,12 @@ def test_the_queue_shows_owners_whole_on_a_narrow_terminal() -> None:
     lines = shown(replace(QUEUE, items=items), tty=True, width=80).splitlines()
     assert owner in lines[1]
     assert max(map(len, lines[:2])) <= 80
+
+
+def test_a_long_note_below_what_is_watched_is_shown_whole() -> None:
+    screen = display(tty=True)
+    with LiveView(screen) as live:
+        live.show(replace(STATUS, planned=BOOKINGS.items * 5))  # higher than the terminal
+        live.note("can't reach postgresql://lab@db.example/lab: connection refused; waiting until it is back")
+        shown_note = screen.stdout.getvalue()[-400:]  # type: ignore[attr-defined]
+    assert "waiting until it is back" in " ".join(shown_note.split())
