@@ -254,6 +254,7 @@ def test_a_role_without_free_connections_is_reported(strict: Server, cli: Cli) -
         sql(strict.url, "ALTER ROLE lab CONNECTION LIMIT -1")
     assert (done.status, done.stdout) == (11, "")
     assert 'too many connections for role "lab"' in done.stderr
+    assert "CONNECTION LIMIT of the role" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["Lab", "a-b", "_x1"])

@@ -247,7 +247,7 @@ def _words_of(error: psycopg.Error) -> str:
     """Return the report of the server or of libpq in one line, without the guesses in libpq's indented lines."""
     said = (error.diag.message_primary or str(error)).splitlines()
     tries = [line.rpartition(_FAILED)[2] for line in said if line.startswith("- host: ")]  # a line for each host
-    words = f"{_FAILED}{'; '.join(tries)}" if tries else " ".join(line for line in said if not line.startswith("\t"))
+    words = f"{_FAILED}{'; '.join(tries)}" if tries else "; ".join(line for line in said if not line.startswith("\t"))
     return without_secrets(" ".join(words.split()))
 
 
@@ -257,7 +257,11 @@ _HINTS: tuple[tuple[str, _Kind, str], ...] = (
     ("57P03", AwayError, "the server is starting, stopping or recovering: try again in a moment"),
     ("57P", AwayError, "the server was stopped, or an administrator ended the connection: try again when it is back"),
     ("25P", AwayError, "the server ends transactions that pause: see its idle_in_transaction_session_timeout"),
-    ("53300", AwayError, "the server has no room for another connection: try again, or raise its max_connections"),
+    (
+        "53300",
+        AwayError,
+        "try again, or raise max_connections of the server, or CONNECTION LIMIT of the role or database",
+    ),
     ("53", AwayError, "the server has too little memory or disk: see its log"),
     ("28", UnreachableError, "check the user and the password; the server's log and pg_hba.conf say more"),
     ("3D000", UnreachableError, "check the name of the database: psql -l lists them"),
