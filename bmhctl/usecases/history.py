@@ -12,6 +12,7 @@ from bmhctl.errors import NotFoundError, UsageError, nearest
 from bmhctl.results import History
 from bmhctl.stores.events import EventQuery
 from bmhctl.support.values import Frozen
+from bmhctl.usecases.queries import noting_unmatched
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.shared.leases import known_reservation
@@ -57,6 +58,8 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
     now = refresh(ctx)
     if request.reservation is not None:
         known_reservation(ctx, request.reservation)
+    if request.choice.selector is not None and request.upto is None:
+        noting_unmatched(ctx, request.choice.selector, ctx.store.hosts.names(request.choice.query(now)))
     query = EventQuery(
         hosts=_ids(ctx, request.choice.names) if request.choice.names else None,
         among=request.choice.query(ctx.clock()) if request.choice.selector or request.choice.states else None,

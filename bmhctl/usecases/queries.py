@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.model import Host, Reservation, State
 from bmhctl.errors import NotFoundError, UsageError, combine
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bmhctl.domain.selector import Selector
     from bmhctl.results.inventories import Everything
     from bmhctl.usecases.shared.host_selection import Choice
+
+_T = TypeVar("_T")
 
 SHOWN_EVENTS = 5
 """The most events of a host that ``show`` returns."""
@@ -56,15 +58,15 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     else:
         hosts = ctx.store.hosts.find(choice.query(now))
         if choice.selector:
-            hosts = _noting_unmatched(ctx, choice.selector, hosts)
+            hosts = noting_unmatched(ctx, choice.selector, hosts)
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: (*SORT_KEYS[key](host), host.name), reverse=sort.startswith("-"))
     failed = ctx.store.step_results.failed()
     return Hosts(hosts, now, tuple(missing), failed and ctx.store.policy().declared_by_host(failed))
 
 
-def _noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
-    """Return the same hosts; if there are none, report why no host fits the selector."""
+def noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[_T]) -> Iterable[_T]:
+    """Return the same hosts, or names of hosts; if there are none, report why no host fits the selector."""
     found = iter(hosts)
     first = next(found, None)
     if first is not None:

@@ -12,7 +12,7 @@ from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.rows import to_moment
 from bmhctl.stores.statistics_queries import Move
-from bmhctl.usecases.queries import with_hosts
+from bmhctl.usecases.queries import noting_unmatched, with_hosts
 from bmhctl.usecases.reservations.bookings import with_host_names
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
@@ -39,7 +39,8 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
             for error in missing:
                 raise error
         else:
-            hosts = list(ctx.store.hosts.find(choice.query(now)))
+            found = ctx.store.hosts.find(choice.query(now))
+            hosts = [*(found if choice.selector is None else noting_unmatched(ctx, choice.selector, found))]
         moves: dict[int, list[Move]] = defaultdict(list)
         for move in queries.moves(ctx.store, queries.window(ctx.store, since, until)):
             moves[move.host_id].append(move)

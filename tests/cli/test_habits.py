@@ -401,7 +401,7 @@ def test_a_range_in_shell_notation_is_answered_with_the_right_notation(cli: Cli,
     assert cli("list", "node0[1,2]", "-o", "name").stdout.split() == ["node01", "node02"]
 
 
-@pytest.mark.parametrize("command", ["list", "cordon"])
+@pytest.mark.parametrize("command", ["list", "cordon", "history", "timeline"])
 @pytest.mark.parametrize(
     ("selector", "note"),
     [

@@ -165,7 +165,7 @@ def test_an_unsatisfiable_request_is_refused_at_once_even_with_wait(lab: Lab, fl
     none = run("reserve", "-l", "rack=r9", "--wait", "-o", "json")
     error = json.loads(none.stderr)["error"]
     assert (none.status, error["details"]["excluded"]) == (6, {"rack=r9": 2})
-    assert error["hint"] == "without rack=r9 there are 2"
+    assert error["hint"] == "without rack=r9 there are 2; rack is r1, r2"
     assert queue_of(fleet) == []
 
 

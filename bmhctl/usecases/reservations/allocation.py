@@ -93,6 +93,7 @@ def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
     if nearest:
         return f"{nearest} at once would be possible; bmhctl list -l SELECTOR shows what fits"
     from bmhctl.stores import availability_queries
+    from bmhctl.usecases.shared.unmatched_selector import known_values
 
     terms = [(requirement, term) for requirement in requirements for term in requirement.selector.terms]
     for requirement, term in terms:
@@ -104,7 +105,8 @@ def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
                 if rest.terms[1:] and number > availability_queries.MOST
                 else str(number)
             )
-            return f"without {term} there are {words}" + (f": -l '{rest}'" if rest.terms else "")
+            instead = f": -l '{rest}'" if rest.terms else ""
+            return f"without {term} there are {words}{instead}{known_values(ctx, term)}"
     return "bmhctl list shows all hosts and their labels"
 
 

@@ -10,7 +10,7 @@ from bmhctl.errors import UsageError, nearest
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
 
-_SAMPLE = 1000  # the most hosts that are searched for a similar key or for values
+_SAMPLE = 1000  # the most hosts that are searched for a similar key
 _SHOWN = 8  # the most values that are named
 
 
@@ -23,20 +23,26 @@ def note_unmatched(ctx: Context, selector: Selector) -> bool:
     notes = [*_unknown_keys(ctx, selector)]
     if not notes and next(ctx.store.hosts.names(HostQuery(selector=selector)), None) is None:
         notes = [
-            f"no host fits {selector}" + "".join(_values(ctx, term) for term in selector.terms) + _either(selector)
+            f"no host fits {selector}" + "".join(known_values(ctx, term) for term in selector.terms) + _either(selector)
         ]
     for note in notes:
         ctx.report(note)
     return bool(notes)
 
 
-def _values(ctx: Context, term: Term) -> str:
-    """Return the values that hosts have for the key of a term, in words; empty if the term names no value."""
+def known_values(ctx: Context, term: Term) -> str:
+    """Return the values that hosts have for the key of a term, in words after ";".
+
+    Empty if the term names no value, or one of them.
+    """
     if term.operator not in (Operator.EQUAL, Operator.IN):
         return ""
-    sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
-    known = sorted({value for host in sample if (value := selectable(host.spec).get(term.key))})
-    if {*known} & {*term.values}:
+    from bmhctl.stores.availability_queries import fitting, values_of
+
+    if fitting(ctx.store, Selector((term,))):
+        return ""
+    known = values_of(ctx.store, term.key, _SHOWN + 1)
+    if not known:
         return ""
     return f"; {term.key} is {', '.join(known[:_SHOWN])}" + (", …" if len(known) > _SHOWN else "")
 

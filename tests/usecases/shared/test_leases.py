@@ -315,6 +315,9 @@ def test_an_unsatisfiable_request_names_what_each_term_excludes_and_the_nearest_
         {"fitting": 0, "hosts": 4, "excluded": {"rack=r1": 2, "gpu": 4}},
         "without gpu there are 2: -l 'rack=r1'",
     )
+    with pytest.raises(UnsatisfiableError) as refused:
+        alice.reserve(selector="rack in (r8,r9)")
+    assert refused.value.hint == "without rack in (r8,r9) there are 4; rack is r1, r2"
 
     with pytest.raises(UnsatisfiableError) as refused:
         alice.reserve(selector="rack=r1", count=3)
