@@ -278,7 +278,7 @@ def _grouping(by: str) -> _Grouping:
     kind, colon, key = by.partition(":")
     match kind, bool(colon), bool(key):
         case "host", False, _:
-            return _by_host
+            return lambda _, __, per_host: _grouped(per_host, lambda host: per_host[host].name)
         case "owner", False, _:
             return _by_owner
         case "label", True, True:
@@ -288,10 +288,10 @@ def _grouping(by: str) -> _Grouping:
     raise UsageError(f"can't group by {by!r}", hint=f"by {', '.join(GROUPS)}", details={"by": by, "known": [*GROUPS]})
 
 
-def _by_host(ctx: Context, window: Window, per_host: Mapping[int, _Sums]) -> dict[str, _Sums]:
+def _grouped(per_host: Mapping[int, _Sums], name_of: Callable[[int], str]) -> dict[str, _Sums]:
     groups: dict[str, _Sums] = defaultdict(_Sums)
-    for sums in per_host.values():
-        groups[sums.name].add(sums)
+    for host, sums in per_host.items():
+        groups[name_of(host)].add(sums)
     return groups
 
 
@@ -309,10 +309,7 @@ def _by_label(ctx: Context, per_host: Mapping[int, _Sums], key: str) -> dict[str
         tag = f"bmhctl stats --by tag:{key} groups by the tag of this name" if queries.is_tag(ctx.store, key) else ""
         hint = tag or f"by {', '.join(GROUPS)}; bmhctl list --fields name,labels,hardware shows the keys"
         raise UsageError(f"no host has a label or property {key!r}", hint=hint)
-    groups: dict[str, _Sums] = defaultdict(_Sums)
-    for host, sums in per_host.items():
-        groups[values.get(host, NONE)].add(sums)
-    return groups
+    return _grouped(per_host, lambda host: values.get(host, NONE))
 
 
 NONE = "(none)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import SHORTEST_LEASE, Booking, free_until, without_planned
@@ -219,23 +219,18 @@ def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, p
     if not found.missing:
         return found.hosts
     own = {host.id for host in mine}
-    others = free_for(ctx, requirements, None, policy.limits, until=booking.ends_at + policy.turnaround)
-    found = match(requirements, [*usable, *(host for host in others if host.id not in own)])
+
+    def others(until: datetime, more: int = 0) -> Iterator[Host]:
+        free = free_for(ctx, requirements, None, policy.limits, more, until)
+        return (host for host in free if host.id not in own)
+
+    found = match(requirements, [*usable, *others(booking.ends_at + policy.turnaround)])
     if not found.missing:
         return found.hosts
     freed = [without_planned(host, booking.id) for host in usable]
-
-    def open_hosts(more: int) -> list[Host]:
-        return [
-            *freed,
-            *(
-                host
-                for host in free_for(ctx, requirements, None, policy.limits, more, ctx.clock())
-                if host.id not in own
-            ),
-        ]
-
-    room = find_room(ctx, Demand(requirements, ctx.clock(), booking.ends_at, policy.turnaround), open_hosts)
+    now = ctx.clock()
+    demand = Demand(requirements, now, booking.ends_at, policy.turnaround)
+    room = find_room(ctx, demand, lambda more: [*freed, *others(now, more)])
     if room is not None:
         return room.hosts
     check_satisfiable(ctx, requirements)
