@@ -107,7 +107,7 @@ def _copy(
 
         with open.creating(destination, fills_unused=True) as target:
             counts = _fill(ctx, target, place)
-            _record_owner(target, None, None)
+            _record_owner(target)
         return _successor(destination), counts
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
@@ -123,7 +123,7 @@ def _copy(
         if declaration is not None:
             with declaration.open("wb") as file:
                 file.writelines(_declaration(target))
-        _record_owner(target, None if declaration is None else path, None)
+        _record_owner(target, None if declaration is None else path)
     return str(path), counts
 
 
@@ -143,7 +143,7 @@ def backup(ctx: Context, destination: str) -> Done:
         if counts is None:
             with _writing(ctx, partial, new_database(partial, takes_anything=True)) as target:
                 counts = _fill(ctx, target)
-                _record_owner(target, None, None)
+                _record_owner(target)
     return Done(
         "backup",
         f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
@@ -153,15 +153,11 @@ def backup(ctx: Context, destination: str) -> Done:
 
 def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retired: bool = False) -> Done:
     source = ctx.store.location
-    retired = (
-        f"{source} is retired: it can be read, but not changed, and its successor is {destination}; to use it again: "
-        f"bmhctl -i {quote(source)} init --reactivate",
-    )
     return Done(
         "copy",
         f"copied {source} to {destination}: {_in_words(counts)}",
         {"source": source, "destination": destination, "rows": counts, "retired": is_retired},
-        (*(retired if is_retired else _warnings(source, counts["hosts"])), *_left_behind(ctx, destination)),
+        (*_warnings(source, destination, counts["hosts"], is_retired), *_left_behind(ctx, destination)),
     )
 
 
@@ -186,21 +182,22 @@ def _left_behind(ctx: Context, destination: str) -> Iterator[str]:
         )
 
 
-def _warnings(source: str, hosts: int) -> tuple[str, ...]:
-    """Return a warning about a copy: if both inventories are used, both reserve the same machines."""
-    if not hosts:
-        return ()
-    return (
-        f"{source} still has the same {plural(hosts, 'host')}: use only one of the two inventories, or both reserve "
-        "them (copy --retire-source makes the source refuse changes)",
-    )
+def _warnings(source: str, destination: str, hosts: int, is_retired: bool) -> Iterator[str]:
+    """Yield that the source is retired, or that both inventories reserve the same machines if both are used."""
+    if is_retired:
+        yield (
+            f"{source} is retired: it can be read, but not changed, and its successor is {destination}; to use it "
+            f"again: bmhctl -i {quote(source)} init --reactivate"
+        )
+    elif hosts:
+        yield (
+            f"{source} still has the same {plural(hosts, 'host')}: use only one of the two inventories, or both "
+            "reserve them (copy --retire-source makes the source refuse changes)"
+        )
 
 
 def _in_words(counts: dict[str, int]) -> str:
-    return (
-        f"{plural(counts['hosts'], 'host')}, {plural(counts['reservations'], 'reservation')}, "
-        f"{plural(counts['events'], 'event')}"
-    )
+    return ", ".join(plural(counts[f"{noun}s"], noun) for noun in ("host", "reservation", "event"))
 
 
 @contextmanager
@@ -240,15 +237,14 @@ def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | 
         return target.admin.fill_from(ctx.store.admin, ctx.progress)
 
 
-def _record_owner(target: Store, declared_by: Path | None, text: bytes | None) -> None:
+def _record_owner(target: Store, declared_by: Path | None = None, text: bytes | None = None) -> None:
     """Replace what a copy records about the source's TOML file: by ``declared_by``, if any, and the text to restore."""
     from bmhctl.stores.meta import INTENT
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
 
-    for key in (FINGERPRINT, INTENT):
+    for key in (FINGERPRINT, INTENT, SUCCESSOR_KEY):
         target.meta.put(key, None)
     target.meta.renew_identity()
-    target.meta.put(SUCCESSOR_KEY, None)
     target.meta.put(OWNER, str(declared_by) if declared_by else None)
     if text is not None or declared_by is not None:
         target.meta.put(_TEXT, None if text is None else text.decode())
@@ -267,7 +263,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
         with _writing(ctx, partial, open_database(partial)) as target:
             if text is None or _is_synced_with(target, text):
                 target.retirement.end()
-                _record_owner(target, None, text)
+                _record_owner(target, text=text)
                 return target.admin.settle()
     raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
 

@@ -15,7 +15,7 @@ from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.leases import give_back
-from bmhctl.usecases.shared.transitions import event_of, exchange, record_event
+from bmhctl.usecases.shared.transitions import changed_meanwhile, event_of, exchange, record_event
 
 
 class Removal(Frozen):
@@ -311,11 +311,7 @@ def check_removal(host: Host, removal: Removal) -> None:
     """Raise the errors of :func:`remove` for a removal that is refused; remove nothing."""
     check_removable(host, removal.force)
     if removal.last_event is not None and host.last_event != removal.last_event:
-        raise StateRefusedError(
-            f"changed while its steps ran: it is {where(host.state)} now",
-            host=host.name,
-            hint=f"see bmhctl history {host.name}, then try again",
-        )
+        raise changed_meanwhile(host)
 
 
 def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:

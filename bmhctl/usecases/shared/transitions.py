@@ -21,6 +21,7 @@ from bmhctl.domain.model import (
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import GuardInput, ask
+from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
@@ -109,6 +110,15 @@ def decide(verb: Verb, host: Host, inputs: GuardInput) -> State:
     guard, words = answer.refusals[-1]
     raise _ERRORS.get(guard, StateRefusedError)(
         f"can't {verb}: {words}", host=host.name, hint=f"bmhctl why {host.name}"
+    )
+
+
+def changed_meanwhile(host: Host) -> StateRefusedError:
+    """Return the error for a host that changed while its steps ran."""
+    return StateRefusedError(
+        f"changed while its steps ran: it is {where(host.state)} now",
+        host=host.name,
+        hint=f"see bmhctl history {host.name}, then try again",
     )
 
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase, SetupProgress, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
-from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import retried
-from bmhctl.usecases.shared.transitions import CLAIMED
+from bmhctl.usecases.shared.transitions import CLAIMED, changed_meanwhile
 
 if TYPE_CHECKING:
     from bmhctl.probes.step_environment import StepEnvironment
@@ -205,11 +204,7 @@ class Claimed:
         """Return the host as :meth:`current` does; raise :class:`StateRefusedError` if it changed after the claim."""
         now = self.current()
         if now.last_event != self.host.last_event:
-            raise StateRefusedError(
-                f"changed while its steps ran: it is {where(now.state)} now",
-                host=now.name,
-                hint=f"see bmhctl history {now.name}, then try again",
-            )
+            raise changed_meanwhile(now)
         return now
 
     def save_observed(self, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
