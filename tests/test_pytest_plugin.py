@@ -38,7 +38,7 @@ def lab(tmp_path: Path) -> Path:
 
 def command(lab: Path, tests: str, *options: str) -> list[str]:
     (lab / "test_it.py").write_text(HOSTS + tests)
-    plugin = ["-p", "no:cacheprovider", "-p", "bmhctl.pytest_plugin"]
+    plugin = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "bmhctl.pytest_plugin"]
     return [sys.executable, "-m", "pytest", "-q", "--rootdir", str(lab), *plugin, *options, "test_it.py"]
 
 

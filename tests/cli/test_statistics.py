@@ -10,21 +10,24 @@ from pathlib import Path
 import pytest
 from icalendar import Calendar
 
-from tests.conftest import Bmhctl
+from tests.cli.conftest import Cli, Prepared
 
 
 @pytest.fixture
-def used(bmhctl: Bmhctl) -> Bmhctl:
+def used(cli: Cli, prepared: Prepared) -> Cli:
     """Two hosts: one was used for a task that failed, one is reserved."""
-    bmhctl("init")
-    bmhctl("add", "node[1-2]", "--label", "rack=r1")
-    bmhctl("ready", "node[1-2]")
-    bmhctl("run", "--host", "node1", "--", "false")
-    bmhctl("reserve", "node2")
-    return bmhctl
+    prepared(one_failed_one_reserved)
+    return cli
 
 
-def test_stats_can_be_printed_for_people_and_for_programs(used: Bmhctl) -> None:
+def one_failed_one_reserved(cli: Cli) -> None:
+    for line in ("init", "add node[1-2] --label rack=r1", "ready node[1-2]"):
+        assert cli(*line.split()).status == 0
+    assert cli("run", "--host", "node1", "--", "false").status == 1
+    assert cli("reserve", "node2").status == 0
+
+
+def test_stats_can_be_printed_for_people_and_for_programs(used: Cli) -> None:
     document = json.loads(used("stats", "--since", "1h", "--by", "rack", "-o", "json").stdout)
     assert (document["kind"], document["by"]) == ("stats", "label:rack")
     assert [(group["name"], group["hosts"], group["failed_tasks"]) for group in document["groups"]] == [("r1", 2, 1)]
@@ -50,13 +53,13 @@ def test_stats_can_be_printed_for_people_and_for_programs(used: Bmhctl) -> None:
         (("report", "--since", "never"), "'never' is not a time"),
     ],
 )
-def test_an_invalid_question_is_refused_in_one_line(used: Bmhctl, arguments: tuple[str, ...], said: str) -> None:
+def test_an_invalid_question_is_refused_in_one_line(used: Cli, arguments: tuple[str, ...], said: str) -> None:
     done = used(*arguments)
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0].startswith(f"bmhctl: {said}")
 
 
-def test_a_timeline_can_be_drawn_and_exported_as_a_calendar(used: Bmhctl) -> None:
+def test_a_timeline_can_be_drawn_and_exported_as_a_calendar(used: Cli) -> None:
     drawn = used("timeline", "-o", "table").stdout
     assert drawn.splitlines()[1].startswith("node1  ")
     assert "│" in drawn
@@ -69,7 +72,7 @@ def test_a_timeline_can_be_drawn_and_exported_as_a_calendar(used: Bmhctl) -> Non
 
 
 @pytest.mark.parametrize("command", ["metrics", "report"])
-def test_an_output_file_is_replaced_as_a_whole_or_left_unchanged(used: Bmhctl, command: str, tmp_path: Path) -> None:
+def test_an_output_file_is_replaced_as_a_whole_or_left_unchanged(used: Cli, command: str, tmp_path: Path) -> None:
     target = tmp_path / "out" / "file"
     target.parent.mkdir()
     target.write_text("before")
@@ -85,7 +88,7 @@ def test_an_output_file_is_replaced_as_a_whole_or_left_unchanged(used: Bmhctl, c
 
 
 @pytest.mark.parametrize("command", ["metrics", "report"])
-def test_an_output_pipe_is_written_to_and_never_replaced(used: Bmhctl, command: str, tmp_path: Path) -> None:
+def test_an_output_pipe_is_written_to_and_never_replaced(used: Cli, command: str, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     received: list[str] = []
