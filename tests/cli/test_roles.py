@@ -14,7 +14,8 @@ from bmhctl.cli.commands import COMMANDS
 from bmhctl.errors import AwayError, MovedError
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.stores.migrations import MIGRATIONS, Migration
-from bmhctl.stores.postgres import roles, schema
+from bmhctl.stores.postgres import open as opening
+from bmhctl.stores.postgres import roles
 from bmhctl.stores.postgres.url import Address
 from bmhctl.usecases.steps import bmc
 from tests.cli.conftest import Cli, error_of, json_of
@@ -363,9 +364,9 @@ def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(
     fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = (*MIGRATIONS, Migration("later", ("CREATE TABLE later (id TEXT)",)))
-    for module in (schema, roles):
+    for module in (opening, roles):
         monkeypatch.setattr(module, "MIGRATIONS", later)
-    monkeypatch.setattr(schema, "VERSION", len(later))
+    monkeypatch.setattr(opening, "VERSION", len(later))
     [[owner]] = fleet.sql("SELECT current_user")
     for role in ROLES[:3]:
         done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))
