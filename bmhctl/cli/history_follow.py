@@ -17,7 +17,7 @@ def follow_history(lab: Session, request: HistoryRequest) -> None:
     """Show the requested events, then each new one as it is recorded; only an exception ends this."""
     names = request.choice.names
     is_one = len(names) == 1 and not any(sign in names[0] for sign in "*?[")
-    stream = EventStream(lab.display, lab.fields, lab.context.store.location, one_host=is_one)
+    stream = EventStream(lab.display, lab.fields, lab.context.store.location, names[0] if is_one else None)
 
     def hand_on(events: Sequence[Event], now: datetime) -> None:
         lab.line.clear()

@@ -8,11 +8,9 @@ from datetime import datetime
 from bmhctl.domain.model import Event
 from bmhctl.errors import UsageError
 from bmhctl.output import machine_formats
-from bmhctl.output.cloudevents import write_cloudevents
-from bmhctl.output.layout import ColumnWriter, paint
-from bmhctl.output.records import Envelope, cells, event_record, picked
-from bmhctl.output.render import Display, Format, check, view_of
-from bmhctl.output.views.history import history_lines
+from bmhctl.output.layout import ColumnWriter
+from bmhctl.output.records import cells, event_record
+from bmhctl.output.render import Display, Format, check, render, view_of
 from bmhctl.results import History
 
 
@@ -22,7 +20,7 @@ class EventStream:
     Raises :class:`UsageError` for a format that is one closed document, such as JSON.
     """
 
-    def __init__(self, display: Display, fields: tuple[str, ...] | None, inventory: str, *, one_host: bool) -> None:
+    def __init__(self, display: Display, fields: tuple[str, ...] | None, inventory: str, host: str | None) -> None:
         check(History, display, fields)
         if display.format is Format.JSON:
             raise UsageError(
@@ -30,7 +28,7 @@ class EventStream:
             )
         self._display = display
         self._inventory = inventory
-        self._one_host = one_host
+        self._host = host
         self._fields = fields
         self._shown = fields or view_of(History).plain
         self._columns = ColumnWriter([name.upper() for name in self._shown], display)
@@ -40,16 +38,14 @@ class EventStream:
         """Write some events, and flush."""
         display, records = self._display, map(event_record, events)
         match display.shown:
-            case Format.CLOUDEVENTS:
-                write_cloudevents(events, self._inventory, display)
-            case Format.JSONL:
-                machine_formats.write_jsonl(Envelope({}, "events", picked(records, self._fields)), display)
             case Format.CSV:
                 fields = self._fields or view_of(History).fields
                 machine_formats.write_csv(fields, cells(records, fields), display, header=self._is_first)
-            case Format.TABLE if not self._fields:
-                paint(history_lines(events, now, self._one_host, display.width), display)
-            case _:
+            case Format.PLAIN:
                 self._columns.write(cells(records, self._shown))
+            case Format.TABLE if self._fields:
+                self._columns.write(cells(records, self._shown))
+            case _:
+                render(History(events, self._host, now, self._inventory), display, self._fields)
         display.stdout.flush()
         self._is_first = False

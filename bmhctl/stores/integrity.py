@@ -94,13 +94,11 @@ class Integrity(Frozen):
 
         Raises :class:`FileExistsError` when the file exists, :class:`UnreachableError` when it can't be written.
         """
-        from bmhctl.stores.sqlite.database import SqliteDatabase
+        from bmhctl.stores.admin import Admin
         from bmhctl.stores.sqlite.files import building
 
-        if not isinstance(self._database, SqliteDatabase):
-            raise AssertionError("only a file can be copied")
         with building(path) as partial:
-            self._database.copy_to(partial)
+            Admin(self._database).copy_file_to(partial)
 
     def answers(self, select: str, moments: Sequence[datetime]) -> Iterator[Answer]:
         """Yield the rows of a ``SELECT host, fixable, minor, …`` by host; ``moments`` are its parameters.

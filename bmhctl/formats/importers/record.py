@@ -28,7 +28,6 @@ GROUPS = "groups"
 _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
 _NOT_IN_LABEL = pattern(r"[^A-Za-z0-9_.-]+")
-_NOT_IN_KEY = pattern(r"[^A-Za-z0-9_.-]+")
 _USER = pattern(r"(?<=//)[^/@]*@")
 _PASSWORD = pattern(r"(?<=//)[^/@\s]*:[^/@\s]+@")
 """A name and a password in a URL."""
@@ -247,7 +246,7 @@ def client_name(name: str | None) -> str | None:
 
 def label_key(text: str) -> str | None:
     """Return a text as the key of a label, with ``-`` for characters that a key can't have; None if nothing is left."""
-    return text if is_label_key(text) else _NOT_IN_KEY.sub("-", text)[:63].strip("-_.") or None
+    return text if is_label_key(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.") or None
 
 
 def label_value(text: str) -> str:
