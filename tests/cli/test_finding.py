@@ -57,7 +57,8 @@ def test_a_host_names_the_reservation_that_its_owner_extends_or_replaces_it_in(
     assert cli("ready", "node01").status == 0
     key = json_of(cli("reserve", "-n", "1", "-o", "json", "--as", "bob"))["reservation"]["id"]
     assert cli("ready", "node02").status == 0
-    assert cli(*command).status == 8
+    refused = cli(*command)
+    assert (refused.status, refused.stderr.splitlines()[-1]) == (8, f"hint: its holder acts with -R {key}")
     assert cli(*command, "-R", "r-00000000").status == 8
     assert cli("share", key, "--with", "carol", "--as", "bob").status == 0
     assert json_of(cli(*command, "--as", "carol", "-o", "json"))["reservation"]["id"] == key

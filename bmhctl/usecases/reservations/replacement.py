@@ -53,7 +53,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
         hosts = ctx.store.hosts.held_by(held.id)
         bad = next((host for host in hosts if host.name == name), None)
         if bad is None:
-            check_token(ctx, ctx.host(name), reservation, now)
+            check_token(ctx, ctx.host(name), reservation, now, may_force=False)
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
         found = spare_host(ctx, held, kept, {bad.id})

@@ -102,7 +102,7 @@ def reservation_of(ctx: Context, name: str, token: str | None) -> str:
     if host.reservation is None:
         hint = f"bmhctl history {name} shows what became of its reservations"
         raise StateRefusedError(f"is {host.state}: no reservation holds it", host=name, hint=hint)
-    check_token(ctx, host, token, ctx.clock())
+    check_token(ctx, host, token, ctx.clock(), may_force=False)
     return host.reservation.id
 
 
@@ -139,8 +139,11 @@ def check_valid(reservation: Reservation, now: datetime) -> None:
         )
 
 
-def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> None:
-    """Raise :class:`NotYoursError` unless the reservation ``token`` holds the host; without a token, the actor must."""
+def check_token(ctx: Context, host: Host, token: str | None, now: datetime, *, may_force: bool = True) -> None:
+    """Raise :class:`NotYoursError` unless the reservation ``token`` holds the host; without a token, the actor must.
+
+    ``may_force`` is whether the hint names ``--force``.
+    """
     reservation = host.reservation
     if reservation is None:
         if token is not None:
@@ -149,12 +152,11 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
         return
     refusal = reservation.refusal(ctx.actor, token, now)
     if refusal is not None:
+        others = "; others need --force --reason WHY, which is recorded" if may_force else ""
         raise NotYoursError(
             refusal,
             host=host.name,
-            hint=f"its holder acts with -R {reservation.id}; others need --force --reason WHY, which is recorded"
-            if reservation.is_valid(now)
-            else None,
+            hint=f"its holder acts with -R {reservation.id}{others}" if reservation.is_valid(now) else None,
             details={"holder": reservation.owner, "reservation": reservation.id},
         )
 
