@@ -83,6 +83,8 @@ def meant_command(word: str, group: str = "") -> str | None:
         return meant
     if group in ENTRIES and word in ("list", "ls", "show"):
         return group
+    if group == "bookings" and ID.fullmatch(word):
+        return f"{group} --ended"
     prefix = f"{group} " if group else ""
     names = {name.removeprefix(prefix).split(" ")[0] for name in ENTRIES if name.startswith(prefix)}
     habits = () if group else COMMANDS

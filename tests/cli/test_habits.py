@@ -113,6 +113,7 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("alloc -n 2 -l rack=r1 --duration 2h", "bmhctl reserve -n 2 -l rack=r1 --ttl 2h"),
         ("scancel 3", "bmhctl queue cancel 3"),
         ("scancel r-f7qsaf7y", "bmhctl release -R r-f7qsaf7y"),
+        ("bookings b-f7qsaf7y", "bmhctl bookings --ended"),
         ("cancel b-f7qsaf7y", "bmhctl bookings cancel b-f7qsaf7y"),
         ("restore /srv/b.db", "bmhctl copy /srv/b.db DST"),
         ("mv a.toml b.db", "bmhctl copy --retire-source a.toml b.db"),
