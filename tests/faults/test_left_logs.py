@@ -25,6 +25,7 @@ from bmhctl import open_inventory
 from bmhctl.errors import AwayError, MovedError
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import left_log
+from bmhctl.stores.sqlite.database import OpenFiles
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.shared.context import Context
@@ -287,6 +288,15 @@ def test_a_log_is_kept_if_no_process_vouches_for_its_index(fleet: Fleet) -> None
         file.write(b"\xff")  # as if a page had been copied from the log
     assert cordoned(fleet) == ["node1"]
     assert left_logs(fleet) == []
+
+
+def test_an_inventory_in_a_folder_that_may_not_be_listed_has_several_users(fleet: Fleet) -> None:
+    idle = fleet.lab.context()
+    with patch.object(OpenFiles, "folder", side_effect=PermissionError(errno.EACCES, "denied")):
+        lifecycle_verbs.cordon(fleet.lab.context("second"), Choice(("node1",)), reason="fan")
+    lifecycle_verbs.cordon(idle, Choice(("node2",)), reason="fan")
+    fleet.lab.close()
+    assert cordoned(fleet) == ["node1", "node2"]
 
 
 def test_a_file_of_which_only_the_time_is_changed_is_still_used(fleet: Fleet) -> None:

@@ -233,9 +233,11 @@ def await_own_log(files: OpenFiles) -> None:
 
 def _is_own_now(files: OpenFiles) -> bool:
     """Return whether the log is not that of another file, after renaming it if that is certain."""
-    with suppress(OSError), files.folder() as folder:
-        if not _has_other_stamp(files, folder) and not _is_locked_alone(files):
-            return True
+    is_other = False
+    with suppress(OSError), files.folder() as folder:  # a folder that may not be listed can still be used
+        is_other = _has_other_stamp(files, folder)
+    if not is_other and not _is_locked_alone(files):
+        return True
     with suppress(OSError), _alone(files) as folder:
         if not files.is_in(folder):
             return True  # the file was replaced since, and will not be used
