@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import (
     Bmc,
+    End,
     Event,
     FailedTask,
     Host,
     HostSpec,
     Note,
     Planned,
+    Reservation,
     SetupProgress,
     State,
     StepTiming,
 )
-from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
     MICROSECOND,
@@ -58,6 +59,8 @@ _SAVE_LIFECYCLE = (
 _ADD_EVENT = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, host_id) VALUES ({', '.join('?' * (len(EVENT_COLUMNS) + 1))})"
 )
+
+_NO_TAGS: dict[str, str] = {}  # a shared value, since most reservations have no tags
 
 _AT_ONCE = 500  # values in one statement: databases limit its parameters
 
@@ -359,6 +362,37 @@ def to_host(row: Row) -> Host:
         )
     except UNREADABLE as error:
         raise unreadable("host", row[2]) from error
+
+
+def to_reservation(row: Row) -> Reservation:
+    """Return the reservation in the values of :data:`RESERVATION_COLUMNS`.
+
+    Raises :class:`InvalidError` for values that can't be read.
+    """
+    try:
+        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, requirements, request_id, *more = row
+        renewed, params, prepared, asked, tags, shared = more
+        return Reservation(
+            str(identifier),
+            str(owner),
+            None if purpose is None else str(purpose),
+            EPOCH + int(created or 0) * MICROSECOND,
+            None if expires is None else EPOCH + int(expires) * MICROSECOND,
+            None if ttl is None else int(ttl) * MICROSECOND,
+            None if ended is None else EPOCH + int(ended) * MICROSECOND,
+            None if end_reason is None else str(end_reason),
+            None if end is None else End(str(end)),
+            None if requirements is None else str(requirements),
+            None if request_id is None else str(request_id),
+            None if renewed is None else EPOCH + int(renewed) * MICROSECOND,
+            None if params is None else from_json(str(params)),
+            None if prepared is None else EPOCH + int(prepared) * MICROSECOND,
+            None if asked is None else EPOCH + int(asked) * MICROSECOND,
+            _NO_TAGS if tags is None else from_json(str(tags)),
+            () if shared is None else tuple(from_json(str(shared))),
+        )
+    except UNREADABLE as error:
+        raise unreadable("reservation", row[0]) from error
 
 
 def to_spec(row: Row) -> HostSpec:

@@ -7,47 +7,28 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import End, Reservation
+from bmhctl.domain.model import Reservation
+from bmhctl.stores.hosts import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
     MICROSECOND,
-    UNREADABLE,
     Row,
     Value,
-    from_json,
     from_time,
     to_json,
-    unreadable,
 )
-from bmhctl.stores.schema import RESERVATION_COLUMNS, SUCCESSOR_KEY
+from bmhctl.stores.schema import DUE_LEASES, RESERVATION_COLUMNS
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
+    from bmhctl.stores.database import Database, Question
 
 _SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservations"
 _ADD = (
     f"INSERT INTO reservations ({', '.join(RESERVATION_COLUMNS)}) VALUES ({', '.join('?' * len(RESERVATION_COLUMNS))})"
 )
 _SAVE = f"UPDATE reservations SET {', '.join(f'{c} = ?' for c in RESERVATION_COLUMNS[1:])} WHERE id = ?"
-OF_REQUEST = f"{_SELECT} WHERE owner = ? AND request_id = ?"
-"""Selects the reservation that an owner's request got."""
 
-_COUNTED_FROM = "COALESCE(renewed_at, created_at)"
-_DUE = (
-    ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
-    (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
-)
-"""Conditions for due leases, each with the order of its index. The order and a limit make PostgreSQL use the index:
-it expects most leases to be due, and would otherwise read all open ones to find none."""
-
-_ANY_LEASE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
-_ANY_BOOKING = "(SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1)"
-ANY_DUE = f"{_ANY_LEASE}, (SELECT 1 FROM meta WHERE key = '{SUCCESSOR_KEY}'), {_ANY_BOOKING}"
-"""SQL values, separated by commas; one of them is 1 if a lease or booking is due, or the inventory is retired. Their
-parameters are :func:`due_moments`."""
-
-_NO_TAGS: dict[str, str] = {}  # a shared value, since most reservations have no tags
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, without the confusable letters i, l, o and u
 
 
@@ -63,8 +44,12 @@ class Reservations(Frozen):
 
     def of_request(self, owner: str, request_id: str) -> Reservation | None:
         """Return the reservation that an owner's request got, open or ended; None if it got none."""
-        rows = self._database.execute(OF_REQUEST, [owner, request_id])
+        rows = self._database.execute(*self.request(owner, request_id))
         return to_reservation(rows[0]) if rows else None
+
+    def request(self, owner: str, request_id: str) -> Question:
+        """Return the query for the reservation that an owner's request got."""
+        return f"{_SELECT} WHERE owner = ? AND request_id = ?", [owner, request_id]
 
     def open(self) -> list[Reservation]:
         """Return every open reservation, the oldest first."""
@@ -79,7 +64,7 @@ class Reservations(Frozen):
     def due(self, now: datetime, latest: datetime) -> list[Reservation]:
         """Return the open leases that end by ``now`` or count from a time after ``latest``; the first to end first."""
         found: dict[str, Reservation] = {}
-        for (due, order), moment in zip(_DUE, (now, latest), strict=True):
+        for (due, order), moment in zip(DUE_LEASES, (now, latest), strict=True):
             most = 0
             rows: Sequence[Row] = ()
             while len(rows) == most:
@@ -89,15 +74,6 @@ class Reservations(Frozen):
                 )
             found |= {each.id: each for each in map(to_reservation, rows)}
         return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
-
-    def is_any_due(self, now: datetime, latest: datetime) -> bool:
-        """Return whether :meth:`due` would return any lease, a booking is due, or the inventory is retired.
-
-        Every writing command begins with this one query.
-        """
-        moments = due_moments(now, latest)
-        [(found,)] = self._database.execute(f"SELECT COALESCE({ANY_DUE})", moments)
-        return found is not None
 
     def new_id(self) -> str:
         """Return a short random id that no reservation of this inventory ever had."""
@@ -113,12 +89,6 @@ class Reservations(Frozen):
         """Save a changed reservation."""
         identifier, *values = reservation_row(reservation)
         self._database.enqueue(_SAVE, [*values, identifier])
-
-
-def due_moments(now: datetime, latest: datetime) -> list[Value]:
-    """Return the parameters of :data:`ANY_DUE`, from the arguments of :meth:`Reservations.due`."""
-    at = (now - EPOCH) // MICROSECOND
-    return [at, (latest - EPOCH) // MICROSECOND, at]
 
 
 def random_id(prefix: str = "r-") -> str:
@@ -148,34 +118,3 @@ def reservation_row(reservation: Reservation) -> list[Value]:
         to_json(dict(reservation.tags)) if reservation.tags else None,
         to_json([*reservation.shared_with]) if reservation.shared_with else None,
     ]
-
-
-def to_reservation(row: Row) -> Reservation:
-    """Return the reservation in the values of :data:`RESERVATION_COLUMNS`.
-
-    Raises :class:`InvalidError` for values that can't be read.
-    """
-    try:
-        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, requirements, request_id, *more = row
-        renewed, params, prepared, asked, tags, shared = more
-        return Reservation(
-            str(identifier),
-            str(owner),
-            None if purpose is None else str(purpose),
-            EPOCH + int(created or 0) * MICROSECOND,
-            None if expires is None else EPOCH + int(expires) * MICROSECOND,
-            None if ttl is None else int(ttl) * MICROSECOND,
-            None if ended is None else EPOCH + int(ended) * MICROSECOND,
-            None if end_reason is None else str(end_reason),
-            None if end is None else End(str(end)),
-            None if requirements is None else str(requirements),
-            None if request_id is None else str(request_id),
-            None if renewed is None else EPOCH + int(renewed) * MICROSECOND,
-            None if params is None else from_json(str(params)),
-            None if prepared is None else EPOCH + int(prepared) * MICROSECOND,
-            None if asked is None else EPOCH + int(asked) * MICROSECOND,
-            _NO_TAGS if tags is None else from_json(str(tags)),
-            () if shared is None else tuple(from_json(str(shared))),
-        )
-    except UNREADABLE as error:
-        raise unreadable("reservation", row[0]) from error

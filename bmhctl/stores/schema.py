@@ -114,3 +114,11 @@ RECOUNT = (
     "UPDATE counts SET number = (SELECT COUNT(*) FROM hosts WHERE hosts.state = counts.state)",
 )
 """Statements that count the hosts in each state again."""
+
+_COUNTED_FROM = "COALESCE(renewed_at, created_at)"
+DUE_LEASES = (
+    ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
+    (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
+)
+"""Conditions for due leases, each with the order of its index. The order and a limit make PostgreSQL use the index:
+it expects most leases to be due, and would otherwise read all open ones to find none."""

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import Host, Reservation
-from bmhctl.stores.hosts import HOST_SELECT, to_host
-from bmhctl.stores.reservations import to_reservation
+from bmhctl.stores.hosts import HOST_SELECT, to_host, to_reservation
 from bmhctl.stores.rows import EPOCH, MICROSECOND, Value
 from bmhctl.stores.schema import RESERVATION_COLUMNS
 from bmhctl.stores.store import Store

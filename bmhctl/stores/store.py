@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bmhctl.stores.hosts import Hosts, to_host
-from bmhctl.stores.reservations import ANY_DUE, OF_REQUEST, Reservations, due_moments, to_reservation
-from bmhctl.stores.rows import EPOCH, Row
+from bmhctl.stores.hosts import Hosts, to_host, to_reservation
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value
+from bmhctl.stores.schema import DUE_LEASES, SUCCESSOR_KEY
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -32,12 +32,23 @@ if TYPE_CHECKING:
     from bmhctl.stores.imported import Imported
     from bmhctl.stores.integrity import Integrity
     from bmhctl.stores.meta import Meta
+    from bmhctl.stores.reservations import Reservations
     from bmhctl.stores.retirement import Retirement
     from bmhctl.stores.step_results import StepResults
     from bmhctl.stores.tickets import QueueEvents, Tickets
     from bmhctl.stores.toml.file import DeclarationFile
 
 _ANY_CLAIM = "(SELECT 1 FROM tickets LIMIT 1), (SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1)"
+_ANY_LEASE = ", ".join(
+    f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in DUE_LEASES
+)
+_ANY_DUE = (
+    f"{_ANY_LEASE}, (SELECT 1 FROM meta WHERE key = '{SUCCESSOR_KEY}'), "
+    "(SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1)"
+)
+"""SQL values, separated by commas; one of them is 1 if a lease or booking is due, or the inventory is retired. Their
+parameters are :func:`_moments`."""
+
 _PARSED_POLICY: Question = "SELECT value FROM meta WHERE key = 'policy_parsed'", ()
 
 
@@ -93,7 +104,6 @@ class Store:
         """Called with the bookings passed to :meth:`make_due`, after the commit of their transaction."""
         self._due: dict[str, None] = {}
         self.hosts = Hosts(database)
-        self.reservations = Reservations(database)
         self.address = address or self.location
         """The location of this inventory for another process of bmhctl; it may hold a password."""
         self.given = given or self.address
@@ -102,6 +112,9 @@ class Store:
     def claims(self) -> Claims:
         """The claims on hosts and tickets."""
         return self._make_claims()
+
+    reservations: cached_property[Reservations] = _part("reservations", "Reservations")
+    """The reservations."""
 
     tickets: cached_property[Tickets] = _part("tickets", "Tickets")
     """The tickets in the queue."""
@@ -191,6 +204,14 @@ class Store:
         """
         return self.database.transaction(write=True, shared=shared)
 
+    def is_any_due(self, now: datetime, latest: datetime) -> bool:
+        """Return whether a lease or a booking is due, or the inventory is retired; times as in :meth:`grant_view`.
+
+        Every writing command begins with this one query.
+        """
+        [(found,)] = self.database.execute(f"SELECT COALESCE({_ANY_DUE})", _moments(now, latest))
+        return found is not None
+
     def make_due(self, bookings: Iterable[str], now: datetime) -> None:
         """Make open bookings due now; they are settled after the commit of the current writing transaction."""
         due = dict.fromkeys(bookings)
@@ -225,9 +246,9 @@ class Store:
         """
         taken = "(SELECT 1 FROM reservations WHERE id = ?)"
         questions: list[Question] = [
-            (f"SELECT COALESCE({_ANY_CLAIM}, {taken}, {ANY_DUE})", [token, *due_moments(now, latest)]),
+            (f"SELECT COALESCE({_ANY_CLAIM}, {taken}, {_ANY_DUE})", [token, *_moments(now, latest)]),
             _PARSED_POLICY,
-            *((OF_REQUEST, each) for each in (request,) if each is not None),
+            *(self.reservations.request(*each) for each in (request,) if each is not None),
             *(self.hosts.free(query) for query in queries),
             *self.claims.standing,  # last, when the hosts are locked: each query sees what was committed before it
         ]
@@ -247,6 +268,11 @@ class Store:
             free = sorted(unique.values(), key=lambda host: (host.used_at or EPOCH, host.id))
         claimed = self.claims.claimed_hosts([host.id for host in free], *standing)
         return tuple(host for host in free if host.id not in claimed) if claimed else tuple(free)
+
+
+def _moments(now: datetime, latest: datetime) -> list[Value]:
+    at = (now - EPOCH) // MICROSECOND
+    return [at, (latest - EPOCH) // MICROSECOND, at]
 
 
 def _policy_in(rows: Sequence[Row]) -> Policy:

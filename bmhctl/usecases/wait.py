@@ -95,7 +95,7 @@ class _Wait:
             return False
         self._reaps_at = time.monotonic() + _REAP
         now = self._ctx.clock()
-        if not self._ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
+        if not self._ctx.store.is_any_due(now, now + CLOCK_SLACK):
             return False
         try:
             reap_due(self._ctx, now)

@@ -104,7 +104,7 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
 
 def reap_due(ctx: Context, now: datetime) -> None:
     """Reap expired leases, if there are any; usually this is one query that finds none."""
-    if ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
+    if ctx.store.is_any_due(now, now + CLOCK_SLACK):
         from bmhctl.usecases.shared.expiry import reap
 
         retried(reap)(ctx)
