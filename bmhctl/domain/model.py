@@ -190,6 +190,15 @@ class Note(Frozen):
         return "retiring" if self.retires else "draining" if self.maintains else "cordoned"
 
     @property
+    def cordon_words(self) -> str:
+        """Who made this cordon and why: ``is cordoned by alice: fan``."""
+        if self.retires:
+            return f"is being retired by {self.actor}: {self.reason}"
+        if self.maintains:
+            return f"goes to maintenance when it is free, by {self.actor}: {self.reason}"
+        return f"is cordoned by {self.actor}" + (f": {self.reason}" if self.reason else "")
+
+    @property
     def before(self) -> Note | None:
         """The ordinary cordon that this one replaced; None if there was none."""
         return None if self.under is None else Note(*self.under, self.since)
@@ -317,6 +326,13 @@ class Planned(Frozen):
     def is_booking(self) -> bool:
         """Whether the time is for a booking, not for a planned maintenance."""
         return self.id.startswith("b-")
+
+    @property
+    def words(self) -> str:
+        """What the time is set aside for: ``booked by alice from … to … (b-7k3m9q2x)``."""
+        what = "booked by" if self.is_booking else "planned for a maintenance by"
+        times = f"from {local_time(self.starts_at)} to {local_time(self.ends_at)}"
+        return f"{what} {self.owner} {times} ({self.id})"
 
 
 class SetupProgress(Frozen):

@@ -7,12 +7,13 @@ number. Instead, the verb is triggered on an object that has only a host's state
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache, lru_cache, partial
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Guard, Host, State, Verb
+from bmhctl.domain.model import Guard, Host, Planned, State, Verb
 from bmhctl.errors import StateRefusedError
 from bmhctl.lifecycle.table import EDGES, POSSIBLE, sources, where
 from bmhctl.support.values import Frozen
@@ -29,6 +30,10 @@ NOT_CLEANED = "its cleanup has not run"
 
 NOT_SET_UP = "its setup is not complete"
 """Why ``setup_complete`` refuses by default."""
+
+
+CLAIMED = "a step is running on it"
+"""Why ``not_claimed`` refuses."""
 
 
 NOT_RETIRED = "its retire steps have not run"
@@ -59,6 +64,37 @@ class GuardInput(Frozen):
     came_from: State | None = None
     dirty: bool = False
     retirement: str | None = NOT_RETIRED
+
+    @classmethod
+    def of(
+        cls,
+        host: Host,
+        now: datetime,
+        *,
+        is_claimed: bool,
+        reason: str | None = None,
+        lease_end: datetime | None = None,
+    ) -> GuardInput:
+        """Return the inputs for a host on which no steps have run.
+
+        ``is_claimed`` is whether another process holds the claim on the host. ``reason`` is that of a maintenance.
+        ``lease_end`` is when a lease on the host would end; None: only what is planned for now refuses the verb.
+        """
+        return cls(
+            undeclared="it is no longer declared" if host.undeclared else None,
+            cordon=None if host.cordon is None else f"it {host.cordon.cordon_words}",
+            claim=CLAIMED if is_claimed else None,
+            reason=reason,
+            reservation_valid=host.reservation is not None and host.reservation.is_valid(now),
+            came_from=host.came_from,
+            dirty=host.dirty,
+            booked=_booked(host.planned[0], now, lease_end) if host.planned else None,
+        )
+
+
+def _booked(first: Planned, now: datetime, lease_end: datetime | None) -> str | None:
+    is_clear = now < first.starts_at if lease_end is None else lease_end <= first.starts_at
+    return None if is_clear else f"it is {first.words}"
 
 
 _WHY_NOT: dict[Guard, Callable[[GuardInput], str | None]] = {

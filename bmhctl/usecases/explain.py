@@ -30,7 +30,6 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_tasks
 from bmhctl.usecases.shared.maintenance import remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh
-from bmhctl.usecases.shared.transitions import describe_planned, guard_input
 
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
@@ -89,7 +88,7 @@ def _host(ctx: Context, name: str) -> Host:
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
     held = host.reservation
     inputs = replace(
-        guard_input(ctx, host, now, reason="(asked)"),
+        GuardInput.of(host, now, is_claimed=bool(ctx.store.claims.claimed_hosts([host.id])), reason="(asked)"),
         holder=None if held is None else held.refusal(ctx.actor, None, now),
     )
     is_awaited = host.state is State.AVAILABLE and ctx.store.tickets.are_any()
@@ -233,10 +232,10 @@ def _planned(ctx: Context, host: Host, planned: Planned) -> str:
         from bmhctl.usecases.shared.planned import hosts_of
 
         if is_broken(host, planned.starts_at):
-            return f"{describe_planned(planned)}; it will not be usable then, and no other host fits"
+            return f"{planned.words}; it will not be usable then, and no other host fits"
         if any(each.id == host.id for each in unusable(booking, hosts_of(ctx, booking))):
-            return f"{describe_planned(planned)}; it does not fit the booking any more, and no other host does"
-    return describe_planned(planned)
+            return f"{planned.words}; it does not fit the booking any more, and no other host does"
+    return planned.words
 
 
 def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable[str]:

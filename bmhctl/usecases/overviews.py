@@ -14,7 +14,6 @@ from bmhctl.stores.events import EventQuery
 from bmhctl.support.natural_order import natural
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
-from bmhctl.usecases.shared.transitions import describe_planned
 
 _MOST = 3000
 """The most hosts of each kind that are read."""
@@ -57,7 +56,7 @@ def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | N
     for host in status_queries.hosts_set_aside(store, now, _MOST):
         planned = host.planned[0]
         kind = "booked" if planned.is_booking else "planned"
-        yield host, kind, describe_planned(planned), planned.owner, planned.starts_at
+        yield host, kind, planned.words, planned.owner, planned.starts_at
     for kind, verb, hosts in (
         ("fault", EventKind.FAULT, held["faults"]),
         ("undeclared", EventKind.UNDECLARE, held["undeclared"]),

@@ -16,7 +16,6 @@ from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.planned import set_aside
-from bmhctl.usecases.shared.transitions import describe_planned
 
 
 def plan_maintenance(
@@ -56,7 +55,7 @@ def plan_maintenance(
         if other is not None:
             act = "move" if other.is_booking else "cancel"
             raise BusyError(
-                f"is {describe_planned(other)}: nothing was planned on it",
+                f"is {other.words}: nothing was planned on it",
                 host=host.name,
                 hint=f"its owner can {act} it: bmhctl bookings {act} {other.id}",
             )

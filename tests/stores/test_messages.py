@@ -45,7 +45,7 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
     "reserve five": (reserve(5), 3),
     # the query for the request id is in the first message
     "reserve under a request id": (reserve(1, "job-1"), 2),
-    "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 7),
+    "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 6),
     "extend": (lambda ctx: holder.extend(ctx, "r-two"), 7),
     "show": (lambda ctx: queries.show(ctx, "node1"), 5),
     # without setup steps, recheck ages and properties in the policy, none of these needs a query

@@ -203,7 +203,8 @@ def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) ->
         step_verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
     else:
         pytest.fail("the victim never came to its end")
-    assert tries >= 6, "it was killed before every statement that writes"
+    # a server gets all writes of a grant and of a release with the commit
+    assert tries >= 4, "it was killed before every statement that writes"
 
 
 WORKER = """

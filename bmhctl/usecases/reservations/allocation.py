@@ -11,13 +11,14 @@ from bmhctl.domain.requirements import Requirements, ReservationRequest, describ
 from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
+from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery, query_for
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.fairness import match_free, ticket_ahead
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.transitions import decide, guard_input
+from bmhctl.usecases.shared.transitions import decide
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
@@ -123,7 +124,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     for host in named:
         if host is not None and host.state is not State.AVAILABLE:
             held = f" by {host.reservation.words}" if host.reservation else ""
-            is_left_alone = guard_input(ctx, host, now).claim is None
+            is_left_alone = not ctx.store.claims.claimed_hosts([host.id])
             if host.cordon is not None and host.cordon.retires:
                 held += f", and is being retired by {host.cordon.actor}"
                 is_left_alone = False
@@ -140,7 +141,8 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
             )
         if host is not None:
             ahead = ticket_ahead(ctx, before)
-            inputs = replace(guard_input(ctx, host, now), earlier_ticket=ahead)
+            is_claimed = bool(ctx.store.claims.claimed_hosts([host.id]))
+            inputs = replace(GuardInput.of(host, now, is_claimed=is_claimed), earlier_ticket=ahead)
             try:
                 decide(Verb.RESERVE, host, inputs)
             except BmhctlError as error:

@@ -23,7 +23,6 @@ from bmhctl.usecases.reservations.allocation import check_satisfiable
 from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earliest_start
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
-from bmhctl.usecases.shared.transitions import describe_cordon, describe_planned
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
@@ -174,7 +173,7 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
     named: dict[str, list[str]] = {}
     for number, host in enumerate(candidates(ctx, requirements, HostQuery(declared=True))):
         reasons = [
-            f"is {describe_planned(each)}"
+            f"is {each.words}"
             for each in host.planned
             if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
         ]
@@ -212,7 +211,7 @@ def _describe_trouble(host: Host) -> str:
     if host.undeclared:
         return "is no longer declared"
     if host.cordon is not None:
-        return describe_cordon(host.cordon)
+        return host.cordon.cordon_words
     if host.fault is not None:
         return f"has a fault: {host.fault}"
     ends = [note.until for note in host.maintenance]

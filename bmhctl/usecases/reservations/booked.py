@@ -27,7 +27,6 @@ from bmhctl.usecases.reservations.fairness import caps_of_owner, free_for, hosts
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
-from bmhctl.usecases.shared.transitions import describe_planned
 
 _LOOK_AGAIN = 5.0  # seconds between two checks whether the booking was moved, while its owner waits for it
 
@@ -201,7 +200,7 @@ def _too_long(
     whole = f"; the whole lease is possible --from '{by_minute(begins):%Y-%m-%dT%H:%MZ}'" if begins is not None else ""
     return BusyError(
         f"{describe_requirements(request.requirements)}: free only until {local_time(latest)}, nothing was "
-        f"reserved: {first.name} is {describe_planned(first.planned[0])}",
+        f"reserved: {first.name} is {first.planned[0].words}",
         hint=f"--ttl {format_duration(_whole_minutes(latest - now))} is the longest now{whole}",
         details={"until": latest.isoformat(), "from": None if begins is None else begins.isoformat()},
     )
@@ -313,7 +312,7 @@ def latest_end(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
     """Return the time by which a lease of these hosts must end, and in words why; at least one host has plans."""
     first = min(hosts, key=free_until)
     latest = free_until(first, policy.turnaround)
-    return latest, f"{first.name} is {describe_planned(first.planned[0])}"
+    return latest, f"{first.name} is {first.planned[0].words}"
 
 
 def note_of_end(latest: datetime, words: str) -> str:

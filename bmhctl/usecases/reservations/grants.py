@@ -16,12 +16,13 @@ from bmhctl.domain.requirements import (
     load_requirements,
 )
 from bmhctl.errors import UsageError
+from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.results import Grant, Held
 from bmhctl.stores.host_query import FREE, queries_for
 from bmhctl.stores.reservations import random_id
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.refresh import retried
-from bmhctl.usecases.shared.transitions import guard_input, move
+from bmhctl.usecases.shared.transitions import move
 
 if TYPE_CHECKING:
     from bmhctl.errors import WaitTimeoutError
@@ -186,7 +187,7 @@ def grant(
     ctx.store.reservations.add(reservation)
     taken = []
     for host in hosts:
-        inputs = guard_input(ctx, host, now, has_claim=True, lease_end=reservation.expires_at or NEVER)
+        inputs = GuardInput.of(host, now, is_claimed=False, lease_end=reservation.expires_at or NEVER)
         steps = checks.get(host.id)
         taken.append(
             move(ctx, host, Verb.RESERVE, inputs, now, reason=request.purpose, reservation=reservation, steps=steps)

@@ -32,7 +32,6 @@ from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import describe_planned
 
 _SOME = 20  # this many more hosts are read to explain what a request lacks
 
@@ -83,7 +82,7 @@ def _held_back(ctx: Context, requirements: Requirements, ticket: Ticket, policy:
         if free_until(host) < until.least:
             names.setdefault(host.planned[0], []).append(host.name)
     words = (
-        f"{' '.join(in_short(each))} {'are' if len(each) > 1 else 'is'} {describe_planned(planned)}"
+        f"{' '.join(in_short(each))} {'are' if len(each) > 1 else 'is'} {planned.words}"
         for planned, each in names.items()
     )
     return _first_few([*words]) if names else None

@@ -9,10 +9,11 @@ from bmhctl.domain.matching import Match, match
 from bmhctl.domain.model import NEVER, Host, Reservation, Verb
 from bmhctl.domain.requirements import Requirement, Requirements, load_requirements
 from bmhctl.domain.room import Demand
+from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets
 from bmhctl.usecases.shared.booking_hosts import apply_room, find_room
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.transitions import guard_input, move
+from bmhctl.usecases.shared.transitions import move
 
 
 def requirements_of(held: Reservation) -> Requirements:
@@ -60,5 +61,6 @@ def spare_host(
 
 def take_spare(ctx: Context, spare: Host, bad: Host, held: Reservation, now: datetime) -> Host:
     """Reserve a host in the place of a bad one, in the caller's transaction; return it."""
-    inputs = guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER)
+    is_claimed = bool(ctx.store.claims.claimed_hosts([spare.id]))
+    inputs = GuardInput.of(spare, now, is_claimed=is_claimed, lease_end=held.expires_at or NEVER)
     return move(ctx, spare, Verb.RESERVE, inputs, now, reason=f"replaces {bad.name}", reservation=held)

@@ -13,12 +13,13 @@ from bmhctl.domain.requirements import load_requirements, total
 from bmhctl.domain.room import Demand, unusable
 from bmhctl.domain.units import local_time, plural
 from bmhctl.errors import BmhctlError
+from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.booking_hosts import choose_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
-from bmhctl.usecases.shared.transitions import SELF, add_reason, guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import SELF, add_reason, move, record_event
 
 _AGAIN = timedelta(minutes=1)  # the pause before another attempt
 
@@ -158,5 +159,6 @@ def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
         closed = replace(host, maintenance=rest)
         record_event(ctx, closed, EventKind.REASON_CLOSED, now, reason=reason, actor=SELF)
     elif not host.dirty or (host.reservation and host.reservation.is_valid(now)):
-        inputs = guard_input(ctx, host, now, reason=reason)
+        is_claimed = bool(ctx.store.claims.claimed_hosts([host.id]))
+        inputs = GuardInput.of(host, now, is_claimed=is_claimed, reason=reason)
         move(ctx, host, Verb.RESUME, inputs, now, reason=reason, actor=SELF, recycles=True)

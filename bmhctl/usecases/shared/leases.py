@@ -8,9 +8,10 @@ from datetime import datetime
 from bmhctl.domain.model import End, EventKind, FailedTask, Host, Note, Reservation, State, TaskResult, Verb
 from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import NotFoundError, NotYoursError, StateRefusedError, UsageError
+from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.transitions import add_reason, guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import add_reason, move, record_event
 
 _MOST_NAMED = 3  # reservations in a hint
 
@@ -40,7 +41,8 @@ def give_back(
         return host
     host = replace(host, failed_tasks=_failed_tasks(host, reservation, task))
     if host.state is State.RESERVED:
-        left = move(ctx, host, Verb.TAINT, guard_input(ctx, host, now), now, reason=reason, actor=actor)
+        inputs = GuardInput.of(host, now, is_claimed=False)  # no guard of ``taint`` asks about claims
+        left = move(ctx, host, Verb.TAINT, inputs, now, reason=reason, actor=actor)
     else:
         left = record_event(
             ctx,

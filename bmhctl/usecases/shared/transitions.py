@@ -12,13 +12,11 @@ from bmhctl.domain.model import (
     Guard,
     Host,
     Note,
-    Planned,
     Reservation,
     State,
     StepTiming,
     Verb,
 )
-from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import GuardInput, ask
 from bmhctl.lifecycle.table import where
@@ -27,9 +25,6 @@ from bmhctl.usecases.shared.context import Context
 
 SELF = "bmhctl"
 """The actor of changes that bmhctl makes by itself, such as the end of an expired lease or a quarantine."""
-
-CLAIMED = "a step is running on it"
-"""The words with which a verb is refused on a claimed host."""
 
 _BREAKS = frozenset(
     {EventKind.CORDON, EventKind.RETIRING, EventKind.FAULT, EventKind.UNDECLARE, EventKind.REASON_ADDED}
@@ -50,55 +45,6 @@ _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.NOT_BOOKED: BusyError,
 }
 """The error class for a refusal, by guard; for other guards it is :class:`StateRefusedError`."""
-
-
-def guard_input(
-    ctx: Context,
-    host: Host,
-    now: datetime,
-    *,
-    reason: str | None = None,
-    has_claim: bool = False,
-    lease_end: datetime | None = None,
-) -> GuardInput:
-    """Return the inputs of the guards for a host on which no steps have run.
-
-    ``reason`` is that of a maintenance. ``has_claim`` is whether the caller holds the claim on the host. ``lease_end``
-    is when a lease on the host would end; None: the guard refuses only if something is planned for now.
-    """
-    claimed = not has_claim and bool(ctx.store.claims.claimed_hosts([host.id]))
-    return GuardInput(
-        undeclared="it is no longer declared" if host.undeclared else None,
-        cordon=None if host.cordon is None else f"it {describe_cordon(host.cordon)}",
-        claim=CLAIMED if claimed else None,
-        reason=reason,
-        reservation_valid=host.reservation is not None and host.reservation.is_valid(now),
-        came_from=host.came_from,
-        dirty=host.dirty,
-        booked=_booked(host, now, lease_end) if host.planned else None,
-    )
-
-
-def _booked(host: Host, now: datetime, lease_end: datetime | None) -> str | None:
-    first = host.planned[0]
-    is_clear = now < first.starts_at if lease_end is None else lease_end <= first.starts_at
-    return None if is_clear else f"it is {describe_planned(first)}"
-
-
-def describe_planned(planned: Planned) -> str:
-    """Return in words what a time is set aside for: ``booked by alice from … to … (b-7k3m9q2x)``."""
-    what = "booked by" if planned.is_booking else "planned for a maintenance by"
-    times = f"from {local_time(planned.starts_at)} to {local_time(planned.ends_at)}"
-    return f"{what} {planned.owner} {times} ({planned.id})"
-
-
-def describe_cordon(cordon: Note) -> str:
-    """Return in words who cordoned a host and why: ``is cordoned by alice: fan``."""
-    if cordon.retires:
-        return f"is being retired by {cordon.actor}: {cordon.reason}"
-    if cordon.maintains:
-        return f"goes to maintenance when it is free, by {cordon.actor}: {cordon.reason}"
-    return f"is cordoned by {cordon.actor}" + (f": {cordon.reason}" if cordon.reason else "")
 
 
 def decide(verb: Verb, host: Host, inputs: GuardInput) -> State:
@@ -187,14 +133,15 @@ def add_reason(
 ) -> Host:
     """Add a reason for maintenance to a host, and move the host there unless it is there already; return the host.
 
-    ``reason`` is what the event records (None: the reason of the note). ``has_claim`` is as in :func:`guard_input`,
-    ``steps`` as in :func:`move`.
+    ``reason`` is what the event records (None: the reason of the note). ``has_claim`` is whether the caller holds the
+    claim on the host. ``steps`` are as in :func:`move`.
     """
     words = reason or note.reason
     noted = replace(host, maintenance=(*host.maintenance, note))
     if host.state is State.MAINTENANCE:
         return record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=words, actor=note.actor)
-    inputs = guard_input(ctx, host, now, reason=words, has_claim=has_claim)
+    is_claimed = not has_claim and bool(ctx.store.claims.claimed_hosts([host.id]))
+    inputs = GuardInput.of(host, now, is_claimed=is_claimed, reason=words)
     return move(ctx, noted, Verb.MAINTAIN, inputs, now, reason=words, actor=note.actor, steps=steps)
 
 

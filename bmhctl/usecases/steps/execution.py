@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase, SetupProgress, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
+from bmhctl.lifecycle.machine import CLAIMED
 from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import retried
-from bmhctl.usecases.shared.transitions import CLAIMED, changed_meanwhile
+from bmhctl.usecases.shared.transitions import changed_meanwhile
 
 if TYPE_CHECKING:
     from bmhctl.probes.step_environment import StepEnvironment

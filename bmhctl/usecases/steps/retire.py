@@ -10,7 +10,7 @@ from functools import cache, partial
 from bmhctl.domain.model import EventKind, Host, Note, Phase
 from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
-from bmhctl.lifecycle.machine import NOT_CLEANED
+from bmhctl.lifecycle.machine import NOT_CLEANED, GuardInput
 from bmhctl.results import Outcome, Outcomes, already, failed, stayed
 from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
@@ -20,7 +20,7 @@ from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_changes import Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.refresh import refresh_and_reap
-from bmhctl.usecases.shared.transitions import check_leaves, guard_input, quarantine, record_event
+from bmhctl.usecases.shared.transitions import check_leaves, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, Leaving, each
 from bmhctl.usecases.steps.step_outcomes import failure_of
@@ -115,7 +115,7 @@ def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun)
     """Return that a host leaves the inventory; the reason names the steps that ran."""
     host = held.host
     cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
-    inputs = guard_input(ctx, host, ctx.clock(), has_claim=True)
+    inputs = GuardInput.of(host, ctx.clock(), is_claimed=False)
     check_leaves(host, replace(inputs, cleanup=cleaned, retirement=run.refusal))
     reason = host.cordon.reason if host.cordon else "retired"
     words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))

@@ -8,11 +8,11 @@ from typing import Any
 
 from bmhctl.domain.model import EventKind, Host, Phase, State, Verb, Verdict
 from bmhctl.errors import StepFailedError
-from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
+from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, GuardInput
 from bmhctl.results import Outcome, failed, moved
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.transitions import guard_input, move, quarantine, record_event
+from bmhctl.usecases.shared.transitions import move, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import NO_STEPS, Job
 
@@ -123,7 +123,7 @@ def finish(
     def go(now: datetime) -> Outcome:
         host = held.save_observed(held.unchanged(), run.results, now)
         inputs = replace(
-            guard_input(ctx, host, now, has_claim=True),
+            GuardInput.of(host, now, is_claimed=False),
             checks=checks.refusal if checks else NOT_CHECKED,
             cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
             setup=None,  # the checks run only after the setup, so its steps passed
