@@ -34,7 +34,7 @@ def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] 
     """Return the outcome of a host that a command changed; ``words`` say how."""
     held = after.reservation or before.reservation
     return Outcome(
-        host=before.name,
+        host=before.spec.name,
         changed=True,
         message=words,
         source=before.state,

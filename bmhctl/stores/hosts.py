@@ -96,7 +96,7 @@ class Hosts(Frozen):
 
     def with_names(self, names: Iterable[str]) -> dict[str, Host]:
         """Return the hosts with these exact names, by name; names without a host are left out."""
-        return {host.name: host for host in self.having("name", names)}
+        return {host.spec.name: host for host in self.having("name", names)}
 
     def with_ids(self, ids: Iterable[int]) -> dict[int, Host]:
         """Return the hosts with these ids, by id; removed hosts are left out."""

@@ -390,7 +390,7 @@ def _without_steps(
     """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
-        ctx.progress(f"{operation.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
+        ctx.progress(f"{operation.verb} {some[0].spec.name}", f"{start + 1} of {len(hosts)}")
         done, leaving = _in_one_commit(ctx, operation, some)
         outcomes |= done
         runner.remove(leaving)
