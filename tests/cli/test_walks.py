@@ -63,7 +63,7 @@ WITH_POLICY: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (27, 110),
     "show n1": (25, 72),
     "why n1": (28, 113),
-    "ready n8": (35, 162),
+    "ready n8": (34, 161),
     "extend -R r-one": (26, 86),
 }
 """The largest numbers with a policy that has a check, a cleanup step and defaults: it is parsed, and its steps run."""
