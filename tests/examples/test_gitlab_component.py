@@ -72,14 +72,24 @@ def test_a_job_of_the_component_holds_hosts_for_its_script_and_gives_them_back(l
     assert lab_of_two.history()[-1] == ("node2", "taint", "job 42 ended: failed")
 
 
+def test_a_script_with_the_status_of_a_wait_that_timed_out_is_not_retried(lab_of_two: Fleet) -> None:
+    (job,) = included(inventory=lab_of_two.lab.location, selector="arch=arm64", script=["exit 7"]).values()
+    assert shell(lab_of_two, job, "before_script", "script").status not in job["retry"]["exit_codes"]
+
+
+def test_an_impossible_request_of_the_component_keeps_its_status(lab_of_two: Fleet) -> None:
+    (job,) = included(inventory=lab_of_two.lab.location, selector="arch=none", script=["true"]).values()
+    assert shell(lab_of_two, job, "before_script", "script").status == 6
+
+
 def test_a_job_of_the_component_without_hosts_ends_before_its_script(lab_of_two: Fleet) -> None:
     assert lab_of_two.bmhctl("reserve", "-n", "2", "--as", "bob").status == 0
     (job,) = included(
         inventory=lab_of_two.lab.location, selector="arch=arm64", wait="1s", script=["echo never"]
     ).values()
     done = shell(lab_of_two, job, "before_script", "script")
-    assert (done.status, done.stdout) == (7, "")
-    assert job["retry"]["exit_codes"] == [7]
+    assert (done.status, done.stdout) == (75, "")
+    assert job["retry"]["exit_codes"] == [75]
     assert shell(lab_of_two, job, "after_script", CI_JOB_STATUS="failed").status == 0
     assert len(lab_of_two.open_reservations()) == 1
 
