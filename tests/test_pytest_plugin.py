@@ -141,27 +141,44 @@ def test_a(bmh_host):
         assert said in [event.reason for event in inventory.history()]
 
 
-def test_a_lease_is_renewed_whatever_folder_and_clock_a_test_chooses(lab: Path) -> None:
-    with bmhctl.open_inventory(lab / "lab.db", actor="ops") as inventory:
-        held = inventory.reserve("x861")
-    done = call(
-        lab,
-        """
-import datetime
-import bmhctl.pytest_plugin
-import bmhctl.stores.sqlite.database as database
-
-bmhctl.pytest_plugin._TTL = 3
-
+FROZEN = """
 class Frozen(datetime.datetime):
     @classmethod
     def now(cls, tz=None):
         return cls(2020, 1, 14, tzinfo=tz)
 
+def freeze(monkeypatch):
+    monkeypatch.setattr(database, "datetime", Frozen)
+"""
+
+TRAVELLING = """
+def freeze(monkeypatch):  # as time_machine does
+    real, at = time.clock_gettime, datetime.datetime(2020, 1, 14).timestamp()
+    escape = types.SimpleNamespace(time=types.SimpleNamespace(clock_gettime=real))
+    monkeypatch.setitem(sys.modules, "time_machine", types.SimpleNamespace(escape_hatch=escape))
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: at if clock == time.CLOCK_REALTIME else real(clock))
+"""
+
+
+@pytest.mark.parametrize("clock", [FROZEN, TRAVELLING], ids=["frozen", "travelling"])
+def test_a_lease_is_renewed_whatever_folder_and_clock_a_test_chooses(clock: str, lab: Path) -> None:
+    with bmhctl.open_inventory(lab / "lab.db", actor="ops") as inventory:
+        held = inventory.reserve("x861")
+    done = call(
+        lab,
+        """
+import datetime, sys, types
+import bmhctl.pytest_plugin
+import bmhctl.stores.sqlite.database as database
+
+bmhctl.pytest_plugin._TTL = 3
+"""
+        + clock
+        + """
 def test_a(tmp_path, monkeypatch, bmh_host):
     location = os.path.abspath("lab.db")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(database, "datetime", Frozen)
+    freeze(monkeypatch)
     first = bmh_host.reservation.expires_at
     limit = time.monotonic() + 30
     with bmhctl.open_inventory(location) as lab:

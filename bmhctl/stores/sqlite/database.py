@@ -290,8 +290,7 @@ class SqliteDatabase(WriteBuffer):
 
     def now(self) -> datetime:
         """Return the time of this machine's clock."""
-        # Not datetime.now(): a test that replaces it in its process, as freezegun does, would end the leases of others.
-        return datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), UTC)
+        return datetime.fromtimestamp(_real_time(), UTC)
 
     @property
     def is_connected(self) -> bool:
@@ -512,3 +511,16 @@ def _has_temporary_folder() -> bool:
     """
     usual = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
     return any(os.access(folder, os.W_OK | os.X_OK) for folder in usual)
+
+
+def _real_time() -> float:
+    """Return the seconds since 1970 by this machine's clock, also while a test replaces the clock of its process.
+
+    Otherwise that process would end the leases of others. freezegun replaces ``datetime.now``; time_machine replaces
+    the functions of ``time``, but keeps the real ones.
+    """
+    travelling = sys.modules.get("time_machine")
+    if travelling is not None:
+        with suppress(ValueError):  # the test does not replace the clock now
+            return float(travelling.escape_hatch.time.clock_gettime(time.CLOCK_REALTIME))
+    return time.clock_gettime(time.CLOCK_REALTIME)
