@@ -6,7 +6,7 @@ the inventory are removed together, because each edit of a TOML file has its pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import cached_property, partial
@@ -253,6 +253,28 @@ class Runner:
             self._last = None
 
 
+class _Pending:
+    """The outcomes of the latest commit, and the hosts as they were before it, both by host id.
+
+    They are set before the commit, because a signal may come between the commit and its end.
+    """
+
+    def __init__(self) -> None:
+        self.hosts: Mapping[int, Host] = {}
+        self.outcomes: Mapping[int, Outcome] = {}
+
+    def committed(self, ctx: Context) -> dict[int, Outcome]:
+        """Return the outcomes of the hosts that the last commit has changed; none if it failed."""
+        there: dict[int, Host] = {}
+        with suppress(BmhctlError):  # the first error was reported already
+            there = ctx.store.hosts.fresh([self.hosts[each] for each in self.outcomes if each in self.hosts])
+        return {
+            host_id: self.outcomes[host_id]
+            for host_id, host in there.items()
+            if self.outcomes[host_id].changed and host.last_event != self.hosts[host_id].last_event
+        }
+
+
 class _HasStepsError(Exception):
     """A step has to run on the host after all."""
 
@@ -268,6 +290,7 @@ def each(
     if ctx.dry_run:
         return _planned(ctx, operation, hosts, missing)
     outcomes: dict[int, Outcome] = {}
+    pending = _Pending()
 
     def ended(host: Host, outcome: Outcome) -> None:
         outcomes[host.id] = outcome
@@ -275,13 +298,15 @@ def each(
     runner = Runner(ctx, jobs, ended, operation.tick)
     begun: Sequence[Host] = ()
     try:
-        begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes)
-        _without_steps(ctx, operation, [host for host in begun if not operation.has_steps(host)], outcomes, runner)
+        begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes, pending)
+        without = [host for host in begun if not operation.has_steps(host)]
+        _without_steps(ctx, operation, without, outcomes, runner, pending)
         rest = [host for host in begun if host.id not in outcomes]
         if rest:
             runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
     except BaseException:
         runner.cancel()
+        outcomes |= pending.committed(ctx)
         halfway = [job.so_far for job in runner.running.values() if job.so_far]
         report_interrupted(ctx, operation.verb, (*outcomes.values(), *halfway), len(hosts))
         left = [host.name for host in begun if host.id not in outcomes]
@@ -352,6 +377,7 @@ def _first(
     first: Callable[[Host, datetime], Outcome | Host],
     hosts: Sequence[Host],
     outcomes: dict[int, Outcome],
+    pending: _Pending,
 ) -> list[Host]:
     """Call ``first`` for each host in one commit; add the outcomes, and return the other hosts as they are then.
 
@@ -380,25 +406,31 @@ def _first(
                 begun.append(left)
             else:
                 found[host.id] = left
+        pending.hosts, pending.outcomes = fresh, found
     outcomes |= found
     return begun
 
 
 def _without_steps(
-    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome], runner: Runner
+    ctx: Context,
+    operation: BulkOperation,
+    hosts: Sequence[Host],
+    outcomes: dict[int, Outcome],
+    runner: Runner,
+    pending: _Pending,
 ) -> None:
     """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
         ctx.progress(f"{operation.verb} {some[0].spec.name}", f"{start + 1} of {len(hosts)}")
-        done, leaving = _in_one_commit(ctx, operation, some)
+        done, leaving = _in_one_commit(ctx, operation, some, pending)
         outcomes |= done
         runner.remove(leaving)
 
 
 @retried
 def _in_one_commit(
-    ctx: Context, operation: BulkOperation, hosts: Sequence[Host]
+    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], pending: _Pending
 ) -> tuple[dict[int, Outcome], list[Leaving]]:
     """Process hosts without steps; return the outcomes, and the hosts that are to be removed."""
     outcomes: dict[int, Outcome] = {}
@@ -429,4 +461,5 @@ def _in_one_commit(
                     outcome = attempt(host, one)
                     if outcome is not None:
                         outcomes[host.id] = outcome
+        pending.hosts, pending.outcomes = fresh, outcomes
     return outcomes, leaving

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, State, Verb, Verdict
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
@@ -529,6 +529,48 @@ def test_hosts_committed_before_an_interruption_are_reported(lab: Lab, monkeypat
         step_verbs.ready(replace(lab.context(), progress=progress), ALL)
     assert lab.said == [f"node{n}: no readiness checks are declared" for n in (1, 2, 3, 4)]
     assert states(lab) == {f"node{n}": "available" if n < 5 else "initial" for n in range(1, 7)}
+
+
+@pytest.mark.parametrize("after_commit", [True, False], ids=["after the commit", "before the commit"])
+@pytest.mark.parametrize("verb", ["ready", "resume", "close one reason"])
+def test_an_interruption_of_a_commit_reports_what_was_committed(
+    verb: str, after_commit: bool, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    if verb != "ready":
+        lifecycle_verbs.maintain(lab.context(), ALL, reason="fan")
+    if verb == "close one reason":
+        lifecycle_verbs.maintain(lab.context("bob"), ALL, reason="disk")
+    commit, written = Store.transaction, Hosts.save
+
+    @contextmanager
+    def committing(store: Store, *, shared: bool = False) -> Iterator[None]:
+        with commit(store, shared=shared):
+            yield
+            if saved and not after_commit:
+                saved.clear()
+                raise KeyboardInterrupt
+        if saved:
+            saved.clear()
+            raise KeyboardInterrupt
+
+    def saving(store: Hosts, host: Host, event: Event) -> Host:
+        saved.append(host.name)
+        return written(store, host, event)
+
+    saved: list[str] = []
+    before = states(lab)
+    monkeypatch.setattr(Store, "transaction", committing)
+    monkeypatch.setattr(Hosts, "save", saving)
+    with pytest.raises(KeyboardInterrupt):
+        (step_verbs.ready if verb == "ready" else resume.resume)(lab.context(), ALL)
+    said = {
+        "ready": "node1: no readiness checks are declared",
+        "resume": "node1: maintenance complete",
+        "close one reason": "node1: closed: fan; stays for bob: disk",
+    }
+    assert lab.said == ([said[verb]] if after_commit else [])
+    assert (states(lab) != before) is (after_commit and verb != "close one reason")
 
 
 def test_many_hosts_are_moved_in_several_commits(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
