@@ -200,7 +200,7 @@ SEEDS: dict[str, list[str]] = {
     "wants that are kept": ['[["arch=arm64,gpu",2],["node01"]]', "[]", '[["",1]]'],
     "ranges": ["node[01-20]", "Node[01-20].lab.example", "rack[1-2]-node[1,3,5]", "node01 node02", "rack1-*"],
     "times": ["2h", "2026-12-24T18:00", "2026-12-24", "2026-12-24 18:00:00.5+01:00", "2026-W40-2"],
-    "lists of options": ["rack=r1 gpu- a=", "a=b,c=d"],
+    "lists of options": ["rack=r1 gpu- a=", "a=b c=d"],
     "BMC addresses": [
         "redfish+https://10.0.1.11:8443/redfish/v1/Systems/1",
         "idrac-virtualmedia://[fd00::1]:443/gate/redfish/v1",
