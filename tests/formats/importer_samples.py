@@ -311,6 +311,43 @@ lease 10.0.0.96 {
   client-hostname "isc2";
 }
 """
+ISC_HOSTS = """\
+include "/etc/dhcp/more.conf";
+subnet 10.5.0.0 netmask 255.255.255.0 {
+  range 10.5.0.50 10.5.0.99; # host no { hardware ethernet 52:54:00:00:05:99; }
+  group {
+    host is1 { hardware ethernet 52:54:0:0:5:1; fixed-address 10.5.0.1, 10.5.0.2; }
+    host "is2.lab"
+    {
+      option host-name "other; }";
+      hardware ethernet 52:54:00:00:05:02;
+    }
+  }
+}
+"""
+DNSMASQ_HOSTS = """\
+# static hosts
+interface=eth0
+expand-hosts
+dhcp-range=10.5.0.50,10.5.0.150,12h
+dhcp-host=52:54:00:00:04:05,dm1,10.5.0.5,infinite
+dhcp-host = 52:54:00:00:04:06,52:54:00:00:04:16,set:red,10.5.0.6,dm2 # two NICs
+  dhcp-host=52:54:00:00:04:09,[2001:db8::9],dm3,1w
+dhcp-host=52:54:00:00:04:0a,ignore
+"""
+KEA_HOSTS = """\
+// for the lab
+{ "Dhcp4": {
+    "option-data": [ { "name": "domain-name", "data": "http://lab#1" } ], # not a comment in a text
+    /* racks */
+    "shared-networks": [ { "subnet4": [ { "reservations": [
+        { "hw-address": "52:54:00:00:07:01", "ip-address": "10.7.0.1", "hostname": "ke1" },
+        { "hw-address": "52:54:00:00:07:02", "hostname": "ke2.lab." },
+        { "duid": "01:02:03", "ip-addresses": [ "2001:db8::4" ], "hostname": "ke4" },
+        { "client-id": "01:02", "ip-address": "10.7.0.5", "hostname": "ke5" },
+        { "hw-address": "52:54:00:00:07:03", "ip-address": "10.7.0.3" } ] } ] } ]
+} }
+"""
 KEA = """\
 address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id
 10.0.0.90,52:54:00:00:09:10,01:52:54:00:00:09:10,3600,1700003600,1,1,1,old.lab.,0,,0
@@ -343,8 +380,11 @@ SAMPLES = {
     "ansible's JSON": ANSIBLE_JSON,
     "csv": CSV,
     "dnsmasq": DNSMASQ,
+    "dnsmasq's configuration": DNSMASQ_HOSTS,
     "isc-dhcp": ISC,
+    "isc-dhcp's configuration": ISC_HOSTS,
     "kea": KEA,
+    "kea's configuration": KEA_HOSTS,
     "hosts": HOSTS,
 }
 """A text of each kind, by what `--from` calls it."""
