@@ -696,6 +696,36 @@ def test_the_map_option_gives_any_column_a_meaning() -> None:
     }
 
 
+NICS = """\
+NAME,DEFAULT,RACK,IP,MAC,INTERFACE,VLAN
+nic1,,r1,,52:54:00:00:0a:01,eno1,
+nic1,TRUE,,10.1.2.1,52:54:00:00:0a:02,eno2,
+nic1,,,,,bond0,7
+nic1,,r1,192.168.0.1,52:54:00:00:0a:03,eno3,
+nic2,,r2,10.1.2.2,52:54:00:00:0a:04,em1,
+"""
+
+
+def test_the_lines_of_a_csv_for_the_nics_of_a_host_are_one_host() -> None:
+    found = read(NICS, label_from=["RACK"])
+    assert {name: entry(found, name) for name in hosts(found)} == {
+        "nic1": {
+            "address": "10.1.2.1",
+            "mac": "52:54:00:00:0a:02",
+            "labels": {"RACK": "r1"},
+            "hardware": {"nics": 3},
+        },
+        "nic2": {"address": "10.1.2.2", "mac": "52:54:00:00:0a:04", "labels": {"RACK": "r2"}},
+    }
+
+
+@pytest.mark.parametrize(("old", "new"), [("nic1,,r1,192", "nic1,,r9,192"), ("eno3", "eno1"), ("INTERFACE", "Port")])
+def test_lines_of_a_csv_with_one_name_that_are_not_of_nics_are_refused(old: str, new: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(NICS.replace(old, new))
+    assert caught.value.message == "standard input, line 3: host 'nic1' is already in standard input, line 2"
+
+
 @pytest.mark.parametrize(
     ("text", "mapping", "said"),
     [
@@ -744,39 +774,18 @@ def test_names_addresses_and_macs_are_read_from_lease_files() -> None:
 
 
 def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
-    text = (
-        "# static hosts\ninterface=eth0\nexpand-hosts\ndhcp-range=10.5.0.50,10.5.0.150,12h\n"
-        "dhcp-host=52:54:00:00:04:05,dm1,10.5.0.5,infinite\n"
-        "dhcp-host = 52:54:00:00:04:06,52:54:00:00:04:16,set:red,10.5.0.6,dm2 # two NICs\n"
-        "  dhcp-host=52:54:00:00:04:09,[2001:db8::9],dm3,1w\n"
-        "dhcp-host=52:54:00:00:04:0a,ignore\n"
-    )
-    batch = read(text)
+    batch = read(samples.DNSMASQ_HOSTS)
     assert [(each.host.name, each.host.spec.address, each.host.spec.mac) for each in batch.arrivals] == [
         ("dm1", "10.5.0.5", "52:54:00:00:04:05"),
         ("dm2", "10.5.0.6", "52:54:00:00:04:06"),
         ("dm3", "2001:db8::9", "52:54:00:00:04:09"),
     ]
     assert batch.skipped == ("standard input, line 8: 52:54:00:00:04:0a skipped: dnsmasq ignores it",)
-    declared = [line.partition("=")[2].strip() for line in text.splitlines() if "dhcp-host" in line]
+    declared = [line.partition("=")[2].strip() for line in samples.DNSMASQ_HOSTS.splitlines() if "dhcp-host" in line]
     assert hosts(read("\n".join(declared))) == hosts(batch)  # a file for dhcp-hostsfile
 
 
 def test_the_hosts_that_an_isc_server_declares_are_read() -> None:
-    declared = """\
-include "/etc/dhcp/more.conf";
-subnet 10.5.0.0 netmask 255.255.255.0 {
-  range 10.5.0.50 10.5.0.99; # host no { hardware ethernet 52:54:00:00:05:99; }
-  group {
-    host is1 { hardware ethernet 52:54:0:0:5:1; fixed-address 10.5.0.1, 10.5.0.2; }
-    host "is2.lab"
-    {
-      option host-name "other; }";
-      hardware ethernet 52:54:00:00:05:02;
-    }
-  }
-}
-"""
     recorded = """\
 host is3 {
   dynamic;
@@ -792,7 +801,7 @@ lease 10.5.0.9 {
   on expiry { log (debug, "}"); }
 }
 """
-    batch = read(declared)
+    batch = read(samples.ISC_HOSTS)
     assert {name: entry(batch, name) for name in hosts(batch)} == {
         "is1": {"address": "10.5.0.1", "mac": "52:54:00:00:05:01"},
         "is2.lab": {"mac": "52:54:00:00:05:02"},
@@ -810,7 +819,7 @@ lease 10.5.0.9 {
         "names it",
     )
     with pytest.raises(InvalidError, match=r"line 5: the host is1 is not complete"):
-        read(declared.replace("10.5.0.2; }", "10.5.0.2;"))
+        read(samples.ISC_HOSTS.replace("10.5.0.2; }", "10.5.0.2;"))
 
 
 @pytest.mark.parametrize(
@@ -913,19 +922,7 @@ def test_a_prefix_that_kea_leased_is_not_an_address() -> None:
 
 
 def test_the_reservations_of_a_kea_server_are_read(tmp_path: Path) -> None:
-    text = """\
-// for the lab
-{ "Dhcp4": {
-    "option-data": [ { "name": "domain-name", "data": "http://lab#1" } ], # not a comment in a text
-    /* racks */
-    "shared-networks": [ { "subnet4": [ { "reservations": [
-        { "hw-address": "52:54:00:00:07:01", "ip-address": "10.7.0.1", "hostname": "ke1" },
-        { "hw-address": "52:54:00:00:07:02", "hostname": "ke2.lab." },
-        { "duid": "01:02:03", "ip-addresses": [ "2001:db8::4" ], "hostname": "ke4" },
-        { "client-id": "01:02", "ip-address": "10.7.0.5", "hostname": "ke5" },
-        { "hw-address": "52:54:00:00:07:03", "ip-address": "10.7.0.3" } ] } ] } ]
-} }
-"""
+    text = samples.KEA_HOSTS
     (tmp_path / "kea.json").write_text(text)
     for batch in (read(text), read_paths([tmp_path / "kea.json"], io.BytesIO(), NOW, import_options("kea"))):
         assert {name: entry(batch, name) for name in hosts(batch)} == {
@@ -937,6 +934,22 @@ def test_the_reservations_of_a_kea_server_are_read(tmp_path: Path) -> None:
         assert "reservation 5: 52-54-00-00-07-03 skipped: it has no name in the file" in batch.skipped[0]
     with pytest.raises(InvalidError, match=r"line 11: not a configuration of Kea: Expecting"):
         read(text.replace("} }\n", "} ]\n"))
+    answer = f'[ {{ "arguments": {text.partition("lab")[2]}, "result": 0 }} ]'  # of the command config-get
+    assert hosts(read(answer)) == hosts(read(text))
+
+
+@pytest.mark.parametrize("beginning", ['{ "Dhcp4": ', '{ "Dhcp4": {},', '{ "Dhcp4": [ {},'])
+def test_a_kea_configuration_that_includes_a_file_is_refused_with_the_line_and_the_way_to_import_it(
+    beginning: str,
+) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(f'// <?include "commented.json"?>\n{beginning}\n  <?include "/etc/kea/lab.json"?> }}\n')
+    assert caught.value.message == (
+        "standard input, line 3: the file /etc/kea/lab.json is included, which import does not read"
+    )
+    assert caught.value.hint == (
+        "write its text in place of the <?include?>, or import the answer of Kea to its command config-get"
+    )
 
 
 def test_a_hosts_file_is_read_without_the_entries_of_this_machine() -> None:
@@ -945,3 +958,13 @@ def test_a_hosts_file_is_read_without_the_entries_of_this_machine() -> None:
         "h1.lab": {"address": "10.0.0.97"},
         "h2": {"address": "10.0.0.98"},
     }
+
+
+def test_short_addresses_and_absolute_names_in_a_hosts_file_of_bsd_are_read() -> None:
+    found = read("127.1 localhost localhost.\n10.1 b1.lab. b1\n10.2.258 b2\nfd00::1 b1.lab\n", "hosts")
+    assert {name: entry(found, name) for name in hosts(found)} == {
+        "b1.lab": {"address": "10.0.0.1"},
+        "b2": {"address": "10.2.1.2"},
+    }
+    with pytest.raises(InvalidError, match=r"line 1: '10\.999999999' is not an IP address"):
+        read("10.999999999 b1\n", "hosts")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from bmhctl.domain.host_spec import is_ip, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, is_secret, size, text_of, whole
+from bmhctl.formats.importers.record import Item, Reader, Record, bad_line, bmc_url, is_secret, size, text_of, whole
 from bmhctl.formats.manifest_fields import Fields, bad_field
 
 COLUMNS = {
@@ -42,6 +43,16 @@ COLUMNS = {
 """The fields of a host, with the names of the columns that have them, in any case and with any separators."""
 
 _FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns}
+_NIC = frozenset(("interface", "interface_name", "iface", "nic"))
+"""The columns with the names of NICs: a host may have a line for each of its NICs."""
+_OF_NIC = frozenset(
+    (
+        *("default", "interface_hostname", "network", "netmask", "subnet", "gateway", "vlan", "channel", "options"),
+        *(*_NIC, *COLUMNS["address"], *COLUMNS["mac"]),
+    )
+)
+"""The columns that may differ between the lines for the NICs of one host."""
+_YES = ("true", "yes", "1")
 _FREE = ("name", "note", "id")
 """The fields that may have any word."""
 _NOTHING = frozenset(("-", "--", "?", "n/a", "na", "none", "null", "tba", "tbd", "unknown", "dhcp"))
@@ -100,6 +111,7 @@ def _heading(row: list[str]) -> list[str]:
     return heading
 
 
+@lru_cache(maxsize=1000)
 def plain(heading: str) -> str:
     """Return the title of a column in the form of the well-known names: ``RAM (GB)`` becomes ``ram_gb``."""
     return _BETWEEN.sub("_", heading.lower()).strip("_")
@@ -115,20 +127,64 @@ def _place(heading: str) -> tuple[str, str]:
     return (group, name) if group in ("labels", "hardware") and name else ("", "")
 
 
-@alone
-def reader(item: Item) -> Record | str:
-    """Return the host of a line."""
-    if _COMMENT in item.data:
-        return "skipped: it begins with #"
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of lines; it joins the lines of ``items`` that describe the NICs of one host."""
+    joined = _by_host(items)
+
+    def read(item: Item) -> Record | str:
+        if _COMMENT in item.data:
+            return "skipped: it begins with #"
+        lines = joined.get(item.place, [item.data])
+        return _host(lines) if lines else ""
+
+    return read
+
+
+def _by_host(items: list[Item]) -> dict[str, list[Mapping[str, object]]]:
+    """Return the lines of each host that has one for each NIC, by the place of the first; none by the other places."""
+    named: defaultdict[tuple[str, object], list[Item]] = defaultdict(list)
+    for item in items:
+        if any(plain(key) in _NIC for key in item.data):
+            name = next((value for key, value in item.data.items() if _place(key) == ("field", "name")), None)
+            named[item.place.partition(", ")[0], name].append(item)
+    found: dict[str, list[Mapping[str, object]]] = {}
+    for (_, name), rows in named.items():
+        lines = [row.data for row in rows]
+        if name and len(lines) > 1 and _are_nics(lines):
+            found |= {row.place: [] for row in rows}
+            found[rows[0].place] = sorted(lines, key=lambda line: not _is_default(line))
+    return found
+
+
+def _are_nics(lines: list[Mapping[str, object]]) -> bool:
+    """Return whether lines name different NICs and agree in every other column, except where it is empty."""
+    cells = [(key, value) for line in lines for key, value in line.items()]
+    nics = {value for key, value in cells if plain(key) in _NIC}
+    shared = {(key, value) for key, value in cells if plain(key) not in _OF_NIC}
+    return len(nics) == len(lines) and len(dict(shared)) == len(shared)
+
+
+def _is_default(line: Mapping[str, object]) -> bool:
+    return any(plain(key) == "default" and str(value).lower() in _YES for key, value in line.items())
+
+
+def _host(lines: list[Mapping[str, object]]) -> Record:
+    """Return the host of its lines, each with the MAC of a NIC; of any other column, the first value counts."""
+    data: dict[str, object] = {}
+    for line in reversed(lines):
+        data |= line
+    macs: list[str] = []
     named: dict[str, object] = {}
     labels: dict[str, str | None] = {}
     hardware: dict[str, PropertyValue | None] = {}
     used = []
-    for key, value in item.data.items():
+    for key, value in data.items():
         group, name = _place(key)
         if group == "field" and name not in named:
             if name in _FREE or str(value).lower() not in _NOTHING:
                 named[name] = value
+            if name == "mac":
+                macs = [mac for line in lines if (mac := text_of(line.get(key))) and mac.lower() not in _NOTHING]
         elif group == "labels":
             labels[name] = text_of(value)
         elif group == "hardware":
@@ -146,10 +202,10 @@ def reader(item: Item) -> Record | str:
         fields.line("name"),
         id=fields.line("id"),
         address=fields.line("address"),
-        macs=[mac] if (mac := fields.line("mac")) else (),
+        macs=macs,
         bmc={"address": bmc_url(fields.line("bmc")) or bmc_url(ipmi, "ipmi")},
         labels=labels,
-        attributes=item.data,
+        attributes=data,
         hardware={
             "cpus": whole(fields, "cpus"),
             "arch": fields.line("arch"),

@@ -20,6 +20,8 @@ _PREFIX = "2"
 """The type of an IPv6 lease of a prefix for a router, and not of an address."""
 _COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?://|#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?', re.S)
 """A text of JSON, which is kept, or a comment, which only Kea allows in JSON."""
+_INCLUDE = re.compile(r'\s*<\?include\s+"([^"\n]{1,200})"')
+_INCLUDED = "write its text in place of the <?include?>, or import the answer of Kea to its command config-get"
 
 _IDENTIFIERS = frozenset({"hw-address", "duid", "client-id", "circuit-id", "flex-id"})
 """The keys by which Kea recognises the client of a reservation: each reservation has one of them."""
@@ -58,11 +60,13 @@ def _reservations(text: str, origin: str) -> Iterator[Item]:
     plain = _COMMENT.sub(lambda match: match[0] if match[0][0] == '"' else "\n" * match[0].count("\n"), text)
     try:
         pending: list[object] = [json.loads(plain)]
+    except json.JSONDecodeError as error:
+        if included := _INCLUDE.match(plain, error.pos):
+            said = f"the file {included[1]} is included, which import does not read"
+            raise bad_line(origin, error.lineno, said, _INCLUDED) from error
+        raise bad_line(origin, error.lineno, f"not a configuration of Kea: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise bad_line(
-            origin, line, f"not a configuration of Kea: {getattr(error, 'msg', 'nested too deep')}"
-        ) from error
+        raise bad_line(origin, 1, "not a configuration of Kea: nested too deep, or a number too long") from error
     number = 0
     for value in pending:
         if isinstance(value, dict) and not _IDENTIFIERS.isdisjoint(value):

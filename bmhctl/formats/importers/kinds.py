@@ -109,7 +109,7 @@ def _is_dnsmasq(text: str) -> bool:
 
 
 _is_kea_leases = _begins("address,(?:hwaddr|duid),")
-_KEA_BEGIN = pattern(r"(?:\s++|(?://|#)[^\n]*+\n|/\*.*?\*/)*+\{", re.S)
+_KEA_BEGIN = pattern(r"(?:\s++|(?://|#)[^\n]*+\n|/\*.*?\*/)*+[\[{]", re.S)
 
 
 def _is_kea(text: str) -> bool:
