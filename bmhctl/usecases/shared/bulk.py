@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from bmhctl.domain.model import Host
+from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
+
+Pending = list[tuple[Mapping[int, Host], Mapping[int, Outcome]]]
+"""The hosts as they were before the latest commit, and the outcomes of that commit, both by host id.
+
+The commit's transaction sets them, because a signal may come between the commit and its end.
+"""
+
+
+def committed(ctx: Context, pending: Pending) -> dict[int, Outcome]:
+    """Return the outcomes of the hosts that the latest commit has changed; none if it failed."""
+    found: dict[int, Outcome] = {}
+    for hosts, outcomes in pending:
+        with suppress(BmhctlError):  # the first error was reported already
+            for host in ctx.store.hosts.fresh([hosts[each] for each in outcomes if each in hosts]).values():
+                if outcomes[host.id].changed and host.last_event != hosts[host.id].last_event:
+                    found[host.id] = outcomes[host.id]
+    return found
 
 
 @retried
@@ -18,7 +37,8 @@ def each_in_one_commit(
 ) -> Outcomes:
     """Apply ``one`` to each chosen host in a savepoint; commit together those that succeeded.
 
-    Asks for confirmation as :func:`confirmed` does, for many hosts and for ``force``.
+    Asks for confirmation as :func:`confirmed` does, for many hosts and for ``force``. If a signal interrupts the
+    commit, the hosts that it has changed are reported.
     """
     refresh_and_reap(ctx)
     choice = confirmed(ctx, verb, choice, force=force)
@@ -27,15 +47,22 @@ def each_in_one_commit(
         with ctx.store.savepoint():
             return one(host, now)
 
-    names = exact_names(choice)
-    with ctx.transaction(shared=bool(names)):
-        now = ctx.clock()
-        if names:
-            from bmhctl.stores.host_query import HostQuery
+    names, pending = exact_names(choice), Pending()
+    try:
+        with ctx.transaction(shared=bool(names)):
+            now = ctx.clock()
+            if names:
+                from bmhctl.stores.host_query import HostQuery
 
-            ctx.store.hosts.lock(HostQuery(names=names))
-        hosts, missing = choose(ctx, choice)
-        items = tuple(attempt(host, guarded) for host in hosts)
+                ctx.store.hosts.lock(HostQuery(names=names))
+            hosts, missing = choose(ctx, choice)
+            items = tuple(attempt(host, guarded) for host in hosts)
+            known = {host.id: host for host in hosts}
+            pending[:] = [(known, dict(zip(known, items, strict=True)))]
+    except KeyboardInterrupt:
+        ctx.store.abandon()
+        report_interrupted(ctx, verb, committed(ctx, pending).values(), len(pending and pending[0][0]))
+        raise
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))
 
 

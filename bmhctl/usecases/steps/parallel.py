@@ -6,7 +6,7 @@ the inventory are removed together, because each edit of a TOML file has its pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.support.values import Frozen, replace
-from bmhctl.usecases.shared.bulk import report_interrupted
+from bmhctl.usecases.shared.bulk import Pending, committed, report_interrupted
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.shared.refresh import retried
@@ -253,28 +253,6 @@ class Runner:
             self._last = None
 
 
-class _Pending:
-    """The outcomes of the latest commit, and the hosts as they were before it, both by host id.
-
-    They are set before the commit, because a signal may come between the commit and its end.
-    """
-
-    def __init__(self) -> None:
-        self.hosts: Mapping[int, Host] = {}
-        self.outcomes: Mapping[int, Outcome] = {}
-
-    def committed(self, ctx: Context) -> dict[int, Outcome]:
-        """Return the outcomes of the hosts that the last commit has changed; none if it failed."""
-        there: dict[int, Host] = {}
-        with suppress(BmhctlError):  # the first error was reported already
-            there = ctx.store.hosts.fresh([self.hosts[each] for each in self.outcomes if each in self.hosts])
-        return {
-            host_id: self.outcomes[host_id]
-            for host_id, host in there.items()
-            if self.outcomes[host_id].changed and host.last_event != self.hosts[host_id].last_event
-        }
-
-
 class _HasStepsError(Exception):
     """A step has to run on the host after all."""
 
@@ -290,7 +268,7 @@ def each(
     if ctx.dry_run:
         return _planned(ctx, operation, hosts, missing)
     outcomes: dict[int, Outcome] = {}
-    pending = _Pending()
+    pending = Pending()
 
     def ended(host: Host, outcome: Outcome) -> None:
         outcomes[host.id] = outcome
@@ -306,7 +284,7 @@ def each(
             runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
     except BaseException:
         runner.cancel()
-        outcomes |= pending.committed(ctx)
+        outcomes |= committed(ctx, pending)
         halfway = [job.so_far for job in runner.running.values() if job.so_far]
         report_interrupted(ctx, operation.verb, (*outcomes.values(), *halfway), len(hosts))
         left = [host.name for host in begun if host.id not in outcomes]
@@ -377,7 +355,7 @@ def _first(
     first: Callable[[Host, datetime], Outcome | Host],
     hosts: Sequence[Host],
     outcomes: dict[int, Outcome],
-    pending: _Pending,
+    pending: Pending,
 ) -> list[Host]:
     """Call ``first`` for each host in one commit; add the outcomes, and return the other hosts as they are then.
 
@@ -406,7 +384,7 @@ def _first(
                 begun.append(left)
             else:
                 found[host.id] = left
-        pending.hosts, pending.outcomes = fresh, found
+        pending[:] = [(fresh, found)]
     outcomes |= found
     return begun
 
@@ -417,7 +395,7 @@ def _without_steps(
     hosts: Sequence[Host],
     outcomes: dict[int, Outcome],
     runner: Runner,
-    pending: _Pending,
+    pending: Pending,
 ) -> None:
     """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
@@ -430,7 +408,7 @@ def _without_steps(
 
 @retried
 def _in_one_commit(
-    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], pending: _Pending
+    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], pending: Pending
 ) -> tuple[dict[int, Outcome], list[Leaving]]:
     """Process hosts without steps; return the outcomes, and the hosts that are to be removed."""
     outcomes: dict[int, Outcome] = {}
@@ -461,5 +439,5 @@ def _in_one_commit(
                     outcome = attempt(host, one)
                     if outcome is not None:
                         outcomes[host.id] = outcome
-        pending.hosts, pending.outcomes = fresh, outcomes
+        pending[:] = [(fresh, outcomes)]
     return outcomes, leaving

@@ -532,12 +532,12 @@ def test_hosts_committed_before_an_interruption_are_reported(lab: Lab, monkeypat
 
 
 @pytest.mark.parametrize("after_commit", [True, False], ids=["after the commit", "before the commit"])
-@pytest.mark.parametrize("verb", ["ready", "resume", "close one reason"])
+@pytest.mark.parametrize("verb", ["ready", "resume", "close one reason", "cordon"])
 def test_an_interruption_of_a_commit_reports_what_was_committed(
     verb: str, after_commit: bool, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
-    if verb != "ready":
+    if verb in ("resume", "close one reason"):
         lifecycle_verbs.maintain(lab.context(), ALL, reason="fan")
     if verb == "close one reason":
         lifecycle_verbs.maintain(lab.context("bob"), ALL, reason="disk")
@@ -563,14 +563,15 @@ def test_an_interruption_of_a_commit_reports_what_was_committed(
     monkeypatch.setattr(Store, "transaction", committing)
     monkeypatch.setattr(Hosts, "save", saving)
     with pytest.raises(KeyboardInterrupt):
-        (step_verbs.ready if verb == "ready" else resume.resume)(lab.context(), ALL)
+        {"ready": step_verbs.ready, "cordon": lifecycle_verbs.cordon}.get(verb, resume.resume)(lab.context(), ALL)
     said = {
         "ready": "node1: no readiness checks are declared",
         "resume": "node1: maintenance complete",
         "close one reason": "node1: closed: fan; stays for bob: disk",
+        "cordon": "node1: cordoned",
     }
     assert lab.said == ([said[verb]] if after_commit else [])
-    assert (states(lab) != before) is (after_commit and verb != "close one reason")
+    assert (states(lab) != before) is (after_commit and verb in ("ready", "resume"))
 
 
 def test_many_hosts_are_moved_in_several_commits(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
