@@ -281,7 +281,7 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
         or shown is not Format.TABLE
         or getattr(result, "missing", None)  # an error for each of these names says so
     ):
-        note(view.empty, display)
+        note(getattr(result, "none", None) or view.empty, display)
     display.stdout.flush()
     if shown is not Format.JSON:
         for text in view.notes(result, display):

@@ -138,10 +138,11 @@ class HostDetail(Frozen):
 
 
 class Reservations(Frozen):
-    """Reservations to show, and the time at which they were read."""
+    """Reservations to show, and the time at which they were read; ``none`` says in words that there are none."""
 
     items: tuple[Held, ...]
     now: datetime
+    none: str | None = None
 
 
 class History(Frozen):

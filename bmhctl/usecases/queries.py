@@ -192,4 +192,5 @@ def reservations(
         if ended:
             names = ctx.store.events.hosts_by_reservation()
             held = [replace(each, had=names.get(each.reservation.id, ())) for each in held]
-        return Reservations(tuple(held), now)
+        none = "no reservation fits: bmhctl reservations lists the open ones" if selector or owner else None
+        return Reservations(tuple(held), now, none)

@@ -69,6 +69,17 @@ def test_a_command_that_finds_no_host_to_act_on_says_so(line: str, said: str, cl
     assert done == [Run(0, "", f"{said}\n"), Run(0, "", "")]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("reap", "no lease has expired: bmhctl reservations shows when each ends"),
+        ("reservations -l job=1", "no reservation fits: bmhctl reservations lists the open ones"),
+    ],
+)
+def test_an_empty_table_says_why_it_is_empty(line: str, said: str, cli: Cli, dozen: Path) -> None:
+    assert cli(*line.split(), "-o", "table") == Run(0, "", f"{said}\n")
+
+
 def test_recycle_says_that_no_host_is_tainted(cli: Cli, dozen: Path) -> None:
     assert cli("recycle", "-q").status == 0
     assert cli("recycle") == Run(0, "", "no host is tainted\n")

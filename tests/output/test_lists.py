@@ -215,6 +215,7 @@ def test_reservations_show_who_holds_what_until_when() -> None:
     assert "rack00-node0003 +26" in shown(many, tty=True, width=130)
     assert "rack01-node0029" in shown(many)
     assert "no reservations: bmhctl reserve -n 1 takes a host that is free\n" in _stderr(Reservations((), NOW))
+    assert _stderr(Reservations((), NOW, "no lease has expired")) == "no lease has expired\n"
 
 
 def test_an_expired_lease_that_is_not_reaped_is_shown_as_expired() -> None:

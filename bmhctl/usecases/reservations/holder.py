@@ -40,6 +40,9 @@ def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[in
             ctx.report(f"booking {taken.id} is open again: bmhctl reserve --booking {taken.id}")
 
 
+_NONE_EXPIRED = "no lease has expired: bmhctl reservations shows when each ends"
+
+
 def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     """End every reservation whose lease has expired; return them with their hosts. ``dry_run`` changes nothing."""
     from bmhctl.usecases.shared.expiry import forget_left_claims, reap
@@ -48,10 +51,10 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     over = [r for r in ctx.store.reservations.due(now, now + CLOCK_SLACK) if not r.is_valid(now)]
     held = [Held(r, tuple(ctx.store.hosts.held_by(r.id))) for r in over]
     if dry_run:
-        return Reservations(tuple(held), now)
+        return Reservations(tuple(held), now, _NONE_EXPIRED)
     ended = {reservation.id for reservation in retried(reap)(ctx)}
     forget_left_claims(ctx)
-    return Reservations(tuple(item for item in held if item.reservation.id in ended), now)
+    return Reservations(tuple(item for item in held if item.reservation.id in ended), now, _NONE_EXPIRED)
 
 
 @retried
