@@ -13,7 +13,7 @@ from bmhctl.domain.units import local_time
 from bmhctl.results import History, HostDetail, Hosts, Outcomes, Reservations
 from bmhctl.results.bookings import Bookings
 from bmhctl.results.queue import Queue, Reminders
-from bmhctl.results.statistics import HourlyUse, Metrics, Timeline
+from bmhctl.results.statistics import Metrics, Statistics, Timeline
 from bmhctl.results.status import Reasons
 from bmhctl.results.why import Graph
 from bmhctl.stores.host_query import HostQuery
@@ -37,7 +37,7 @@ _RESULTS_OF: dict[str, type] = {
     "bookings": Bookings,
     "graph": Graph,
     "metrics": Metrics,
-    "stats": HourlyUse,
+    "stats": Statistics,
     "timeline": Timeline,
 }
 
@@ -205,6 +205,31 @@ def fields(command: str, incomplete: str) -> Iterator[str]:
     chosen = done.split(",")
     names = view_of(_RESULTS_OF[command]).fields if command in _RESULTS_OF else ()
     yield from _beginning(incomplete, (f"{done}{comma}{name}" for name in names if name not in chosen))
+
+
+def keys_of_fields(store: Store, command: str, incomplete: str) -> Iterator[str]:
+    """Yield completions of a typed list of fields that ends with a field and a dot: the list with a key after it."""
+    from bmhctl.output.render import view_of
+
+    done, _, key = incomplete.rpartition(",")[2].partition(".")
+    objects = view_of(_RESULTS_OF[command]).objects if command in _RESULTS_OF else {}
+    head = incomplete.removesuffix(key)
+    if done in objects:
+        keys = objects[done] or sorted({*_stored_keys(store, command, done)})
+        yield from _beginning(incomplete, (f"{head}{each}" for each in keys))
+
+
+def _stored_keys(store: Store, command: str, field: str) -> Iterator[str]:
+    items: Iterable[object]
+    match command:
+        case "reservations":
+            items = store.reservations.open()
+        case "queue":
+            items = store.tickets.all()
+        case _:
+            items = (host.spec for host in store.hosts.find(HostQuery(limit=_SAMPLE)))
+    for item in items:
+        yield from getattr(item, field, ())
 
 
 def formats(command: str, incomplete: str) -> Iterator[str]:

@@ -90,6 +90,8 @@ selector_option: Callable[..., Any] = partial(
 def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
     from bmhctl.cli.completion_candidates import fields
 
+    if "." in incomplete.rpartition(",")[2]:
+        return _completed("keys_of_fields")(ctx, incomplete)
     return list(fields(ctx.info_name or "", incomplete))
 
 

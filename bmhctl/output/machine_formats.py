@@ -85,7 +85,7 @@ def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Dis
     writer = csv.writer(display, lineterminator="\n")
     cells = ([csv_cell(cell) for cell in row] for row in rows)
     first = [*islice(cells, 1)]  # before the heading is written, because reading it may fail
-    writer.writerows([fields, *first] if header else first)
+    writer.writerows([[csv_cell(name) for name in fields], *first] if header else first)
     writer.writerows(cells)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.model import (
@@ -36,6 +38,9 @@ _Item = TypeVar("_Item")
 Fields = Mapping[str, Callable[[_Item, datetime], Json]]
 """The fields of a record, each with the function that returns its value for an item at a moment."""
 
+Objects = Mapping[str, tuple[str, ...]]
+"""The fields of a record whose values are objects, each with the keys of its object; ``()`` if it may have any."""
+
 
 def record_of(item: _Item, fields: Fields[_Item], now: datetime) -> Record:
     """Return the record of an item."""
@@ -47,9 +52,12 @@ def attributes_record(value: object, names: Iterable[str]) -> Record:
     return {name: jsonable(getattr(value, name)) for name in names}
 
 
+_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine")
+_SETUP_KEYS = ("done", "of", "failed")
+
+
 def _mark(mark: Note | None) -> Json:
-    names = ("actor", "reason", "since", "until", "quarantine")
-    return None if mark is None else attributes_record(mark, names)
+    return None if mark is None else attributes_record(mark, _MARK_KEYS)
 
 
 def _bmc(bmc: Bmc | None) -> Json:
@@ -101,18 +109,35 @@ FIELDS = (
 )
 """The fields of a host, for ``--fields``, JSON and CSV, in this order; the page ``output`` explains them."""
 
+OBJECTS: Objects = {
+    "labels": (),
+    "hardware": (),
+    "bmc": Bmc.__match_args__,
+    "cordon": _MARK_KEYS,
+    "setup": _SETUP_KEYS,
+    "observed": (),
+}
+"""The fields of a host that are objects."""
 
-def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
-    """Raise :class:`UsageError` for an unknown field, with the nearest one and all known ones."""
+
+def check_fields(fields: Iterable[str], known: tuple[str, ...], objects: Objects) -> None:
+    """Raise :class:`UsageError` for an unknown field, with the nearest one and all known ones.
+
+    A field of ``objects`` may have one of its keys after a dot, such as ``labels.rack``.
+    """
     for name in fields:
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"did you mean {near}? " if near else ""
-            raise UsageError(
-                f"there is no field {name!r}",
-                hint=f"{hint}known: {', '.join(known)}",
-                details={"field": name, "known": list(known)},
-            )
+        field, _, key = name.partition(".")
+        if name in known or (key and field in objects and (key in objects[field] or not objects[field])):
+            continue
+        with_key = (f"{each}.{one}" for each, keys in objects.items() for one in keys or filter(None, (key,)))
+        near = nearest(name, (*known, *with_key))
+        hint = f"did you mean {near}? " if near else ""
+        one_key = f"; one key: {', '.join(f'{each}.KEY' for each in objects)}" if objects else ""
+        raise UsageError(
+            f"there is no field {name!r}",
+            hint=f"{hint}known: {', '.join(known)}{one_key}",
+            details={"field": name, "known": list(known)},
+        )
 
 
 def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
@@ -160,7 +185,7 @@ def planned_record(planned: Planned) -> Record:
 
 
 def _setup(setup: SetupProgress | None) -> Record | None:
-    return None if setup is None else {"done": setup.done, "of": setup.total, "failed": setup.failed}
+    return None if setup is None else dict(zip(_SETUP_KEYS, (setup.done, setup.total, setup.failed), strict=True))
 
 
 RESERVATION_FIELDS = (
@@ -168,6 +193,9 @@ RESERVATION_FIELDS = (
     *("hosts", "asked_at", "tags", "shared_with"),
 )
 """The fields of a reservation in JSON; ``ttl`` is in seconds."""
+
+RESERVATION_OBJECTS: Objects = {"params": (), "tags": ()}
+"""The fields of a reservation that are objects."""
 
 
 def held_record(held: Held) -> Record:
@@ -294,11 +322,29 @@ def document(kind: str, head: Record, key: str | None = None, records: Iterable[
 
 
 def picked(records: Iterable[Record], fields: tuple[str, ...] | None) -> Iterable[Record]:
-    """Return the records with only some of their keys, or unchanged without ``fields``."""
-    return ({name: record[name] for name in fields} for record in records) if fields else records
+    """Return the records with only some of their fields, or unchanged without ``fields``."""
+    if not fields:
+        return records
+    getters = [(name, _getter(name)) for name in fields]
+    return ({name: get(record) for name, get in getters} for record in records)
 
 
 def cells(records: Iterable[Record], fields: tuple[str, ...]) -> Iterator[list[str]]:
     """Yield each record as cells of text, in the order of ``fields``; for plain and CSV."""
+    getters = [_getter(name) for name in fields]
     for record in records:
-        yield [flatten(record[name]) for name in fields]
+        yield [flatten(get(record)) for get in getters]
+
+
+def _getter(field: str) -> Callable[[Record], Json]:
+    return partial(_value_at, field) if "." in field else itemgetter(field)
+
+
+def _value_at(path: str, value: Json) -> Json:
+    """Return the value under keys that are joined by dots, null if there is none; a key may have dots, too."""
+    if not isinstance(value, dict):
+        return None
+    if path in value:
+        return value[path]
+    key, _, rest = path.partition(".")
+    return _value_at(rest, value.get(key)) if rest else None

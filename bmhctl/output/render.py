@@ -172,12 +172,13 @@ def _nothing(*_: object) -> tuple[()]:
 class View(Frozen):
     """The functions and fields that show one kind of result.
 
-    ``formats`` are its output formats. ``fields`` are the keys of its ``records``, for ``--fields``; ``plain`` and
-    ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there, too; without
-    ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under ``key`` if
-    there is one; a result whose document has another form makes its own ``document``. ``names`` yields the names for
-    ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table without
-    rows. ``writers`` write the whole result in some formats.
+    ``formats`` are its output formats. ``fields`` are the keys of its ``records``, for ``--fields``, and ``objects``
+    are those of them whose values are objects, each with the keys of its object (``()`` if it may have any).
+    ``plain`` and ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there,
+    too; without ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under
+    ``key`` if there is one; a result whose document has another form makes its own ``document``. ``names`` yields the
+    names for ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table
+    without rows. ``writers`` write the whole result in some formats.
     """
 
     formats: tuple[Format, ...]
@@ -194,6 +195,7 @@ class View(Frozen):
     notes: Callable[..., Iterable[str]] = _nothing
     empty: str = ""
     writers: Mapping[Format, Callable[..., None]] = field(default_factory=dict)
+    objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 MODULES = {
@@ -256,7 +258,7 @@ def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -
             )
         from bmhctl.output.records import check_fields
 
-        check_fields(fields, view.fields)
+        check_fields(fields, view.fields, view.objects)
     return view
 
 

@@ -250,6 +250,13 @@ def test_every_option_with_known_values_is_completed(name: str) -> None:
         ("reserve --param ", ["image="]),
         ("reserve --param image=", ["image=noble"]),
         ("undo --event ", ["2"]),
+        ("list --fields l", ["labels"]),
+        ("list --fields name,labels.", ["name,labels.rack"]),
+        ("show node01 --fields hardware.c", ["hardware.cpus"]),
+        ("list --fields setup.", ["setup.done", "setup.of", "setup.failed"]),
+        ("reservations --fields tags.", ["tags.job"]),
+        ("stats --fields waits.m", ["waits.median"]),
+        ("list --fields name.", []),
     ],
 )
 def test_the_values_of_options_are_completed(line: str, offered: list[str], cli: Cli, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ SHOWN = "\\x1b[31mX\\x1b]0;t\\x07\\nline2\\r\\u202eevil\\u2066"
 
 VIEWS = [
     ["list"],
+    ["list", "--fields", f"name,labels.{EVIL}"],
     ["show", "node01"],
     ["show", "node02"],
     ["status"],

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.model import Host, SetupProgress, State
+from bmhctl.domain.model import Bmc, Host, SetupProgress, State
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.output import Format, render
 from bmhctl.output.layout import GLYPH
@@ -13,7 +13,22 @@ from bmhctl.output.sanitize import cell_width
 from bmhctl.results import Held, Hosts, Reservations
 from bmhctl.results.queue import Queue
 
-from .samples import FLEET, LONG, NIGHTLY, NOW, OVER, QUEUE, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
+from .samples import (
+    FLEET,
+    HISTORY,
+    LONG,
+    NIGHTLY,
+    NOW,
+    OVER,
+    QUEUE,
+    RESERVATIONS,
+    display,
+    fleet,
+    host,
+    hosts,
+    spec,
+    wide_fleet,
+)
 
 
 def shown(result: object, fields: tuple[str, ...] | None = None, **options: object) -> str:
@@ -133,6 +148,67 @@ def test_fields_choose_the_columns_in_their_order() -> None:
     assert shown(hosts(FLEET[:1]), fields, tty=True).splitlines()[0].split() == ["STATE", "NAME", "UNTIL"]
 
 
+@pytest.mark.parametrize(
+    ("format", "expected"),
+    [
+        (
+            Format.TABLE,
+            "NAME  LABELS.RACK  LABELS.EXAMPLE.COM/ROLE  HARDWARE.CPUS  BMC.TYPE\n"
+            "n1    r1           db                       64\n"
+            "n2                                                         ipmi\n",
+        ),
+        (
+            Format.PLAIN,
+            "NAME  LABELS.RACK  LABELS.EXAMPLE.COM/ROLE  HARDWARE.CPUS  BMC.TYPE\n"
+            "n1    r1           db                       64             -\n"
+            "n2    -            -                        -              ipmi\n",
+        ),
+        (
+            Format.CSV,
+            "name,labels.rack,labels.example.com/role,hardware.cpus,bmc.type\nn1,r1,db,64,\nn2,,,,ipmi\n",
+        ),
+        (
+            Format.JSONL,
+            '{"name":"n1","labels.rack":"r1","labels.example.com/role":"db","hardware.cpus":64,"bmc.type":null}\n'
+            '{"name":"n2","labels.rack":null,"labels.example.com/role":null,"hardware.cpus":null,"bmc.type":"ipmi"}\n',
+        ),
+        (
+            Format.JSON,
+            '{\n  "version": 1,\n  "kind": "hosts",\n  "now": "2026-11-23T08:00:00Z",\n  "hosts": [\n'
+            '    {"name": "n1", "labels.rack": "r1", "labels.example.com/role": "db", "hardware.cpus": 64, '
+            '"bmc.type": null},\n'
+            '    {"name": "n2", "labels.rack": null, "labels.example.com/role": null, "hardware.cpus": null, '
+            '"bmc.type": "ipmi"}\n  ]\n}\n',
+        ),
+    ],
+)
+def test_a_key_after_a_dot_chooses_one_value_of_an_object(format: Format, expected: str) -> None:
+    labels = {"rack": "r1", "example.com/role": "db", "example.com": "x"}
+    items = (
+        host("n1", spec=spec("n1", labels=labels, hardware={"cpus": 64})),
+        host("n2", spec=spec("n2", bmc=Bmc("ipmi://10.0.1.2", type="ipmi"))),
+    )
+    fields = ("name", "labels.rack", "labels.example.com/role", "hardware.cpus", "bmc.type")
+    assert shown(hosts(items), fields, format=format) == expected
+
+
+@pytest.mark.parametrize("name", ["name.x", "labels.", ".rack", "bmc.adress", "reason.0", "before.labels"])
+def test_a_key_is_refused_after_a_field_that_has_none(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^there is no field '{name}'$"):
+        shown(hosts(), ("name", name))
+
+
+def test_tags_and_what_an_event_changed_are_chosen_by_their_keys() -> None:
+    held = Held(replace(NIGHTLY, tags={"job": "4711"}), FLEET[:1])
+    result = replace(RESERVATIONS, items=(held, *RESERVATIONS.items[1:2]))
+    assert shown(result, ("id", "tags.job"), format=Format.CSV) == "id,tags.job\nr-7k3m,4711\nr-2xq9,\n"
+
+    before = {"declared": {"note": "new", "labels": {"example.com/role": "db"}}}
+    event = replace(HISTORY.events[0], before=before)
+    fields = ("before.note", "before.labels.example.com/role", "before.labels.rack")
+    assert shown(replace(HISTORY, events=(event,)), fields, format=Format.CSV) == f"{','.join(fields)}\nnew,db,\n"
+
+
 def test_a_field_that_was_asked_for_by_name_is_never_cut_on_a_terminal() -> None:
     item = host("n1", spec=spec("n1", note="the fan of the second power supply rattles"))
     text = shown(hosts((item,)), ("name", "note", "since"), tty=True, width=40)
@@ -151,7 +227,10 @@ def test_an_unknown_field_names_the_nearest_and_all() -> None:
     with pytest.raises(UsageError) as caught:
         render(hosts(), where, ("name", "labls"))
     assert caught.value.message == "there is no field 'labls'"
-    assert caught.value.hint == f"did you mean labels? known: {', '.join(FIELDS)}"
+    assert caught.value.hint == (
+        f"did you mean labels? known: {', '.join(FIELDS)}; "
+        "one key: labels.KEY, hardware.KEY, bmc.KEY, cordon.KEY, setup.KEY, observed.KEY"
+    )
     assert where.stdout.getvalue() == ""  # type: ignore[attr-defined]
 
 

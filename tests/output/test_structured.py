@@ -10,7 +10,7 @@ from importlib import import_module
 import jsonschema
 import pytest
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Note, SetupProgress, State
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.output.machine_formats import csv_cell
@@ -18,7 +18,17 @@ from bmhctl.output.records import FIELDS
 from bmhctl.output.render import MODULES, view_of
 from bmhctl.results import Hosts, Names, Reservations
 from bmhctl.results.queue import Reminder, Reminders
-from bmhctl.results.statistics import Figures, HostTimeline, HourlyUse, Metrics, Statistics, Stay, Timeline
+from bmhctl.results.statistics import (
+    BookingFigures,
+    Figures,
+    HostTimeline,
+    HourlyUse,
+    Metrics,
+    Statistics,
+    Stay,
+    Timeline,
+    Waits,
+)
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.results.texts import Document, ManualPage, Script, Topics
 
@@ -325,6 +335,18 @@ def test_the_listings_know_exactly_the_keys_of_their_records() -> None:
         fields = view_of(type(result)).fields
         if fields and kind != "host":
             assert list(fields) == record_keys
+
+
+def test_the_listings_know_which_fields_are_objects_and_their_keys() -> None:
+    whole = host(cordon=Note("carol", "fan", NOW), setup=SetupProgress(1, 3, None))
+    waits = Waits(1, *[timedelta(seconds=5)] * 3)
+    used = replace(STATISTICS, groups=(replace(_USED, waits=waits, bookings=BookingFigures(1, 1, 0, 0, 60.0, 30.0)),))
+    for result in (*(result for result, _, _ in SHAPES.values()), hosts((whole,)), used):
+        view = view_of(type(result))
+        for record in view.records(result) if view.fields else ():
+            for name, value in record.items():
+                assert isinstance(value, dict) <= (name in view.objects)
+                assert not isinstance(value, dict) or view.objects[name] in ((), tuple(value))
 
 
 def test_fields_are_for_lists_only() -> None:

@@ -56,6 +56,7 @@ VIEWS = {
         (*LISTED, Format.CLOUDEVENTS),
         _FIELDS,
         ("at", "host", "actor", "verb", "source", "dest", "reason", "reservation"),
+        objects={"before": ()},
         kind="history",
         key="events",
         head=lambda result: {"now": iso(result.now), "host": result.host},

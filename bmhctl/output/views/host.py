@@ -9,6 +9,7 @@ from bmhctl.domain.model import Host, State, holding_back
 from bmhctl.output.layout import Line, place_span, table
 from bmhctl.output.records import (
     FIELDS,
+    OBJECTS,
     Envelope,
     Json,
     Record,
@@ -17,6 +18,7 @@ from bmhctl.output.records import (
     flatten,
     host_record,
     iso,
+    picked,
     step_record,
 )
 from bmhctl.output.render import NAMED, Display, View
@@ -98,13 +100,13 @@ def _record(detail: HostDetail) -> Record:
 
 
 def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
-    record = _record(result)
+    (record,) = picked([_record(result)], fields)
     events: list[Json] = [event_record(event) for event in result.events]
     return document(
         "host",
         {
             "now": iso(result.now),
-            "host": {name: record[name] for name in fields or record},
+            "host": record,
             "events": events,
             "results": [step_record(step) for step in result.results],
         },
@@ -115,6 +117,7 @@ VIEWS = {
     HostDetail: View(
         NAMED,
         FIELDS,
+        objects=OBJECTS,
         records=lambda result: [_record(result)],
         document=_document,
         names=lambda result: (result.host.spec.name,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, Column, Line, Listing, listing, state_span
-from bmhctl.output.records import FIELDS, flatten, host_record, reasons
+from bmhctl.output.records import FIELDS, OBJECTS, flatten, host_record, reasons
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.spans import flags_line, joined, until_line
 from bmhctl.results import Hosts
@@ -52,6 +52,7 @@ VIEWS = {
         NAMED,
         FIELDS,
         ("name", "state", "flags", "since", "owner", "until", "address", "labels", "note", "purpose", "reason"),
+        objects=OBJECTS,
         kind="hosts",
         key="hosts",
         records=lambda result: (host_record(host, result.failed.get(host.id, ())) for host in result.hosts),

@@ -75,6 +75,7 @@ VIEWS = {
         NAMED,
         tuple(_FIELDS),
         ("position", "ticket", "owner", "age", "wants", "missing", "eta", "deadline", "purpose"),
+        objects={"tags": ()},
         kind="queue",
         key="tickets",
         records=lambda result: (record_of(item, _FIELDS, result.now) for item in result.items),

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import COLOUR, Column, Line, Listing, columns, listing
-from bmhctl.output.records import FIELDS, RESERVATION_FIELDS, flatten, held_record, host_record
+from bmhctl.output.records import (
+    FIELDS,
+    OBJECTS,
+    RESERVATION_FIELDS,
+    RESERVATION_OBJECTS,
+    flatten,
+    held_record,
+    host_record,
+)
 from bmhctl.output.render import NAMED, Display, View
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, stamp, until_line
 from bmhctl.results import Grant, Held, Reservations
@@ -73,6 +81,7 @@ VIEWS = {
             *("id", "owner", "hosts", "expires_at", "purpose", "created_at", "ended_at", "end_reason", "tags"),
             *("prepared_at", "shared_with"),
         ),
+        objects=RESERVATION_OBJECTS,
         kind="reservations",
         key="reservations",
         records=lambda result: map(held_record, result.items),
@@ -84,6 +93,7 @@ VIEWS = {
         NAMED,
         FIELDS,
         ("reservation", "name", "address", "until"),
+        objects=OBJECTS,
         kind="grant",
         key="hosts",
         head=lambda result: {"reservation": {**held_record(result.held)}, "notes": [*result.notes]},

@@ -176,18 +176,21 @@ def _cell(share: float | None, step: int, width: int) -> Span:
     return mark * width, style
 
 
+_LENGTHS = ("median", "p95", "longest")
+_BOOKED = ("made", "taken", "lapsed", "cancelled")
+
+
 def _waits(found: Waits | None) -> Record | None:
     if found is None:
         return None
-    lengths = {"median": found.median, "p95": found.p95, "longest": found.longest}
-    return {"known": found.known, **{name: length.total_seconds() for name, length in lengths.items()}}
+    return {"known": found.known, **{name: getattr(found, name).total_seconds() for name in _LENGTHS}}
 
 
 def _bookings(found: BookingFigures | None) -> Record | None:
     if found is None:
         return None
     return {
-        **attributes_record(found, ("made", "taken", "lapsed", "cancelled")),
+        **attributes_record(found, _BOOKED),
         "booked": round(found.booked),
         "used": round(found.used),
         "share": _rounded(found.share),
@@ -244,6 +247,11 @@ VIEWS = {
         LISTED,
         tuple(_FIELDS),
         tuple(_FIELDS),
+        objects={
+            "seconds": tuple(state.value for state in State),
+            "waits": ("known", *_LENGTHS),
+            "bookings": (*_BOOKED, "booked", "used", "share"),
+        },
         kind="stats",
         key="groups",
         head=lambda result: {**_span(result), "by": result.by, "total": record_of(result.total, _FIELDS, result.now)},
