@@ -21,10 +21,13 @@ MOST = 1000
 
 
 class Occupation(Frozen):
-    """How many hosts are in each state or ``cordoned``, some of their holders, and when the first lease ends."""
+    """How many hosts are in each state or ``cordoned``, some of their holders, and when the first lease ends.
+
+    A holder is an owner with the id of one reservation.
+    """
 
     states: dict[str, int]
-    holders: list[str]
+    holders: list[tuple[str, str]]
     first_end: datetime | None
 
 
@@ -91,7 +94,7 @@ def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupat
         f" ORDER BY MIN(COALESCE(hosts.used_at, 0)), MIN(hosts.id) LIMIT {int(most)}",
         values,
     )
-    return Occupation(states, [f"{owner} ({token})" for owner, token in holders], first_end)
+    return Occupation(states, [(str(owner), str(token)) for owner, token in holders], first_end)
 
 
 def becoming_free(

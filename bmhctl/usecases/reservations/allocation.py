@@ -153,7 +153,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     seen = availability_queries.occupation(ctx.store, fitting, _HOLDERS)
     spread, holders = seen.states, seen.holders
     ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
-    held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
+    held_by = f", held by {_by_owner(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = ticket_ahead(ctx, before)
     words = remedies(spread)  # includes what to do about initial hosts, which do not become free by waiting
     return BusyError(
@@ -163,8 +163,21 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
         + ends
         + (f"; {queued}" if queued else ""),
         hint="; ".join(words if {*spread} == {State.INITIAL} else ["wait for them with --wait 30m", *words]),
-        details={"free": len(found.hosts), "wanted": total(requirements), "states": spread, "holders": holders},
+        details={
+            "free": len(found.hosts),
+            "wanted": total(requirements),
+            "states": spread,
+            "holders": [_by_owner([each]) for each in holders],
+        },
     )
+
+
+def _by_owner(holders: Iterable[tuple[str, str]]) -> str:
+    """Return each owner once, with the ids of its reservations: ``alice (r-1, r-2), bob (r-3)``."""
+    found: dict[str, list[str]] = {}
+    for owner, reservation in holders:
+        found.setdefault(owner, []).append(reservation)
+    return ", ".join(f"{owner} ({', '.join(ids)})" for owner, ids in found.items())
 
 
 def remedies(spread: Iterable[str]) -> list[str]:

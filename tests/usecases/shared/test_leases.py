@@ -328,7 +328,7 @@ def test_an_unsatisfiable_request_names_what_each_term_excludes_and_the_nearest_
 
 
 def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> None:
-    bob = as_(fleet, "bob").reserve(selector="rack=r1", count=2, ttl="30m").reservation.id
+    bob, again = (as_(fleet, "bob").reserve(name, ttl="30m").reservation.id for name in ("node1", "node2"))
     carol = as_(fleet, "carol").reserve("node3").reservation.id
 
     with pytest.raises(BusyError) as refused:
@@ -336,7 +336,7 @@ def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> No
 
     assert refused.value.message == (
         "2 hosts: 1 free now, nothing was reserved: 1 available, 3 reserved, "
-        f"held by bob ({bob}), carol ({carol}); the first lease ends at 2026-01-01 12:30 UTC; "
+        f"held by bob ({bob}, {again}), carol ({carol}); the first lease ends at 2026-01-01 12:30 UTC; "
         "it fits by 2026-01-01 12:31 UTC at the latest, if no lease is extended"
     )
     assert str(refused.value.details.pop("eta")).startswith("2026-01-01T12:30:00")
@@ -344,7 +344,7 @@ def test_a_busy_refusal_names_the_holders_and_the_first_expiry(fleet: Lab) -> No
         "free": 1,
         "wanted": 2,
         "states": {"reserved": 3, "available": 1},
-        "holders": [f"bob ({bob})", f"carol ({carol})"],
+        "holders": [f"bob ({bob})", f"bob ({again})", f"carol ({carol})"],
     }
 
 
