@@ -33,6 +33,9 @@ NO_OPTIONS = ImportOptions()
 
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TEMPLATE = re.compile(r"^[^\"'#\n]*\{[{%]", re.M)
+_PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{?[A-Z])")
+"""A value in a message that a template engine or `envsubst` would have replaced."""
+_FILL = "the file looks like a template: import what helm template, envsubst or Ansible makes of it"
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
 
 
@@ -83,8 +86,13 @@ def read_paths(
     for a file without hosts. In a folder, files without hosts are skipped if others have hosts.
     """
     others = ForeignRecords(None if options.kind is None else kind_named(options.kind))
-    parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
-    parts += [unpack_items(kind, items, now, options) for kind, items in others.items.items() if items]
+    try:
+        parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
+        parts += [unpack_items(kind, items, now, options) for kind, items in others.items.items() if items]
+    except InvalidError as error:
+        if _PLACEHOLDER.search(error.message):
+            error.hint = _FILL
+        raise
     if options.only is None and not any(part.hosts or part.hardware or part.policy for part in parts):
         skipped = next((said for part in parts for said in part.skipped), None)
         if skipped is not None:
@@ -161,7 +169,7 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
 def _hint(text: str, wanted: Kind | None) -> str | None:
     """Return how to import a text that can't be parsed; None if it looks like no other kind of text."""
     if _TEMPLATE.search(text):
-        return "the file looks like a template: import what helm template or Ansible makes of it"
+        return _FILL
     kind = kind_of_text(text) if wanted is None else None
     return None if kind is None else f"the text looks like {kind.title}: --from {kind.word} reads it"
 

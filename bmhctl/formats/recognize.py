@@ -51,8 +51,10 @@ _OTHERS = (
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
 """The texts without hosts that are recognised, whatever the name of their file."""
 
-_ABOVE = r"(?:\s++|#[^\n]*+\n|[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
-"""Empty lines, comments and settings above the first block of a file of an ISC server."""
+_SETTINGS = r"(?:\s++|#[^\n]*+\n|(?!include\b)[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
+"""Empty lines, comments and settings of a file of an ISC server."""
+_ABOVE = rf"(?:{_SETTINGS}include\b[^\n;]*+;)*+{_SETTINGS}"
+"""What may precede the first block of such a file: these, and included files."""
 _TEXTS = (
     *_OTHERS,
     ("dnsmasq leases", pattern(rf"\d+ {_MAC} [0-9a-f.:]+ \S+")),
@@ -61,6 +63,10 @@ _TEXTS = (
     (
         "the configuration of an ISC DHCP server without hosts",
         pattern(rf"{_ABOVE}(?:subnet|host|group|shared-network)\b[^\n:{{]*+\{{"),
+    ),
+    (
+        "the configuration of an ISC DHCP server that includes its hosts: import the files that it includes",
+        pattern(rf'{_SETTINGS}include[ \t]++"[^"\n]*?dhcp'),
     ),
     ("a text", pattern(r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)")),
 )
@@ -78,6 +84,10 @@ _RECORDS = (
     ("nodes of TripleO: baremetal node list --long -f json writes them with their states", {"pm_type", "pm_addr"}),
     ("an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts", {"baseDomain", "platform"}),
     ("Ironic nodes without their UUID and Provisioning State", {"Resource Class"}),
+    (
+        "the inventory of an Ironic node, without its name: baremetal node list --long -f json writes the nodes",
+        {"inventory", "plugin_data"},
+    ),
     ("MAAS machines", {"system_id", "fqdn"}),
     ("MAAS machines without system_id", {"status_name", "fqdn"}),
     ("labgrid places", {"acquired", "matches"}),
@@ -99,7 +109,7 @@ _RECORDS = (
         "the configuration of an inventory plugin: ansible-inventory -i FILE --list | bmhctl import -",
         {"plugin"},
     ),
-    ("an Ansible inventory", {"hosts"}),
+    ("an Ansible inventory, but a group may have only hosts, vars and children", {"hosts"}),
     ("an error that bmhctl wrote", {"code", "status", "message"}),
 )
 _MOST = 4  # the number of keys that a message names
@@ -122,7 +132,8 @@ def document_looks_like(document: object) -> str:
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str):
         if isinstance(document.get("version"), int):
             return f"output of bmhctl of another kind: {kind!r:.60}"
-        return f"a manifest of the kind {kind!r:.60}"
+        built = ": kubectl kustomize FOLDER | bmhctl import -" if kind == "Kustomization" else ""
+        return f"a manifest of the kind {kind!r:.60}{built}"
     for record in samples(document):
         for words, keys in _RECORDS:
             if keys <= record.keys():

@@ -477,6 +477,15 @@ spec:
     }
 
 
+def test_tinkerbell_hardware_of_a_version_with_other_fields_is_skipped() -> None:
+    first, hardware, last = samples.TINKERBELL.rpartition("tinkerbell.org/v1alpha1\nkind: Hardware")
+    batch = read(first + hardware.replace("v1alpha1", "v1alpha2") + last)
+    assert list(hosts(batch)) == ["tink1"]
+    assert batch.skipped[0] == (
+        "standard input, document 3: Hardware 'tink2' skipped: import reads v1alpha1 of tinkerbell.org, not v1alpha2"
+    )
+
+
 @pytest.mark.parametrize("name", ["metal-operator", "tinkerbell"])
 def test_a_secret_in_the_file_of_another_system_is_skipped(name: str) -> None:
     secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n"
@@ -606,8 +615,11 @@ def test_a_mac_may_be_in_the_notation_of_switches(mac: str) -> None:
 
 
 def test_the_machine_that_runs_ansible_is_not_a_host_of_the_lab() -> None:
-    found = read("localhost ansible_connection=local\n[web]\nw1\n")
-    assert list(hosts(found)) == ["w1"]
+    found = read("localhost ansible_connection=local\n[web]\nw1\nw2 ansible_host=127.0.0.1\n")
+    assert [entry(found, name) for name in hosts(found)] == [{"labels": {"web": "true"}}] * 2
+    assert found.warnings == (
+        "standard input, host w2: gets no address: ansible_host is the machine that runs Ansible",
+    )
     assert found.skipped == ("standard input, host localhost: localhost skipped: it is the machine that runs Ansible",)
 
 
@@ -818,6 +830,9 @@ lease 10.5.0.9 {
         "standard input, lease 10.5.0.9: 52-54-00-00-05-05 skipped: it has no name in the file: --name 'host-{id}' "
         "names it",
     )
+    batch = read(f"{samples.ISC_HOSTS}host is1 {{ hardware ethernet 52:54:0:0:5:7; fixed-address 10.6.0.1; }}\n")
+    assert entry(batch, "is1")["address"] == "10.5.0.1"
+    assert batch.skipped[1] == "standard input, host is1: is1 is declared again: only its first declaration counts"
     with pytest.raises(InvalidError, match=r"line 5: the host is1 is not complete"):
         read(samples.ISC_HOSTS.replace("10.5.0.2; }", "10.5.0.2;"))
 

@@ -289,6 +289,26 @@ TABLE = "a table for people: write JSON, YAML or CSV"
             '{"nodes": [{"name": "n1", "pm_type": "ipmi", "pm_addr": "10.0.0.1", "pm_password": "hunter2"}]}',
             "nodes of TripleO: baremetal node list --long -f json writes them with their states",
         ),
+        (
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n",
+            "a manifest of the kind 'Kustomization': kubectl kustomize FOLDER | bmhctl import -",
+        ),
+        (
+            "lab:\n  hosts: {n1: }\n  servers: {hosts: {n2: }}\n",
+            "an Ansible inventory, but a group may have only hosts, vars and children",
+        ),
+        (
+            '{"inventory": {"interfaces": []}, "plugin_data": {"cpus": 1}}',
+            "the inventory of an Ironic node, without its name: baremetal node list --long -f json writes the nodes",
+        ),
+        (
+            '# lab\nauthoritative;\noption domain-name "lab";\ninclude "/etc/dhcp/dhcpd.hosts";\n',
+            "the configuration of an ISC DHCP server that includes its hosts: import the files that it includes",
+        ),
+        (
+            'include "/etc/dhcp/keys";\nsubnet 10.0.0.0 netmask 255.0.0.0 {\n}\n',
+            "the configuration of an ISC DHCP server without hosts",
+        ),
         ('[{"hostname": "n1", "fqdn": "n1.maas", "status_name": "Ready"}]', "MAAS machines without system_id"),
         ('[{"id": 1, "display_name": "r1"}]', "NetBox objects in brief, or other objects than devices"),
     ],
@@ -358,6 +378,12 @@ def test_an_unknown_file_is_refused_with_the_format_that_was_assumed() -> None:
             "all:\n  hosts:\n{% for h in hosts %}\n    {{ h }}:\n{% endfor %}\n",
             "the file looks like a template",
         ),
+        (
+            "a.yaml",
+            "apiVersion: metal3.io/v1alpha1\nkind: BareMetalHost\nmetadata:\n  name: '{{ .name }}'\n",
+            "the file looks like a template",
+        ),
+        ("a.csv", "name,ip\nn1,$NODE_IP\n", "the file looks like a template"),
         ("a.yaml", "a: [1\n", "None"),
     ],
 )

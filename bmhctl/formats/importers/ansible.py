@@ -24,6 +24,7 @@ _MOST_LEVELS = 100
 _LONGEST_LINE = 20_000
 _QUOTED = re.compile(r"[\"'\\#]")
 _MACS = ("mac", "mac_address", "macaddress", "boot_mac", "pxe_mac", "bmh_mac")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _ADDRESSES = ("ansible_host", "ansible_ssh_host")
 _BMCS = {
     "redfish+https": (
@@ -290,12 +291,15 @@ def reader(item: Item) -> Record | str:
     groups = item.data["groups"]
     if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:
         raise TypeError("this reader takes only the items that this module makes")
-    if item.name in ("localhost", "127.0.0.1", "::1"):
+    if item.name in _LOCAL:
         return f"{item.name} skipped: it is the machine that runs Ansible"
     warnings: list[str] = []
     address = _first(variables, _ADDRESSES, warnings)
     if address is None and is_ip(item.name):
         address = item.name
+    if address in _LOCAL:
+        warnings.append("gets no address: ansible_host is the machine that runs Ansible")
+        address = None
     bmc = next(
         (
             bmc_url(found, scheme)

@@ -18,6 +18,7 @@ _FIELDS = {
     ("client-hostname",): "name",
     ("binding", "state"): "state",
     ("deleted",): "deleted",
+    ("dynamic",): "dynamic",
 }
 """The words at the beginning of a statement in a block, and the field that the word after them fills."""
 
@@ -32,7 +33,10 @@ class _Block(Frozen):
 
 
 def read_text(text: str, origin: str) -> list[Item]:
-    """Return the active leases and the declared hosts; a later one of the same address or name replaces the earlier.
+    """Return the active leases and the declared hosts.
+
+    A later lease of the same address replaces the earlier, and so does what the server recorded about a host. Of the
+    declarations of a host in a configuration, the first counts.
 
     Raise `InvalidError` for a block that is cut off, and for a text without such blocks.
     """
@@ -40,6 +44,12 @@ def read_text(text: str, origin: str) -> list[Item]:
     opened = 0
     for block in _blocks(text, origin):
         key = (block.kind, block.name)
+        recorded = block.kind != "host" or not block.fields.keys().isdisjoint(("dynamic", "deleted"))
+        if key in found and not recorded:
+            found[block.kind, f"{block.name} {opened}"] = Item(
+                f"{origin}, host {block.name:.80}", {"again": block.name}
+            )
+            continue
         found.pop(key, None)
         opened += block.kind in _BLOCKS
         if block.fields.get("state", "active") == "active" and "deleted" not in block.fields:
@@ -98,6 +108,8 @@ def reader(item: Item) -> Record | str:
     fields = item.fields
     if (included := fields.line("include")) is not None:
         return f"{included} is not read: import it together with this file"
+    if (again := fields.line("again")) is not None:
+        return f"{again} is declared again: only its first declaration counts"
     mac = ":".join(each.zfill(2) for each in (fields.line("mac") or "").split(":"))
     return Record(
         client_name(fields.line("name")),

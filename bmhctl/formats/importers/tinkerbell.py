@@ -32,9 +32,11 @@ def reader(items: list[Item]) -> Reader:
 
     def read(item: Item) -> Record | str:
         kind, fields = item.data.get("kind"), item.fields
+        where = _source(fields)
+        if kind == "Hardware" and str(item.data.get("apiVersion")).endswith("/v1alpha2"):
+            return f"Hardware {where[1]!r:.80} skipped: import reads v1alpha1 of tinkerbell.org, not v1alpha2"
         if kind == "Hardware":
             return _hardware(fields, machines)
-        where = _source(fields)
         if kind == "Machine" and where in hardware:
             return ""
         why = "no Hardware of these files refers to it" if kind == "Machine" else "not Hardware"
