@@ -25,12 +25,14 @@ class Ending(Frozen):
 class Obstacle(Frozen):
     """Why some hosts are not free.
 
-    ``kind`` is cordoned, fault, maintenance or failed. ``reason`` is what a person or a step reported.
+    ``kind`` is cordoned, fault, maintenance or failed. ``reason`` is what a person or a step reported. ``flag`` is that
+    of the hosts under a cordon: cordoned, retiring or draining; None for other kinds.
     """
 
     kind: str
     reason: str
     hosts: tuple[str, ...]
+    flag: str | None = None
 
 
 class Status(Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import WHEN_FREE, Host, Reservation, State
+from bmhctl.domain.model import Host, Reservation, State
 from bmhctl.results import Held
 from bmhctl.results.status import Ending, Obstacle, Status
 from bmhctl.stores import status_queries
@@ -73,27 +73,28 @@ def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, i
         "maintenance": ("in_maintenance", counts[State.MAINTENANCE]),
         "cordoned": ("cordoned", totals["cordoned"]),
     }
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str, str | None], list[str]] = {}
     for kind, (which, number) in are_any.items():
         for host in status_queries.hosts_held_back(ctx.store, which, SHOWN) if number else ():
-            found.setdefault((kind, _reason(kind, host)), []).append(host.name)
+            found.setdefault((kind, *_reason(kind, host)), []).append(host.name)
     may_fail = counts[State.INITIAL] or counts[State.TAINTED]
     failed = ctx.store.step_results.failed() if may_fail else {}
     failed = failed and ctx.store.policy().declared_by_host(failed)
     for host in status_queries.hosts_with_failed_steps(ctx.store, failed, SHOWN):
-        found.setdefault(("failed", "; ".join(result.failure for result in failed[host.id])), []).append(host.name)
-    return tuple(Obstacle(kind, reason, tuple(names)) for (kind, reason), names in found.items())
+        reason = "; ".join(result.failure for result in failed[host.id])
+        found.setdefault(("failed", reason, None), []).append(host.name)
+    return tuple(Obstacle(kind, reason, tuple(names), flag) for (kind, reason, flag), names in found.items())
 
 
-def _reason(kind: str, host: Host) -> str:
+def _reason(kind: str, host: Host) -> tuple[str, str | None]:
+    """Return the reason of an obstacle, and the flag of a host under a cordon."""
     match kind:
         case "fault":
-            return host.fault or ""
+            return host.fault or "", None
         case "maintenance":
-            return "; ".join(note.reason for note in host.maintenance)
+            return "; ".join(note.reason for note in host.maintenance), None
         case _:
-            cordon = host.cordon
-            return f"{WHEN_FREE if cordon.maintains else ''}{cordon.reason}" if cordon else ""
+            return (host.cordon.reason, host.cordon.flag) if host.cordon else ("", None)
 
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:

@@ -115,7 +115,7 @@ def _is(host: Host, wanted: StateName, now: datetime) -> bool:
 def _kept_back(host: Host, now: datetime) -> str | None:
     """Return what keeps an available host from being free; None if nothing does."""
     if host.cordon:
-        return "cordoned"
+        return host.cordon.flag
     if host.undeclared:
         return "undeclared"
     return "set aside" if is_set_aside(host, now) else None

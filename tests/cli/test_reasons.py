@@ -64,12 +64,15 @@ def test_the_reason_of_a_failure_stays_until_the_failed_command_succeeds(
 
 def test_status_groups_hosts_by_the_reason_they_share(cli: Cli, terminal: Terminal, troubled: Path) -> None:
     found = json_of(cli("status", "-o", "json"))["obstacles"]
-    assert [(each["kind"], each["reason"], each["hosts"]) for each in found] == [
-        ("fault", "dead fan", ["loud1"]),
-        ("maintenance", "new disk", ["fixed1"]),
-        ("cordoned", "for the demo", ["spare1"]),
-        ("failed", "wipe: exit 8", ["dirty1"]),
-        ("failed", "ping: exit 7", ["down1", "down2"]),
+    assert found == [
+        {"kind": kind, "flag": flag, "reason": reason, "hosts": hosts}
+        for kind, flag, reason, hosts in (
+            ("fault", None, "dead fan", ["loud1"]),
+            ("maintenance", None, "new disk", ["fixed1"]),
+            ("cordoned", "cordoned", "for the demo", ["spare1"]),
+            ("failed", None, "wipe: exit 8", ["dirty1"]),
+            ("failed", None, "ping: exit 7", ["down1", "down2"]),
+        )
     ]
     screen = terminal("status", NO_COLOR="1").text
     assert "  failed       down[1-2]  ping: exit 7\n" in screen

@@ -354,10 +354,15 @@ def test_status_shows_the_total_of_every_shortened_list() -> None:
 
 
 def test_status_counts_the_hosts_that_its_reasons_do_not_name() -> None:
-    read = (Obstacle("cordoned", "recabling", ("node01", "node02")), Obstacle("fault", "fan 3", ("node05",)))
+    read = (
+        Obstacle("cordoned", "recabling", ("node01",), "cordoned"),
+        Obstacle("cordoned", "new disk", ("node02",), "draining"),
+        Obstacle("fault", "fan 3", ("node05",)),
+    )
     large = replace(STATUS, obstacles=read, totals={"cordoned": 19, "faults": 1})
     for text in (shown(large, tty=True), shown(large)):
         assert "  cordoned    and 17 more hosts: bmhctl status --reasons\n" in text
+        assert "  draining    node02  new disk\n" in text
         assert text.count("more host") == 1
 
 

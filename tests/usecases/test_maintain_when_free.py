@@ -9,6 +9,7 @@ import pytest
 from bmhctl.domain.model import EventKind, State
 from bmhctl.errors import ExitStatus
 from bmhctl.output.records import flags
+from bmhctl.results.status import Obstacle
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, queries, status, undo
 from bmhctl.usecases.explain import why
@@ -119,10 +120,10 @@ def test_status_tells_a_maintenance_when_free_from_a_cordon(fleet: Lab) -> None:
     reserve(fleet, "node1", ttl=timedelta(hours=1))
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
     lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node2",)), reason="new disk")
-    assert [(each.kind, each.reason, each.hosts) for each in status.status(fleet.context()).obstacles] == [
-        ("cordoned", "maintenance when it is free: new disk", ("node1",)),
-        ("cordoned", "new disk", ("node2",)),
-    ]
+    assert status.status(fleet.context()).obstacles == (
+        Obstacle("cordoned", "new disk", ("node1",), "draining"),
+        Obstacle("cordoned", "new disk", ("node2",), "cordoned"),
+    )
 
 
 def test_an_export_keeps_a_maintenance_when_free(fleet: Lab) -> None:

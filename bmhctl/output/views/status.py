@@ -99,7 +99,7 @@ def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
     """Yield why hosts are not free, each reason with its hosts; a terminal gets the first ones, and ranges of hosts."""
     for obstacle in status.obstacles[:limit]:
         reason = f"  {obstacle.reason}" if obstacle.reason else ""
-        yield obstacle.kind, [*_folded(obstacle.hosts, limit, _STYLES[obstacle.kind]), (reason, "")]
+        yield obstacle.flag or obstacle.kind, [*_folded(obstacle.hosts, limit, _STYLES[obstacle.kind]), (reason, "")]
     if limit and len(status.obstacles) > limit:
         yield "", [(f"and {len(status.obstacles) - limit:,} more reasons: bmhctl status --reasons", "dim")]
     named = Counter[str]()
@@ -217,7 +217,7 @@ def _head(status: Status) -> Record:
             **{name: status.totals.get(name, 0) for name in ("bookings", "maintenances")},
         },
         **attributes_record(status, ("cordoned", "undeclared", "faults", "expired", "limited")),
-        "obstacles": [attributes_record(each, ("kind", "reason", "hosts")) for each in status.obstacles],
+        "obstacles": [attributes_record(each, ("kind", "flag", "reason", "hosts")) for each in status.obstacles],
         "endings": [attributes_record(each, ("at", "what", "hosts")) for each in status.endings],
         "planned": _planned_records(status),
         "reservations": [held_record(held) for held in status.held],

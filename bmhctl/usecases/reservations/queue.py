@@ -107,7 +107,7 @@ def _obstacle(host: Host) -> str | None:
     if host.state is State.MAINTENANCE:
         return "is in maintenance"
     if host.cordon is not None:
-        return "is being retired" if host.cordon.retires else "is cordoned"
+        return "is being retired" if host.cordon.retires else f"is {host.cordon.flag}"
     return None if host.fault is None else "has a fault"
 
 

@@ -161,15 +161,19 @@ def test_hosts_that_an_earlier_ticket_does_not_need_are_granted_to_others(fleet:
 def test_a_ticket_that_needs_an_operator_holds_nothing_and_says_so(fleet: Lab) -> None:
     lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
     lifecycle_verbs.cordon(fleet.context(), Choice(("node2",)))
+    take(fleet, "node3")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node3",)), reason="new disk", when_free=True)
     seen: list[str] = []
 
     def step() -> None:
         seen.extend(missing(fleet))
-        take(fleet, count=2)
+        take(fleet, "node4")
 
     with pytest.raises(WaitTimeoutError):
         wait(fleet, step, timeout=60, count=4)
-    assert seen == ["2 more hosts: that needs an operator; node1 is in maintenance, node2 is cordoned"]
+    assert seen == [
+        "3 more hosts: that needs an operator; node1 is in maintenance, node2 is cordoned, node3 is draining"
+    ]
     assert "1 cordoned, 1 maintenance, 2 reserved" in told[-1].why
 
 
