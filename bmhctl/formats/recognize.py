@@ -73,6 +73,7 @@ _TEXTS = (
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),
     ("NetBox virtual machines, which are not devices", {"vcpus", "cluster"}),
+    ("devices of Nautobot", {"device_type", "natural_slug"}),
     ("NetBox objects in brief, or other objects than devices", {"url", "display", "id"}),
     ("NetBox objects in brief, or other objects than devices", {"display_name", "id"}),
     ("an answer of NetBox's GraphQL without device_type and site", {"device_list"}),

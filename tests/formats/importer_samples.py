@@ -123,7 +123,12 @@ NETBOX = json.dumps(
                 "oob_ip": {"address": "10.0.1.7/24"},
                 "serial": "S7",
                 "tags": [{"name": "GPU", "slug": "gpu"}],
-                "custom_fields": {"cost_centre": 12, "bmc_password": "hunter2", "kind": {"value": "x", "label": "X"}},
+                "custom_fields": {
+                    "cost_centre": 12,
+                    "bmc_password": "hunter2",
+                    "kind": {"value": "x", "label": "X"},
+                    "uses": ["ci", {"name": "dev"}],
+                },
             },
             {"id": 8, "name": "gone", "device_type": {}, "site": None, "status": {"value": "decommissioning"}},
             {"id": 9, "name": None, "device_type": {}, "site": None, "status": {"value": "staged"}},

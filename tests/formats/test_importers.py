@@ -350,7 +350,7 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
         read(samples.NETBOX)
     assert caught.value.message == "standard input, document 1, item 1: name: 'srv 7:a' is not a host name"
     assert caught.value.hint == "import --name '{name}' writes - for a space"
-    found = read(samples.NETBOX, name="{name}", label_from=["groups", "cost_centre", "kind"])
+    found = read(samples.NETBOX, name="{name}", label_from=["groups", "cost_centre", "kind", "uses"])
     assert states(found) == {"srv-7-a": ("reserved", "active", "Team A")}
     assert entry(found, "srv-7-a") == {
         "address": "10.0.0.7",
@@ -363,6 +363,7 @@ def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
             "gpu": "true",
             "cost_centre": "12",
             "kind": "x",
+            "uses": "ci-dev",
         },
         "bmc": {"address": "redfish+https://10.0.1.7"},
         "hardware": {"vendor": "Dell", "model": "R640", "serial": "S7"},

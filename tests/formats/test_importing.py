@@ -310,6 +310,10 @@ TABLE = "a table for people: write JSON, YAML or CSV"
             "the configuration of an ISC DHCP server without hosts",
         ),
         ('[{"hostname": "n1", "fqdn": "n1.maas", "status_name": "Ready"}]', "MAAS machines without system_id"),
+        (
+            '[{"id": "a", "url": "u", "display": "n1", "natural_slug": "n1", "device_type": {"id": "b"}}]',
+            "devices of Nautobot",
+        ),
         ('[{"id": 1, "display_name": "r1"}]', "NetBox objects in brief, or other objects than devices"),
     ],
 )

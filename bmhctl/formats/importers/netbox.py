@@ -59,7 +59,7 @@ def reader(item: Item) -> Record:
             "asset_tag": fields.data.get("asset_tag"),
             "serial": fields.data.get("serial"),
             **(item.data if fields.data is not item.data else {}),
-            **{key: _choice(value) for key, value in fields.fields("custom_fields").data.items()},
+            **{key: _custom(value) for key, value in fields.fields("custom_fields").data.items()},
         },
         hardware={
             "vendor": kind.fields("manufacturer").squeezed("name"),
@@ -115,8 +115,15 @@ def _tags(fields: Fields) -> list[Fields]:
     return fields.rows("tags")
 
 
+def _custom(value: object) -> object:
+    """Return the value of a custom field; for several choices or objects, which are a list, their names in a line."""
+    if not isinstance(value, list):
+        return _choice(value)
+    return ", ".join(text for each in value if (text := text_of(_choice(each))))
+
+
 def _choice(value: object) -> object:
-    """Return the value of a custom field; for a choice or an object, which is a mapping, return its name."""
+    """Return a value; for a choice or an object, which is a mapping, return its name."""
     if not isinstance(value, dict):
         return value
     return next((value[key] for key in ("value", "slug", "name", "display") if value.get(key)), None)
