@@ -132,6 +132,10 @@ WRONG: dict[str, tuple[Callable[[Inventory], object], str]] = {
         lambda lab: lab.set("node1", labels={"rack": 1}),
         "labels must be a mapping of texts or None, but is {'rack': 1}",
     ),  # type: ignore[dict-item]
+    "a fraction as a property": (
+        lambda lab: lab.set("node1", hardware={"load": 0.5}),
+        "hardware must be a mapping of texts or whole numbers or None, but is {'load': 0.5}",
+    ),  # type: ignore[dict-item]
     "a time too far away": (
         lambda lab: lab.maintain("node1", reason="fan", until=datetime.max),
         "9999-12-31T23:59 is too far away",
@@ -149,6 +153,57 @@ def test_an_argument_of_a_wrong_type_or_value_is_refused_with_the_name_of_the_pa
         with pytest.raises(UsageError) as refused:
             call(lab)
     assert refused.value.message == said
+
+
+class Span(timedelta):
+    """A duration as other libraries have it."""
+
+
+class Number(int):
+    """A number as other libraries have it."""
+
+
+@pytest.mark.parametrize(
+    "call", [lambda lab: lab.reserve("node1", ttl=Span(-1)), lambda lab: lab.history(last=Number(2**63))]
+)
+def test_a_value_of_a_subclass_has_the_same_bounds(call: Callable[[Inventory], object], tmp_path: Path) -> None:
+    with open_inventory(tmp_path / "lab.db", create=True) as lab:
+        lab.add("node1")
+        with pytest.raises(UsageError, match="must be from 0"):
+            call(lab)
+
+
+def test_a_call_without_an_argument_is_a_type_error_that_names_the_method(tmp_path: Path) -> None:
+    with open_inventory(tmp_path / "lab.db", create=True) as lab, pytest.raises(TypeError, match=r"rename\(\)"):
+        lab.rename("node1")  # type: ignore[call-arg]
+
+
+class Folder:
+    """A path that is no :class:`pathlib.Path`, like that of pytest's ``tmpdir``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+def test_a_location_may_be_any_path(tmp_path: Path) -> None:
+    with open_inventory(Folder(tmp_path / "lab.db"), create=True) as lab:
+        assert lab.hosts() == []
+    assert (tmp_path / "lab.db").exists()
+
+
+def test_the_methods_of_a_subclass_take_arguments_of_any_type(tmp_path: Path) -> None:
+    class Own(Inventory):
+        def twice(self, number: float, unit: Unknown = None) -> float:  # type: ignore[name-defined]  # noqa: F821
+            return 2 * number
+
+    with open_inventory(tmp_path / "lab.db", create=True) as lab:
+        own = Own(lab._context)
+        assert own.twice(-1) == -2
+        with pytest.raises(UsageError):
+            own.host(5)  # type: ignore[arg-type]
 
 
 REQUIRED = {

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +24,7 @@ from bmhctl.usecases.shared.context import Context
 
 @checked
 def open_inventory(
-    location: str | Path,
+    location: str | os.PathLike[str],
     *,
     actor: str | None = None,
     clock: Callable[[], datetime] | None = None,
@@ -56,14 +55,15 @@ def open_inventory(
     """
     from bmhctl.stores import default_actor, open_store, state_files
 
+    path = os.fsdecode(location)
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     if create:
         from bmhctl.usecases.inventories import init
 
         with suppress(StateRefusedError):  # the inventory exists already
-            init(str(location))
+            init(path)
     actor = actor or default_actor(os.environ)  # before the store is opened, because a failure here would leave it open
-    store = open_store(str(location))
+    store = open_store(path)
     context = Context(
         store=store,
         actor=actor,

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, wraps
-from pathlib import Path
+from os import PathLike
 from types import GenericAlias, NoneType, SimpleNamespace
 from typing import ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
@@ -28,9 +28,10 @@ _WORDS: Mapping[object, str] = {
     bool: "True or False",
     timedelta: "a timedelta",
     datetime: "a datetime",
-    Path: "a path",
     NoneType: "None",
 }
+
+_PLURALS: Mapping[type, str] = {str: "texts", int: "whole numbers"}
 
 
 def checked(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
@@ -43,7 +44,10 @@ def checked(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _
 
     @wraps(function)
     def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        given = signature.bind(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # its TypeError also names the function
         for name, kind in _kinds(function).items():
             if name in given.arguments:
                 given.arguments[name] = _accepted(name, given.arguments[name], kind)
@@ -71,9 +75,8 @@ def _accepted(name: str, value: object, kind: object) -> object:
         misfits = [each for each in value if not _fits(each, get_args(kind)[0])] if isinstance(value, tuple) else []
         found = f"has {misfits[0]!r}" if misfits else f"is {value!r}"
         raise UsageError(f"{name} must be {_words(kind)}, but {found}", hint=hint, details={"parameter": name})
-    if type(value) in _BOUNDS:
-        least, most = _BOUNDS[type(value)]
-        if not least <= value <= most:  # type: ignore[operator]  # the bounds are of the value's type
+    for bounded, (least, most) in _BOUNDS.items():
+        if isinstance(value, bounded) and not least <= value <= most:  # type: ignore[operator]  # of the same type
             raise UsageError(f"{name} must be from {least} to {most}, not {value}", details={"parameter": name})
     return value
 
@@ -93,6 +96,8 @@ def _fits(value: object, kind: object) -> bool:
         )
     if origin is Callable:
         return callable(value)
+    if origin is PathLike:
+        return isinstance(value, PathLike)
     if inner:
         return any(_fits(value, each) for each in inner)
     if kind is int:
@@ -107,7 +112,10 @@ def _words(kind: object) -> str:
     if _is_list(kind):
         return "a list of states" if inner[0] is State else "a list of texts"
     if origin is Mapping:
-        return "a mapping of texts"
+        values = get_args(inner[1]) or (inner[1],)
+        return f"a mapping of {' or '.join(words for kind, words in _PLURALS.items() if kind in values)}"
     if origin is Callable:
         return "a function"
+    if origin is PathLike:
+        return "a path"
     return " or ".join(_words(each) for each in inner if each in _WORDS or get_args(each)) or _WORDS.get(kind, "a text")

@@ -11,10 +11,11 @@ from bmhctl.usecases.shared.context import Context
 
 
 class Opened:
-    """An open inventory, with an actor and a clock; the public methods of subclasses check their arguments."""
+    """An open inventory, with an actor and a clock; the public methods of its parts check their arguments."""
 
     def __init_subclass__(cls) -> None:
-        for name, member in [*vars(cls).items()]:
+        is_part = cls.__module__.startswith("bmhctl.api.")  # a user's subclass has methods with types of its own
+        for name, member in [*vars(cls).items()] if is_part else ():
             if isfunction(member) and not name.startswith("_"):
                 setattr(cls, name, checked(member))
 
