@@ -32,11 +32,10 @@ _PROGRAM() {
         compopt -o default
         return 0
     fi
-    # For bash a word also ends at "=" and ":": cut off the part before them from each candidate.
+    # For bash a word also begins at "=", ":" and others in COMP_WORDBREAKS: cut off what is typed before its word, $2.
     word=${line##*[[:space:]]}
-    kept=${word%"${word##*[=:]}"}
+    kept=${word%"$2"}
     [[ $word == --*=* ]] && option=${word%%=*}=
-    [[ $COMP_WORDBREAKS == *=* ]] || kept=
     for reply in "${!COMPREPLY[@]}"; do
         word=${COMPREPLY[reply]%%$'\t'*}
         word=${option}${word}

@@ -91,6 +91,7 @@ HOSTS = ["node01", "node02", "node03"]
 def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli, forking: Path) -> None:
     lab.write_text(lab.read_text() + "[checks.ssh]\ntcp = 22\n[checks.bmc]\ntcp = 443\n[cleanup.wipe]\ntcp = 22\n")
     assert cli("set", "node01", "--hardware", "model=PowerEdge 6").status == 0
+    assert cli("reserve", "-n", "1", "--from", "2h", "--ttl", "1h", "--as", "bob@lab").status == 0
     (lab.parent / "notes.txt").touch()
     with Shell(shell, lab.parent, forking) as real:
 
@@ -107,11 +108,18 @@ def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli, for
         assert completed("bmhctl list -l 'ra").startswith("bmhctl list -l 'rack=")
         assert completed("bmhctl list --fields name,sta") == "bmhctl list --fields name,state "
         assert completed("bmhctl check --check s") == "bmhctl check --check ssh "
+        assert completed("bmhctl stats --by label:ra") == "bmhctl stats --by label:rack "
+        assert completed("bmhctl bookings --owner bob@l") == "bmhctl bookings --owner bob@lab "
         assert completed("bmhctl reserve --want arch=a") == "bmhctl reserve --want arch=arm64 "
         assert completed("bmhctl list -l model=P").replace("'", "") in (
             "bmhctl list -l model=PowerEdge\\ 6 ",
             "bmhctl list -l model=PowerEdge 6 ",
         )
+        if shell == "bash":
+            real.process.sendline("COMP_WORDBREAKS=${COMP_WORDBREAKS//[:=@]}; echo un''broken")
+            real.process.expect("unbroken")
+            assert completed("bmhctl stats --by=label:ra") == "bmhctl stats --by=label:rack "
+            assert completed("bmhctl reservations --owner=bob@l") == "bmhctl reservations --owner=bob@lab "
         line, printed = real.complete("bmhctl show node01", tabs=3)
         assert (line, "notes.txt" in printed) == ("bmhctl show node01 ", False)
         assert completed("bmhctl import no") == "bmhctl import notes.txt "
