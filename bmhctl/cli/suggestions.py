@@ -24,6 +24,9 @@ _SHELL_RANGE = re.compile(
     r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?:(?P=start))?(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
 )  # node{1,2}, node{1..3}, node1-3, node1..node3
 _LENGTH = re.compile(r"(\d+[smhdw])+|none")
+_WITH_COMMAS = re.compile("SELECTOR|…")
+"""The forms of values that may have commas themselves."""
+_PAIR = re.compile(r"[\w./-]+(=.*|-)")
 LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 SHORT_COUNT = re.compile(r"-[A-Za-z]\d+")
 ID = re.compile(r"[rbm]-[a-z0-9]+|\d+")
@@ -124,6 +127,8 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"-R {word}" if "-R" in known else None
     if _LOCATION.fullmatch(word):
         return f"{PROGRAM} -i {word} {command}"
+    if _LENGTH.fullmatch(word) and "--ttl" in known:
+        return f"--ttl {word}"
     if command == "show":
         return f"{PROGRAM} list"
     if command == "queue move" and word.isdecimal():
@@ -139,10 +144,13 @@ def meant_label(words: Iterable[str]) -> str | None:
 def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
     """Return the repeated option that a list such as ``--label a=1,b=2`` stands for, if the message quotes the list."""
     for param in command.params:
-        for option in param.opts if getattr(param, "multiple", False) else ():
+        form = param.metavar or ""
+        for option in () if not getattr(param, "multiple", False) or _WITH_COMMAS.search(form) else param.opts:
             value = value_of(option, args) or ""
-            if "," in value and f"{(value.partition('=')[2] or value)}'" in message:
-                return " ".join(f"{option} {shlex.quote(each)}" for each in value.split(",") if each)
+            parts = [part for part in value.split(",") if part]
+            is_list = len(parts) > 1 and ("=" not in form or all(_PAIR.fullmatch(part) for part in parts))
+            if is_list and f"{(value.partition('=')[2] or value)}'" in message:
+                return " ".join(f"{option} {shlex.quote(part)}" for part in parts)
     return None
 
 

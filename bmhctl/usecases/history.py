@@ -52,8 +52,6 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
     """
     if request.since is not None:
         check_period(request.since, request.until)
-    if request.actor == "":
-        raise UsageError("the actor is empty", hint="such as --actor alice@lab, or --actor 'ci*'")
     verbs = tuple(map(_verb, request.verbs))
     now = refresh(ctx)
     if request.reservation is not None:
@@ -79,7 +77,7 @@ def _events(ctx: Context, request: HistoryRequest, query: EventQuery) -> Iterabl
     events = ctx.store.events.find(query, newest_first=backwards)
     if request.actor is not None:
         report = ctx.report if request.upto is None else None  # not for each part of a history that is followed
-        events = of_owner(events, request.actor, lambda event: event.actor, ("event by", "actors"), report)
+        events = of_owner(events, request.actor, lambda event: event.actor, ("event by", "actor"), report)
     if request.last is not None:
         events = islice(events, request.last)
     return events if request.newest_first or not backwards else [*events][::-1]

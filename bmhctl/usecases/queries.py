@@ -170,8 +170,6 @@ def reservations(
     ``owner`` those whose owner matches (with ``*`` and ``?``). Raises :class:`NotFoundError` for an unknown id, and
     :class:`UsageError` for an empty owner.
     """
-    if owner == "":
-        raise UsageError("the owner is empty", hint="such as --owner alice@lab, or --owner 'ci*'")
     now = refresh(ctx)
     with ctx.store.snapshot():
         known: Iterable[Reservation]
@@ -187,7 +185,7 @@ def reservations(
         if owner is not None:
             from bmhctl.usecases.shared.owners import of_owner
 
-            known = [*of_owner(known, owner, lambda each: each.owner, ("reservation of", "owners"), ctx.report)]
+            known = [*of_owner(known, owner, lambda each: each.owner, ("reservation of", "owner"), ctx.report)]
         held = with_hosts(ctx, known)
         if ended:
             names = ctx.store.events.hosts_by_reservation()

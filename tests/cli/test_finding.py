@@ -24,6 +24,13 @@ def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_t
     assert cli("history", "--actor", "dave*").stderr == ""
 
 
+@pytest.mark.parametrize("line", ["reservations --owner=", "bookings --owner=", "history --actor="])
+def test_an_empty_owner_or_actor_is_refused(line: str, cli: Cli, lab: Path) -> None:
+    command, option = line.rstrip("=").split()
+    hint = f"such as {option} alice@lab, or {option} 'ci*'"
+    assert cli(command, option, "") == Run(2, "", f"bmhctl: the {option[2:]} is empty\nhint: {hint}\n")
+
+
 def test_bookings_are_listed_by_their_owners(cli: Cli, lab: Path) -> None:
     for owner in ("bob@lab", "carol@lab"):
         booked = cli("reserve", "-n", "1", "--from", "2h", "--ttl", "1h", "--as", owner)

@@ -183,6 +183,7 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("status postgresql://u@h/db", "bmhctl -i postgresql://u@h/db status"),
         ("status node01", "bmhctl show node01"),
         ("extend --for 2h", "--ttl 2h"),
+        ("extend node01 2h", "--ttl 2h"),
         ("extend --until 18:00", "--ttl 4h"),
         ("extend --by 2h", "--ttl 2h"),
         ("reserve -p nightly", "--for nightly"),
@@ -313,6 +314,14 @@ def test_a_list_of_values_in_one_option_is_answered_with_the_repeated_option(
     done = cli(*line.split())
     assert done.status == (125 if line.startswith("run") else 2)
     assert done.stderr.splitlines()[-1].split(" See ")[0] == f"hint: did you mean {meant}?"
+
+
+@pytest.mark.parametrize("line", ["reserve --want arch=arm64,rack=r1*0", "set node01 --label note=a,b"])
+def test_commas_that_separate_no_values_are_not_answered_with_the_repeated_option(
+    line: str, cli: Cli, lab: Any
+) -> None:
+    done = cli(*line.split())
+    assert (done.status, "did you mean" in done.stderr) == (2, False)
 
 
 def test_a_property_may_have_commas_in_its_value(cli: Cli, lab: Any) -> None:

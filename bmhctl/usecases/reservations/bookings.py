@@ -193,7 +193,7 @@ def _is_as_before(at: datetime, before: datetime, created_at: datetime, now: dat
 def bookings(ctx: Context, *, ended: bool = False, owner: str | None = None) -> Bookings:
     """Return the open bookings and planned maintenances, by their start; with ``ended``, also those that have ended.
 
-    ``owner`` keeps those whose owner matches (with ``*`` and ``?``).
+    ``owner`` keeps those whose owner matches (with ``*`` and ``?``). Raises :class:`UsageError` for an empty owner.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
@@ -201,7 +201,7 @@ def bookings(ctx: Context, *, ended: bool = False, owner: str | None = None) -> 
         if owner is not None:
             from bmhctl.usecases.shared.owners import of_owner
 
-            known = [*of_owner(known, owner, lambda each: each.owner, ("booking of", "owners"), ctx.report)]
+            known = [*of_owner(known, owner, lambda each: each.owner, ("booking of", "owner"), ctx.report)]
         return Bookings(with_host_names(ctx, known), now, inventory=ctx.store.location)
 
 
