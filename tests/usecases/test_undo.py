@@ -13,11 +13,14 @@ import pytest
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import NO_LONGER_WHEN_FREE, WHEN_FREE, EventKind, State, Verb
 from bmhctl.domain.requirements import reservation_request
-from bmhctl.errors import NotFoundError, StateRefusedError, UsageError
+from bmhctl.errors import BusyError, NotFoundError, StateRefusedError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, policy, queries, undo
+from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.hosts import AttributeChanges
+from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import reserve
+from bmhctl.usecases.reservations.bookings import book
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.statistics import statistics
@@ -153,6 +156,22 @@ def test_a_removed_host_that_comes_back_by_undo_is_the_same_host(small: Lab) -> 
     by_host = statistics(small.context(), since, by="host")
     assert [each.name for each in by_host.groups] == ["node1", "node2", "node3"]
     assert by_host.total.hosts == 3
+    assert doctor(small.context()).findings == ()
+
+
+def test_a_removed_host_that_comes_back_by_undo_is_still_booked(small: Lab) -> None:
+    starts, request = small.clock() + timedelta(hours=2), reservation_request(("node1",))
+    book(small.context("alice"), request, starts, starts + timedelta(hours=1))
+    later = starts + timedelta(days=1)
+    plan_maintenance(small.context(), Choice(("node1",)), later, later + timedelta(hours=1), reason="fan")
+    [before] = queries.list_hosts(small.context(), Choice(("node1",))).hosts
+    hosts.remove(small.context(), Choice(("node1",)))
+    undo.undo(small.context())
+    [after] = queries.list_hosts(small.context(), Choice(("node1",))).hosts
+    assert after.planned == before.planned
+    assert doctor(small.context()).findings == ()
+    with pytest.raises(BusyError, match="is booked by alice"):
+        book(small.context("bob"), request, starts, starts + timedelta(hours=1))
 
 
 @pytest.mark.parametrize("seed", range(2))

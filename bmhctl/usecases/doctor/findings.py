@@ -36,11 +36,10 @@ _IS_WHOLE = (
 
 _GAPS = """(
     SELECT host_id, MIN(id) AS id, COUNT(*) AS number FROM (
-        SELECT host_id, id, source, LAG(id) OVER chain AS previous, LAG(dest) OVER chain AS before
+        SELECT host_id, id, source, LAG(dest) OVER chain AS before
         FROM events WINDOW chain AS (PARTITION BY host_id ORDER BY id)
     ) links
-    WHERE (previous IS NULL AND source IS NOT NULL)
-        OR (previous IS NOT NULL AND (source IS NULL OR before IS NULL OR source <> before))
+    WHERE COALESCE(source, '') <> COALESCE(before, '')
     GROUP BY host_id
 ) firsts JOIN events e ON e.id = firsts.id LEFT JOIN hosts ON hosts.id = e.host_id"""
 

@@ -35,7 +35,7 @@ class Removal(Frozen):
 class HostAddition(Frozen):
     """A host to add, in its state, and the reason; ``since`` is set when the host is added.
 
-    A host that comes back has the id that it had, so that its history continues.
+    A host that comes back has the id that it had, so that its history and its bookings continue.
     """
 
     host: Host
@@ -169,6 +169,8 @@ def _enter(
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True, failed_recycles=None)
         reason = f"it was removed while dirty: {departed}"
         ctx.store.departed.remove(host.name, host.spec.mac)
+    if host.id:
+        host = _still_planned(ctx, host, now)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
     reservation = None if host.reservation is None else host.reservation.id
@@ -177,6 +179,17 @@ def _enter(
     ctx.store.declared.add(host, event)
     words = "added" if host.state is State.INITIAL else f"added as {host.state}"
     return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, host.state)
+
+
+def _still_planned(ctx: Context, host: Host, now: datetime) -> Host:
+    """Return a host that comes back with the times that are still set aside on it: no other host took its place."""
+    from bmhctl.domain.booking import with_planned
+
+    for booking in ctx.store.bookings.open():
+        if host.id in booking.hosts:
+            host = with_planned(host, booking.span)
+    exchange(ctx, host, now)
+    return host
 
 
 def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]) -> Reservation:
