@@ -86,20 +86,27 @@ def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:
 def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[datetime | None]:
     now = ctx.clock()
     limits = tuple(limit for limit in policy.limits if any(limit.concerns(claim.owner) for claim in claims))
-    uses = [
-        Use(owner, host, host.reservation.expires_at)
-        for owner in sorted({claim.owner for claim in claims})
+    if ctx.store.role is None:  # without roles, every limit counts by owner
+        limits = tuple(replace(limit, owner="*") if limit.is_by_role else limit for limit in limits)
+    by_role = any(limit.is_by_role and limit.max_hosts is not None for limit in limits)
+    owners = {_counted_as(claim.owner, by_role): claim.owner for claim in claims}
+    held = {
+        host.id: host
+        for counted, owner in sorted(owners.items())
         if any(limit.max_hosts is not None and limit.concerns(owner) for limit in limits)
-        for host in ctx.store.hosts.held_by_owner(owner)
-        if host.reservation is not None
+        for host in ctx.store.hosts.held_by_owner(owner, counted if by_role else None)
+    }
+    uses = [
+        Use(held_by.owner, host, held_by.expires_at)
+        for host in held.values()
+        if (held_by := host.reservation) is not None
     ]
     is_booked = ctx.store.bookings.is_any_open()
     if is_booked and limits:
-        owners = {claim.owner for claim in claims}
         uses += [
             Use(each.owner, host, each.ends_at, each.starts_at)
             for each in ctx.store.bookings.open()
-            if each.owner in owners and not each.is_maintenance
+            if _counted_as(each.owner, by_role) in owners and not each.is_maintenance
             for host in hosts_of(ctx, each)
         ]
     # Of each requirement, the hosts that become free first are enough, as many as all claims ask for, unless something
@@ -109,6 +116,11 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
         most += _MORE_BOOKED
     hosts = _freeing(ctx, [claim.requirements for claim in claims], now, most, policy.turnaround)
     return forecast(now, hosts, claims, limits=limits, uses=uses, turnaround=policy.turnaround)
+
+
+def _counted_as(owner: str, by_role: bool) -> str:
+    """Return the name under which limits count an owner's hosts: with ``by_role``, only the part before ``@``."""
+    return owner.partition("@")[0] if by_role else owner
 
 
 def _freeing(

@@ -219,6 +219,34 @@ def test_a_busy_refusal_names_the_time_by_which_the_request_fits(fleet: Lab) -> 
         assert error.details["eta"] == end.isoformat().replace("+00:00", "Z")
 
 
+def test_the_eta_counts_by_role_only_where_there_are_roles(fleet: Lab) -> None:
+    role = fleet.context().store.role or "alice"
+    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges())
+    step_verbs.ready(fleet.context(), Choice(("node4",)))
+    asked = reservation_request(("node4",), ttl=timedelta(hours=2))
+    reserve.reserve_or_wait(fleet.context(f"{role}@desk"), asked)
+    fleet.policy('[limits.each]\nowner = "role"\nmax_hosts = 1\n')
+
+    seen: list[object] = []
+
+    def look(seconds: float, _: int | None) -> None:
+        with fleet.visit(f"{role}@lab") as ctx, pytest.raises(BusyError) as error:
+            reserve.reserve_or_wait(ctx, reservation_request(("node2",)))
+        seen.append(error.value.details["eta"])
+        raise KeyboardInterrupt
+
+    long = reservation_request(("node1",), ttl=timedelta(hours=9))
+    ends = {each.owner: each.expires_at for each in fleet.context().store.reservations.open()}
+    with pytest.raises(KeyboardInterrupt):
+        reserve.reserve_or_wait(fleet.context(f"{role}@queue"), long, WaitOptions(look))
+
+    has_roles = fleet.context().store.role is not None
+    end = ends[f"{role}@desk" if has_roles else "holder2"]
+    assert end is not None
+    eta = end + timedelta(hours=9) if has_roles else end
+    assert seen[0] == eta.isoformat().replace("+00:00", "Z")
+
+
 def test_the_eta_is_unknown_where_a_host_needs_an_operator(fleet: Lab) -> None:
     lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
     lifecycle_verbs.release(fleet.context(), Choice(("node2",)), force=True, reason="drill")
