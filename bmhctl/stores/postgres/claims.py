@@ -189,7 +189,10 @@ class _Loss:
         self._at = steady() + LENGTH - _MARGIN
 
     def put_off(self, renewed: float) -> None:
-        """Record when the claim was last renewed; it counts as lost a margin before that renewal ends."""
+        """Record the time of the last renewal.
+
+        Unless the claim is renewed again, it counts as lost ``_MARGIN`` seconds before it ends on the server.
+        """
         self._at = renewed + LENGTH - _MARGIN
 
     def set(self) -> None:
