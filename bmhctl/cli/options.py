@@ -169,19 +169,31 @@ def lease(text: str) -> tuple[timedelta | None, bool]:
     return (None, True) if text == "none" else (parse_duration(text), False)
 
 
-def tags_of(items: Sequence[str] | None) -> dict[str, str]:
-    """Return the tags of ``--tag key=value``; of two tags with the same key, the later one counts."""
-    found = {}
-    for item in items or ():
+def values_of(items: Iterable[str], option: str, example: str) -> dict[str, str]:
+    """Return the values of an option such as ``--tag key=value`` by their keys.
+
+    Raises :class:`UsageError` for another text, and for a key with two values.
+    """
+    found: dict[str, str] = {}
+    for item in items:
         key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"can't read the tag {item!r}", hint="write it like --tag job=4711")
-        found[key] = value
+        if not equals or not key:
+            raise UsageError(f"can't read --{option} {item!r}", hint=f"write it like --{option} {example}")
+        _put(found, key, value, option)
     return found
 
 
+def _put(found: dict[str, _T], key: str, value: _T, option: str) -> None:
+    if found.setdefault(key, value) != value:
+        given = (f"--{option} {key}" + ("-" if each is None else f"={each}") for each in (found[key], value))
+        raise UsageError(f"{' and '.join(given)} contradict each other", hint=f"give {key} one value")
+
+
 def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
-    """Return the keys with their values: None for ``key-``, which removes the key."""
+    """Return the keys with their values: None for ``key-``, which removes the key.
+
+    Raises :class:`UsageError` for another text, and for a key with two values.
+    """
     found: dict[str, str | None] = {}
     for item in items or ():
         key, equals, value = item.partition("=")
@@ -191,9 +203,9 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
 
                 meant = " ".join(f"--{what} {shlex.quote(each)}" for each in item.split(","))
                 raise UsageError(f"can't read the {what} {item!r}", hint=f"did you mean {meant}?")
-            found[key] = value
+            _put(found, key, value, what)
         elif item.endswith("-") and len(item) > 1:
-            found[item[:-1]] = None
+            _put(found, item[:-1], None, what)
         else:
             hint = f"--{what} key=value sets, --{what} key- removes"
             if what == "label" and not {*" =,"} & {*item}:

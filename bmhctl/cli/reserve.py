@@ -17,7 +17,7 @@ from bmhctl.cli.options import (
     complete_bookings,
     complete_selector,
     lease,
-    tags_of,
+    values_of,
 )
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
@@ -171,11 +171,6 @@ def read_request(
     booking: str | None = None,
 ) -> ReservationRequest:
     """Return the request that the options of ``reserve`` and ``run`` describe; raise :class:`UsageError`."""
-    params: dict[str, str] = {}
-    if param:
-        from bmhctl.domain.parameters import parse_parameters
-
-        params = parse_parameters(param)
     names: list[str] = []
     if hosts:
         from bmhctl.usecases.shared.host_selection import unfold
@@ -196,7 +191,7 @@ def read_request(
         ttl=length,
         endless=endless,
         request_id=request_id,
-        params=params,
-        tags=tags_of(tag) if tag else None,
+        params=values_of(param, "param", "image=noble") if param else {},
+        tags=values_of(tag, "tag", "job=4711") if tag else None,
         booking=booking,
     )

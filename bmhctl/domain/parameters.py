@@ -1,4 +1,4 @@
-"""The values that a reservation passes to its prepare steps: read, check against the policy, add defaults."""
+"""The values that a reservation passes to its prepare steps: check against the policy, add defaults."""
 
 from __future__ import annotations
 
@@ -10,19 +10,6 @@ from bmhctl.domain.requirements import Requirement, Requirements
 from bmhctl.domain.selector import Selector, Term
 from bmhctl.errors import UsageError, nearest
 from bmhctl.support.values import replace
-
-
-def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
-    """Return the values in texts ``name=value``; raise :class:`UsageError` for another text or a name given twice."""
-    values: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"can't read the parameter {text!r}", hint="write it like --param image=noble")
-        if name in values:
-            raise UsageError(f"the parameter {name} is given twice", hint="give it once")
-        values[name] = value
-    return values
 
 
 def complete(steps: Sequence[Step], given: Mapping[str, str]) -> dict[str, str]:
