@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from bmhctl.domain.host_spec import is_ip, normal_mac
@@ -134,8 +134,13 @@ def reader(items: list[Item]) -> Reader:
     def read(item: Item) -> Record | str:
         if _COMMENT in item.data:
             return "skipped: it begins with #"
-        lines = joined.get(item.place, [item.data])
-        return _host(lines) if lines else ""
+        if item.place not in joined:
+            return _host(item.data)
+        lines = joined[item.place]
+        data: dict[str, object] = {}
+        for line in reversed(lines):  # of the values of a column, the first counts
+            data |= line
+        return _host(data, _macs(lines)) if lines else ""
 
     return read
 
@@ -143,8 +148,9 @@ def reader(items: list[Item]) -> Reader:
 def _by_host(items: list[Item]) -> dict[str, list[Mapping[str, object]]]:
     """Return the lines of each host that has one for each NIC, by the place of the first; none by the other places."""
     named: defaultdict[tuple[str, object], list[Item]] = defaultdict(list)
-    for item in items:
-        if any(plain(key) in _NIC for key in item.data):
+    columns = {key for key in set().union(*(item.data for item in items)) if plain(key) in _NIC}
+    for item in items if columns else ():
+        if not columns.isdisjoint(item.data):
             name = next((value for key, value in item.data.items() if _place(key) == ("field", "name")), None)
             named[item.place.partition(", ")[0], name].append(item)
     found: dict[str, list[Mapping[str, object]]] = {}
@@ -168,12 +174,13 @@ def _is_default(line: Mapping[str, object]) -> bool:
     return any(plain(key) == "default" and str(value).lower() in _YES for key, value in line.items())
 
 
-def _host(lines: list[Mapping[str, object]]) -> Record:
-    """Return the host of its lines, each with the MAC of a NIC; of any other column, the first value counts."""
-    data: dict[str, object] = {}
-    for line in reversed(lines):
-        data |= line
-    macs: list[str] = []
+def _macs(lines: list[Mapping[str, object]]) -> list[str]:
+    cells = (text_of(value) for line in lines for key, value in line.items() if _place(key) == ("field", "mac"))
+    return [mac for mac in cells if mac and mac.lower() not in _NOTHING]
+
+
+def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
+    """Return the host of a line, or of several that are joined, which have ``macs``."""
     named: dict[str, object] = {}
     labels: dict[str, str | None] = {}
     hardware: dict[str, PropertyValue | None] = {}
@@ -183,8 +190,6 @@ def _host(lines: list[Mapping[str, object]]) -> Record:
         if group == "field" and name not in named:
             if name in _FREE or str(value).lower() not in _NOTHING:
                 named[name] = value
-            if name == "mac":
-                macs = [mac for line in lines if (mac := text_of(line.get(key))) and mac.lower() not in _NOTHING]
         elif group == "labels":
             labels[name] = text_of(value)
         elif group == "hardware":
@@ -202,7 +207,7 @@ def _host(lines: list[Mapping[str, object]]) -> Record:
         fields.line("name"),
         id=fields.line("id"),
         address=fields.line("address"),
-        macs=macs,
+        macs=macs or ([mac] if (mac := fields.line("mac")) else ()),
         bmc={"address": bmc_url(fields.line("bmc")) or bmc_url(ipmi, "ipmi")},
         labels=labels,
         attributes=data,
