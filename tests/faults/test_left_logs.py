@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -210,6 +210,32 @@ def test_a_copied_file_keeps_the_log_that_was_copied_with_it(fleet: Fleet, tmp_p
             copied = shutil.copy2(path, tmp_path / "copy")  # with its extended attributes
             Path(copied).rename(path)
     assert cordoned(fleet) == ["node1"]
+
+
+def test_a_restored_file_keeps_its_log_though_that_has_the_inode_of_the_old_one(fleet: Fleet) -> None:
+    killed_after_cordon(fleet, "node1")
+    file, log = database(fleet), Path(f"{database(fleet)}-wal")
+    stamp = os.getxattr(log, OpenFiles.STAMP)
+    if stamp[:4] == bytes(4):
+        pytest.skip("this file system has no generations of inodes")
+    for path in (file, log):
+        shutil.copy2(path, fleet.folder / "copy")
+        (fleet.folder / "copy").rename(path)
+    os.setxattr(log, OpenFiles.STAMP, stamp[:4] + log.stat().st_ino.to_bytes(4, "big") + stamp[8:])
+    assert cordoned(fleet) == ["node1"]
+    assert left_logs(fleet) == []
+
+
+def test_a_connection_puts_no_stamp_on_a_file_that_got_the_descriptor_of_a_closed_one(fleet: Fleet) -> None:
+    with open_inventory(fleet.lab.location) as first, open_inventory(fleet.lab.location) as second:
+        first.close()
+        with ExitStack() as opened:
+            others = [opened.enter_context((fleet.folder / f"other{each}").open("w")) for each in range(9)]
+            second.cordon("node1", reason="fan")
+            assert [os.listxattr(other.name) for other in others] == [[]] * 9
+        subprocess.run(["cp", backup(fleet), database(fleet)], check=True)
+        with pytest.raises(MovedError, match="was overwritten while it was in use: "):
+            second.cordon("node2", reason="fan")
 
 
 def test_a_log_that_can_not_be_set_aside_is_refused(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

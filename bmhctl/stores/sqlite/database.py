@@ -6,6 +6,7 @@ task or step runs for an earlier file at this path: see ``claims.Marks``.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import sys
@@ -46,6 +47,7 @@ Identity = tuple[int, int]
 
 _NONE: Identity = (0, 0)  # the identity of a missing file
 _NO_PART = bytes(12)  # what is in the file of a log that nothing was ever written to
+_GET_GENERATION = 0x8008_7601  # FS_IOC_GETVERSION: the number that tells the files apart that have had one inode
 
 
 def open_database(path: Path) -> SqliteDatabase:
@@ -180,9 +182,10 @@ class OpenFiles:
         with suppress(OSError):  # the file system has no room for it
             log, part = self.copied(self._index)
             status = os.stat(self.path)
-            stamp = _number(os.fstat(self._log).st_ino) + _number(self.inode)
+            file = self._log_file()
+            stamp = self.number_of(file) + _number(self.inode)
             try:
-                recorded = os.getxattr(self._log, self.STAMP)
+                recorded = os.getxattr(file, self.STAMP)
             except OSError:
                 recorded = b""
             is_as_taken = (status.st_ino, status.st_mtime_ns) == (self.inode, self.written) and (
@@ -192,7 +195,25 @@ class OpenFiles:
                 stamp += self.content + log + part
             is_new = recorded[:8] != stamp[:8]
             if is_new or (recorded[8:16] == stamp[8:16] and len(stamp) > 16 and recorded[32:] != stamp[32:]):
-                os.setxattr(self._log, self.STAMP, stamp)
+                os.setxattr(file, self.STAMP, stamp)
+
+    def _log_file(self) -> int:
+        """Return a descriptor of the log; another connection may have closed the last one, and its number is reused."""
+        known = self.known[f"{self.path}{self.LOG}"]
+        with suppress(OSError):
+            status = os.fstat(self._log)
+            if (status.st_dev, status.st_ino) == known:
+                return self._log
+        self._log = self.opened().get(known, -1)
+        return self._log
+
+    @staticmethod
+    def number_of(log: int) -> bytes:
+        """Return a number that no copy of a log has, even if it gets the inode: that, and the inode's generation."""
+        generation = b""
+        with suppress(OSError):  # the file system has no generations
+            generation = fcntl.ioctl(log, _GET_GENERATION, bytes(8))[:4]
+        return _number(os.fstat(log).st_ino ^ int.from_bytes(generation, sys.byteorder) << 32)
 
     @staticmethod
     def content_of(file: int) -> bytes:

@@ -99,14 +99,14 @@ def _is_other_content(files: OpenFiles, stamp: bytes, file: int, index: int) -> 
 def _stamp_of(files: OpenFiles, log: int) -> bytes:
     """Return the stamp of a log: four numbers of 8 bytes, and how much of the log is in the file.
 
-    The numbers are the inodes of the log and of the file, and the file's size and checksum. The stamp of a copied log
-    is no stamp, as that has another inode.
+    The numbers are that of the log itself (:meth:`OpenFiles.number_of`), the inode of the file, and the file's size and
+    checksum. The stamp of a copied log proves nothing, and is left out: the copy has another number.
     """
     try:
         stamp = os.getxattr(log, files.STAMP)
     except (AttributeError, OSError):
         return b""
-    return stamp if int.from_bytes(stamp[:8], "big") == os.fstat(log).st_ino else b""
+    return stamp if stamp[:8] == files.number_of(log) else b""
 
 
 def _set_aside(files: OpenFiles, *, in_place: bool = False) -> None:
