@@ -186,7 +186,7 @@ def values_of(items: Iterable[str], option: str, example: str) -> dict[str, str]
 def _put(found: dict[str, _T], key: str, value: _T, option: str) -> None:
     if found.setdefault(key, value) != value:
         given = (f"--{option} {key}" + ("-" if each is None else f"={each}") for each in (found[key], value))
-        raise UsageError(f"{' and '.join(given)} contradict each other", hint=f"give {key} one value")
+        raise UsageError(f"{' and '.join(given)} contradict each other", hint="give only one of them")
 
 
 def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:

@@ -161,7 +161,7 @@ def _summary(host: Host, inputs: GuardInput) -> str:
 
 def _set_aside(cordon: Note) -> str:
     if cordon.maintains:
-        return "to go to maintenance when it is free"
+        return "being drained for maintenance"
     return "being retired" if cordon.retires else "cordoned"
 
 

@@ -64,7 +64,7 @@ def test_a_host_with_a_maintenance_when_free_is_not_reserved_again(fleet: Lab) -
     lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="new disk", when_free=True)
     assert bookings.booking(fleet.context(), made.booking.id).hosts == ("node2",)
     seen = why(fleet.context(), "node1")
-    assert "to go to maintenance when it is free by carl: new disk" in seen.facts
+    assert "being drained for maintenance by carl: new disk" in seen.facts
     assert [*flags(seen.host)] == ["draining"]
     undone = undo.undo(fleet.context("carl"))
     assert [item.message for item in undone.items] == ["uncordoned: undo of maintain --when-free by carl"]
