@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache, partial
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
+from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, Planned, PropertyValue, Reservation, State, Verb
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome, already, stayed
@@ -131,7 +131,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, f
     granted: dict[str, Reservation] = {}
     outcomes = []
     some_left = ctx.store.departed.is_any()
-    for newcomer in newcomers:
+    for newcomer in _still_planned(ctx, newcomers):
         there = known.get(newcomer.host.name)
         departed = ctx.store.departed.reason(newcomer.host.name, newcomer.host.spec.mac) if some_left else None
         retired = ctx.store.departed.retired(newcomer.host.spec.mac) if some_left and there is None else None
@@ -169,27 +169,27 @@ def _enter(
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True, failed_recycles=None)
         reason = f"it was removed while dirty: {departed}"
         ctx.store.departed.remove(host.name, host.spec.mac)
-    if host.id:
-        host = _still_planned(ctx, host, now)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
     reservation = None if host.reservation is None else host.reservation.id
     before = former.of(None)
     event = Event(host.name, now, ctx.actor, Verb.ENTER, None, host.state, reason, reservation, before=before)
+    exchange(ctx, host, now)
     ctx.store.declared.add(host, event)
     words = "added" if host.state is State.INITIAL else f"added as {host.state}"
     return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, host.state)
 
 
-def _still_planned(ctx: Context, host: Host, now: datetime) -> Host:
-    """Return a host that comes back with the times that are still set aside on it: no other host took its place."""
-    from bmhctl.domain.booking import with_planned
-
-    for booking in ctx.store.bookings.open():
-        if host.id in booking.hosts:
-            host = with_planned(host, booking.span)
-    exchange(ctx, host, now)
-    return host
+def _still_planned(ctx: Context, newcomers: Sequence[HostAddition]) -> Sequence[HostAddition]:
+    """Return the additions; a host that comes back has the times of open bookings for which no other host was found."""
+    spans: dict[int, list[Planned]] = {}
+    for booking in ctx.store.bookings.open() if any(each.host.id for each in newcomers) else ():
+        for host_id in booking.hosts:
+            spans.setdefault(host_id, []).append(booking.span)
+    return [
+        replace(each, host=replace(each.host, planned=tuple(spans[each.host.id]))) if each.host.id in spans else each
+        for each in newcomers
+    ]
 
 
 def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]) -> Reservation:
