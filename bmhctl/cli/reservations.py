@@ -65,11 +65,12 @@ def extend(
 ) -> None:
     """Make a lease end later: its length counts from now. No lease gets shorter, or longer than the policy allows."""
     from bmhctl.usecases.reservations.holder import extend as extend_lease
-    from bmhctl.usecases.shared.leases import reservation_missing, reservation_of
+    from bmhctl.usecases.reservations.holder import reservation_holding
+    from bmhctl.usecases.shared.leases import reservation_missing
 
     with session(ctx, Grant) as lab:
         if host is not None:
-            reservation = reservation_of(lab.context, host, reservation)
+            reservation = reservation_holding(lab.context, host, reservation)
         if reservation is None:
             raise reservation_missing(lab.context, "extend", "no reservation is named")
         length = None if ttl is None else parse_duration(ttl)
@@ -122,11 +123,11 @@ def replace(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with the host.")] = "",
 ) -> None:
     """Replace a broken host of a reservation by another that fits; the broken host is tainted with a fault."""
+    from bmhctl.usecases.reservations.holder import reservation_holding
     from bmhctl.usecases.reservations.replacement import replace_host
-    from bmhctl.usecases.shared.leases import reservation_of
 
     with session(ctx, Grant) as lab:
-        held_by = reservation_of(lab.context, host, reservation)
+        held_by = reservation_holding(lab.context, host, reservation)
         lab.show(replace_host(lab.context, host, held_by, reason))
 
 

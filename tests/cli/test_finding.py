@@ -61,6 +61,9 @@ def test_a_host_names_the_reservation_that_its_owner_extends_or_replaces_it_in(
 ) -> None:
     free = cli(*command)
     assert (free.status, free.stderr.splitlines()[0]) == (4, "bmhctl: node01: is initial: no reservation holds it")
+    lab.write_text(f"{lab.read_text()}[hosts.new]\n")
+    new = cli(*(word.replace("node01", "new") for word in command))
+    assert new.stderr.splitlines()[0] == "bmhctl: new: is initial: no reservation holds it"
     assert cli("ready", "node01").status == 0
     key = json_of(cli("reserve", "-n", "1", "-o", "json", "--as", "bob"))["reservation"]["id"]
     assert cli("ready", "node02").status == 0

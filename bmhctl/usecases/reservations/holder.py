@@ -8,13 +8,28 @@ from datetime import timedelta
 
 from bmhctl.domain.model import End, EventKind, Reservation
 from bmhctl.domain.units import format_duration
-from bmhctl.errors import BmhctlError, NotYoursError, UsageError
+from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
-from bmhctl.usecases.shared.leases import forced_reason, give_back, held_reservation
+from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
+
+
+def reservation_holding(ctx: Context, name: str, token: str | None) -> str:
+    """Return the id of the reservation that holds a host: ``token``, or without one a reservation of the actor.
+
+    Raises :class:`NotFoundError` for an unknown host, :class:`StateRefusedError` when no reservation holds it, and
+    :class:`NotYoursError` when ``token`` does not, or another owner's reservation does.
+    """
+    refresh(ctx)
+    host = ctx.host(name)
+    if host.reservation is None:
+        hint = f"bmhctl history {name} shows what became of its reservations"
+        raise StateRefusedError(f"is {host.state}: no reservation holds it", host=name, hint=hint)
+    check_token(ctx, host, token, ctx.clock(), may_force=False)
+    return host.reservation.id
 
 
 @retried

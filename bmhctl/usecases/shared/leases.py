@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, FailedTask, Host, Note, Reservation, State, TaskResult, Verb
 from bmhctl.domain.units import SECONDS, local_time
-from bmhctl.errors import NotFoundError, NotYoursError, StateRefusedError, UsageError
+from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -92,20 +92,6 @@ def reservation_missing(ctx: Context, command: str, message: str) -> UsageError:
 
     hosts = {each.id: " ".join(folded(host.name for host in ctx.store.hosts.held_by(each.id))) for each in mine}
     return UsageError(message, hint="; ".join(f"bmhctl {command} -R {key} ({names})" for key, names in hosts.items()))
-
-
-def reservation_of(ctx: Context, name: str, token: str | None) -> str:
-    """Return the id of the reservation that holds a host: ``token``, or without one a reservation of the actor.
-
-    Raises :class:`NotFoundError` for an unknown host, :class:`StateRefusedError` when no reservation holds it, and
-    :class:`NotYoursError` when ``token`` does not, or another owner's reservation does.
-    """
-    host = ctx.host(name)
-    if host.reservation is None:
-        hint = f"bmhctl history {name} shows what became of its reservations"
-        raise StateRefusedError(f"is {host.state}: no reservation holds it", host=name, hint=hint)
-    check_token(ctx, host, token, ctx.clock(), may_force=False)
-    return host.reservation.id
 
 
 def known_reservation(ctx: Context, token: str) -> Reservation:
