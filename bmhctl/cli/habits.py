@@ -115,6 +115,7 @@ _OPTIONS: dict[tuple[str, ...], str] = {
     ("--as {NAME}",): "--actor --owner",
     ("--dry-run",): "--noop",
     ("--fields name,labels",): "--show-labels",
+    ("--fields name,labels.{KEY}",): "--label-columns",
     ("--fields {name,state}",): "--columns",
     ("--follow",): "--watch",
     ("--for {PURPOSE}",): "-p",

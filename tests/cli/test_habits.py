@@ -161,6 +161,7 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("reservations -u bob", "--owner bob"),
         ("list --format yaml", "-o json"),
         ("list --columns name,state", "--fields name,state"),
+        ("list --label-columns rack", "--fields name,labels.rack"),
         ("reservations --all", "--ended"),
         ("list --rack r2", "-l rack=r2"),
         ("add node01 --rack=r2", "--label rack=r2"),
