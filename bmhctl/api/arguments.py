@@ -58,7 +58,7 @@ def checked(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _
 
 @cache
 def _kinds(function: Callable[..., object]) -> dict[str, object]:
-    """Return the type of each parameter: for ``*names`` that of all names."""
+    """Return the type of each parameter; that of ``*names`` is the type of all names together."""
     own = inspect.unwrap(function)
     annotations = {name: kind for name, kind in own.__annotations__.items() if name != "return"}
     kinds = get_type_hints(SimpleNamespace(__annotations__=annotations), own.__globals__)
@@ -67,7 +67,7 @@ def _kinds(function: Callable[..., object]) -> dict[str, object]:
 
 
 def _accepted(name: str, value: object, kind: object) -> object:
-    """Return the value, a list as a tuple; raise :class:`UsageError` if it is not of a type."""
+    """Return the value, a list as a tuple; raise :class:`UsageError` for a wrong type or a value out of bounds."""
     if _is_list(kind) and isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
         value = tuple(value)
     if not _fits(value, kind):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.host_selection import Choice
 
 
-_ROOM = 200  # the most characters in which the hosts are named that an export leaves out
+_ROOM = 200  # the most characters for the names of the hosts that an export leaves out
 
 
 def init(
@@ -87,7 +87,7 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
 
 
 def _left_out(names: list[str], need: str) -> str:
-    """Return in words how many hosts an export left out, which, and because they have no ``need``."""
+    """Return a line about the hosts that an export left out because they have no ``need``: their number and names."""
     from bmhctl.domain.units import plural
     from bmhctl.support.folding import folded_within
 

@@ -227,7 +227,7 @@ def _owner_in(args: list[str]) -> str | None:
 
 
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error, with a better hint if an option or a command was probably meant by what it is about."""
+    """Return the error; its hint is the option or the command that was probably meant, if one is found."""
     meant = _meant(error, args, _command_in(args) or "")
     if meant:
         error.hint = f"did you mean {meant}?"

@@ -178,7 +178,7 @@ def session(
             store = outlast(absence, pause, lambda: open_store(found.location))
         with closing(store):
             if store.database.is_updated:
-                roles = "; if its roles were granted: bmhctl policy grants" if store.database.role else ""
+                roles = "; if it has roles, grant them again: bmhctl policy grants" if store.database.role else ""
                 found.report(f"updated the tables of {store.location}: an older bmhctl can't use it any more{roles}")
             yield found.session(store)
 

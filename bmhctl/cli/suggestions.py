@@ -155,7 +155,7 @@ def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
 
 
 def meant_fields(name: str, args: Sequence[str]) -> str | None:
-    """Return the option ``--fields`` with the field that stands after it as if it were a host; None if it is none."""
+    """Return ``--fields a,b`` for ``--fields a, b``, which makes ``b`` the name of a host; None for any other name."""
     for option, value, word in zip(args, args[1:], args[2:], strict=False):
         if option == "--fields" and word == name:
             return "--fields " + shlex.quote(",".join((value.rstrip(","), word)))

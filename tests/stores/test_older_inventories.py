@@ -96,7 +96,7 @@ def test_an_older_inventory_gives_the_same_answers(ask: Ask, backend: str, name:
 def test_the_first_command_reports_that_an_older_bmhctl_cannot_use_the_inventory_any_more(
     ask: Ask, backend: str
 ) -> None:
-    grants = "; if its roles were granted: bmhctl policy grants" if backend == "postgres" else ""
+    grants = "; if it has roles, grant them again: bmhctl policy grants" if backend == "postgres" else ""
     updated = ask("list", "-o", "name").stderr
     assert updated.startswith("updated the tables of ")
     assert updated.endswith(f": an older bmhctl can't use it any more{grants}\n")

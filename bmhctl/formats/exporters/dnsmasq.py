@@ -14,7 +14,7 @@ _NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore", re.I)
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a line for each host, all of which have a MAC; the line has the host's address if that is an IP address.
+    """Yield a line for each host with its MAC, which it must have, and its address if that is an IP address.
 
     Raises `InvalidError` for two hosts with the same address, because dnsmasq would not start, and for a name that
     dnsmasq would read as something else.

@@ -12,7 +12,7 @@ _OPTIONS = (("ssh_user", "User", re.compile(r"[A-Za-z0-9_][\w.@-]*")), ("ssh_por
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a section for each host, all of which have an address; raise `InvalidError` for an invalid user or port."""
+    """Yield a section for each host, which must have an address; raise `InvalidError` for an invalid user or port."""
     yield "# Written by bmhctl export -o ssh\n"
     for host in hosts:
         yield f"\nHost {host.name}\n  HostName {host.spec.address}\n  HostKeyAlias {host.name}\n"

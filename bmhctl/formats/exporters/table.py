@@ -20,7 +20,7 @@ NEEDS: Mapping[str, tuple[str, Callable[[Host], bool]]] = {
     "known-hosts": ("a host key", lambda host: any(key.startswith(KEY) for key in host.spec.properties)),
     "dnsmasq": ("a MAC", lambda host: host.spec.mac is not None),
 }
-"""What a host must have to be written in a format, and whether a host has it; all other formats have every host."""
+"""What a host must have to be written in a format, and whether a host has it; other formats require nothing."""
 
 FORMATS = ("toml", "json", "jsonl", "csv", *OF_OTHERS, "cloudevents")
 """All formats of `export`."""

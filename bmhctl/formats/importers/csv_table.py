@@ -146,7 +146,10 @@ def reader(items: list[Item]) -> Reader:
 
 
 def _by_host(items: list[Item]) -> dict[str, list[Mapping[str, object]]]:
-    """Return the lines of each host that has one for each NIC, by the place of the first; none by the other places."""
+    """Return the lines of each host that has a line for each NIC, under the place of the first line.
+
+    The places of the other lines have no lines, because they are no hosts of their own.
+    """
     named: defaultdict[tuple[str, object], list[Item]] = defaultdict(list)
     columns = {key for key in set().union(*(item.data for item in items)) if plain(key) in _NIC}
     for item in items if columns else ():
@@ -180,7 +183,7 @@ def _macs(lines: list[Mapping[str, object]]) -> list[str]:
 
 
 def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
-    """Return the host of a line, or of several that are joined, which have ``macs``."""
+    """Return the host of a line, or of several joined lines with the MACs ``macs``."""
     named: dict[str, object] = {}
     labels: dict[str, str | None] = {}
     hardware: dict[str, PropertyValue | None] = {}
