@@ -308,7 +308,8 @@ class Reservation(Frozen):
             return f"the lease of reservation {self.id} has expired"
         if token == self.id or (token is None and self.is_held_by(actor)):
             return None
-        return f"is held by {self.words}, not by {f'reservation {token}' if token else actor}"
+        other = actor if token is None else f"reservation {token or repr(token)}"
+        return f"is held by {self.words}, not by {other}"
 
 
 class Planned(Frozen):

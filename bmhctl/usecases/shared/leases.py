@@ -101,7 +101,7 @@ def known_reservation(ctx: Context, token: str) -> Reservation:
         host = ctx.store.hosts.named(token)
         held = host.reservation if host is not None else None
         hint = f"did you mean {held.id}, which holds {token}?" if held else "bmhctl reservations lists the open ones"
-        raise NotFoundError(f"there is no reservation {token}", hint=hint)
+        raise NotFoundError(f"there is no reservation {token or repr(token)}", hint=hint)
     return reservation
 
 
