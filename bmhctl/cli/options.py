@@ -51,7 +51,7 @@ def _resumable(store: Store) -> Iterable[str]:
 
 
 _FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
-    "release": lambda store: (host.name for host in store.hosts.held()),
+    **dict.fromkeys(("release", "extend", "replace"), lambda store: (host.name for host in store.hosts.held())),
     "resume": _resumable,
     "uncordon": lambda store: (host.name for host in store.hosts.find() if host.cordon is not None),
 }

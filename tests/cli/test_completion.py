@@ -282,7 +282,7 @@ def test_the_values_of_options_are_completed(line: str, offered: list[str], cli:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bmhctl release ", ["node01"]),
+        *((f"bmhctl {command} ", ["node01"]) for command in ("release", "extend", "replace")),
         ("bmhctl uncordon ", ["node02"]),
         ("bmhctl resume ", ["node03"]),
         ("bmhctl power node01 o", ["on", "off"]),
