@@ -22,9 +22,10 @@ class Booked(Frozen):
 
 
 class Bookings(Frozen):
-    """Bookings and planned maintenances, by their start."""
+    """Bookings and planned maintenances, by their start; ``none`` says in words that there are none."""
 
     items: tuple[Booked, ...]
     now: datetime
     notes: tuple[str, ...] = ()
     inventory: str = ""
+    none: str | None = None

@@ -74,6 +74,8 @@ def test_a_command_that_finds_no_host_to_act_on_says_so(line: str, said: str, cl
     [
         ("reap", "no lease has expired: bmhctl reservations shows when each ends"),
         ("reservations -l job=1", "no reservation fits: bmhctl reservations lists the open ones"),
+        ("bookings --owner bob", "no booking fits: bmhctl bookings lists the open ones"),
+        ("history --verb reset", "no event fits: bmhctl history shows all"),
     ],
 )
 def test_an_empty_table_says_why_it_is_empty(line: str, said: str, cli: Cli, dozen: Path) -> None:

@@ -202,7 +202,8 @@ def bookings(ctx: Context, *, ended: bool = False, owner: str | None = None) -> 
             from bmhctl.usecases.shared.owners import of_owner
 
             known = [*of_owner(known, owner, lambda each: each.owner, ("booking of", "owner"), ctx.report)]
-        return Bookings(with_host_names(ctx, known), now, inventory=ctx.store.location)
+        none = None if owner is None else "no booking fits: bmhctl bookings lists the open ones"
+        return Bookings(with_host_names(ctx, known), now, inventory=ctx.store.location, none=none)
 
 
 def with_host_names(ctx: Context, bookings: Sequence[Booking]) -> tuple[Booked, ...]:
