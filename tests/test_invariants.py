@@ -41,7 +41,7 @@ from bmhctl.results.diagnosis import Severity
 from bmhctl.stores import open_store
 from bmhctl.stores.events import EventQuery
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, queries, undo
 from bmhctl.usecases.doctor import doctor, examine
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, reserve, waiting
@@ -489,6 +489,11 @@ class Lives(RuleBasedStateMachine):
     def set_label(self, name: str, rack: str) -> None:
         with self.attempt("bob") as ctx:
             hosts.set_attributes(ctx, Choice((name,)), hosts.AttributeChanges(labels={"rack": rack}))
+
+    @rule(name=names, actor=actors)
+    def undo(self, name: str, actor: str) -> None:
+        with self.attempt(actor) as ctx:
+            undo.undo(ctx, (name,))  # a name, so that the policy stays
 
     # the TOML file in another user's editor
 

@@ -199,7 +199,7 @@ class OpenFiles:
 
     def _log_file(self) -> int:
         """Return a descriptor of the log; another connection may have closed the last one, and its number is reused."""
-        known = self.known[f"{self.path}{self.LOG}"]
+        known = self.known.get(f"{self.path}{self.LOG}", _NONE)
         with suppress(OSError):
             status = os.fstat(self._log)
             if (status.st_dev, status.st_ino) == known:
