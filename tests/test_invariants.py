@@ -480,20 +480,17 @@ class Lives(RuleBasedStateMachine):
         with self.attempt("bob") as ctx:
             hosts.rename(ctx, old, new)
 
-    @rule(name=names, force=st.booleans())
-    def remove(self, name: str, force: bool) -> None:
+    @rule(name=names, force=st.booleans(), is_undone=st.booleans())
+    def remove(self, name: str, force: bool, is_undone: bool) -> None:
         with self.attempt("bob") as ctx:
             hosts.remove(ctx, Choice((name,)), force=force, reason="scrapped")
+            if is_undone:
+                undo.undo(ctx, (name,))
 
     @rule(name=names, rack=st.sampled_from(["r1", "r2"]))
     def set_label(self, name: str, rack: str) -> None:
         with self.attempt("bob") as ctx:
             hosts.set_attributes(ctx, Choice((name,)), hosts.AttributeChanges(labels={"rack": rack}))
-
-    @rule(name=names, actor=actors)
-    def undo(self, name: str, actor: str) -> None:
-        with self.attempt(actor) as ctx:
-            undo.undo(ctx, (name,))  # a name, so that the policy stays
 
     # the TOML file in another user's editor
 
