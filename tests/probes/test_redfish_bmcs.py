@@ -36,7 +36,7 @@ from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import ALL, LATER, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
 from tests.probes.servers import Answer, saying, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=5)  # most of them only wait
 
 SYSTEM = "/redfish/v1/Systems/1"
 
