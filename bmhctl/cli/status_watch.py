@@ -82,7 +82,7 @@ class _Watching:
         self._shown = seen
 
     def is_due(self) -> bool:
-        """Return whether a delayed reading is due, or the ages on the screen are out of date."""
+        """Return whether a postponed look at the inventory is due, or the ages on the screen are out of date."""
         since = time.monotonic() - self._looked
         if self._is_pending and since >= self._interval:
             return True

@@ -76,7 +76,7 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     from urllib.parse import urlsplit
 
     if "://" not in address and "/" in address.rstrip("/"):  # an address without scheme means IPMI, without paths
-        raise ValueError("it has a path and no scheme, such as redfish+https://")
+        raise ValueError("a path needs a scheme before it, such as redfish+https://")
     parts = urlsplit(address)
     transport = _transport(parts.scheme)
     if transport is None:

@@ -44,10 +44,10 @@ class Until(Frozen):
 
 
 def until_of(length: timedelta | None, now: datetime, turnaround: timedelta, *, may_be_short: bool) -> Until:
-    """Return until when hosts must be free for a lease of ``length`` from ``now`` on; None is a lease without end.
+    """Return until when hosts must be free for a lease of ``length`` from ``now`` on; None for one without end.
 
-    A lease that ``may_be_short`` is allowed to end earlier, before something that is planned. ``turnaround`` is the
-    time that must be left before a plan.
+    A lease that ``may_be_short`` may end earlier, before a booking or a planned maintenance. ``turnaround`` is the time
+    that must be left before these.
     """
     whole = NEVER if length is None else now + length + turnaround
     return Until(whole, min(whole, now + SHORTEST_LEASE + turnaround) if may_be_short else whole)
@@ -109,9 +109,9 @@ def _match(
     is_allowed: Callable[[Host], bool] = lambda _: True,
     takes: Callable[[Host], None] = lambda _: None,
 ) -> Match:
-    """Return the largest match of the hosts for which ``is_allowed`` is true when the search reaches them.
+    """Return the largest match of requirements and hosts; ``is_allowed`` is called when the search reaches a host.
 
-    ``takes`` is called with each host that the match uses. Such a host stays in the match, and only its requirement may
+    ``takes`` is called with each host that enters the match. Such a host stays in it, and only its requirement may
     change.
     """
     fits = [[number for number, requirement in enumerate(requirements) if requirement.fits(host.spec)] for host in free]

@@ -157,7 +157,7 @@ def _machine() -> Machine:
 
 @lru_cache(maxsize=1000)
 def ask(verb: Verb, state: State, inputs: GuardInput) -> Answer:
-    """Trigger ``verb`` for a host in ``state``, and return the answer; a refusal has the words of each guard.
+    """Return whether ``verb`` is possible for a host in ``state``; a refusal has the reason of each guard.
 
     The answer depends only on the arguments, so one call serves many hosts in the same condition. Raises
     :class:`StateRefusedError` when the table has no edge for the verb from this state.
@@ -181,7 +181,7 @@ _ONWARD = {State.TAINTED: "recycle", State.MAINTENANCE: "resume"}
 def refuse_impossible(verb: Verb, host: Host, word: str | None = None) -> None:
     """Raise :class:`StateRefusedError` for a host in a state from which the table has no edge for the verb.
 
-    ``word`` is the verb in messages, if a command has another name.
+    ``word`` stands for the verb in the message, for a command with another name than its verb.
     """
     if (verb, host.state) not in POSSIBLE:
         onward = _ONWARD.get(host.state, "why")

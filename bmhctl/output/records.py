@@ -258,7 +258,7 @@ def outcome_record(outcome: Outcome) -> Record:
 
 
 def answer_record(answer: VerbAnswer) -> Record:
-    """Return whether one verb is possible; ``open`` is null when steps have to run first."""
+    """Return the record of one verb: ``open`` is whether it is possible, null when steps have to run first."""
     return attributes_record(answer, ("verb", "open", "dest", "words", "command"))
 
 

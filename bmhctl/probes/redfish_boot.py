@@ -186,7 +186,7 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
 
 
 def _ways(client: Client, change: _Change, found: Json, *, is_without_effect: bool) -> Iterator[Callable[[], str]]:
-    """Yield functions that send a change in one way each, and return the path to which they sent it."""
+    """Yield a function for each way to send a change; it returns the path to which it sent the change."""
 
     def send(path: str, read: Json, body: Json) -> str:
         client.patch(path, body, read.get("@odata.etag"))

@@ -127,7 +127,7 @@ class Client:
                     raise BmcError(f"{self.name} {words}", hint=_NAME_IT)
                 return list({link.rstrip("/"): link for link in found}.values())
             page = following
-        raise BmcError(f"{self.name} lists systems without end")
+        raise BmcError(f"{self.name} never ends its list of systems")
 
     def link(self, value: object) -> str | None:
         """Return the path to which a reference (``{"@odata.id": …}``) leads; None for any other value."""

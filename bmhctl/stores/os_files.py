@@ -102,7 +102,7 @@ _opening = Lock()
 
 
 def descriptor(path: Path) -> int:
-    """Return a descriptor of a file for reading, which stays open as long as the file has a name.
+    """Return a descriptor of a file for reading. Do not close it: it is closed after the file has lost its name.
 
     Closing any descriptor of a file releases all locks of this process on the file, including those of an open
     inventory; another process would then believe that it is alone. See "How To Corrupt An SQLite Database File",

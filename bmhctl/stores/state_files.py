@@ -1,4 +1,4 @@
-"""Find the state file of a TOML inventory: where the file says, in a folder of the environment, or beside it."""
+"""Find the state file of a TOML inventory: where the TOML file or ``$BMHCTL_STATE_DIR`` says, or beside it."""
 
 from __future__ import annotations
 

@@ -60,10 +60,10 @@ def _part(module: str, kind: str) -> Any:
 class GrantView(Frozen):
     """Everything that a grant needs to know, read in its transaction.
 
-    ``is_hindered`` is true if a ticket is in the queue, hosts are booked, a lease is due, the inventory is retired, or
-    the id of the new reservation is taken. ``granted`` is the reservation that the same request got before. ``free``
-    are the hosts that may be taken, the least recently used first: no step works on them, and no other transaction can
-    change them until this one ends.
+    ``is_hindered`` is whether the hosts can't be granted without more questions: a ticket is in the queue, hosts are
+    booked, a lease is due, the inventory is retired, or the id of the new reservation is taken. ``granted`` is the
+    reservation that the same request got before. ``free`` are the hosts that may be taken, the least recently used
+    first: no step works on them, and no other transaction can change them until this one ends.
     """
 
     is_hindered: bool

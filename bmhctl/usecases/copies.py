@@ -94,7 +94,7 @@ def _check_idle(ctx: Context) -> None:
         more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
         raise StateRefusedError(
             f"{ctx.store.location} is in use: {', '.join(reasons[:_MOST_REASONS])}{more}; nothing was copied",
-            hint="wait until they end; --force retires it now: waits fail, and leases can't be renewed here",
+            hint="wait until they end; --force copies now: waiting commands fail, and leases can't be renewed here",
         )
 
 

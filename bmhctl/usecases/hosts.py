@@ -113,7 +113,7 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
     if len(olds) != len(news):
         raise UsageError(
             f"{old} stands for {plural(len(olds), 'host')} and {new} for {plural(len(news), 'name')}",
-            hint="bmhctl rename 'node[01-20]' 'web[01-20]'",
+            hint="for example: bmhctl rename 'node[01-20]' 'web[01-20]'",
         )
     if len(olds) > 1 and {*olds} & {*news}:
         raise UsageError(f"{old} and {new} overlap", hint="rename in two steps, through names that are free")

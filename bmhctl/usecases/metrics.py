@@ -65,7 +65,7 @@ def _bucket(seconds: float) -> str:
 
 
 def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
-    """Return the metrics of an inventory; with ``per_host`` also its hosts.
+    """Return the metrics of an inventory; with ``per_host`` also those of each host.
 
     Counts that can't change any more are kept in the inventory. A user who may not write to it gets the same numbers,
     but each call then counts all events again.

@@ -208,7 +208,7 @@ def test_a_state_file_of_another_declaration_is_refused_until_it_is_adopted(cli:
         10,
         "",
         f"bmhctl: {copy.with_name('copy.state.db')} belongs to {lab}, not to {copy}\n"
-        f"hint: move it away to start again, or adopt it: bmhctl -i {copy} init --adopt\n",
+        f"hint: move it away to start with all hosts initial, or adopt it: bmhctl -i {copy} init --adopt\n",
     )
     assert files(lab.parent) == before
     assert cli("-i", "copy.toml", "init", "--adopt").status == 0

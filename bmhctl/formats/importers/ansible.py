@@ -94,7 +94,7 @@ def _mapping(value: object, path: str, key: object = None) -> Mapping[str, objec
 
 
 def _take_group(parsed: _Parsed, name: str, body: object) -> None:
-    """Add a group and, without recursion, the groups inside it."""
+    """Add a group and all groups inside it, at any depth."""
     pending: list[tuple[str, object]] = [(name, body)]
     while pending:
         name, body = pending.pop()

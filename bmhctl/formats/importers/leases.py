@@ -39,7 +39,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
 
 @alone
 def reader(item: Item) -> Record | str:
-    """Return the host of a lease, or of a line of a configuration."""
+    """Return the host in a DHCP lease, or in a line of a DHCP configuration."""
     fields = item.fields
     if words := texts(fields, "words"):
         return _declared(words)

@@ -77,7 +77,7 @@ def reader(item: Item) -> Record:
 
 
 def _device(columns: Mapping[str, object]) -> dict[str, object]:
-    """Return a line of a CSV, which NetBox exports or reads, as the API has it."""
+    """Return a device in a line of NetBox's CSV, exported or for its import, in the form of NetBox's API."""
     device = {_COLUMNS.get(key, key): value for key, value in columns.items()}
     kind = {"model": columns.get("type") or columns.get("device_type")}
     device["device_type"] = {**kind, "manufacturer": {"name": columns.get("manufacturer")}}

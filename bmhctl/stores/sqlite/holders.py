@@ -44,7 +44,7 @@ def holders(claim: Path) -> list[Holder]:
 
 
 def has_open(process: int, path: Path, mode: int) -> bool:
-    """Return whether a process has opened a file in this mode, such as :data:`os.O_RDWR`; false if not known."""
+    """Return whether a process has a file open in this mode, such as :data:`os.O_RDWR`; false if not known."""
     return any(flag & os.O_ACCMODE == mode for flag in _flags(process, path.stat()))
 
 

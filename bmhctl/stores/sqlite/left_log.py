@@ -64,11 +64,11 @@ def examine(files: OpenFiles, path: str) -> None:
 
 
 def _is_overwritten(files: OpenFiles) -> bool:
-    """Return whether a program other than SQLite wrote into the file; if not, record what is in the file now.
+    """Return whether a program other than SQLite wrote into the file; if not, record its content in the log's stamp.
 
-    SQLite writes into the file only when it copies the log: it increases a number in the index of the log before that,
-    and another number to the same value afterwards. So as long as these numbers are those in the stamp, what is in the
-    file is also that in the stamp. A file of which only the time was changed is not overwritten.
+    SQLite writes into the file only when it copies the log, and counts that in the index of the log: one number before,
+    another one afterwards. As long as both numbers are those in the stamp, SQLite has written nothing, and any other
+    content is from another program. A file of which only the time was changed is not overwritten.
     """
     mine = files.opened()
     paths = [f"{files.path}{suffix}" for suffix in ("", files.LOG, files.INDEX)]
@@ -232,7 +232,7 @@ def await_own_log(files: OpenFiles) -> None:
 
 
 def _is_own_now(files: OpenFiles) -> bool:
-    """Return whether the log is not that of another file, after renaming it if that is certain."""
+    """Rename the log if it is certain that it is another file's; return whether no log of another file is left."""
     is_other = False
     with suppress(OSError), files.folder() as folder:  # a folder that may not be listed can still be used
         is_other = _has_other_stamp(files, folder)

@@ -77,7 +77,7 @@ def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
         if not booking.has_begun(now):
             raise StateRefusedError(
                 f"booking {booking.id} begins at {local_time(booking.starts_at)}",
-                hint=f"before that: bmhctl bookings move {booking.id} --from WHEN",
+                hint=f"to begin earlier: bmhctl bookings move {booking.id} --from WHEN",
             )
         wanted = replace(request, requirements=load_requirements(booking.requirements))
         return _for_booking(wanted, booking, now)

@@ -91,7 +91,7 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
 
 
 def note_excused(ctx: Context) -> None:
-    """Record since when tickets are excused, in the caller's transaction, so that another loss prolongs nothing."""
+    """Record in the caller's transaction since when tickets are excused, so that a later loss does not prolong it."""
     lost = ctx.store.last_disruption()
     if timedelta() <= ctx.clock() - lost < LAPSE:
         ctx.store.tickets.excuse(lost)

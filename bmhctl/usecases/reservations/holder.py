@@ -52,7 +52,7 @@ def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[in
             from bmhctl.usecases.shared.booking_hosts import reopen
 
             reopen(ctx, taken, now)
-            ctx.report(f"booking {taken.id} is open again: bmhctl reserve --booking {taken.id}")
+            ctx.report(f"booking {taken.id} can be taken again: bmhctl reserve --booking {taken.id}")
 
 
 _NONE_EXPIRED = "no lease has expired: bmhctl reservations shows when each ends"

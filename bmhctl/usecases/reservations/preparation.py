@@ -251,7 +251,7 @@ def _is_held(host: Host, reservation: Reservation) -> bool:
 
 
 def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Deadline | None) -> StepPlan:
-    """Return the prepare steps of a host for which the reservation has values; they end before the deadline."""
+    """Return the prepare steps of a host, with the values of the reservation; they are ended at the deadline."""
     values = reservation.params or {}
     plan = held.plan(Phase.PREPARE)
     if plan.environment is None:

@@ -38,7 +38,7 @@ def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:
 
 
 def question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
-    """Yield the parts of the question whether ``verb`` may change ``hosts``; ``others`` are those that others hold."""
+    """Yield the parts of the question whether ``verb`` may change ``hosts``; other users hold ``others`` of them."""
     yield _summary(verb, [host.name for host in hosts])
     for host in others[:_SHOWN]:
         if host.reservation is not None:

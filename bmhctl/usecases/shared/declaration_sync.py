@@ -341,6 +341,6 @@ def _check_same_hosts(ctx: Context, file: DeclarationFile, declaration: Declarat
 def _foreign_state_error(file: DeclarationFile, owner: str) -> InvalidError:
     return InvalidError(
         f"{file.state_path} belongs to {owner}, not to {file.path}",
-        hint=f"move it away to start again, or adopt it: bmhctl -i {file.path} init --adopt",
+        hint=f"move it away to start with all hosts initial, or adopt it: bmhctl -i {file.path} init --adopt",
         details={"state_file": str(file.state_path), "owner": owner},
     )

@@ -196,7 +196,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
 
 
 def _none_left(choice: Choice) -> str:
-    """Return that no host is in the states of a choice, or that none of its named hosts fits the selector."""
+    """Return in words that no host is in the states of a choice, or that none of its hosts fits the selector."""
     from bmhctl.lifecycle.table import where
 
     which = "none of the named hosts" if choice.names else "no host"

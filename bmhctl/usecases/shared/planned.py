@@ -64,7 +64,7 @@ def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:
 
 
 def due_of(booking: Booking, policy: Policy) -> datetime:
-    """Return when a booking that is not taken yet lapses, or when a planned maintenance begins."""
+    """Return when a booking lapses if it is not taken before, or when a planned maintenance begins."""
     if booking.is_maintenance:
         return booking.starts_at
     return min(booking.starts_at + policy.no_show, booking.ends_at)

@@ -195,7 +195,7 @@ def test_a_state_file_of_another_inventory_is_neither_examined_nor_changed(toml_
     assert found(at(other, fix=True)) == [
         (
             "owner", "broken", None, f"{state} belongs to {toml_fleet.path}, not to {other.path}",
-            f"move it away to start again, or adopt it: bmhctl -i {other.path} init --adopt",
+            f"move it away to start with all hosts initial, or adopt it: bmhctl -i {other.path} init --adopt",
         )
     ]  # fmt: skip
     assert state.read_bytes() == before

@@ -220,7 +220,7 @@ def test_a_booking_that_could_not_be_prepared_can_be_taken_again(fleet: Lab) -> 
         reserve(fleet, booking=made.id, actor="alice")
     [again] = bookings.bookings(fleet.context()).items
     assert (again.booking.id, again.hosts, again.booking.ends_at) == (made.id, ("node1",), at(5))
-    assert fleet.said[-1] == f"booking {made.id} is open again: bmhctl reserve --booking {made.id}"
+    assert fleet.said[-1] == f"booking {made.id} can be taken again: bmhctl reserve --booking {made.id}"
     step_verbs.reset(fleet.context(), Choice(("node1",)))
     step_verbs.ready(fleet.context(), Choice(("node1",)))
     fleet.clock.move(minutes=20)
