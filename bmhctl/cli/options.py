@@ -199,10 +199,7 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
         key, equals, value = item.partition("=")
         if equals and key:
             if _MORE_PAIRS.search(value):
-                import shlex
-
-                meant = " ".join(f"--{what} {shlex.quote(each)}" for each in item.split(","))
-                raise UsageError(f"can't read the {what} {item!r}", hint=f"did you mean {meant}?")
+                raise UsageError(f"can't read the {what} {item!r}", hint=f"repeat --{what} key=value for each")
             _put(found, key, value, what)
         elif item.endswith("-") and len(item) > 1:
             _put(found, item[:-1], None, what)
