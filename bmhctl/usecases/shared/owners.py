@@ -27,27 +27,20 @@ def of_owner(
     if not pattern:
         word = words[1]
         raise UsageError(f"the {word} is empty", hint=f"such as --{word} alice@lab, or --{word} 'ci*'")
-    return _of_owner(items, pattern, name_of, words, report)
-
-
-def _of_owner(
-    items: Iterable[T],
-    pattern: str,
-    name_of: Callable[[T], str],
-    words: tuple[str, str],
-    report: Callable[[str], None] | None,
-) -> Iterator[T]:
     from fnmatch import fnmatchcase
 
-    glob = pattern.replace("[", "[[]")
-    others: dict[str, None] | None = {}
-    for item in items:
-        name = name_of(item)
-        if fnmatchcase(name, glob):
-            others = None
-            yield item
-        elif others is not None and len(others) <= _MOST_NAMES:
-            others[name] = None
-    if others and report is not None:
-        shown = ", ".join(sorted(others)[:_MOST_NAMES]) + (", …" if len(others) > _MOST_NAMES else "")
-        report(f"no {words[0]} {pattern}; {words[1]}s are {shown}")
+    def matching() -> Iterator[T]:
+        glob = pattern.replace("[", "[[]")
+        others: dict[str, None] | None = {}
+        for item in items:
+            name = name_of(item)
+            if fnmatchcase(name, glob):
+                others = None
+                yield item
+            elif others is not None and len(others) <= _MOST_NAMES:
+                others[name] = None
+        if others and report is not None:
+            shown = ", ".join(sorted(others)[:_MOST_NAMES]) + (", …" if len(others) > _MOST_NAMES else "")
+            report(f"no {words[0]} {pattern}; {words[1]}s are {shown}")
+
+    return matching()
