@@ -14,12 +14,13 @@ import pytest
 
 from bmhctl import open_inventory
 from bmhctl.usecases import inventories
-from tests.conftest import SCALE, Lab, environment, make_empty
+from tests.conftest import SCALE, Lab, environment, made_in, make_empty
 from tests.faults.forked_commands import ForkedCommands
 from tests.faults.proxy import Proxy
 from tests.faults.scenarios import FILES
 from tests.faults.server_link import ServerLink
 from tests.postgres import Server, drop_schema, schema_url
+from tests.runner.conftest import Fleet, make_fleet
 
 _T = TypeVar("_T")
 
@@ -57,6 +58,19 @@ def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     make_empty(made.path)
     yield made
     made.close()
+
+
+@pytest.fixture(params=FILES)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    """node1 to node3, available, in a file, with a backup beside it."""
+    for lab in made_in(request.param, tmp_path):
+        made = make_fleet(lab)
+        assert made.bmhctl("backup", "before.db").status == 0
+        yield made
+        for process in made.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
 
 
 def some(everything: Sequence[_T], seed: object, share: float = SCALE) -> list[_T]:

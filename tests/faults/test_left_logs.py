@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,8 @@ from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.conftest import FILES, made_in
 from tests.processes import lives
-from tests.runner.conftest import Fleet, make_fleet
+from tests.runner.conftest import Fleet
 
 CORDON = """
 import os, sys
@@ -40,19 +39,6 @@ from bmhctl import open_inventory
 open_inventory(sys.argv[1]).cordon(sys.argv[2], reason="fan")
 os._exit(0)
 """
-
-
-@pytest.fixture(params=FILES)
-def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    """node1 to node3, available, in a file, with a backup beside it."""
-    for lab in made_in(request.param, tmp_path):
-        made = make_fleet(lab)
-        assert made.bmhctl("backup", "before.db").status == 0
-        yield made
-        for process in made.started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
 
 
 def database(fleet: Fleet) -> Path:

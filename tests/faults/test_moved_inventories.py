@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.conftest import FILES, Lab, made_in, run_bmhctl
+from tests.conftest import Lab, made_in, run_bmhctl
 from tests.faults.figures import Figures
 from tests.faults.snapshots import check
 from tests.postgres import drop_schema
@@ -82,19 +82,6 @@ WAYS: dict[str, Callable[[Lab], None]] = {
     "without its log": without_log,
     "overwritten": overwritten,
 }
-
-
-@pytest.fixture(params=FILES)
-def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    """node1 to node3, available, in a file, with a backup beside it."""
-    for lab in made_in(request.param, tmp_path):
-        made = make_fleet(lab)
-        assert made.bmhctl("backup", "before.db").status == 0
-        yield made
-        for process in made.started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
 
 
 BMHCTL = f"{sys.executable} -m bmhctl"
