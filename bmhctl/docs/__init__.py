@@ -19,6 +19,7 @@ TOPICS = (
     "performance",
     "commands",
     "architecture",
+    "mechanisms",
 )
 """The names of the pages, in the order in which they are listed."""
 

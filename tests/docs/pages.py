@@ -282,7 +282,7 @@ def generated(page: Page) -> dict[str, str]:
         "README": {"states": _states, "pages": _pages},
         "commands": {"commands": _commands},
         "python": {"methods": _methods},
-        "architecture": {"tree": _tree},
+        "architecture": {"folders": _folders, "tree": _tree},
     }
     return {name: make() for name, make in makers.get(page.path.stem, {}).items()}
 
@@ -349,14 +349,25 @@ def _summary(docstring: str | None) -> str:
     return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", sentence[0].replace("``", "`"))
 
 
-def _tree() -> str:
+def _packages() -> list[Path]:
     package = ROOT / "bmhctl"
-    folders = [package, *sorted(path.parent for path in package.rglob("*/__init__.py"))]
-    return "".join(map(_folder, folders))
+    return [package, *sorted(path.parent for path in package.rglob("*/__init__.py"))]
 
 
-def _folder(folder: Path) -> str:
-    lines = [f"\n**`{folder.relative_to(ROOT)}/`**: {_first_line(folder / '__init__.py')}\n\n"]
+def _folders() -> str:
+    return "".join(f"- {_job(folder)}\n" for folder in _packages())
+
+
+def _job(folder: Path) -> str:
+    return f"`{folder.relative_to(ROOT)}/`: {_first_line(folder / '__init__.py')}"
+
+
+def _tree() -> str:
+    return "".join(map(_modules, _packages()))
+
+
+def _modules(folder: Path) -> str:
+    lines = [f"\n**`{folder.relative_to(ROOT)}/`**\n\n"]
     modules = (path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py")
     lines.extend(f"- `{path.name}`: {_first_line(path)}\n" for path in modules)
     return "".join(lines).rstrip("\n") + "\n"

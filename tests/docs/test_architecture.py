@@ -1,4 +1,4 @@
-"""The page on architecture agrees with the code: the files that it names exist, and it names every folder."""
+"""The pages on the code agree with it: what they name exists, and the list of modules is complete."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from pages import ROOT, page, read
 
-GUIDES = (ROOT / "bmhctl" / "docs" / "architecture.md", ROOT / "tests" / "README.md")
+PAGES = ("architecture", "mechanisms")
+GUIDES = (*(ROOT / "bmhctl" / "docs" / f"{name}.md" for name in PAGES), ROOT / "tests" / "README.md")
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
-def test_every_path_named_in_the_architecture_exists(path: Path) -> None:
+def test_every_path_named_in_a_page_on_the_code_exists(path: Path) -> None:
     text = read(path).text
     named = set(re.findall(r"`((?:bmhctl|tests|examples|\.ci)/[\w./-]*)`", text))
     assert len(named) > 10
@@ -23,7 +24,7 @@ def test_every_folder_and_module_is_named_in_the_architecture() -> None:
     tree = page("architecture").marked("tree")
     listed = {}
     for part in tree.split("\n**")[1:]:
-        folder = part.partition("/`**: ")[0].removeprefix("`")
+        folder = part.partition("/`**")[0].removeprefix("`")
         listed[folder] = set(re.findall(r"(?m)^- `([\w.]+)`: \S", part))
     package = ROOT / "bmhctl"
     modules: dict[str, set[str]] = {}
@@ -33,8 +34,10 @@ def test_every_folder_and_module_is_named_in_the_architecture() -> None:
     assert listed == modules
 
 
-def test_every_function_and_class_named_in_the_architecture_exists() -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_every_function_and_class_named_in_a_page_on_the_code_exists(name: str) -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "bmhctl").rglob("*.py"))
-    prose = page("architecture").text.partition("<!-- end tree -->")[2]
-    for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*|[a-z]+(?:_[a-z]+)+)`", prose):
-        assert re.search(rf"\b{name}\b", code), name
+    prose = page(name).text.partition("<!-- begin tree -->")[0]
+    named = re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*|[a-z]+(?:_[a-z]+)+)`", prose)
+    assert len(named) > 5
+    assert [each for each in named if not re.search(rf"\b{each}\b", code)] == []
