@@ -40,6 +40,7 @@ class _Lease:
         self.wanted = wanted
         self.lost: Exception | None = None  # why the lease may have ended already
         self._location = location
+        self._process = os.getpid()
         self._ended = threading.Event()
         purpose = " ".join(filter(None, ("pytest", os.environ.get("PYTEST_XDIST_WORKER"))))
         with bmhctl.open_inventory(location) as lab:
@@ -69,11 +70,13 @@ class _Lease:
         return self._held.hosts
 
     def give_back(self, reason: str) -> None:
-        """Give the hosts back, unless a test has done so.
+        """Give the hosts back, unless a test has done so, or this is a process that a test has forked.
 
         Raises :class:`NotYoursError` or :class:`NotFoundError` if they were lost, and another :class:`BmhctlError` if
         the inventory can't be reached; the process that outlives this one tries again then.
         """
+        if self._process != os.getpid():
+            return
         self._ended.set()
         self._renewer.join()
         with self._inventory() as lab:

@@ -377,3 +377,62 @@ def test_a_program_that_opens_an_inventory_again_and_again_keeps_no_files_open(t
 
     open_twice()
     assert open_twice() == open_twice()
+
+
+IN_A_FORK = """
+import os, sys
+from bmhctl import open_inventory
+from bmhctl.errors import UsageError
+
+def in_a_fork(act):
+    child = os.fork()
+    if not child:
+        try:
+            act()
+            print("did it")
+        except UsageError as error:
+            print(error.message.partition(" (")[0])
+        sys.exit()
+    os.waitpid(child, 0)
+
+with open_inventory(sys.argv[1], actor="alice", create=True) as lab:
+    lab.add("node[1-3]")
+    lab.ready("*")
+    sys.stdout.reconfigure(line_buffering=True)
+    in_a_fork(lab.hosts)
+    in_a_fork(lambda: lab.reserve("node2"))
+    in_a_fork(lab.close)
+    with lab.reserved("node1", renew=True) as held:
+        for _ in range(3):
+            in_a_fork(lab.reservations)
+        child = os.fork()
+        if not child:
+            raise SystemExit
+        os.waitpid(child, 0)
+        print([host.state.value for host in lab.hosts()])
+    print(lab.host("node1").state)
+"""
+
+
+def test_a_fork_of_the_process_is_refused_and_disturbs_neither_the_connection_nor_the_lease(path: str) -> None:
+    done = subprocess.run([sys.executable, "-c", IN_A_FORK, path], capture_output=True, text=True, check=True)
+    refused = "this inventory object was opened in another process"
+    lines = [refused, refused, "did it", *[refused] * 3, "['reserved', 'available', 'available']", "tainted"]
+    assert done.stdout.splitlines() == lines
+
+
+def test_another_thread_is_refused_on_every_backend(path: str) -> None:
+    with open_inventory(path, create=True) as lab, ThreadPoolExecutor() as pool:
+        for method in (lab.hosts, partial(lab.reserve, count=1), lab.close):
+            with pytest.raises(UsageError, match="was opened in another thread"):
+                pool.submit(method).result()  # type: ignore[arg-type]  # methods with different results
+        assert not lab.hosts()
+
+
+def test_a_closed_inventory_says_so(path: str) -> None:
+    lab = open_inventory(path, create=True)
+    lab.close()
+    lab.close()
+    for method in (lab.hosts, partial(lab.add, "node1")):
+        with pytest.raises(UsageError, match="is closed"):
+            method()

@@ -307,3 +307,23 @@ def test_a():
 """,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_a_process_that_a_test_forked_gives_no_hosts_back_when_it_ends_as_pytest(lab: Path) -> None:
+    done = call(
+        lab,
+        """
+def test_a(bmh_host):
+    child = os.fork()
+    assert child, "the child goes on as a second pytest"
+    os.waitpid(child, 0)
+    import bmhctl
+    with bmhctl.open_inventory("lab.db") as inventory:
+        note(inventory.host(bmh_host.name).state)
+""",
+        "--bmh-inventory",
+        "lab.db",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert seen(lab) == ["reserved"]
+    assert "tainted" in states(lab).values()

@@ -33,9 +33,9 @@ def open_inventory(
 ) -> Inventory:
     """Open an inventory: a ``.toml`` or a ``.db`` file, or ``postgresql://…``. Use it as a context manager.
 
-    An inventory may be used in one thread only. ``actor`` is the name under which this
-    program acts (default: ``$BMHCTL_ACTOR``, or user@hostname). ``clock`` returns the time by which leases are judged
-    (default: the store's clock). ``tell`` is called with each warning, a line of text. ``create`` makes an empty
+    Only the thread that opened an inventory may use it, and no fork of its process. ``actor`` is the name under which
+    this program acts (default: ``$BMHCTL_ACTOR``, or user@hostname). ``clock`` returns the time by which leases are
+    judged (default: the store's clock). ``tell`` is called with each warning, a line of text. ``create`` makes an empty
     inventory if there is none.
 
     Raises :class:`~bmhctl.errors.UnreachableError` if the inventory can't be opened, and
@@ -83,8 +83,9 @@ class Inventory(Reading, Changing, Bmcs, Reserving):
     With ``dry_run=True`` a method changes nothing: it returns what would happen to each host, and raises the errors
     that would occur.
 
-    Any method raises :class:`~bmhctl.errors.UsageError` for an argument of a wrong type, before it does anything, and
-    may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
+    Any method raises :class:`~bmhctl.errors.UsageError` before it does anything: for an argument of a wrong type, in
+    another thread or process than the one that opened the inventory, and after :meth:`close`. Any method may raise
+    :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
     """
 
     def __enter__(self) -> Self:
@@ -96,5 +97,7 @@ class Inventory(Reading, Changing, Bmcs, Reserving):
         self.close()
 
     def close(self) -> None:
-        """Close the inventory."""
-        self._context.store.close()
+        """Close the inventory; in a fork of the process that opened it, leave the connection to that process."""
+        if not self._is_closed and not self._is_in_fork():
+            self._context.store.close()
+        self._is_closed = True
