@@ -43,7 +43,7 @@ def _help_width() -> int:
     return max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
 
 
-def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:
+def _option(*names: str, field: str, help: str, metavar: str | None = None) -> TyperOption:
     def keep(ctx: typer.Context, _: object, value: object) -> None:
         if value == "":
             raise UsageError(f"{names[-1]} is given, but empty", hint=f"give it a value: {names[-1]} {metavar}")
@@ -57,15 +57,8 @@ def _option(*names: str, field: str, help: str, metavar: str | None = None, comp
         callback=keep,
         help=help,
         metavar=metavar,
-        autocompletion=complete,
         rich_help_panel="Global options",
     )
-
-
-def _formats(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
-    from bmhctl.cli.completion_candidates import formats
-
-    return list(formats(ctx.info_name or "", incomplete))
 
 
 GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
@@ -88,7 +81,6 @@ GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
         "--output",
         field="output",
         metavar="FORMAT",
-        complete=_formats,
         help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
     ),
     _option("-q", "--quiet", field="quiet", help="Print only errors on stderr."),

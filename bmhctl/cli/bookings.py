@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, complete_bookings, lease
+from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, lease
 from bmhctl.cli.session import session
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
@@ -16,7 +16,7 @@ from bmhctl.results import Done
 from bmhctl.results.bookings import Bookings
 from bmhctl.support.values import replace
 
-BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.", autocompletion=complete_bookings)]
+BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.")]
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="When it ends: 12:00, +3h.")]
 Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lasts, instead of --until.")]
@@ -40,18 +40,18 @@ def bookings(
 
 
 def bookings_cancel(
-    ctx: typer.Context, which: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
+    ctx: typer.Context, booking: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
 ) -> None:
     """Cancel a booking or a planned maintenance; others can then reserve its hosts."""
     from bmhctl.usecases.reservations.bookings import cancel
 
     with session(ctx, Done) as lab:
-        lab.show(cancel(replace(lab.context, dry_run=dry_run), which, force=force, reason=reason))
+        lab.show(cancel(replace(lab.context, dry_run=dry_run), booking, force=force, reason=reason))
 
 
 def bookings_move(
     ctx: typer.Context,
-    which: BookingId,
+    booking: BookingId,
     begins: From,
     ends: Until = None,
     length: Length = None,
@@ -69,7 +69,7 @@ def bookings_move(
         starts = parse_moment(begins, lab.context.clock())
         until = None if ends is None and length is None else end_of(starts, ends, length, lab.context.clock())
         moving = replace(lab.context, dry_run=dry_run)
-        lab.show(reschedule(moving, which, starts, until, force=force, reason=reason))
+        lab.show(reschedule(moving, booking, starts, until, force=force, reason=reason))
 
 
 def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime) -> datetime:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from enum import StrEnum
-from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bmhctl.cli.commands import COMPLETION_VARIABLE, PROGRAM
+from bmhctl.cli.session import invocation_of
 from bmhctl.cli.typer_internals import TyperGroup, candidates
+from bmhctl.errors import BmhctlError
+
+if TYPE_CHECKING:
+    from bmhctl.cli.completion_candidates import Candidate
+    from bmhctl.stores.store import Store
 
 
 class Shell(StrEnum):
@@ -104,19 +113,31 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bas
     sys.stdout.write(script.lstrip("\n"))
 
 
-def _values(ctx: typer.Context, option: str, incomplete: str) -> list[tuple[str, str]]:
-    """Return the values of an option that begin with what is typed, each with its meaning."""
+def _values(ctx: typer.Context, name: str, typed: str) -> list[tuple[str, str]]:
+    """Return the values of an argument or option that begin with what is typed, each with its meaning."""
     from bmhctl.cli.completion_candidates import STORED, WORDS
-    from bmhctl.cli.options import read_for_completion
 
-    names = (f"{ctx.command_path.removeprefix(PROGRAM).strip()} {option}", option)
-    words = next((WORDS[name] for name in names if name in WORDS), tuple)
-    stored = next((STORED[name] for name in names if name in STORED), None)
-    found = [
-        *((word, "") for word in words()),
-        *(read_for_completion(ctx, partial(stored, incomplete)) if stored else ()),
-    ]
-    return [*dict.fromkeys(each for each in found if each[0].startswith(incomplete))]
+    names = (f"{ctx.command_path.removeprefix(PROGRAM).strip()} {name}", name)
+    words = next((WORDS[each] for each in names if each in WORDS), None)
+    stored = next((STORED[each] for each in names if each in STORED), None)
+    found = [*(words(ctx, typed) if words else ()), *(_read(ctx, stored, typed) if stored else ())]
+    pairs = [(each, "") if isinstance(each, str) else each for each in found]
+    return [*dict.fromkeys(each for each in pairs if each[0].startswith(typed))]
+
+
+def _read(
+    ctx: typer.Context, read: Callable[[Store, typer.Context, str], Iterable[Candidate]], typed: str
+) -> list[Candidate]:
+    """Return candidates from the inventory; ignore errors: completion must never print one."""
+    from bmhctl.stores import open_store
+    from bmhctl.stores.locations import find_inventory
+
+    try:
+        location = find_inventory(invocation_of(ctx).inventory, os.environ, Path.cwd(), lambda _: None)
+        with closing(open_store(location)) as store:
+            return list(read(store, ctx, typed))
+    except BmhctlError:
+        return []
 
 
 def answer(root: TyperGroup, line: str) -> None:

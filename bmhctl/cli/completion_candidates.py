@@ -1,12 +1,15 @@
-"""The candidates of shell completion for selectors, ``--fields``, ``-o``, tickets and names of steps."""
+"""The candidates of shell completion for the values of arguments and options, by the name of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import typer
+
+from bmhctl.cli.commands import ENTRIES
 from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.domain.model import TLS_VERSIONS, EventKind, Phase, Verb
+from bmhctl.domain.model import TLS_VERSIONS, EventKind, Phase, State, Verb
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import local_time
@@ -20,12 +23,16 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded_within
 
 if TYPE_CHECKING:
+    from bmhctl.domain.model import HostSpec
     from bmhctl.stores.store import Store
+
+Candidate = str | tuple[str, str]
+"""A word, or a word and its meaning."""
 
 _CHANGES = 20  # the number of changes that are offered to be undone
 _ROOM = 60  # the most characters for the names of their hosts
 _SAMPLE = 1000  # the number of hosts whose keys and values are offered
-_RESULTS_OF: dict[str, type] = {
+_RESULTS_OF: dict[str | None, type] = {
     "list": Hosts,
     "show": HostDetail,
     "reservations": Reservations,
@@ -42,50 +49,127 @@ _RESULTS_OF: dict[str, type] = {
 }
 
 
-def _groups() -> Iterable[str]:
+def _topics(*_: object) -> Iterable[str]:
+    from bmhctl.docs import TOPICS
+
+    return (*TOPICS, *dict.fromkeys(name.split(" ")[0] for name in ENTRIES))
+
+
+def _groups(*_: object) -> Iterable[str]:
     from bmhctl.usecases.statistics import GROUPS
 
     return (group for group in GROUPS if ":" not in group)
 
 
-def _sort_keys() -> Iterable[str]:
+def _figures(*_: object) -> Iterable[str]:
     from bmhctl.usecases.statistics import SORT_KEYS
 
     return ("name", *SORT_KEYS)
 
 
-def _endings() -> Iterable[str]:
+def _sort_keys(*_: object) -> Iterable[str]:
+    from bmhctl.usecases.queries import SORT_KEYS
+
+    return SORT_KEYS
+
+
+def _endings(*_: object) -> Iterable[str]:
     from bmhctl.runner.task import OnExit
 
     return OnExit
 
 
-WORDS: Mapping[str, Callable[[], Iterable[str]]] = {
-    "stats --by": _groups,
-    "stats --sort": _sort_keys,
-    "history --verb": lambda: (*Verb, *EventKind),
+def _kinds(*_: object) -> Iterable[str]:
+    from bmhctl.formats.importers.kinds import WORDS
+
+    return WORDS
+
+
+def _actions(ctx: typer.Context, typed: str) -> Iterable[str]:
+    """Return the actions of ``power`` once a host is given, because the last argument may be one."""
+    return _in_case_of(typed, Power) if ctx.params.get("hosts") else ()
+
+
+def _fields(ctx: typer.Context, typed: str) -> Iterator[str]:
+    """Yield a typed list of fields with one more field of the command's records."""
+    from bmhctl.output.render import view_of
+
+    done, comma, _ = typed.rpartition(",")
+    chosen = done.split(",")
+    names = view_of(_RESULTS_OF[ctx.info_name]).fields if ctx.info_name in _RESULTS_OF else ()
+    return (f"{done}{comma}{name}" for name in names if name not in chosen)
+
+
+def _formats(ctx: typer.Context, _: str) -> Iterable[str]:
+    """Return the output formats that the command has."""
+    from bmhctl.formats.exporters.table import FORMATS
+    from bmhctl.output.render import view_of
+
+    name = ctx.info_name or ""
+    return FORMATS if name == "export" else view_of(_RESULTS_OF.get(name, Outcomes)).formats
+
+
+WORDS: Mapping[str, Callable[[typer.Context, str], Iterable[str]]] = {
+    "boot-once --from": lambda *_: BootTarget,
+    "help topic": _topics,
+    "history --verb": lambda *_: (*Verb, *EventKind),
+    "import --from": _kinds,
+    "list --sort": _sort_keys,
+    "power --then": lambda *_: ("off",),
+    "power --to": lambda *_: Power,
+    "power hosts": _actions,
     "run --on-exit": _endings,
-    "power --to": lambda: Power,
-    "power --then": lambda: ("off",),
-    "boot-once --from": lambda: BootTarget,
-    "--tls-min-version": lambda: TLS_VERSIONS,
+    "stats --by": _groups,
+    "stats --sort": _figures,
+    "--fields": _fields,
+    "--output": _formats,
+    "--tls-min-version": lambda *_: TLS_VERSIONS,
 }
-"""The words that an option takes, by the command and the option, or by the option alone."""
+"""The words for an argument or option of a command, or of any command, from the command and what is typed."""
 
 
-def _owners(_: str, store: Store) -> Iterator[tuple[str, str]]:
+def _in_case_of(typed: str, words: Iterable[str]) -> Iterator[str]:
+    """Yield words that do not depend on case in the case of what is typed, because others do not continue it."""
+    begins = typed.lower()
+    return (typed + word[len(begins) :] for word in words if word.startswith(begins))
+
+
+def _hosts(store: Store, ctx: typer.Context, typed: str) -> Iterator[str]:
+    """Yield the names of the hosts that fit the command."""
+    fitting = _FITTING.get(ctx.info_name)
+    return _in_case_of(typed, fitting(store) if fitting else store.hosts.names())
+
+
+def _resumable(store: Store) -> Iterator[str]:
+    yield from store.hosts.names(HostQuery(states=frozenset((State.MAINTENANCE,))))
+    yield from (host.name for host in store.hosts.held() if host.cordon is not None and host.cordon.maintains)
+
+
+_FITTING: dict[str | None, Callable[[Store], Iterable[str]]] = {
+    **dict.fromkeys(("release", "extend", "replace"), lambda store: (host.name for host in store.hosts.held())),
+    "add": lambda _: (),
+    "resume": _resumable,
+    "uncordon": lambda store: (host.name for host in store.hosts.find() if host.cordon is not None),
+}
+"""The hosts that are offered for these commands; for every other command, these are all hosts."""
+
+
+def _reservations(store: Store, *_: object) -> Iterator[Candidate]:
+    """Yield the open reservations, each with its owner and purpose."""
+    return ((held.id, f"{held.owner} {held.purpose or ''}".strip()) for held in store.reservations.open())
+
+
+def _owners(store: Store, *_: object) -> Iterator[str]:
     for reservation in store.reservations.open():
-        for owner in (reservation.owner, *reservation.shared_with):
-            yield owner, ""
-    for booking in store.bookings.open():
-        yield booking.owner, ""
+        yield from (reservation.owner, *reservation.shared_with)
+    yield from (booking.owner for booking in store.bookings.open())
 
 
-def _actors(_: str, store: Store) -> Iterator[tuple[str, str]]:
-    return ((event.actor, "") for event in store.events.read(last=_SAMPLE))
+def _actors(store: Store, *_: object) -> Iterator[str]:
+    return (event.actor for event in store.events.read(last=_SAMPLE))
 
 
-def _changes(_: str, store: Store) -> Iterator[tuple[str, str]]:
+def _changes(store: Store, *_: object) -> Iterator[Candidate]:
     """Yield the latest changes that ``undo`` may take back: the id of an event, and what was done to which hosts."""
     upto: int | None = None
     for _number in range(_CHANGES):
@@ -97,129 +181,97 @@ def _changes(_: str, store: Store) -> Iterator[tuple[str, str]]:
         yield str(found[-1].id), f"{found[0].verb} {hosts} {found[0].actor} {local_time(found[0].at)}"
 
 
-def _keys(_: str, store: Store) -> Iterator[tuple[str, str]]:
-    return ((key, "") for host in store.hosts.find(HostQuery(limit=_SAMPLE)) for key in selectable(host.spec))
+def _specs(store: Store) -> Iterator[HostSpec]:
+    return (host.spec for host in store.hosts.find(HostQuery(limit=_SAMPLE)))
 
 
-def _group_keys(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
-    yield from ((f"label:{key}", "") for key, _ in _keys(incomplete, store))
-    yield from ((f"tag:{key}", "") for reservation in store.reservations.open() for key in reservation.tags)
+def _keys(store: Store, *_: object) -> Iterator[str]:
+    return (key for spec in _specs(store) for key in selectable(spec))
 
 
-def _labels(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
-    hosts = store.hosts.find(HostQuery(limit=_SAMPLE))
-    return _pairs(incomplete, (pair for host in hosts for pair in host.spec.labels.items()))
+def _group_keys(store: Store, *_: object) -> Iterator[str]:
+    yield from (f"label:{key}" for key in _keys(store))
+    yield from (f"tag:{key}" for reservation in store.reservations.open() for key in reservation.tags)
 
 
-def _properties(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
-    hosts = store.hosts.find(HostQuery(limit=_SAMPLE))
-    return _pairs(incomplete, ((key, str(value)) for host in hosts for key, value in host.spec.properties.items()))
+def _labels(store: Store, _: typer.Context, typed: str) -> Iterator[str]:
+    return _pairs(typed, (pair for spec in _specs(store) for pair in spec.labels.items()))
 
 
-def _tags(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
-    return _pairs(incomplete, (pair for held in store.reservations.open() for pair in held.tags.items()))
+def _properties(store: Store, _: typer.Context, typed: str) -> Iterator[str]:
+    return _pairs(typed, ((key, str(value)) for spec in _specs(store) for key, value in spec.properties.items()))
 
 
-def _parameters(incomplete: str, store: Store) -> Iterator[tuple[str, str]]:
+def _tags(store: Store, _: typer.Context, typed: str) -> Iterator[str]:
+    return _pairs(typed, (pair for held in store.reservations.open() for pair in held.tags.items()))
+
+
+def _parameters(store: Store, _: typer.Context, typed: str) -> Iterator[str]:
     declared = (param for step in store.policy().of(Phase.PREPARE) for param in step.params)
-    return _pairs(incomplete, ((param.name, param.default or "") for param in declared))
+    return _pairs(typed, ((param.name, param.default or "") for param in declared))
 
 
-def _pairs(incomplete: str, known: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _pairs(typed: str, known: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield each key with ``=``; after ``=``, each value of the key that is typed."""
-    typed, equals, _ = incomplete.partition("=")
+    name, equals, _ = typed.partition("=")
     if not equals:
-        return ((f"{key}=", "") for key, _ in known)
-    return ((f"{key}={value}", "") for key, value in known if key == typed and value)
+        return (f"{key}=" for key, _ in known)
+    return (f"{key}={value}" for key, value in known if key == name and value)
 
 
-STORED: Mapping[str, Callable[[str, Store], Iterable[tuple[str, str]]]] = {
-    "stats --by": _group_keys,
-    "status --by": _keys,
-    "undo --event": _changes,
-    "history --actor": _actors,
-    "--owner": _owners,
-    "handover --to": _owners,
-    "share --with": _owners,
-    "share --without": _owners,
-    "--label": _labels,
-    "--hardware": _properties,
-    "--tag": _tags,
-    "--param": _parameters,
-}
-"""What an inventory has as values of an option, each with its meaning; the first argument is what is typed."""
-
-
-def selectors(store: Store, command: str, incomplete: str) -> Iterator[str]:
+def _selectors(store: Store, ctx: typer.Context, typed: str) -> Iterator[str]:
     """Yield completions of a partly typed selector: its last term gets a known key, or after ``=`` a known value.
 
     The known keys and values are those of hosts; for commands that select by tags, also those of open reservations.
     """
-    done, comma, term = incomplete.rpartition(",")
+    done, comma, term = typed.rpartition(",")
     known: dict[str, set[str]] = {}
-    for attributes in _selectable(store, command):
+    for attributes in _selectable(store, ctx.info_name):
         for key, value in attributes.items():
             known.setdefault(key, set()).add(value)
     for sign in ("!=", "="):
         key, found, _ = term.partition(sign)
         if found:
-            values = sorted(known.get(key, ()))
-            yield from _beginning(incomplete, (f"{done}{comma}{key}{sign}{value}" for value in values))
+            yield from (f"{done}{comma}{key}{sign}{value}" for value in sorted(known.get(key, ())))
             return
     absent = "!" if term.startswith("!") else ""
     ends = "" if absent else "="
-    yield from _beginning(incomplete, (f"{done}{comma}{absent}{key}{ends}" for key in sorted(known)))
+    yield from (f"{done}{comma}{absent}{key}{ends}" for key in sorted(known))
 
 
-def _selectable(store: Store, command: str) -> Iterator[Mapping[str, str]]:
+def _selectable(store: Store, command: str | None) -> Iterator[Mapping[str, str]]:
     if command in ("reservations", "release"):
         yield from (reservation.tags for reservation in store.reservations.open())
     if command != "reservations":
-        yield from (selectable(host.spec) for host in store.hosts.find(HostQuery(limit=_SAMPLE)))
+        yield from map(selectable, _specs(store))
 
 
-def tickets(store: Store, _: str, incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield the tickets whose number begins with what is typed, each with who waits for what."""
+def _tickets(store: Store, *_: object) -> Iterator[Candidate]:
+    """Yield the tickets, each with who waits for what."""
     for ticket in store.tickets.all():
-        if str(ticket.id).startswith(incomplete):
-            requirements = describe_requirements(load_requirements(ticket.requirements))
-            yield str(ticket.id), " ".join(filter(None, (ticket.owner, requirements, ticket.purpose)))
+        requirements = describe_requirements(load_requirements(ticket.requirements))
+        yield str(ticket.id), " ".join(filter(None, (ticket.owner, requirements, ticket.purpose)))
 
 
-def bookings(store: Store, command: str, incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield the bookings whose id begins with what is typed, each with its owner, beginning and purpose.
-
-    For ``cancel``, these are also planned maintenances.
-    """
+def _bookings(store: Store, ctx: typer.Context, _: str) -> Iterator[Candidate]:
+    """Yield the bookings, and for ``cancel`` also planned maintenances, each with its owner, beginning and purpose."""
     for booking in store.bookings.open():
-        if booking.id.startswith(incomplete) and (command == "cancel" or not booking.is_maintenance):
-            about = (booking.owner, local_time(booking.starts_at), booking.purpose)
-            yield booking.id, " ".join(filter(None, about))
+        if ctx.info_name == "cancel" or not booking.is_maintenance:
+            yield booking.id, " ".join(filter(None, (booking.owner, local_time(booking.starts_at), booking.purpose)))
 
 
-def fields(command: str, incomplete: str) -> Iterator[str]:
-    """Yield completions of a typed list of fields: the list with one more field of the command's records."""
+def _keys_of_fields(store: Store, ctx: typer.Context, typed: str) -> Iterator[str]:
+    """Yield a typed list of fields that ends with a field and a dot, with a key of this field after it."""
     from bmhctl.output.render import view_of
 
-    done, comma, _ = incomplete.rpartition(",")
-    chosen = done.split(",")
-    names = view_of(_RESULTS_OF[command]).fields if command in _RESULTS_OF else ()
-    yield from _beginning(incomplete, (f"{done}{comma}{name}" for name in names if name not in chosen))
+    field, dot, key = typed.rpartition(",")[2].partition(".")
+    objects = view_of(_RESULTS_OF[ctx.info_name]).objects if ctx.info_name in _RESULTS_OF else {}
+    if dot and field in objects:
+        head = typed.removesuffix(key)
+        yield from (f"{head}{each}" for each in objects[field] or sorted({*_stored_keys(store, ctx.info_name, field)}))
 
 
-def keys_of_fields(store: Store, command: str, incomplete: str) -> Iterator[str]:
-    """Yield completions of a typed list of fields that ends with a field and a dot: the list with a key after it."""
-    from bmhctl.output.render import view_of
-
-    done, _, key = incomplete.rpartition(",")[2].partition(".")
-    objects = view_of(_RESULTS_OF[command]).objects if command in _RESULTS_OF else {}
-    head = incomplete.removesuffix(key)
-    if done in objects:
-        keys = objects[done] or sorted({*_stored_keys(store, command, done)})
-        yield from _beginning(incomplete, (f"{head}{each}" for each in keys))
-
-
-def _stored_keys(store: Store, command: str, field: str) -> Iterator[str]:
+def _stored_keys(store: Store, command: str | None, field: str) -> Iterator[str]:
     items: Iterable[object]
     match command:
         case "reservations":
@@ -227,25 +279,32 @@ def _stored_keys(store: Store, command: str, field: str) -> Iterator[str]:
         case "queue":
             items = store.tickets.all()
         case _:
-            items = (host.spec for host in store.hosts.find(HostQuery(limit=_SAMPLE)))
+            items = _specs(store)
     for item in items:
         yield from getattr(item, field, ())
 
 
-def formats(command: str, incomplete: str) -> Iterator[str]:
-    """Yield the output formats that a command has and that begin with what is typed."""
-    from bmhctl.formats.exporters.table import FORMATS
-    from bmhctl.output.render import view_of
-
-    known = FORMATS if command == "export" else view_of(_RESULTS_OF.get(command, Outcomes)).formats
-    yield from _beginning(incomplete, known)
+def _steps(store: Store, *_: object) -> Iterator[str]:
+    """Yield the names of the setup steps and checks of the policy."""
+    return (step.name for step in store.policy().of(Phase.SETUP, Phase.CHECKS))
 
 
-def checks(store: Store, _: str, incomplete: str) -> Iterator[str]:
-    """Yield the names of the setup steps and checks of the policy that begin with what is typed."""
-    policy = store.policy()
-    yield from _beginning(incomplete, (step.name for step in policy.of(Phase.SETUP, Phase.CHECKS)))
-
-
-def _beginning(text: str, words: Iterable[str]) -> Iterator[str]:
-    return (word for word in words if word.startswith(text))
+STORED: Mapping[str, Callable[[Store, typer.Context, str], Iterable[Candidate]]] = {
+    **dict.fromkeys(("hosts", "host", "old", "--host"), _hosts),
+    **dict.fromkeys(("which", "--reservation"), _reservations),
+    **dict.fromkeys(("booking", "--booking"), _bookings),
+    **dict.fromkeys(("ticket", "--before"), _tickets),
+    **dict.fromkeys(("--selector", "--want"), _selectors),
+    **dict.fromkeys(("check --check", "ready --override"), _steps),
+    **dict.fromkeys(("--owner", "handover --to", "share --with", "share --without"), _owners),
+    "history --actor": _actors,
+    "stats --by": _group_keys,
+    "status --by": _keys,
+    "undo --event": _changes,
+    "--fields": _keys_of_fields,
+    "--hardware": _properties,
+    "--label": _labels,
+    "--param": _parameters,
+    "--tag": _tags,
+}
+"""What an inventory has for an argument or option, from the store, the command and what is typed."""

@@ -18,19 +18,10 @@ from bmhctl.results.texts import ManualPage, Topics
 from bmhctl.support.values import replace
 
 
-def _complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
-    root: Any = ctx.find_root().command
-    names = [*TOPICS, *root.list_commands(ctx)]
-    return [name for name in names if name.startswith(incomplete)]
-
-
 def help_(
     ctx: typer.Context,
     topic: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PAGE|COMMAND]", help="A page or a command.", autocompletion=_complete, show_default=False
-        ),
+        list[str] | None, typer.Argument(metavar="[PAGE|COMMAND]", help="A page or a command.", show_default=False)
     ] = None,
     no_pager: Annotated[bool, typer.Option("--no-pager", help="Write a long page without a pager.")] = False,
 ) -> None:

@@ -155,23 +155,11 @@ def undo(
         lab.show(take_back(lab.context, hosts or (), event=event))
 
 
-def _complete_kinds(incomplete: str) -> list[str]:
-    from bmhctl.formats.importers.kinds import WORDS
-
-    return [word for word in WORDS if word.startswith(incomplete)]
-
-
 def import_(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Files, folders of them, or stdin.")],
     kind: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="KIND",
-            help="The kind of the files, if it can't be recognised.",
-            autocompletion=_complete_kinds,
-        ),
+        str | None, typer.Option("--from", metavar="KIND", help="The kind of the files, if it can't be recognised.")
     ] = None,
     name: Annotated[
         str | None,

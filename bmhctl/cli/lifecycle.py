@@ -6,17 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import (
-    DryRun,
-    Force,
-    HostNames,
-    Reason,
-    Reservation,
-    SelectorText,
-    States,
-    Yes,
-    selector_option,
-)
+from bmhctl.cli.options import DryRun, Force, HostNames, Reason, Reservation, SelectorText, States, Yes
 from bmhctl.cli.session import changing
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
@@ -57,7 +47,10 @@ def release(
     ctx: typer.Context,
     hosts: HostNames = None,
     selector: Annotated[
-        str | None, selector_option(help="Hosts by tags of their reservation, or by labels: job=4711.")
+        str | None,
+        typer.Option(
+            "-l", "--selector", metavar="SELECTOR", help="Hosts by tags of their reservation, or by labels: job=4711."
+        ),
     ] = None,
     state: States = None,
     reservation: Reservation = None,

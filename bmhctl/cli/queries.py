@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import (
-    MOST,
-    Fields,
-    HostName,
-    HostNames,
-    SelectorText,
-    States,
-    complete_hosts,
-    complete_reservations,
-)
+from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States
 from bmhctl.cli.session import invocation_of, session, until_next_try
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
@@ -25,18 +16,9 @@ from bmhctl.usecases.shared.context import Context
 if TYPE_CHECKING:
     from bmhctl.results.status import Fleet, Reasons, Status
 
-_OptionalHost = Annotated[
-    str | None,
-    typer.Argument(metavar="[HOST]", help="A host's name.", autocompletion=complete_hosts, show_default=False),
-]
+_OptionalHost = Annotated[str | None, typer.Argument(metavar="[HOST]", help="A host's name.", show_default=False)]
 
 _BEFORE_FOLLOWING = 10  # how many earlier events history --follow shows first, unless the user names their beginning
-
-
-def _complete_sort(incomplete: str) -> list[str]:
-    from bmhctl.usecases.queries import SORT_KEYS
-
-    return [key for key in SORT_KEYS if key.startswith(incomplete)]
 
 
 def list_(
@@ -45,13 +27,7 @@ def list_(
     selector: SelectorText = None,
     state: States = None,
     sort: Annotated[
-        str | None,
-        typer.Option(
-            "--sort",
-            metavar="KEY",
-            help="name, state, since, owner, until, used; -KEY reverses.",
-            autocompletion=_complete_sort,
-        ),
+        str | None, typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used; -KEY reverses.")
     ] = None,
     fields: Fields = None,
 ) -> None:
@@ -151,14 +127,7 @@ def history(
         list[str] | None, typer.Option("--verb", metavar="VERB", help="Only events of this verb; may be repeated.")
     ] = None,
     reservation: Annotated[
-        str | None,
-        typer.Option(
-            "-R",
-            "--reservation",
-            metavar="ID",
-            help="Only events under this reservation.",
-            autocompletion=complete_reservations,
-        ),
+        str | None, typer.Option("-R", "--reservation", metavar="ID", help="Only events under this reservation.")
     ] = None,
     since_id: Annotated[
         int | None,

@@ -18,22 +18,21 @@ from bmhctl.cli.options import (
     ReservationId,
     ReservationIds,
     Yes,
-    complete_hosts,
-    complete_tickets,
-    selector_option,
 )
 from bmhctl.cli.session import asking, session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Reservations
 
-_Ticket = Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)]
+_Ticket = Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.")]
 
 
 def reservations(
     ctx: typer.Context,
     which: ReservationIds = None,
     ended: Annotated[bool, typer.Option("--ended", help="List also reservations that have ended.")] = False,
-    selector: Annotated[str | None, selector_option(help="Reservations with these tags: job=4711.")] = None,
+    selector: Annotated[
+        str | None, typer.Option("-l", "--selector", metavar="SELECTOR", help="Reservations with these tags: job=4711.")
+    ] = None,
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
     ] = None,
@@ -53,10 +52,7 @@ def reservations(
 
 def extend(
     ctx: typer.Context,
-    host: Annotated[
-        str | None,
-        typer.Argument(metavar="[HOST]", help="A host of your reservation.", autocompletion=complete_hosts),
-    ] = None,
+    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="A host of your reservation.")] = None,
     reservation: Reservation = None,
     ttl: Annotated[
         str | None,
@@ -155,10 +151,7 @@ def queue_move(
     ticket: _Ticket,
     first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
     before: Annotated[
-        int | None,
-        typer.Option(
-            "--before", metavar="TICKET", help="Directly before this ticket.", autocompletion=complete_tickets
-        ),
+        int | None, typer.Option("--before", metavar="TICKET", help="Directly before this ticket.")
     ] = None,
     reason: GivenReason = "",
 ) -> None:

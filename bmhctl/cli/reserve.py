@@ -8,17 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import (
-    MOST,
-    DryRun,
-    HostNames,
-    SelectorText,
-    Tags,
-    complete_bookings,
-    complete_selector,
-    lease,
-    values_of,
-)
+from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, lease, values_of
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
@@ -40,12 +30,7 @@ Count = Annotated[
 ]
 WantTexts = Annotated[
     list[str] | None,
-    typer.Option(
-        "--want",
-        metavar="SELECTOR*N",
-        help="One of several requests, all or none; may be repeated.",
-        autocompletion=complete_selector,
-    ),
+    typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
 ]
 Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What the hosts are for.")]
 Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]
@@ -66,13 +51,7 @@ Params = Annotated[
     typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
 ]
 TakenBooking = Annotated[
-    str | None,
-    typer.Option(
-        "--booking",
-        metavar="ID",
-        help="Take the hosts of this booking, until it ends.",
-        autocompletion=complete_bookings,
-    ),
+    str | None, typer.Option("--booking", metavar="ID", help="Take the hosts of this booking, until it ends.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 _LENGTH = pattern(r"(?:[0-9]+[dhms])+")

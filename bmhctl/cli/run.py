@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import SelectorText, Tags, complete_hosts
+from bmhctl.cli.options import SelectorText, Tags
 from bmhctl.cli.reserve import (
     Check,
     Count,
@@ -137,10 +137,7 @@ def run(
     ctx: typer.Context,
     command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…", help="What to run, with its own options.")],
     hosts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--host", metavar="HOST", help="Reserve this host; may be repeated.", autocompletion=complete_hosts
-        ),
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Reserve this host; may be repeated.")
     ] = None,
     selector: SelectorText = None,
     count: Count = None,

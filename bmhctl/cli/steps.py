@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
+from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States, Yes
 from bmhctl.cli.session import changing, session, until_next_try
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
@@ -23,13 +23,7 @@ def ready(
     state: States = None,
     jobs: Jobs = JOBS,
     override: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--override",
-            metavar="STEP",
-            help="Count this step as passed; needs --reason.",
-            autocompletion=complete_checks,
-        ),
+        list[str] | None, typer.Option("--override", metavar="STEP", help="Count this step as passed; needs --reason.")
     ] = None,
     reason: Reason = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat the setup steps that are done.")] = False,
@@ -51,10 +45,7 @@ def check(
     selector: SelectorText = None,
     state: States = None,
     only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--check", metavar="CHECK", help="Only this check; may be repeated.", autocompletion=complete_checks
-        ),
+        list[str] | None, typer.Option("--check", metavar="CHECK", help="Only this check; may be repeated.")
     ] = None,
     jobs: Jobs = JOBS,
     force: Annotated[bool, typer.Option("--force", help="Check hosts that another owner has reserved, too.")] = False,

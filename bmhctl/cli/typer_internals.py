@@ -35,8 +35,8 @@ def candidates(
 ) -> Iterator[tuple[str, str] | None]:
     """Yield the candidates for the last word of a command line, each with its meaning.
 
-    None stands for all names of files. ``values`` returns those of an option for which Typer knows none, from the
-    context, the option and what is typed.
+    None stands for all names of files. ``values`` returns those of an argument or option for which Typer knows none,
+    from the context, its name and what is typed.
     """
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string
 
@@ -49,7 +49,7 @@ def candidates(
     for item in place.shell_complete(ctx, last):
         if item.type == "plain":
             yield item.value, item.help or ""
-    if isinstance(place, TyperOption):
+    if hasattr(place, "opts"):
         yield from values(ctx, place.opts[-1], last)
     if _FILES.search(getattr(place, "metavar", None) or ""):
         yield None
