@@ -19,7 +19,7 @@ import pytest
 
 import bmhctl
 from bmhctl import BmhctlError, ExitStatus, Inventory, State, api, open_inventory
-from bmhctl.domain.bmc_commands import Power
+from bmhctl.domain.model import Power
 from bmhctl.errors import NotFoundError, UsageError
 from tests.conftest import BACKENDS, SUFFIX, Lab
 from tests.probes.fake_bmc import FakeSystem, fake_bmc

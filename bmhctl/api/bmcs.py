@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from bmhctl.api.opened import Opened, done
-from bmhctl.domain.bmc_commands import BootTarget, Power
+from bmhctl.domain.model import BootTarget, Power
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes

@@ -11,7 +11,7 @@ import typer
 
 from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States, Yes
 from bmhctl.cli.session import changing, session
-from bmhctl.domain.bmc_commands import BootTarget, Power
+from bmhctl.domain.model import BootTarget, Power
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes

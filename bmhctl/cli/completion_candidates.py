@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bmhctl.cli.commands import ENTRIES
-from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.domain.model import TLS_VERSIONS, EventKind, Phase, State, Verb
+from bmhctl.domain.model import TLS_VERSIONS, BootTarget, EventKind, HostSpec, Phase, Power, State, Verb
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import local_time
@@ -23,7 +22,6 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded_within
 
 if TYPE_CHECKING:
-    from bmhctl.domain.model import HostSpec
     from bmhctl.stores.store import Store
 
 Candidate = str | tuple[str, str]

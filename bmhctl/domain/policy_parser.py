@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from bmhctl.domain.bmc_commands import BootTarget
-from bmhctl.domain.model import Phase
+from bmhctl.domain.model import BootTarget, Phase
 from bmhctl.domain.policy import (
     PHASES,
     PLACEHOLDER,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.domain.model import HostSpec, Verdict
+from bmhctl.domain.model import BootTarget, HostSpec, Power, Verdict
 from bmhctl.domain.policy import RedfishStep, Step
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.placeholders import fill

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from bmhctl.domain.bmc_commands import BootTarget
+from bmhctl.domain.model import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
 from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError, combined, first_accepted

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from bmhctl.domain.bmc_commands import Power
+from bmhctl.domain.model import Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
 from bmhctl.probes.redfish_errors import PassingError, RefusedError, combined

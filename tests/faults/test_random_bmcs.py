@@ -19,9 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bmhctl.domain.bmc_commands import BootTarget, Power
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Bmc
+from bmhctl.domain.model import Bmc, BootTarget, Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_client import Client

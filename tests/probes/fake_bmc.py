@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from bmhctl.domain.bmc_commands import Power
-from bmhctl.domain.model import Bmc
+from bmhctl.domain.model import Bmc, Power
 from bmhctl.probes import (
     redfish_boot,
     redfish_conversation,

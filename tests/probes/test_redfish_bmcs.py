@@ -22,8 +22,7 @@ from typing import Any
 
 import pytest
 
-from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.domain.model import Bmc, BootTarget, HostSpec, Power
 from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify

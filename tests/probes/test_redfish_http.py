@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from bmhctl.domain.bmc_commands import Power
-from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.domain.model import Bmc, HostSpec, Power
 from bmhctl.probes import redfish_conversation
 from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.redfish_boot import identify

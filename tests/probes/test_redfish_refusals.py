@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bmhctl.domain.bmc_commands import BootTarget, Power
+from bmhctl.domain.model import BootTarget, Power
 from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_system import System
 from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, switch, talk

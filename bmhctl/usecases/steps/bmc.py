@@ -9,8 +9,7 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.domain.model import EventKind, Host, HostSpec, PropertyValue, State
+from bmhctl.domain.model import BootTarget, EventKind, Host, HostSpec, Power, PropertyValue, State
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.probes import redfish_boot
 from bmhctl.probes.credentials import BmcError

@@ -16,8 +16,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from bmhctl.domain.bmc_commands import BootTarget, Power
-from bmhctl.domain.model import EventKind, State
+from bmhctl.domain.model import BootTarget, EventKind, Power, State
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, NotYoursError, UsageError
