@@ -189,7 +189,7 @@ class Reserving(Opened):
         """End the leases that have expired; return these reservations with the hosts that they held."""
         from bmhctl.usecases.reservations.holder import reap_expired
 
-        return reap_expired(self._context, dry_run=dry_run).items
+        return reap_expired(self._with(dry_run)).items
 
     def book(
         self,

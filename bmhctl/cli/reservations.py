@@ -167,7 +167,8 @@ def queue_move(
 
 def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
     """End expired leases: their hosts become tainted. Every writing command does this first."""
+    from bmhctl.support.values import replace as changed
     from bmhctl.usecases.reservations.holder import reap_expired
 
     with session(ctx, Reservations) as lab:
-        lab.show(reap_expired(lab.context, dry_run=dry_run))
+        lab.show(reap_expired(changed(lab.context, dry_run=dry_run)))

@@ -194,7 +194,7 @@ def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False,
         changed = [item.host for item in items if item.changed]
         act = "adds" if len(newcomers) == len(changed) else "adds or changes" if newcomers else "changes"
         confirm_names(ctx, "import", changed, act=act)
-    if not ctx.dry_run and (specs or newcomers or policy or said):
+    if specs or newcomers or policy or said:
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), batch.skipped, batch.warnings, ctx.dry_run)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.cli.commands import COMMANDS
+from bmhctl.cli.app import build_command
+from bmhctl.cli.commands import COMMANDS, ENTRIES
 from bmhctl.domain.model import CheckResult, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.errors import AwayError, MovedError
@@ -170,6 +171,28 @@ def test_each_role_can_run_its_own_commands_only(
         assert f"ask {owner}, who owns the inventory: a" in done.stderr or least == OWNER, told
         if command == "reap":
             assert cli("reap", "-i", fleet.url).status == 0  # otherwise each later command would first end this lease
+
+
+DRY = [name for name in TURNS if "dry_run" in {each.name for each in build_command(name, ENTRIES[name]).params}]
+"""The commands with a dry run."""
+
+
+@pytest.mark.parametrize("role", [VIEWER, RUNNER])
+def test_a_dry_run_is_refused_to_a_role_that_may_not_run_the_command(
+    role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bmc, "ask", lambda *_: {"cpus": 64})
+    monkeypatch.setattr(probe, "run", passes)
+    assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
+    for command in DRY:
+        least, arguments = TURNS[command]
+        args = arguments(fleet)
+        before = fleet.rows()
+        done = cli(*command.split(), *args, "--dry-run", BMHCTL_INVENTORY=fleet.url_of(role))
+        told = f"{role}: {command} {args}: {done}"
+        assert done.status == (0 if ROLES.index(role) >= ROLES.index(least) else 11), told
+        assert done.status == 0 or f"the role {fleet.login(role)} may not change" in done.stderr, told
+        assert fleet.rows() == before, told
 
 
 def test_a_runner_can_do_all_that_a_ci_job_needs(fleet: Fleet, cli: Cli) -> None:

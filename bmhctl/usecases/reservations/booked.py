@@ -107,32 +107,6 @@ def await_beginning(ctx: Context, booking_id: str, pause: Callable[[float], None
         pause(min(_LOOK_AGAIN, (booking.starts_at - now) / timedelta(seconds=1)))
 
 
-def notes_of_plan(
-    ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, asked: ReservationRequest
-) -> tuple[str, ...]:
-    """Return the notes that :func:`take` would make on a lease if no booking moved; change nothing.
-
-    The parameters are those of :func:`take`.
-    """
-    notes: tuple[str, ...] = ()
-    if request.booking is not None:
-        booking = open_booking(ctx, request.booking)
-        terms = replace(terms, until=booking.ends_at)
-        hosts = [without_planned(host, booking.id) for host in hosts]
-        if asked.booking is None:
-            notes = (_taken_words(booking),)
-    if not any(host.planned for host in hosts) or not (request.booking or request.may_be_short):
-        return notes
-    latest, words = latest_end(hosts, ctx.store.policy())
-    ends = terms.end(ctx.clock())
-    return notes if ends is not None and ends <= latest else (*notes, note_of_end(latest, words))
-
-
-def _taken_words(booking: Booking) -> str:
-    """Return the note that a lease takes a booking and ends with it."""
-    return f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
-
-
 def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -> ReservationRequest:
     return replace(
         request,
@@ -270,7 +244,8 @@ def take(
         terms = replace(terms, until=booking.ends_at)
         is_longer = asked.endless or (asked.ttl is not None and ctx.clock() + asked.ttl > booking.ends_at)
         if asked.booking is None or is_longer:
-            terms = replace(terms, notes=(*terms.notes, _taken_words(booking)))
+            words = f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
+            terms = replace(terms, notes=(*terms.notes, words))
         taken = {host.id for host in hosts}
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
         hosts = [without_planned(host, booking.id) for host in hosts]

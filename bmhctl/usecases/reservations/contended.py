@@ -16,7 +16,7 @@ from bmhctl.usecases.reservations.allocation import check_names, choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_checks, settle
 from bmhctl.usecases.reservations.queue_log import note_ticket
-from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import quarantine
 
@@ -42,17 +42,34 @@ def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
     return _grant_checked(attempt, ticket)
 
 
+def rehearse(attempt: Attempt) -> Grant:
+    """Grant the request as :func:`try_grant` does, but without the checks of its hosts, and undo that."""
+    ctx = attempt.ctx
+    with undone(ctx.store.transaction()):
+        granted = _granted_in_turn(attempt, None, NO_CHECKS)
+        ctx.store.reservations.get(granted.held.reservation.id)  # a read, before which the delayed writes run
+    return granted
+
+
 @retried
 def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Grant:
     attempt.token = None  # the attempt before was undone, and made no reservation
     with ctx.store.transaction():
-        before = granted_before(ctx, attempt.asked)
-        if before is not None:
-            return before
-        policy = ctx.store.policy()
-        attempt.request = resolved(ctx, attempt.asked)
-        hosts = choose(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
-        return _settle(attempt, policy, ticket, hosts)
+        return _granted_in_turn(attempt, ticket, None)
+
+
+def _granted_in_turn(
+    attempt: Attempt, ticket: Ticket | None, checks: Mapping[int, tuple[CheckResult, ...]] | None
+) -> Grant:
+    """Grant the request in the caller's transaction; parameters and errors are as in :func:`_settle`."""
+    ctx = attempt.ctx
+    before = granted_before(ctx, attempt.asked)
+    if before is not None:
+        return before
+    policy = ctx.store.policy()
+    attempt.request = resolved(ctx, attempt.asked)
+    hosts = choose(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
+    return _settle(attempt, policy, ticket, hosts, checks)
 
 
 def choose(

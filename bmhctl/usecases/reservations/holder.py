@@ -58,14 +58,17 @@ def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[in
 _NONE_EXPIRED = "no lease has expired: bmhctl reservations shows when each ends"
 
 
-def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
-    """End every reservation whose lease has expired; return them with their hosts. ``dry_run`` changes nothing."""
+def reap_expired(ctx: Context) -> Reservations:
+    """End every reservation whose lease has expired; return them with their hosts. A dry run changes nothing."""
     from bmhctl.usecases.shared.expiry import forget_left_claims, reap
 
     now = refresh(ctx)
     over = [r for r in ctx.store.reservations.due(now, now + CLOCK_SLACK) if not r.is_valid(now)]
     held = [Held(r, tuple(ctx.store.hosts.held_by(r.id))) for r in over]
-    if dry_run:
+    if ctx.dry_run:
+        with ctx.transaction():
+            for reservation in over:
+                ctx.store.hosts.lock_held_by(reservation.id)  # raises if it may not be ended
         return Reservations(tuple(held), now, _NONE_EXPIRED)
     ended = {reservation.id for reservation in retried(reap)(ctx)}
     forget_left_claims(ctx)

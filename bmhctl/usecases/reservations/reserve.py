@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Phase, State
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.errors import AwayError, BmhctlError, BusyError, UncertainError, UnreachableError, UnsatisfiableError
-from bmhctl.results import Grant, Outcome, Plan
+from bmhctl.results import Grant, Outcome, Plan, already
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before, timed_out
 from bmhctl.usecases.shared.context import Context
@@ -180,35 +180,20 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
 def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     """Return what ``reserve`` would reserve now, and raise its errors; nothing changes."""
+    from bmhctl.usecases.reservations.contended import rehearse
 
-    from bmhctl.usecases.reservations.contended import choose, resolved
-
-    refresh(ctx)
-    policy = ctx.store.policy()
-    terms = policy.lease_of(request)
+    now = refresh(ctx)
     given = request
     if request.params:
         request = _with_parameters(ctx, request)
-    asked = request
-    with ctx.store.snapshot():
-        request = resolved(ctx, request)
-        try:
-            hosts = choose(ctx, request, None, policy.limits)
-        except UnsatisfiableError as error:
-            _explain_parameters(error, given, asked)
-            raise
-    if policy.limits:
-        from bmhctl.usecases.reservations.limits import capped
-
-        terms = capped(policy.limits, ctx.actor, terms, hosts)
-    if request.params:
-        from bmhctl.domain.parameters import values_for
-
-        values_for(ctx.store.policy().of(Phase.PREPARE), request.params, (host.spec for host in hosts))
-    notes = terms.notes
-    if request.booking is not None or any(host.planned for host in hosts):
-        from bmhctl.usecases.reservations.booked import notes_of_plan
-
-        notes = (*notes, *notes_of_plan(ctx, request, hosts, terms, asked))
-    items = [Outcome(host.name, True, "would be reserved", host.state, State.RESERVED) for host in hosts]
-    return Plan("reserve", tuple(items), notes)
+    attempt = Attempt(ctx, request, False, None, None, now)
+    try:
+        granted = rehearse(attempt)
+    except UnsatisfiableError as error:
+        _explain_parameters(error, given, request)
+        raise
+    hosts = granted.held.hosts
+    items = [Outcome(host.name, True, "would be reserved", State.AVAILABLE, host.state) for host in hosts]
+    if attempt.token is None:
+        items = [already(host, f"already reserved by {granted.held.reservation.words}") for host in hosts]
+    return Plan("reserve", tuple(items), granted.notes)

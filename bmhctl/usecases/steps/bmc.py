@@ -145,7 +145,7 @@ def _fenced(
         try:
             check_token(ctx, host, reservation, ctx.clock())
         except BmhctlError as error:
-            if force and not ctx.dry_run:
+            if force:
                 _record(ctx, host, f"forced {what}: {reason}")
             elif not force:
                 refused[host.name] = error
@@ -154,7 +154,7 @@ def _fenced(
 
 @retried
 def _record(ctx: Context, host: Host, reason: str) -> None:
-    with ctx.store.transaction(shared=True):
+    with ctx.transaction(shared=True):
         record_event(
             ctx, ctx.store.hosts.with_id(host.id, lock=True) or host, EventKind.SET, ctx.clock(), reason=reason
         )
@@ -178,12 +178,11 @@ def inspect(
         changed = differences(host.spec, spec)
         if not changed:
             return already(host, "unchanged")
-        if not dry_run:
-            specs[host.name] = SpecChange(host.name, partial(_found, found))
+        specs[host.name] = SpecChange(host.name, partial(_found, found))
         return stayed(host, f"changed: {', '.join(changed)}")
 
     def save() -> list[Outcome]:
-        return change_each(ctx, Changes(specs=tuple(specs.values()), reason="inspected"))
+        return change_each(replace(ctx, dry_run=dry_run), Changes(specs=tuple(specs.values()), reason="inspected"))
 
     return _each(ctx, "inspect", hosts, missing, {}, hardware, outcome, timeout, jobs, save)
 

@@ -300,6 +300,7 @@ def each(
 def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError]) -> Outcomes:
     """Return what the operation would do with each host: the steps that would run, and the state if they passed."""
     with ctx.transaction():
+        ctx.store.hosts.fresh(hosts, lock=True)  # raises if they may not be changed
         now, policy = ctx.clock(), ctx.store.policy()
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 

@@ -62,6 +62,8 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
 def _plan(ctx: Context, choice: Choice, everyones: bool) -> Plan:
     now = refresh(ctx)
     hosts, missing = choose(ctx, choice)
+    with ctx.transaction():
+        ctx.store.hosts.fresh(hosts, lock=True)  # raises if they may not be changed
     items = [_resume_words(ctx, host, everyones, now) for host in hosts]
     return Plan("resume", (*items, *(failed(error) for error in missing)))
 

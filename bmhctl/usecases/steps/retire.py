@@ -50,8 +50,8 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
         if is_marked(host):
             return already(host, f"already retires when it is free: {reason}") if is_held else host
         left = replace(host, cordon=Note(ctx.actor, reason, now, retires=True).over(host.cordon))
+        may_remove()
         if not ctx.dry_run:
-            may_remove()
             left = record_event(ctx, left, EventKind.RETIRING, now, reason=reason)
         return stayed(host, f"retires when it is free: {reason}") if is_held else left
 

@@ -55,6 +55,19 @@ def test_a_selector_without_a_count_takes_one_host(fleet: Lab) -> None:
     assert take(fleet, selector="rack=r1") == ["node1"]
 
 
+def test_a_dry_run_of_a_repeated_request_plans_no_further_hosts(fleet: Lab) -> None:
+    request = reservation_request(count=1, request_id="job-1")
+    held = reserve.reserve_or_wait(fleet.context(), request).held
+
+    plan = reserve.plan_reserve(fleet.context(), request)
+
+    [item] = plan.items
+    assert (item.host, item.changed) == ("node1", False)
+    assert item.message.startswith(f"already reserved by {held.reservation.words}")
+    assert plan.notes == ("request job-1 was granted before",)
+    assert free(fleet) == 3
+
+
 def test_no_named_host_is_taken_when_one_of_them_is_busy(fleet: Lab) -> None:
     take(fleet, "node2", actor="bob", purpose="soak")
 
