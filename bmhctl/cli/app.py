@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from inspect import Parameter, Signature, signature
 from itertools import pairwise
 from typing import Any
 
 import typer
 
 from bmhctl.cli.commands import COMMANDS, ENTRIES, GROUP_HELP, OWN_FAILURES, PROGRAM, Entry
-from bmhctl.cli.options import MOST
+from bmhctl.cli.options import MOST, Group
 from bmhctl.cli.session import Invocation, invocation_of
 from bmhctl.cli.typer_internals import (
     CommandInfo,
@@ -286,7 +287,7 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
     """Import the module of a command, and return the command with its own and the global options."""
     from importlib import import_module
 
-    function = getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function)
+    function = _with_groups(getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function))
     command = get_command_from_info(
         CommandInfo(name=name.split(" ")[-1], cls=OptionalValueCommand, callback=function, short_help=entry.help),
         pretty_exceptions_short=False,
@@ -297,6 +298,29 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
     if name in OWN_FAILURES:
         command.allow_interspersed_args = False  # the rest are the arguments of the command to run
     return command  # type: ignore[return-value]  # the default class of a CommandInfo
+
+
+def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options of each :class:`Group` in place of the parameter that has their value."""
+    parameters: list[Parameter] = []
+    groups: dict[str, tuple[Callable[..., object], list[str]]] = {}
+    for name, own in signature(command, eval_str=True).parameters.items():
+        shared = [own]
+        for group in getattr(own.annotation, "__metadata__", ()):
+            if isinstance(group, Group):
+                shared = [*signature(group.build, eval_str=True).parameters.values()]
+                groups[name] = group.build, [each.name for each in shared]
+        parameters += (each.replace(kind=Parameter.KEYWORD_ONLY) for each in shared)
+    if not groups:
+        return command
+
+    def call(**values: object) -> None:
+        built = {name: build(**{key: values.pop(key) for key in keys}) for name, (build, keys) in groups.items()}
+        command(**built, **values)
+
+    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # Typer reads the options here
+    call.__doc__ = command.__doc__
+    return call
 
 
 def _version_option() -> TyperOption:

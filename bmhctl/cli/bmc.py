@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States, Yes
-from bmhctl.cli.session import changing, session
+from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States
+from bmhctl.cli.session import Changing, Chosen, session
 from bmhctl.domain.model import BootTarget, Power
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
@@ -27,7 +27,6 @@ _ACTIONS = "on, off, soft-off, cycle, status, identify or identify-off"
 
 
 def power(
-    ctx: typer.Context,
     hosts: HostNames = None,
     action: Annotated[str, typer.Option("--to", metavar="ACTION", help="What to do; also as the last argument.")] = "",
     selector: SelectorText = None,
@@ -40,8 +39,8 @@ def power(
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Switch the power of hosts through their BMCs: bmhctl power node01 on. Waits for the new state.
 
@@ -58,7 +57,7 @@ def power(
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
     if then not in (None, "off"):
         raise UsageError(f"--then can't be {then!r}", hint="use --then off")
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+    with opening as lab:
         lab.show(
             bmc.power(
                 lab.context,
@@ -75,7 +74,6 @@ def power(
 
 
 def boot_once(
-    ctx: typer.Context,
     hosts: HostNames = None,
     target: Annotated[
         str, typer.Option("--from", metavar="TARGET", help="What to boot from; also as the last argument.")
@@ -87,8 +85,8 @@ def boot_once(
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Set what hosts boot from at their next start only: bmhctl boot-once node01 pxe. No host is restarted.
 
@@ -102,7 +100,7 @@ def boot_once(
         raise UsageError("no target is given", hint=f"{meant}bmhctl boot-once HOST… {_TARGETS}")
     if target not in list(BootTarget):
         raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+    with opening as lab:
         lab.show(
             bmc.boot_once(
                 lab.context,
@@ -119,9 +117,7 @@ def boot_once(
 
 def inspect(
     ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     timeout: _Timeout = "60s",
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
@@ -132,8 +128,7 @@ def inspect(
     health.
     """
     with session(ctx, Outcomes) as lab:
-        chosen = choice(hosts, selector, state)
-        lab.show(bmc.inspect(lab.context, chosen, timeout=_patience(timeout), jobs=jobs, dry_run=dry_run))
+        lab.show(bmc.inspect(lab.context, hosts, timeout=_patience(timeout), jobs=jobs, dry_run=dry_run))
 
 
 def _last_argument(hosts: list[str] | None, option: str, words: type[StrEnum]) -> tuple[list[str], str]:

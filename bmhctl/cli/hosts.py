@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, DryRun, HostName, HostNames, Reason, SelectorText, States, Yes, pairs, with_options
-from bmhctl.cli.session import asking, changing
+from bmhctl.cli.options import MOST, DryRun, Group, HostName, HostNames, Reason, Yes, pairs
+from bmhctl.cli.session import Changing, Chosen, Unasked, asking
 from bmhctl.errors import UsageError
 from bmhctl.results import Imported
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts as usecases
 from bmhctl.usecases.hosts import AttributeChanges
-from bmhctl.usecases.shared.host_selection import choice
 
 
 def attributes(
@@ -71,69 +70,56 @@ def attributes(
     )
 
 
-@with_options(attributes)
+_Attributes = Annotated[AttributeChanges, Group(attributes)]
+
+
 def add(
-    ctx: typer.Context,
     hosts: Annotated[list[str], typer.Argument(metavar="HOST…", help="Names or folded ranges (node[01-20]).")],
-    attributes: AttributeChanges,
-    dry_run: DryRun = False,
+    opening: Unasked,
+    attributes: _Attributes,
 ) -> None:
     """Add hosts, all or none; they start at initial."""
     addresses = [name for name in hosts if name.count(".") == 3 and name.replace(".", "").isdecimal()]
     if addresses and len(addresses) < len(hosts):
         raise UsageError(f"{addresses[0]} is an address, not a name", hint=f"did you mean --address {addresses[0]}?")
-    with changing(ctx, dry_run=dry_run) as lab:
+    with opening as lab:
         lab.show(usecases.add(lab.context, hosts, attributes))
 
 
-@with_options(attributes)
-def set_(
-    ctx: typer.Context,
-    attributes: AttributeChanges,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
+def set_(hosts: Chosen, opening: Changing, attributes: _Attributes) -> None:
     """Change what is declared about hosts; an empty value ('') removes an attribute."""
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(usecases.set_attributes(lab.context, choice(hosts, selector, state), attributes))
+    with opening as lab:
+        lab.show(usecases.set_attributes(lab.context, hosts, attributes))
 
 
 def rename(
-    ctx: typer.Context,
     old: HostName,
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name; for a range, a range of as many names.")],
-    dry_run: DryRun = False,
+    opening: Unasked,
 ) -> None:
     """Give a host another name, or each host of a range ('node[01-20]' 'web[01-20]').
 
     The host keeps its state, reservation and history.
     """
-    with changing(ctx, dry_run=dry_run) as lab:
+    with opening as lab:
         lab.show(usecases.rename(lab.context, old, new))
 
 
 def remove(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     force: Annotated[
         bool, typer.Option("--force", help="Remove reserved or dirty hosts, too; needs --reason.")
     ] = False,
     reason: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Remove hosts; their history stays. A reserved or dirty host is refused unless forced."""
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(usecases.remove(lab.context, choice(hosts, selector, state), force=force, reason=reason))
+    with opening as lab:
+        lab.show(usecases.remove(lab.context, hosts, force=force, reason=reason))
 
 
 def undo(
-    ctx: typer.Context,
     hosts: HostNames = None,
     event: Annotated[
         int | None,
@@ -141,8 +127,8 @@ def undo(
             "--event", min=1, max=MOST, metavar="ID", help="Take back the change of this event, not the last one."
         ),
     ] = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Take back the last add, set, rename, remove, import, cordon, uncordon or policy apply.
 
@@ -151,7 +137,7 @@ def undo(
     """
     from bmhctl.usecases.undo import undo as take_back
 
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+    with opening as lab:
         lab.show(take_back(lab.context, hosts or (), event=event))
 
 

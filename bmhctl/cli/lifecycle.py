@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Force, HostNames, Reason, Reservation, SelectorText, States, Yes
-from bmhctl.cli.session import changing
+from bmhctl.cli.options import Force, HostNames, Reason, Reservation, States
+from bmhctl.cli.session import Changing, Chosen
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
 from bmhctl.usecases import lifecycle_verbs
@@ -15,36 +15,25 @@ from bmhctl.usecases.shared.host_selection import choice
 
 
 def taint(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     reason: Reason = None,
     fault: Annotated[str | None, typer.Option("--fault", metavar="TEXT", help="What is broken.")] = None,
     reservation: Reservation = None,
     force: Force = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Give hosts back as used: they leave their reservation and become tainted.
 
     With --fault, the host is recycled only when it is named.
     """
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+    with opening as lab:
         lab.show(
-            lifecycle_verbs.taint(
-                lab.context,
-                choice(hosts, selector, state),
-                reason=reason,
-                fault=fault,
-                reservation=reservation,
-                force=force,
-            )
+            lifecycle_verbs.taint(lab.context, hosts, reason=reason, fault=fault, reservation=reservation, force=force)
         )
 
 
 def release(
-    ctx: typer.Context,
     hosts: HostNames = None,
     selector: Annotated[
         str | None,
@@ -56,11 +45,11 @@ def release(
     reservation: Reservation = None,
     reason: Reason = None,
     force: Force = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Give back all hosts of a reservation, or only the named ones; they become tainted."""
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+    with opening as lab:
         lab.show(
             lifecycle_verbs.release(
                 lab.context, choice(hosts, selector, state), reservation=reservation, reason=reason, force=force
@@ -69,10 +58,7 @@ def release(
 
 
 def maintain(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="The reason, which status and why show.", show_default=False)
     ] = "",
@@ -87,8 +73,8 @@ def maintain(
         bool, typer.Option("--resume", help="Resume the hosts when the planned maintenance ends.")
     ] = False,
     when_free: Annotated[bool, typer.Option("--when-free", help="Move a held host when it is given back.")] = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Put hosts into maintenance from any state, with a reason; reserved hosts keep their reservation.
 
@@ -99,48 +85,28 @@ def maintain(
     if begins is not None:
         from bmhctl.usecases.planned_maintenance import plan_maintenance
 
-        chosen = choice(hosts, selector, state)
         if until is None:
             raise UsageError("a planned maintenance needs an end", hint="--from 'sat 08:00' --until 12:00")
-        with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+        with opening as lab:
             now = lab.context.clock()
             starts = parse_moment(begins, now)
             ends = parse_moment(until.removeprefix("+"), starts, said=now)
-            lab.show(plan_maintenance(lab.context, chosen, starts, ends, reason=reason, resumes=resumes))
+            lab.show(plan_maintenance(lab.context, hosts, starts, ends, reason=reason, resumes=resumes))
         return
     if resumes:
         raise UsageError("--resume is for a planned maintenance", hint="--from 'sat 08:00' --until 12:00 --resume")
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+    with opening as lab:
         back = None if until is None else parse_moment(until, lab.context.clock())
-        lab.show(
-            lifecycle_verbs.maintain(
-                lab.context, choice(hosts, selector, state), reason=reason, until=back, when_free=when_free
-            )
-        )
+        lab.show(lifecycle_verbs.maintain(lab.context, hosts, reason=reason, until=back, when_free=when_free))
 
 
-def cordon(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
-    reason: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
+def cordon(hosts: Chosen, reason: Reason = None, *, opening: Changing) -> None:
     """Keep hosts from being reserved from now on; reserved hosts stay with their holders."""
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(lifecycle_verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
+    with opening as lab:
+        lab.show(lifecycle_verbs.cordon(lab.context, hosts, reason=reason))
 
 
-def uncordon(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
+def uncordon(hosts: Chosen, opening: Changing) -> None:
     """Allow hosts to be reserved again."""
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(lifecycle_verbs.uncordon(lab.context, choice(hosts, selector, state)))
+    with opening as lab:
+        lab.show(lifecycle_verbs.uncordon(lab.context, hosts))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from inspect import Parameter, Signature, signature
 from typing import Annotated, TypeVar
 
 import typer
@@ -15,7 +14,6 @@ from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
 
 _T = TypeVar("_T")
-Command = Callable[..., None]
 
 _MORE_PAIRS = pattern(r",[\w./-]+=")
 
@@ -67,6 +65,13 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before many h
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 
 
+class Group:
+    """Marks a parameter of a command: its value is what ``build`` returns for the options that it has as parameters."""
+
+    def __init__(self, build: Callable[..., object]) -> None:
+        self.build = build
+
+
 def lease(text: str) -> tuple[timedelta | None, bool]:
     """Return the length that ``--ttl`` asks for, and whether it is "none", which asks for a lease without end."""
     return (None, True) if text == "none" else (parse_duration(text), False)
@@ -112,26 +117,3 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
                 hint = f"--label {item}= sets a label without a value"
             raise UsageError(f"can't read the {what} {item!r}", hint=hint)
     return found
-
-
-def with_options(group: Callable[..., object]) -> Callable[[Command], Command]:
-    """Give a command the parameters of ``group`` as its last options.
-
-    The command's parameter with the name of ``group`` receives what ``group`` returns for them.
-    """
-
-    def decorate(command: Command) -> Command:
-        name = group.__name__
-        own = {**signature(command, eval_str=True).parameters}
-        del own[name]
-        shared = signature(group, eval_str=True).parameters
-
-        def call(**values: object) -> None:
-            command(**{name: group(**{key: values.pop(key) for key in shared})}, **values)
-
-        parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own.values(), *shared.values())]
-        call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # Typer reads the options here
-        call.__doc__ = command.__doc__
-        return call
-
-    return decorate

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bmhctl.cli.options import DryRun, Group, HostNames, SelectorText, States, Yes
 from bmhctl.errors import BmhctlError, UsageError, combine
 from bmhctl.output import Display, Format, ask, check, note, render, report
 from bmhctl.results import Hosts, Outcomes, Plan
@@ -24,6 +25,7 @@ from bmhctl.usecases.shared.context import Context
 if TYPE_CHECKING:
     from bmhctl.output.progress import Progress
     from bmhctl.stores.store import Store
+    from bmhctl.usecases.shared.host_selection import Choice
 
 
 class Invocation:
@@ -193,13 +195,32 @@ def until_next_try() -> None:
 
 
 @contextmanager
-def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator[Session]:
+def changing(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> Iterator[Session]:
     """Open a session for a verb that changes hosts; with ``dry_run``, a session that only plans.
 
     Unless ``yes``, ask a person at a terminal before changing many hosts, or hosts that others have reserved.
     """
     with asking(ctx, Plan if dry_run else Outcomes, yes=yes or dry_run) as lab:
         yield replace(lab, context=replace(lab.context, dry_run=dry_run))
+
+
+@contextmanager
+def unasked(ctx: typer.Context, dry_run: DryRun = False) -> Iterator[Session]:
+    """Open a session as :func:`changing` does, for a verb that never asks."""
+    with changing(ctx, dry_run, yes=True) as lab:
+        yield lab
+
+
+def _chosen(hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> Any:
+    from bmhctl.usecases.shared.host_selection import choice
+
+    return choice(hosts, selector, state)
+
+
+Changing = Annotated[AbstractContextManager[Session], Group(changing)]
+Unasked = Annotated[AbstractContextManager[Session], Group(unasked)]
+Chosen = Annotated["Choice", Group(_chosen)]
+"""The hosts that a command means, from their names, ``-l`` and ``--state``."""
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States, Yes
-from bmhctl.cli.session import changing, session, until_next_try
+from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States
+from bmhctl.cli.session import Changing, Chosen, Unasked, session, unasked, until_next_try
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes
@@ -17,7 +17,6 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 
 
 def ready(
-    ctx: typer.Context,
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
@@ -27,23 +26,22 @@ def ready(
     ] = None,
     reason: Reason = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat the setup steps that are done.")] = False,
-    dry_run: DryRun = False,
+    *,
+    opening: Unasked,
 ) -> None:
     """Set up and check hosts that are initial, and make those that pass available.
 
     Every setup step of the policy that applies to a host must have passed since the host became initial, and every
     readiness check must pass now.
     """
-    with changing(ctx, dry_run=dry_run) as lab:
+    with opening as lab:
         chosen = choice(hosts, selector, state)
         lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason, again=again))
 
 
 def check(
     ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     only: Annotated[
         list[str] | None, typer.Option("--check", metavar="CHECK", help="Only this check; may be repeated.")
     ] = None,
@@ -52,7 +50,7 @@ def check(
 ) -> None:
     """Run readiness checks without moving a host, and record their results."""
     with session(ctx, Outcomes) as lab:
-        lab.show(step_verbs.check(lab.context, choice(hosts, selector, state), only=only or (), jobs=jobs, force=force))
+        lab.show(step_verbs.check(lab.context, hosts, only=only or (), jobs=jobs, force=force))
 
 
 def recycle(
@@ -82,11 +80,11 @@ def recycle(
 
         if watch is not None:
             raise UsageError("--end-step ends steps once: leave out --watch")
-        with changing(ctx, dry_run=dry_run) as lab:
+        with unasked(ctx, dry_run) as lab:
             lab.show(usecase(lab.context, chosen))
         return
     if watch is None or dry_run:
-        with changing(ctx, dry_run=dry_run) as lab:
+        with unasked(ctx, dry_run) as lab:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
         return
     from bmhctl.cli.recycle_watch import recycle_for_ever
@@ -95,28 +93,17 @@ def recycle(
         recycle_for_ever(lab, chosen, jobs, parse_duration(watch))
 
 
-def reset(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
-    jobs: Jobs = JOBS,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
+def reset(hosts: Chosen, jobs: Jobs = JOBS, *, opening: Changing) -> None:
     """Clean hosts that are tainted; those whose cleanup succeeds become initial.
 
     A host with a fault is cleaned only when it is named exactly.
     """
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(step_verbs.reset(lab.context, choice(hosts, selector, state), jobs=jobs))
+    with opening as lab:
+        lab.show(step_verbs.reset(lab.context, hosts, jobs=jobs))
 
 
 def retire(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     reason: GivenReason = "",
     when_free: Annotated[
         bool, typer.Option("--when-free", help="Retire held hosts, too, once they are given back.")
@@ -125,8 +112,8 @@ def retire(
         bool, typer.Option("--undo", help="Cancel the retirement of hosts that have not left yet.")
     ] = False,
     jobs: Jobs = JOBS,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Take hosts out of service: clean them, run their retire steps, remove them. They can't be reserved from now on.
 
@@ -134,23 +121,19 @@ def retire(
     """
     from bmhctl.usecases.steps import retire as usecase
 
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        which = choice(hosts, selector, state)
+    with opening as lab:
         if undo:
-            lab.show(usecase.undo_retire(lab.context, which))
+            lab.show(usecase.undo_retire(lab.context, hosts))
         else:
-            lab.show(usecase.retire(lab.context, which, reason=reason, when_free=when_free, jobs=jobs))
+            lab.show(usecase.retire(lab.context, hosts, reason=reason, when_free=when_free, jobs=jobs))
 
 
 def resume(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     everyones: Annotated[bool, typer.Option("--all", help="Close all reasons, not only yours.")] = False,
     jobs: Jobs = JOBS,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    *,
+    opening: Changing,
 ) -> None:
     """Close your reasons for maintenance, and end the maintenance of hosts without further reasons.
 
@@ -159,5 +142,5 @@ def resume(
     """
     from bmhctl.usecases.steps import resume as usecase
 
-    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        lab.show(usecase.resume(lab.context, choice(hosts, selector, state), everyones=everyones, jobs=jobs))
+    with opening as lab:
+        lab.show(usecase.resume(lab.context, hosts, everyones=everyones, jobs=jobs))
