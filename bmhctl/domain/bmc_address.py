@@ -165,6 +165,19 @@ def system_key(address: str, system_id: str | None = None) -> tuple[str, int | N
     return _normal_host(host or ""), None if usual else port, _normal_path(endpoint.system or endpoint.root)
 
 
+def same_system(one: tuple[str, str | None], other: tuple[str, str | None]) -> bool:
+    """Return whether two addresses, each with a system id, name one system over the same transport.
+
+    False for HTTP and HTTPS: credentials for HTTPS must not be sent as plain text.
+    """
+    key = system_key(*one)
+    return key is not None and key == system_key(*other) and _is_plain(one[0]) == _is_plain(other[0])
+
+
+def _is_plain(address: str) -> bool:
+    return _transport(address.partition("://")[0].lower()) == "http"
+
+
 def _normal_host(host: str) -> str:
     if ":" not in host:
         return host.rstrip(".")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bmhctl.domain.bmc_address import same_system
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.support.values import Frozen, replace
 
@@ -17,6 +18,7 @@ Values = dict[str, PropertyValue]
 
 _TEXTS = ("address", "mac", "note")
 _GROUPS = ("labels", "hardware")
+_OF_SYSTEM = ("bmc.address", "bmc.system_id")  # the values that name the system of a BMC
 _BMC = ("address", "type", "system_id", "verify_tls", "tls_min_version")  # credentials are never imported
 
 
@@ -52,8 +54,9 @@ def merge(
     here = values_of(known)
     values = dict(here)
     kept: list[tuple[str, PropertyValue | None, PropertyValue]] = []
+    respelled = _is_respelled(known.bmc, brought.bmc)
     for key, there in values_of(brought).items():
-        if here.get(key) == there:
+        if here.get(key) == there or (respelled and key in _OF_SYSTEM):
             continue
         if key.startswith("bmc.") and any(name == "bmc.address" for name, _, _ in kept):
             continue  # the value belongs to another BMC than the one that is kept
@@ -65,6 +68,13 @@ def merge(
     if moved and (brought.bmc is None or brought.bmc.system_id is None):
         values.pop("bmc.system_id", None)  # the id names a system of the former BMC
     return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and _has_credentials(known))
+
+
+def _is_respelled(known: Bmc | None, brought: Bmc | None) -> bool:
+    """Return whether another address in the file names the same system: ``https://…`` and ``redfish+https://…``."""
+    if known is None or brought is None or known.address == brought.address:
+        return False
+    return same_system((known.address, known.system_id), (brought.address, brought.system_id))
 
 
 def _has_credentials(spec: HostSpec) -> bool:

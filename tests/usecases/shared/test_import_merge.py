@@ -179,6 +179,34 @@ SPECS = st.builds(
 )
 
 
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (("https://10.0.1.1", None), ("redfish+https://10.0.1.1", None)),
+        (("https://10.0.1.1:443/", "/redfish/v1/Systems/7"), ("redfish://10.0.1.1/redfish/v1/Systems/7", None)),
+        (("redfish+http://bmc.lab:8000", "7"), ("http://bmc.lab:8000", "/redfish/v1/Systems/7")),
+    ],
+)
+def test_another_spelling_of_the_address_of_a_bmc_keeps_its_credentials(
+    here: tuple[str, str | None], there: tuple[str, str | None]
+) -> None:
+    bmc = Bmc(here[0], system_id=here[1], credentials="env:MINE")
+    known = replace(FIRST, bmc=bmc)
+    for overwrite in (False, True):
+        merged = merge(
+            known, replace(FIRST, bmc=Bmc(there[0], system_id=there[1])), values_of(known), overwrite=overwrite
+        )
+        assert (merged.spec, merged.kept, merged.moved) == (known, (), False)
+
+
+@pytest.mark.parametrize("there", ["http://10.0.1.1", "https://10.0.1.1:8443", "https://10.0.1.1/redfish/v1/Systems/2"])
+def test_another_transport_port_or_system_is_another_bmc(there: str) -> None:
+    known = replace(FIRST, bmc=Bmc("https://10.0.1.1", credentials="env:MINE"))
+    merged = merge(known, replace(FIRST, bmc=Bmc(there)), values_of(known))
+    assert merged.moved
+    assert merged.spec.bmc == Bmc(there)
+
+
 @given(SPECS, SPECS, SPECS, st.booleans())
 def test_every_merged_value_comes_from_the_file_or_the_inventory(
     last: HostSpec, here: HostSpec, there: HostSpec, knows: bool
