@@ -23,7 +23,7 @@ from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, 
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable, refusal
-from bmhctl.usecases.reservations.fairness import caps_of_owner, free_for, hosts_for_tickets, match_beside
+from bmhctl.usecases.reservations.fairness import caps_of_owner, free_for, hosts_for_tickets, match_free
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
@@ -135,7 +135,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
         return hosts
     length = policy.lease_of(request).ttl
     until = until_of(length, now, policy.turnaround, may_be_short=request.may_be_short)
-    found = match_beside(ctx, ctx.actor, requirements, before, policy, until)
+    found = match_free(ctx, ctx.actor, requirements, before, policy.limits, until)
     if not found.missing:
         return found.hosts
     for end in _ends(request, now, length):
@@ -149,7 +149,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
         if room is not None:
             return room.hosts
     longest = until_of(length, now, policy.turnaround, may_be_short=True)
-    short = match_beside(ctx, ctx.actor, requirements, before, policy, longest)
+    short = match_free(ctx, ctx.actor, requirements, before, policy.limits, longest)
     if not short.missing and all(free_until(host) >= until.whole for host in short.hosts):
         return short.hosts  # a step has just ended on one of the hosts
     if short.missing or request.may_be_short:

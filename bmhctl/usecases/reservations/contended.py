@@ -13,9 +13,8 @@ from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.usecases.reservations.allocation import check_names, choose_hosts
-from bmhctl.usecases.reservations.fairness import LAPSE
+from bmhctl.usecases.reservations.fairness import LAPSE, note_ticket
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_checks, settle
-from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import quarantine

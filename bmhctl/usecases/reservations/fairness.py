@@ -11,13 +11,12 @@ from bmhctl.domain.booking import free_until
 from bmhctl.domain.matching import Cap, Claimant, Match, Until, left_over, match, until_of
 from bmhctl.domain.model import LONG_AGO, Host
 from bmhctl.domain.requirements import Requirements, load_requirements
-from bmhctl.domain.ticket import QueueVerb, Ticket
+from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import EVERY_FIT, FREE, HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.candidates import candidates
-from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
 
@@ -130,6 +129,24 @@ def remove_dead(ctx: Context) -> list[Ticket]:
     return waiting
 
 
+def note_ticket(
+    ctx: Context, ticket: Ticket, verb: QueueVerb, *, reason: str | None = None, reservation: str | None = None
+) -> None:
+    """Record an event of a ticket, in the caller's transaction, which also changes the ticket."""
+    ctx.store.queue_events.add(
+        QueueEvent(
+            ticket=ticket.id,
+            at=ctx.clock(),
+            actor=ctx.actor,
+            verb=verb,
+            owner=ticket.owner,
+            requirements=ticket.requirements,
+            reason=reason,
+            reservation=reservation,
+        )
+    )
+
+
 def any_free(ctx: Context, requirements: Requirements) -> bool:
     """Return whether any free host fits any of the requirements, even if an earlier ticket has a right to it."""
     return bool(_unclaimed(ctx, [requirements]))
@@ -149,39 +166,38 @@ def free_for(
     ``more``. ``limits`` are the policy's: a ticket that waits only for its owner's limit has no right to hosts. With
     ``until``, only hosts on which nothing is planned before this time are returned, those with the nearest plans first.
     """
-    if until is not None:
-        beside = _free_beside(ctx, requirements, before, ctx.store.policy(), Until(until, until), more)
-        return sorted((host for host in beside if free_until(host) >= until), key=free_until)
-    found = _unclaimed(ctx, [requirements], more)
-    tickets = ctx.store.tickets.all(before) if found else []
-    if not tickets:
-        return found
-    everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
-    free = _unclaimed(ctx, everyone, max(more, _more_under(limits)))
-    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits)
-    return left_over(earlier, free, partial(comes_back, ctx))
+    if until is None:
+        return _free(ctx, requirements, before, limits, None, more)
+    free = _free(ctx, requirements, before, limits, Until(until, until), more)
+    return sorted((host for host in free if free_until(host) >= until), key=free_until)
 
 
-def _free_beside(
-    ctx: Context, requirements: Requirements, before: int | None, policy: Policy, until: Until, more: int = 0
+def _free(
+    ctx: Context,
+    requirements: Requirements,
+    before: int | None,
+    limits: tuple[Limit, ...],
+    until: Until | None,
+    more: int = 0,
 ) -> list[Host]:
     """Return the hosts of :func:`free_for`, with enough that are free as long as the request and each ticket need.
 
-    ``until`` is how long the request needs them; ``before`` and ``more`` are as in :func:`free_for`. An earlier ticket
-    has a right only to hosts that are free for its own lease.
+    ``until`` is how long the request needs them; None if nothing is planned. An earlier ticket has a right only to
+    hosts that are free for its own lease.
     """
-    until_of_each = partial(until_of_ticket, policy=policy, now=ctx.clock())
     tickets = ctx.store.tickets.all(before)
+    untils: dict[int, Until] = {}
+    if until is not None and tickets:
+        policy, now = ctx.store.policy(), ctx.clock()
+        untils = {ticket.id: until_of_ticket(ticket, policy, now) for ticket in tickets}
     everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
-    untils = [until, *map(until_of_each, tickets)]
-    more = max(more, _more_under(policy.limits)) if tickets else more
-    found: dict[int, Host] = {}
-    for each in dict.fromkeys(moment for one in untils for moment in (one.whole, one.least)):
-        found |= {host.id: host for host in _unclaimed(ctx, everyone, more, each)}
+    more = max(more, _more_under(limits)) if tickets else more
+    moments = dict.fromkeys(moment for one in (until, *untils.values()) if one for moment in (one.whole, one.least))
+    found = {host.id: host for each in moments or (None,) for host in _unclaimed(ctx, everyone, more, each)}
     free = sorted(found.values(), key=lambda host: (host.used_at or LONG_AGO, host.id))
     if not tickets:
         return free
-    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), policy.limits, until_of_each)
+    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits, lambda ticket: untils.get(ticket.id))
     return left_over(earlier, free, partial(comes_back, ctx))
 
 
@@ -193,27 +209,7 @@ def until_of_ticket(ticket: Ticket, policy: Policy, now: datetime) -> Until:
 def length_of(ticket: Ticket | ReservationRequest, policy: Policy) -> timedelta | None:
     """Return the length of the lease that a ticket or a request asks for; None for a lease without end."""
     ttl = None if ticket.endless else ticket.ttl or policy.ttl
-    if policy.max_ttl is not None:
-        return policy.max_ttl if ttl is None else min(ttl, policy.max_ttl)
-    return ttl
-
-
-def match_beside(
-    ctx: Context, owner: str, requirements: Requirements, before: int | None, policy: Policy, until: Until
-) -> Match:
-    """Return the match that an owner would get now, of hosts that are free of plans for long enough.
-
-    ``until`` is how long that is; the other parameters are as in :func:`match_free`.
-    """
-    caps = caps_of_owner(ctx, owner, policy.limits)
-    more = EVERY_FIT if any(cap.selector.terms for cap in caps) else 0
-    claimant = Claimant(requirements, caps, until)
-    found = claimant.match(_free_beside(ctx, requirements, before, policy, until, more))
-    is_whole = not found.missing and all(free_until(host) >= until.whole for host in found.hosts)
-    if is_whole or until.least == until.whole or more == EVERY_FIT:
-        return found
-    # Read all hosts, because any of them may be one that stays free the longest.
-    return claimant.match(_free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
+    return min((length for length in (ttl, policy.max_ttl) if length is not None), default=None)
 
 
 def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
@@ -271,16 +267,21 @@ def match_free(
     requirements: Requirements,
     before: int | None,
     limits: tuple[Limit, ...],
+    until: Until | None = None,
 ) -> Match:
-    """Return the match that an owner would get now if nothing were planned, of free hosts that no earlier ticket needs.
+    """Return the match that an owner would get now, of free hosts that no earlier ticket needs.
 
-    ``before`` is the id of the owner's own ticket; None for none.
+    ``before`` is the id of the owner's own ticket; None for none. ``until`` is how long the hosts must be free of
+    plans; None if nothing is planned.
     """
-    free, caps = free_for(ctx, requirements, before, limits), caps_of_owner(ctx, owner, limits)
-    found = match(requirements, free, caps)
-    if found.missing and any(cap.selector.terms for cap in caps):
-        found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT), caps)
-    return found
+    claimant = Claimant(requirements, caps_of_owner(ctx, owner, limits), until)
+    found = claimant.match(_free(ctx, requirements, before, limits, until))
+    is_whole = not found.missing and (until is None or all(free_until(host) >= until.whole for host in found.hosts))
+    is_capped = any(cap.selector.terms for cap in claimant.caps)
+    if is_whole or not (is_capped or (until is not None and until.least < until.whole)):
+        return found
+    # Read all hosts: those that come first may exceed a cap, and any other may be one that stays free the longest.
+    return claimant.match(_free(ctx, requirements, before, limits, until, EVERY_FIT))
 
 
 def _unclaimed(

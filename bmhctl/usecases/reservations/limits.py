@@ -110,35 +110,27 @@ def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> 
     )
 
 
-class _Excess(Frozen):
-    """A limit that requirements exceed.
-
-    ``always`` is whether they exceed it alone, not only together with what the owner holds.
-    """
-
-    allowance: Allowance
-    always: bool
-
-
-def _excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> _Excess | None:
-    """Return the limit that refuses requirements which the inventory could meet; None if no limit does.
+def _exceeded(
+    ctx: Context, owner: str, requirements: Requirements, limits: Limits
+) -> tuple[Allowance, bool] | tuple[None, None]:
+    """Return the limit that refuses requirements which the inventory could meet, and whether it always would.
 
     It is the first limit that refuses them alone. If only several limits together refuse them, it is the first limit of
-    the owner.
+    the owner. A limit that does not always refuse them does so because of what the owner holds.
     """
     mine = allowances(ctx, owner, limits)
     for always in (True, False):
         caps = [each.whole if always else each.cap for each in mine]
         if mine and not is_within(ctx, requirements, caps):
             alone = (each for each, cap in zip(mine, caps, strict=True) if not is_within(ctx, requirements, [cap]))
-            return _Excess(next(alone, mine[0]), always)
-    return None
+            return next(alone, mine[0]), always
+    return None, None
 
 
 def waits_for(ctx: Context, ticket: Ticket, limits: Limits) -> str | None:
     """Return in words the limit of its owner that a ticket waits for; None if it waits for none."""
-    found = _excess(ctx, ticket.owner, load_requirements(ticket.requirements), limits)
-    return None if found is None else found.allowance.words
+    exceeded, _ = _exceeded(ctx, ticket.owner, load_requirements(ticket.requirements), limits)
+    return None if exceeded is None else exceeded.words
 
 
 def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> BmhctlError | None:
@@ -147,11 +139,11 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
     The error is an :class:`UnsatisfiableError` if the limit would refuse them to an owner who holds nothing, else a
     :class:`BusyError`.
     """
-    found = _excess(ctx, owner, requirements, limits)
-    if found is None:
+    exceeded, always = _exceeded(ctx, owner, requirements, limits)
+    if exceeded is None:
         return None
-    asked, exceeded = describe_requirements(requirements), found.allowance
-    if found.always:
+    asked = describe_requirements(requirements)
+    if always:
         return UnsatisfiableError(
             f"{asked}: more than limit {exceeded.limit.name} allows: {exceeded.limit.most} for {owner}",
             hint="ask for fewer; bmhctl policy show has the limits",

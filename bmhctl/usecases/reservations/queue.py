@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from bmhctl.domain.booking import free_until
 from bmhctl.domain.model import Host, Planned, State
@@ -22,13 +23,12 @@ from bmhctl.usecases.reservations.fairness import (
     comes_back,
     free_for,
     is_live,
-    match_beside,
     match_free,
     may_come_back,
+    note_ticket,
     until_of_ticket,
     waiting_tickets,
 )
-from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
@@ -53,11 +53,8 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
     if not is_live(ctx, ticket):
         return "its process is checking hosts, or is stopped: others may go first"
     limits = policy.limits
-    if is_booked:
-        until = until_of_ticket(ticket, policy, ctx.clock())
-        found = match_beside(ctx, ticket.owner, requirements, ticket.id, policy, until)
-    else:
-        found = match_free(ctx, ticket.owner, requirements, ticket.id, limits)
+    until = until_of_ticket(ticket, policy, ctx.clock()) if is_booked else None
+    found = match_free(ctx, ticket.owner, requirements, ticket.id, limits, until)
     if not found.missing:
         return "nothing: it is about to be granted"
     if limits:
@@ -66,20 +63,19 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
         if (limit := waits_for(ctx, ticket, limits)) is not None:
             return f"it waits for the limit of its owner: {limit}"
     words = plural(found.missing, "more host")
-    if is_booked and (planned := _held_back(ctx, requirements, ticket, policy)):
+    free = [] if until is None else free_for(ctx, requirements, ticket.id, limits, more=_SOME)
+    if until is not None and (planned := _held_back(free, until.least)):
         return f"{words}: {planned}"
     if not comes_back(ctx, requirements):
         return f"{words}: that needs an operator; {_obstacles(ctx, requirements)}"
     return words
 
 
-def _held_back(ctx: Context, requirements: Requirements, ticket: Ticket, policy: Policy) -> str | None:
-    """Return in words the free hosts that a ticket can't get because of plans for them; None if there are none."""
-    until = until_of_ticket(ticket, policy, ctx.clock())
-    free = free_for(ctx, requirements, ticket.id, policy.limits, more=_SOME)
+def _held_back(free: Sequence[Host], least: datetime) -> str | None:
+    """Return in words the free hosts on which something is planned before the time ``least``; None if on none."""
     names: dict[Planned, list[str]] = {}
     for host in free:
-        if free_until(host) < until.least:
+        if free_until(host) < least:
             names.setdefault(host.planned[0], []).append(host.name)
     words = (
         f"{' '.join(in_short(each))} {'are' if len(each) > 1 else 'is'} {planned.words}"

@@ -31,9 +31,8 @@ from bmhctl.usecases.reservations.allocation import remedies
 from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.contended import check_ticket, choose, find_lost_grant, resolved, try_grant
 from bmhctl.usecases.reservations.eta import eta_of_request
-from bmhctl.usecases.reservations.fairness import any_free, match_free, note_excused, remove_dead
+from bmhctl.usecases.reservations.fairness import any_free, match_free, note_excused, note_ticket, remove_dead
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
-from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, ProgressReporter, Waiting, Watch
 from bmhctl.usecases.shared.absence import PAUSE, Absence
 from bmhctl.usecases.shared.context import Context
