@@ -78,10 +78,8 @@ def without_planned(host: Host, booking_id: str) -> Host:
 
 def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> Planned | None:
     """Return the first time set aside on a host that overlaps a span or is less than ``turnaround`` away, if any."""
-    for each in host.planned:
-        if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround:
-            return each
-    return None
+    overlapping = (p for p in host.planned if p.starts_at - turnaround < ends and starts < p.ends_at + turnaround)
+    return next(overlapping, None)
 
 
 def is_set_aside(host: Host, now: datetime) -> bool:

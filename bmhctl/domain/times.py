@@ -26,12 +26,9 @@ def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> d
         "or a date such as 2026-12-24T18:00"
     )
     at = _parsed(text, now, said or now, forms)
-    if at <= now and said is not None:
-        raise UsageError(
-            f"the end, {text}, is not after the beginning", hint="write a duration such as 2h, or a later time"
-        )
     if at <= now:
-        raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h, or a later time")
+        words = f"{text} is not in the future" if said is None else f"the end, {text}, is not after the beginning"
+        raise UsageError(words, hint="write a duration such as 2h, or a later time")
     check_not_too_far(at, now)
     return at
 

@@ -14,6 +14,7 @@ from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
+from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
 from bmhctl.stores.schema import SUCCESSOR_KEY
 from bmhctl.stores.sqlite.database import SqliteDatabase, open_database
 from bmhctl.stores.sqlite.files import building, new_database
@@ -239,9 +240,6 @@ def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | 
 
 def _record_owner(target: Store, declared_by: Path | None = None, text: bytes | None = None) -> None:
     """Replace what a copy records about the source's TOML file: by ``declared_by``, if any, and the text to restore."""
-    from bmhctl.stores.meta import INTENT
-    from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
-
     for key in (FINGERPRINT, INTENT, SUCCESSOR_KEY):
         target.meta.put(key, None)
     target.meta.renew_identity()
@@ -271,7 +269,6 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
 def _is_synced_with(target: Store, text: bytes) -> bool:
     """Return whether a state was synced with exactly this text."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
-    from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
 
     known = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
     return known is not None and known.sha256 == Fingerprint.of(text).sha256

@@ -139,9 +139,7 @@ def _summary(host: Host, inputs: GuardInput) -> str:
     held = host.reservation
     match host.state:
         case State.RESERVED if held is not None and not inputs.reservation_valid:
-            return f"{host.name} is reserved, but the lease has expired: {held.words}; " + (
-                "the next command taints it"
-            )
+            return f"{host.name} is reserved, but the lease has expired: {held.words}; the next command taints it"
         case State.RESERVED if held is not None:
             return f"{host.name} is reserved: held by {held.words}"
         case State.MAINTENANCE:
@@ -196,10 +194,9 @@ def _details(
     if host.fault:
         yield f"fault: {host.fault}"
     if host.failed_cleanups:
-        yield f"its cleanup failed {host.failed_cleanups} time{'s' if host.failed_cleanups > 1 else ''} in a row"
+        yield f"its cleanup failed {plural(host.failed_cleanups, 'time')} in a row"
     if host.failed_tasks:
-        number = f"{len(host.failed_tasks)} tasks" if len(host.failed_tasks) > 1 else "1 task"
-        yield f"{number} failed in a row: {describe_tasks(host.failed_tasks)}"
+        yield f"{plural(len(host.failed_tasks), 'task')} failed in a row: {describe_tasks(host.failed_tasks)}"
     if host.state is State.MAINTENANCE:
         for mark in host.maintenance:
             until = f", until {local_time(mark.until)}" if mark.until else ""
@@ -271,7 +268,7 @@ def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[
         left = ", ".join(step.name for step in state.left)
         yield f"setup: {counts}" + (f"; next: {left}" if left else "")
     if host.failed_setups:
-        yield f"its setup failed {host.failed_setups} time{'s' if host.failed_setups > 1 else ''} in a row"
+        yield f"its setup failed {plural(host.failed_setups, 'time')} in a row"
 
 
 def _last_attempt(ctx: Context, host: Host) -> Event | None:

@@ -262,9 +262,8 @@ def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> Ho
         if value == "":
             del table[key]
 
-    put(entry, "address", changes.address)
-    put(entry, "mac", changes.mac)
-    put(entry, "note", changes.note)
+    for attribute in ("address", "mac", "note"):
+        put(entry, attribute, getattr(changes, attribute))
     for group, given in (("labels", changes.labels), ("hardware", changes.hardware)):
         merged = {**getattr(spec, group), **given}
         entry[group] = {key: value for key, value in merged.items() if value is not None}

@@ -94,10 +94,8 @@ def _taint_again(
             held_reservation(ctx, token, now)  # raises if the reservation has ended or does not exist
             raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
     if fault and fault != host.fault:
-        left = record_event(ctx, replace(host, fault=fault), EventKind.FAULT, now, reason=fault)
-        return Outcome(
-            host.name, True, f"fault recorded: {fault}{_not_recorded(ctx, host, reason)}", host.state, left.state
-        )
+        record_event(ctx, replace(host, fault=fault), EventKind.FAULT, now, reason=fault)
+        return stayed(host, f"fault recorded: {fault}{_not_recorded(ctx, host, reason)}")
     return already(host, f"already tainted{_not_recorded(ctx, host, reason)}")
 
 
@@ -125,22 +123,11 @@ def _give_back(
     if fault:
         left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
     elif task is TaskResult.FAILED and left.state is State.TAINTED and len(left.failed_tasks) > 1:
-        quarantined = _quarantined(ctx, left, now)
-        if quarantined is not None:
-            return moved(host, quarantined, f"{words}; {quarantined.maintenance[0].reason}")
+        limit, tasks = ctx.store.policy().quarantine_after_task_failures, left.failed_tasks
+        if limit is not None and len(tasks) >= limit:  # the host or the tasks may be the cause: a person finds out
+            why = f"quarantined after {len(tasks)} tasks failed in a row: {describe_tasks(tasks)}"
+            return moved(host, quarantine(ctx, left, why, now), f"{words}; {why}")
     return moved(host, left, words)
-
-
-def _quarantined(ctx: Context, host: Host, now: datetime) -> Host | None:
-    """Move a host on which too many tasks failed in a row to maintenance; return it, or None if too few failed.
-
-    The cause may be the host or the tasks, and only a person can find out which.
-    """
-    limit = ctx.store.policy().quarantine_after_task_failures
-    if limit is None or len(host.failed_tasks) < limit:
-        return None
-    reason = f"quarantined after {len(host.failed_tasks)} tasks failed in a row: {describe_tasks(host.failed_tasks)}"
-    return quarantine(ctx, host, reason, now)
 
 
 @retried

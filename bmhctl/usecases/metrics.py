@@ -34,15 +34,7 @@ class _Counts:
 
     def to_text(self) -> str:
         """Return the counts as a text for :meth:`__init__`."""
-        return json.dumps(
-            {
-                "last": self.last,
-                "events": self.events,
-                "failures": self.failures,
-                "waits": self.waits,
-                "waited": round(self.waited, 1),
-            }
-        )
+        return json.dumps(vars(self) | {"waited": round(self.waited, 1)})
 
     def count(self, ctx: Context, last: int | None = None) -> None:
         """Count the events after the last counted one, up to the id ``last`` if given."""

@@ -10,7 +10,7 @@ from bmhctl.domain.requirements import Requirement, dump_requirements, load_requ
 from bmhctl.domain.times import check_not_too_far
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BusyError, UsageError
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, stayed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
@@ -61,16 +61,11 @@ def plan_maintenance(
             )
         known = ctx.store.bookings.get(saved[0].id) if saved else None  # None after a refusal
         saved[:] = [booking := _with_host(ctx, known or planned, host)]
-        left = set_aside(
-            ctx,
-            host,
-            booking,
-            now,
-            f"from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC ({booking.id}): {reason}",
-        )
+        words = f"from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC ({booking.id}): {reason}"
+        set_aside(ctx, host, booking, now, words)
         lasts = is_leased_past(host, starts)
         held = f"; it is held by {host.reservation.words}" if lasts and host.reservation else ""
-        return Outcome(host.name, True, f"planned: {reason}{held}", host.state, left.state)
+        return stayed(host, f"planned: {reason}{held}")
 
     outcomes = each_in_one_commit(ctx, "maintain", choice, one)
     if not saved or ctx.dry_run:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import TypeVar
 
 from bmhctl.domain.model import EventKind, State, Verb
@@ -242,13 +244,11 @@ def _waits(found: Counter[float | None]) -> Waits | None:
     if not count:
         return None
 
+    ranks = [*accumulate(number for _, number in known)]
+
     def at(share: float) -> timedelta:
-        left = max(1, -(-count * share // 1))  # the nearest rank
-        for seconds, number in known:
-            left -= number
-            if left <= 0:
-                return timedelta(seconds=seconds)
-        return timedelta(seconds=known[-1][0])
+        nearest = max(1, -(-count * share // 1))
+        return timedelta(seconds=known[bisect_left(ranks, nearest)][0])
 
     return Waits(count, at(0.5), at(0.95), at(1.0))
 

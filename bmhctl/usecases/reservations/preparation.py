@@ -20,7 +20,7 @@ from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import BmhctlError, NotYoursError, StepFailedError
 from bmhctl.probes.cancellation import AnyOf, Due
 from bmhctl.results import Grant, Held
-from bmhctl.support.values import Frozen, replace
+from bmhctl.support.values import replace
 from bmhctl.support.watchdog import Deadline
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.reservations.holder import give_up
@@ -80,11 +80,6 @@ def _forget_request(ctx: Context, reservation_id: str) -> None:
 
 class _NoneFreeError(Exception):
     """Too few hosts are free to replace those that could not be prepared."""
-
-
-class _Failure(Frozen):
-    host: Host
-    words: str
 
 
 class Preparation:
@@ -215,25 +210,25 @@ class Preparation:
         self, reservation: Reservation, ended: list[tuple[Claimed, StepsRun]], notes: list[str], order: list[int]
     ) -> tuple[Reservation, list[Host]]:
         """Record the results of the steps; return the reservation, and the hosts that still have to be prepared."""
-        failures = [_Failure(held.host, run.refusal) for held, run in ended if run.refusal is not None]
+        failures = [(held.host, run.refusal) for held, run in ended if run.refusal is not None]
         if not failures:
             return _finish(self._ctx, reservation, ended, self._is_new), []
-        self.failed += [failure.host.name for failure in failures]
+        self.failed += [host.name for host, _ in failures]
         enough = self._enough()
         spares = None if enough else _replace(self._ctx, reservation, ended, failures, notes)
         if spares is None:
-            words = "; ".join(f"{failure.host.name}: {failure.words}" for failure in failures)
+            words = "; ".join(f"{host.name}: {why}" for host, why in failures)
             _note_failures(self._ctx, reservation, ended)
-            self._give_back(reservation, [failure.host for failure in failures], words)
+            self._give_back(reservation, [host for host, _ in failures], words)
             raise (StepFailedError if enough else NoSpareError)(
                 f"{words}; {enough or 'no other host that fits is free'}",
                 hint="bmhctl history HOST; check the parameters, and the prepare steps in bmhctl policy show",
                 details={"reservation": reservation.id, "failed": list(self.failed)},
             )
-        for failure, spare in zip(failures, spares, strict=True):
-            notes.append(f"{failure.host.name} could not be prepared: replaced by {spare.name}")
-            self._ctx.report(f"{failure.host.name}: {failure.words}; trying {spare.name}")
-            order[order.index(failure.host.id)] = spare.id
+        for (host, why), spare in zip(failures, spares, strict=True):
+            notes.append(f"{host.name} could not be prepared: replaced by {spare.name}")
+            self._ctx.report(f"{host.name}: {why}; trying {spare.name}")
+            order[order.index(host.id)] = spare.id
         return reservation, spares
 
     def _enough(self) -> str | None:
@@ -327,7 +322,7 @@ def _replace(
     ctx: Context,
     reservation: Reservation,
     ended: Sequence[tuple[Claimed, StepsRun]],
-    failures: Sequence[_Failure],
+    failures: Sequence[tuple[Host, str]],
     notes: list[str],
 ) -> list[Host] | None:
     """Replace each host on which the preparation failed, in one commit; return the new hosts.
@@ -339,12 +334,12 @@ def _replace(
     with suppress(_NoneFreeError), ctx.store.transaction():
         now = ctx.clock()
         held = held_reservation(ctx, reservation.id, now)
-        bad = {failure.host.id for failure in failures}
+        bad = {host.id for host, _ in failures}
         kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
         spares: list[Host] = []
         steps = ctx.store.policy().of(Phase.PREPARE)
-        for failure in failures:
-            wanted = _parameters(steps, held, failure.host)
+        for host, _ in failures:
+            wanted = _parameters(steps, held, host)
             fits = partial(_takes, steps, held, wanted)
             found = spare_host(ctx, held, kept, bad, fits)
             if found.missing:
@@ -354,12 +349,12 @@ def _replace(
             moved += found.notes
         _record(ctx, ended, held, now)
         taken = []
-        for failure, chosen in zip(failures, spares, strict=True):
+        for (failed, why), chosen in zip(failures, spares, strict=True):
             spare = ctx.store.hosts.with_id(chosen.id) or chosen  # a later move of a booking may have changed the host
-            taken.append(take_spare(ctx, spare, failure.host, held, now))
-            host = ctx.store.hosts.with_id(failure.host.id, lock=True)
-            if host is not None and _is_held(host, held):
-                give_back(ctx, host, now, reason=failure.words)
+            taken.append(take_spare(ctx, spare, failed, held, now))
+            left = ctx.store.hosts.with_id(failed.id, lock=True)
+            if left is not None and _is_held(left, held):
+                give_back(ctx, left, now, reason=why)
         notes += moved
         return taken
     return None

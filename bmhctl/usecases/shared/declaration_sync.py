@@ -16,9 +16,7 @@ from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Outcome, failed
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.meta import FINGERPRINT as FINGERPRINT
-from bmhctl.stores.meta import INTENT
-from bmhctl.stores.meta import OWNER as OWNER
+from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
 from bmhctl.stores.toml.declaration import Declaration, parse_declaration, read_declaration
 from bmhctl.stores.toml.file import DeclarationFile
 from bmhctl.stores.toml.fingerprint import Fingerprint
@@ -222,10 +220,12 @@ def _reconcile(
     the outcomes of the intent's changes.
     """
     outcomes: list[Outcome] = []
+    others = Changes(by_hand=True)
     if intent is not None:
         actor, changes = intent
         ctx = replace(ctx, actor=actor)
         outcomes = apply(ctx, replace(changes, imported={}), now)
+        others = Changes(reason=changes.reason, command=changes.command, imported=changes.imported)
     name = _file(ctx).path.name
     known = {spec.name: (spec, undeclared) for spec, undeclared in ctx.store.declared.specs()}
     new: list[HostSpec] = []
@@ -236,15 +236,9 @@ def _reconcile(
             new.append(spec)
         elif was_undeclared or before != spec:
             changed.append(spec)
-    by_hand = Changes(
-        specs=tuple(SpecChange.to(spec.name, spec) for spec in changed),
-        reason=None if intent is None else changes.reason,
-        command=None if intent is None else changes.command,
-        imported={} if intent is None else changes.imported,
-        by_hand=intent is None,
-        newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new),
-    )
-    apply(ctx, by_hand, now)
+    specs = tuple(SpecChange.to(spec.name, spec) for spec in changed)
+    newcomers = tuple(HostAddition(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new)
+    apply(ctx, replace(others, specs=specs, newcomers=newcomers), now)
     for left, (_, was_undeclared) in sorted(known.items()):
         if not was_undeclared:
             undeclare(ctx, ctx.host(left), now, f"no longer in {name}")
@@ -305,8 +299,7 @@ def _file(ctx: Context) -> DeclarationFile:
 
 
 def _known(ctx: Context) -> Fingerprint | None:
-    text = ctx.store.meta.get(FINGERPRINT)
-    return None if text is None else Fingerprint.from_text(text)
+    return Fingerprint.from_text(ctx.store.meta.get(FINGERPRINT) or "")
 
 
 def _check_owner(ctx: Context, file: DeclarationFile) -> None:

@@ -70,9 +70,8 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
     from bmhctl.stores.meta import FINGERPRINT, OWNER
     from bmhctl.stores.toml.fingerprint import Fingerprint
 
-    known = ctx.store.meta.get(FINGERPRINT)
-    fingerprint = None if known is None else Fingerprint.from_text(known)
-    return fingerprint is not None and ctx.store.meta.get(OWNER) == file.identity and file.is_untouched(fingerprint)
+    known = Fingerprint.from_text(ctx.store.meta.get(FINGERPRINT) or "")
+    return known is not None and ctx.store.meta.get(OWNER) == file.identity and file.is_untouched(known)
 
 
 def refresh_and_reap(ctx: Context) -> datetime:

@@ -28,8 +28,8 @@ from bmhctl.usecases.shared.declare import change_each
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.leases import check_token, forced_reason
-from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import record_event
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.steps.execution import record_alone
 from bmhctl.usecases.steps.step_verbs import JOBS
 
 _T = TypeVar("_T")
@@ -146,18 +146,10 @@ def _fenced(
             check_token(ctx, host, reservation, ctx.clock())
         except BmhctlError as error:
             if force:
-                _record(ctx, host, f"forced {what}: {reason}")
-            elif not force:
+                record_alone(ctx, host, EventKind.SET, f"forced {what}: {reason}")
+            else:
                 refused[host.name] = error
     return refused
-
-
-@retried
-def _record(ctx: Context, host: Host, reason: str) -> None:
-    with ctx.transaction(shared=True):
-        record_event(
-            ctx, ctx.store.hosts.with_id(host.id, lock=True) or host, EventKind.SET, ctx.clock(), reason=reason
-        )
 
 
 def inspect(

@@ -8,8 +8,8 @@ from bmhctl.results import Outcome, Outcomes, already, attempt, failed, stayed
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
-from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
-from bmhctl.usecases.shared.transitions import record_event
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.steps.execution import record_alone
 
 
 def end_step(ctx: Context, choice: Choice) -> Outcomes:
@@ -53,15 +53,7 @@ def end_step(ctx: Context, choice: Choice) -> Outcomes:
                 raise StateRefusedError(
                     f"its step belongs to another user: {words}", host=host.name, hint="try again as that user, or root"
                 ) from None
-            _record(ctx, host, f"ended: {words}")
+            record_alone(ctx, host, EventKind.STEP_FAILED, f"ended: {words}")
         return stayed(host, f"ended: {words}")
 
     return Outcomes("end-step", (*(attempt(host, one) for host in hosts), *(failed(error) for error in missing)))
-
-
-@retried
-def _record(ctx: Context, host: Host, words: str) -> None:
-    with ctx.store.transaction(shared=True):
-        now = ctx.store.hosts.with_id(host.id, lock=True)
-        if now is not None:
-            record_event(ctx, now, EventKind.STEP_FAILED, ctx.clock(), reason=words)

@@ -9,7 +9,7 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase, SetupProgress, Verdict
+from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, Phase, SetupProgress, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.lifecycle.machine import CLAIMED
@@ -17,7 +17,7 @@ from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import retried
-from bmhctl.usecases.shared.transitions import changed_meanwhile
+from bmhctl.usecases.shared.transitions import changed_meanwhile, record_event
 
 if TYPE_CHECKING:
     from bmhctl.probes.step_environment import StepEnvironment
@@ -266,6 +266,15 @@ class ClaimedError(StateRefusedError):
 def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
     with ctx.store.transaction(shared=True):
         return act(ctx.clock())
+
+
+@retried
+def record_alone(ctx: Context, host: Host, kind: EventKind, reason: str) -> None:
+    """Record an event of a host in a transaction of its own, unless the host was removed meanwhile."""
+    with ctx.transaction(shared=True):
+        fresh = ctx.store.hosts.with_id(host.id, lock=True)
+        if fresh is not None:
+            record_event(ctx, fresh, kind, ctx.clock(), reason=reason)
 
 
 @contextmanager

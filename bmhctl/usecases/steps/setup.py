@@ -40,10 +40,6 @@ class Setup:
         left = {step.name for step in self._state.left}
         return replace(plan, steps=tuple(step for step in plan.steps if step.name in left))
 
-    def note(self, result: CheckResult) -> None:
-        """Save the result of a step at once, so that the step is not repeated if this process is killed later."""
-        self.save((result,))
-
     def save(self, results: Iterable[CheckResult]) -> None:
         """Save results, and how far the setup is, unless the host changed after the claim."""
         results = tuple(self._state.marked(results))

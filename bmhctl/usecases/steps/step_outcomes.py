@@ -59,7 +59,7 @@ def to_available(
         return check(run)
 
     later = (held.plan(Phase.CHECKS, overridden),) if ctx.dry_run else ()
-    return Job(held, setup.plan(), then, so_far, later, setup.note)
+    return Job(held, setup.plan(), then, so_far, later, lambda result: setup.save((result,)))
 
 
 def _checked(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None, so_far: Outcome | None) -> Outcome:
