@@ -12,6 +12,7 @@ from bmhctl.domain.model import Event, State
 from bmhctl.errors import BusyError, NotFoundError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.results import Held
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts
 from bmhctl.usecases.reservations import holder, queue
 from bmhctl.usecases.shared.host_selection import Choice
@@ -192,7 +193,7 @@ def test_reap_names_the_leases_that_it_ends_and_a_dry_run_ends_none(fleet: Lab) 
     held = as_(fleet, "alice").reserve("node1", "node2")
     fleet.clock.move(hours=1)
 
-    planned = holder.reap_expired(fleet.context(), dry_run=True)
+    planned = holder.reap_expired(replace(fleet.context(), dry_run=True))
     assert states(fleet)[0] == "reserved"
     done = holder.reap_expired(fleet.context())
 
