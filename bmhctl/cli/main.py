@@ -7,7 +7,6 @@ import signal
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
-from itertools import pairwise
 from types import FrameType
 from typing import NoReturn
 
@@ -219,40 +218,12 @@ def _usage(error: Exception, args: list[str]) -> UsageError:
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 
-def _owner_in(args: list[str]) -> str | None:
-    """Return the owner that a selector of hosts names, as if an owner were a label."""
-    following = [*args[1:], ""]
-    terms = (value for arg, value in zip(args, following, strict=True) if arg in ("-l", "--selector"))
-    return next((value.removeprefix("owner=") for value in terms if value.startswith("owner=")), None)
-
-
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
     """Return the error; its hint is the option or the command that was probably meant, if one is found."""
-    meant = _meant(error, args, _command_in(args) or "")
-    if meant:
-        error.hint = f"did you mean {meant}?"
+    if isinstance(error, UsageError) or error.code == "not-found" or any("," in arg for arg in args):
+        from bmhctl.cli.suggestions import meant_after
+
+        name = _command_in(args) or ""
+        if meant := meant_after(error, args, name, build_command(name, ENTRIES[name]) if name else None):
+            error.hint = f"did you mean {meant}?"
     return error
-
-
-def _meant(error: BmhctlError, args: list[str], name: str) -> str | None:
-    if error.code == "not-found" and error.host is not None and name:
-        from bmhctl.cli.suggestions import meant_fields, meant_host, option_names
-
-        known = option_names(build_command(name, ENTRIES[name]))
-        return meant_fields(error.host, args) or meant_host(error.host, name, known)
-    if name and any("," in arg for arg in args):
-        from bmhctl.cli.suggestions import meant_list
-
-        if listed := meant_list(error.message, args, build_command(name, ENTRIES[name])):
-            return listed
-    if isinstance(error, UsageError) and name in ("add", "set"):
-        from bmhctl.cli.suggestions import meant_label
-
-        return meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
-    if isinstance(error, UsageError) and name == "maintain" and "--reason" not in args:
-        from bmhctl.cli.suggestions import meant_reason
-
-        return meant_reason(arg for before, arg in pairwise(args) if not before.startswith("-"))
-    if isinstance(error, UsageError) and (owner := _owner_in(args)) and f"owner={owner}" in error.message:
-        return f"{PROGRAM} reservations --owner {owner}"
-    return None

@@ -12,6 +12,7 @@ from typing import Any
 from bmhctl.cli.commands import ENTRIES, PROGRAM
 from bmhctl.cli.habits import BOOT_WORDS, COMMANDS, FORMATS, GROUP_COMMANDS, LOCATION, OF_COMMAND, OPTIONS
 from bmhctl.domain.model import State
+from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.render import Format
 
 _ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
@@ -152,6 +153,33 @@ def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
             if is_list and f"{(value.partition('=')[2] or value)}'" in message:
                 return " ".join(f"{option} {shlex.quote(part)}" for part in parts)
     return None
+
+
+def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any) -> str | None:
+    """Return what the user probably meant by a command line that failed with an error; None if that is not clear.
+
+    ``name`` is the name of the ``command``; it may be empty.
+    """
+    if error.code == "not-found" and error.host is not None and name:
+        return meant_fields(error.host, args) or meant_host(error.host, name, option_names(command))
+    if name and any("," in arg for arg in args) and (listed := meant_list(error.message, args, command)):
+        return listed
+    if not isinstance(error, UsageError):
+        return None
+    words = [arg for before, arg in pairwise(args) if not before.startswith("-")]
+    if name in ("add", "set"):
+        return meant_label(words)
+    if name == "maintain" and "--reason" not in args:
+        return meant_reason(words)
+    owner = _owner_in(args)
+    return f"{PROGRAM} reservations --owner {owner}" if owner and f"owner={owner}" in error.message else None
+
+
+def _owner_in(args: Sequence[str]) -> str | None:
+    """Return the owner that a selector of hosts names, as if an owner were a label."""
+    following = [*args[1:], ""]
+    terms = (value for arg, value in zip(args, following, strict=True) if arg in ("-l", "--selector"))
+    return next((value.removeprefix("owner=") for value in terms if value.startswith("owner=")), None)
 
 
 def meant_fields(name: str, args: Sequence[str]) -> str | None:
