@@ -21,23 +21,14 @@ from bmhctl.support.values import Frozen
 if TYPE_CHECKING:
     from transitions import Machine
 
-NOT_CHECKED = "its readiness checks have not run"
-"""Why ``checks_passed`` refuses by default."""
-
-NOT_CLEANED = "its cleanup has not run"
-"""Why ``cleanup_succeeded`` refuses by default."""
-
-
 NOT_SET_UP = "its setup is not complete"
-"""Why ``setup_complete`` refuses by default."""
-
+NOT_CHECKED = "its readiness checks have not run"
+NOT_CLEANED = "its cleanup has not run"
+NOT_RETIRED = "its retire steps have not run"
+"""Why the guards refuse that ask for steps, unless the caller says that these have run."""
 
 CLAIMED = "a step is running on it"
 """Why ``not_claimed`` refuses."""
-
-
-NOT_RETIRED = "its retire steps have not run"
-"""Why ``retirement_succeeded`` refuses by default."""
 
 _OUTSIDE = "[*]"  # the machine's state for a host outside the inventory
 

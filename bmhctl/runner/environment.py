@@ -11,7 +11,7 @@ from bmhctl.results import Held
 
 _SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS", "BMH_PREPARED")  # the variables that --shell sets
 
-_TAG = re.compile(r"BMH_TAG_[A-Z0-9_]+")  # tags that --shell of an earlier reservation has set
+_TAG = re.compile(r"BMH_TAG_[A-Z0-9_]+")
 
 _OURS = re.compile(
     r"BMH_(RESERVATION|HOSTS|COUNT|PREPARED|PARAM_.*|TAG_.*"
@@ -50,21 +50,18 @@ def _variables_of(held: Held) -> dict[str, str]:
 
 def export_line(held: Held, outer: Mapping[str, str]) -> str:
     """Return the line for ``eval`` in any POSIX shell that sets the variables, and unsets those of an earlier call."""
-    values = {"BMH_RESERVATION": held.reservation.id, "BMH_HOSTS": " ".join(host.name for host in held.hosts)}
-    values["BMH_PREPARED"] = _variables_of(held).get("BMH_PREPARED", "")
-    for host in held.hosts[:1]:
-        values |= {"BMH_HOST": host.name, "BMH_ADDRESS": host.spec.address or ""}
-    tags = keyed_variables("BMH_TAG", held.reservation.tags)
-    stale = [name for name in (*_SHELL, *_stale_tags(outer)) if not values.get(name) and name not in tags]
-    set_ = {name: values[name] for name in _SHELL if name not in stale} | tags
+    values = task_environment({}, held, "", "")
+    set_ = {name: values[name] for name in _SHELL if values.get(name)}
+    set_ |= {name: values[name] for name in _tags(values)}
+    stale = [name for name in (*_SHELL, *_tags(outer)) if name not in set_]
     exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in set_.items())
     return (f"unset {' '.join(stale)}; " if stale else "") + f"export {exports}"
 
 
 def unset_line(status: int, outer: Mapping[str, str]) -> str:
     """Return the line for ``eval`` that unsets all variables, also tags in ``outer``, and fails with a status."""
-    return f"unset {' '.join((*_SHELL, *_stale_tags(outer)))}; (exit {status})"
+    return f"unset {' '.join((*_SHELL, *_tags(outer)))}; (exit {status})"
 
 
-def _stale_tags(outer: Mapping[str, str]) -> list[str]:
-    return [name for name in outer if _TAG.fullmatch(name)]
+def _tags(environment: Mapping[str, str]) -> list[str]:
+    return [name for name in environment if _TAG.fullmatch(name)]

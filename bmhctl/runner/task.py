@@ -125,15 +125,11 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
     returning = _Returning(undeclared, held.reservation.id, signals)
     lease = Lease(undeclared, held, signals.wake)
     if (loss := lease.lost()) is not None:  # this process was stopped since the grant
-        ctx.report(f"the lease is lost: {loss.reason}; the task was not started")
-        returning.give_back_quietly()
-        return FAILED
+        return returning.give_back_lost(f"{loss.reason}; the task was not started")
     try:
         child = Child(task.command, task.environ, lease.deadline, claim, ctx.report)
     except TimeoutError:
-        ctx.report("the lease is lost: it ended before the task could be started; the task was not started")
-        returning.give_back_quietly()
-        return FAILED
+        return returning.give_back_lost("it ended before the task could be started; the task was not started")
     except OSError as error:
         ctx.report(f"{task.command[0]}: {error.strerror}")
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
@@ -151,9 +147,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
     if lost is None and child.was_ended_by_watchdog():
         lost = "this process was stopped for too long, so the lease was not renewed in time"
     if lost is not None:
-        ctx.report(f"the lease is lost: {lost}; the task was ended")
-        returning.give_back_quietly()
-        return FAILED
+        return returning.give_back_lost(f"{lost}; the task was ended")
     if child.timed_out is not None:
         ctx.report(f"the task was ended: it {child.outcome}")
     returning.is_in_time = child.is_watched()
@@ -270,15 +264,14 @@ class _Returning:
                 return status
             self._ctx.report(f"the lease was lost while the task ran: {error.message}")
             return FAILED
-        except MovedError as error:
-            self._ctx.report(f"the hosts could not be given back: {error.message}")
-            return FAILED
-        except RetiredError as error:
-            there = f"bmhctl -i {shlex.quote(str(error.details['successor']))} release -R {self._token}"
-            self._ctx.report(f"the hosts could not be given back: {error.message}; give them back there: {there}")
-            return status or FAILED
         except BmhctlError as error:
-            self._ctx.report(f"the hosts could not be given back: {error.message}; their lease expires by itself")
+            then = "; their lease expires by itself"
+            if isinstance(error, RetiredError):
+                successor = shlex.quote(str(error.details["successor"]))
+                then = f"; give them back there: bmhctl -i {successor} release -R {self._token}"
+            elif isinstance(error, MovedError):
+                status, then = FAILED, ""
+            self._ctx.report(f"the hosts could not be given back: {error.message}{then}")
             return status or FAILED
         for item in done.items:
             if item.source is State.RESERVED and item.state is State.MAINTENANCE:
@@ -289,10 +282,15 @@ class _Returning:
         self.tainted = [item.host for item in done.items if item.state is State.TAINTED]
         return status
 
-    def give_back_quietly(self) -> None:
-        """Try once to give back hosts that a late renewal may have kept."""
+    def give_back_lost(self, why: str) -> int:
+        """Report that the lease is lost, and try once to give back hosts that a late renewal may have kept.
+
+        Returns the status to exit with.
+        """
+        self._ctx.report(f"the lease is lost: {why}")
         with suppress(BmhctlError):  # usually no host is left to give back
             lifecycle_verbs.release(self._ctx, Choice(), reservation=self._token, reason="task ended: lease lost")
+        return FAILED
 
     def _ended_before_lease(self) -> bool:
         """Return whether the reservation was still valid when the task ended."""
