@@ -15,14 +15,13 @@ from bmhctl.errors import UsageError
 from bmhctl.output.graph.timeline_svg import svg
 from bmhctl.output.records import flags
 from bmhctl.output.sanitize import clean
-from bmhctl.output.spans import ago, heat_level, heat_step, stamp, until
+from bmhctl.output.spans import DAYS, ago, heat_level, heat_step, stamp, until
 from bmhctl.results.statistics import Figures, Report
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import Frozen
 
 _WORST = 5
 _CHART_WIDTH, _CHART_HEIGHT = 720, 120
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 class Bar(Frozen):
@@ -74,7 +73,7 @@ def page(report: Report) -> str:
         use_bars=_use_bars(report),
         wait_bars=_wait_bars(report),
         chart=(_CHART_WIDTH, _CHART_HEIGHT),
-        heat=[(day, [_cell(report, number, hour) for hour in range(24)]) for number, day in enumerate(_DAYS)],
+        heat=[(day, [_cell(report, number, hour) for hour in range(24)]) for number, day in enumerate(DAYS)],
         heat_level=partial(heat_level, step=heat_step(report.hourly.share(*hour) for hour in report.hourly.cells)),
         worst=_worst(report.statistics.groups),
         flags=flags,
@@ -107,9 +106,7 @@ def _use_bars(report: Report) -> list[Bar]:
     bars = []
     for place, day in enumerate(report.days):
         share = min(1.0, day.reserved / day.present) if day.present else 0.0
-        height = share * _CHART_HEIGHT
-        words = f"{day.day:%a %d %b}: {share:.0%} reserved"
-        bars.append(_bar(place, width, height, words))
+        bars.append(_bar(place, width, share * _CHART_HEIGHT, f"{day.day:%a %d %b}: {share:.0%} reserved"))
     return bars
 
 
@@ -137,4 +134,4 @@ def _bar(place: int, width: float, height: float, words: str) -> Bar:
 
 def _cell(report: Report, day: int, hour: int) -> tuple[float | None, str]:
     share = report.hourly.share(day, hour)
-    return share, f"{_DAYS[day]} {hour:02}:00, " + ("not known" if share is None else f"{share:.0%} reserved")
+    return share, f"{DAYS[day]} {hour:02}:00, " + ("not known" if share is None else f"{share:.0%} reserved")

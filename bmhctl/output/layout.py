@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import State, Verdict
 from bmhctl.output.sanitize import cell_width, clean, shorten
 from bmhctl.support.values import Frozen
 
@@ -36,6 +36,9 @@ GLYPH = {
     State.MAINTENANCE: "■",
 }
 """The glyph of each state: one cell wide, and different from all others even without colour."""
+
+VERDICT = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
+"""The glyph and colour of a step's result."""
 
 # Each glyph has a substitute of one character, so that columns stay aligned if the encoding is ASCII.
 _ASCII = (
@@ -126,19 +129,20 @@ def columns(
     rows: Iterable[Sequence[Line]],
     width: int,
     *,
-    header: bool = True,
     names_left_out: bool = True,
 ) -> Iterator[Line]:
     """Yield rows under their heads, if possible in lines no wider than ``width``, by dropping and cutting columns.
 
-    Empty columns are left out. Unless ``names_left_out`` is False, a last line names the columns with values that have
-    no room. The widths are computed from chunks of rows and never shrink, so that the rows of a generator are streamed.
+    Heads without titles are not shown, and empty columns are left out. Unless ``names_left_out`` is False, a last line
+    names the columns with values that have no room. The widths are computed from chunks of rows and never shrink, so
+    that the rows of a generator are streamed.
     """
     stream = iter(rows)
     naturals = [0] * len(heads)
     sizes: dict[int, set[int]] = {i: set() for i, head in enumerate(heads) if head.below}
     kept: list[int] = []
     first = True
+    has_titles = any(head.title for head in heads)
     while chunk := [[measured_cell(cell) for cell in row] for row in islice(stream, _CHUNK)]:
         naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
         if first:
@@ -147,13 +151,13 @@ def columns(
             known.update([row[i][1] for row in chunk])
         widths = _widths(heads, naturals, sizes, kept, width)
         shown = [heads[i] for i in kept]
-        if first and header:
+        if first and has_titles:
             yield from _row([measured_cell([(head.title, "dim")]) for head in shown], shown, widths)
         first = False
         for row in chunk:
             yield from _row([row[i] for i in kept], shown, widths)
     left_out = [head.title.strip() for i, head in enumerate(heads) if naturals[i] and i not in kept]
-    if left_out and header and names_left_out and not first:
+    if left_out and has_titles and names_left_out and not first:
         yield [(f"left out: {', '.join(left_out)} (see -o plain)", "dim")]
 
 

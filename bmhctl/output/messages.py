@@ -94,14 +94,15 @@ def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Itera
         each = [{"host": error.host, "message": error.message, "hint": error.hint}]
     for hosts, message in _grouped([(str(one.get("host") or ""), str(one["message"])) for one in each]):
         host = f"{clean(' '.join(hosts))}: " if any(hosts) else ""
-        first, *rest = clean_lines(message)
-        first, *more = folded_text(first, width, len("bmhctl: ") + len(host))
-        yield f"{paint('bmhctl:', '1;31')} {paint(host, '1') if host else ''}{first}\n"
-        yield from (f"{line}\n" for line in more)
-        yield from (f"  {line}\n" for line in rest)
+        said = paint("bmhctl:", "1;31") + " " + (paint(host, "1") if host else "")
+        yield from _said(said, len("bmhctl: ") + len(host), message, width)
     for hint in _hints([(str(one.get("host") or ""), str(one["hint"])) for one in each if one.get("hint")]):
-        first, *rest = clean_lines(hint)
-        first, *more = folded_text(first, width, len("hint: "))
-        yield f"{paint('hint:', '1;36')} {first}\n"
-        yield from (f"{line}\n" for line in more)
-        yield from (f"  {line}\n" for line in rest)
+        yield from _said(paint("hint:", "1;36") + " ", len("hint: "), hint, width)
+
+
+def _said(beginning: str, used: int, text: str, width: int | None) -> Iterable[str]:
+    """Yield the lines of a text after a ``beginning`` that takes ``used`` cells; its own further lines are indented."""
+    first, *rest = clean_lines(text)
+    first, *more = folded_text(first, width, used)
+    yield f"{beginning}{first}\n"
+    yield from (f"{line}\n" for line in (*more, *(f"  {line}" for line in rest)))

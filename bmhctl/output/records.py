@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bmhctl.domain.model import (
     Bmc,
@@ -45,6 +45,16 @@ Objects = Mapping[str, tuple[str, ...]]
 def record_of(item: _Item, fields: Fields[_Item], now: datetime) -> Record:
     """Return the record of an item."""
     return {name: value(item, now) for name, value in fields.items()}
+
+
+def attributes(*names: str, of: str = "") -> Fields[Any]:
+    """Return fields whose values are attributes of the item, or of its attribute ``of``, in the form for JSON."""
+    return {name: _attribute(f"{of}.{name}" if of else name) for name in names}
+
+
+def _attribute(path: str) -> Callable[[object, datetime], Json]:
+    get = attrgetter(path)
+    return lambda item, _: jsonable(get(item))
 
 
 def attributes_record(value: object, names: Iterable[str]) -> Record:

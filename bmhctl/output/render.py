@@ -177,8 +177,8 @@ class View(Frozen):
     ``plain`` and ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there,
     too; without ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under
     ``key`` if there is one; a result whose document has another form makes its own ``document``. ``names`` yields the
-    names for ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` is the note for a table
-    without rows. ``writers`` write the whole result in some formats.
+    names for ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` returns the note for a
+    table without rows. ``writers`` write the whole result in some formats.
     """
 
     formats: tuple[Format, ...]
@@ -193,7 +193,7 @@ class View(Frozen):
     names: Callable[..., Iterable[str]] = _nothing
     lines: Callable[..., Iterable[Line]] = _nothing
     notes: Callable[..., Iterable[str]] = _nothing
-    empty: str = ""
+    empty: Callable[..., str] = lambda _: ""
     writers: Mapping[Format, Callable[..., None]] = field(default_factory=dict)
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -277,13 +277,8 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
         view.writers[shown](result, display)
     elif shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
         _write_for_machines(view, result, display, fields)
-    elif not (
-        _write_text(view, result, display, fields)
-        or not view.empty
-        or shown is not Format.TABLE
-        or getattr(result, "missing", None)  # an error for each of these names says so
-    ):
-        note(getattr(result, "none", None) or view.empty, display)
+    elif not _write_text(view, result, display, fields) and shown is Format.TABLE and (words := view.empty(result)):
+        note(words, display)
     display.stdout.flush()
     if shown is not Format.JSON:
         for text in view.notes(result, display):

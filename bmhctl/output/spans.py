@@ -9,9 +9,9 @@ from math import ceil
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, Reservation, Verdict
+from bmhctl.domain.model import CheckResult, Host, Reservation
 from bmhctl.domain.units import SECONDS, format_age, local_time
-from bmhctl.output.layout import COLOUR, Line, Span, padded, state_span
+from bmhctl.output.layout import COLOUR, VERDICT, Line, Span, padded, state_span
 from bmhctl.output.sanitize import cell_width, clean
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _HEAT_LEVELS = 4
 _HEAT_STEPS = (1, 2, 5, 10, 15, 20, 25)
 
@@ -158,20 +159,13 @@ def heading(host: Host, now: datetime) -> Iterator[Line]:
     yield line + [(f"  {flag}", style) for flag, style in _flags(host)]
 
 
-_VERDICT: dict[Verdict, Span] = {
-    Verdict.PASS: ("✓", "green"),
-    Verdict.FAIL: ("✗", "red"),
-    Verdict.UNKNOWN: ("?", "yellow"),
-}
-
-
 def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line]:
     """Yield the last result of each step, and how long ago it was."""
     if results:
         yield []
     names = padded(result.step for result in results)
     for result, name in zip(results, names, strict=True):
-        glyph, style = _VERDICT[result.verdict]
+        glyph, style = VERDICT[result.verdict]
         age = f"  {ago(result.at, now)}" if result.at else ""
         took = f", took {result.seconds:.1f} s" if result.seconds >= 1 else ""
         yield [

@@ -7,7 +7,7 @@ from datetime import datetime
 from bmhctl.domain.booking import Booking
 from bmhctl.domain.units import local_time
 from bmhctl.output.layout import Column, Listing, listing
-from bmhctl.output.records import Fields, Record, iso, record_of
+from bmhctl.output.records import Fields, Record, attributes, iso, record_of
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.spans import until
 from bmhctl.results.bookings import Booked, Bookings
@@ -57,22 +57,13 @@ _COLUMNS: Listing[Booked, Bookings] = (
 
 
 _FIELDS: Fields[Booked] = {
-    "id": lambda item, _: item.booking.id,
+    **attributes("id", of="booking"),
     "kind": lambda item, _: "maintenance" if item.booking.is_maintenance else "booking",
-    "owner": lambda item, _: item.booking.owner,
-    "purpose": lambda item, _: item.booking.purpose,
-    "starts_at": lambda item, _: iso(item.booking.starts_at),
-    "ends_at": lambda item, _: iso(item.booking.ends_at),
-    "hosts": lambda item, _: [*item.hosts],
-    "trouble": lambda item, _: [*item.trouble],
+    **attributes("owner", "purpose", "starts_at", "ends_at", of="booking"),
+    **attributes("hosts", "trouble"),
     "wants": lambda item, _: item.requirements,
     "state": state_of,
-    "resumes": lambda item, _: item.booking.resumes,
-    "reservation": lambda item, _: item.booking.reservation,
-    "request_id": lambda item, _: item.booking.request_id,
-    "created_at": lambda item, _: iso(item.booking.created_at),
-    "ended_at": lambda item, _: iso(item.booking.ended_at) if item.booking.ended_at else None,
-    "end_reason": lambda item, _: item.booking.end_reason,
+    **attributes("resumes", "reservation", "request_id", "created_at", "ended_at", "end_reason", of="booking"),
 }
 
 
@@ -99,7 +90,7 @@ VIEWS = {
         names=lambda result: (item.booking.id for item in result.items),
         lines=lambda result, display: listing(_COLUMNS, result.items, result, display.width),
         notes=lambda result, _: result.notes,
-        empty="no bookings: bmhctl reserve --from WHEN makes one",
+        empty=lambda result: result.none or "no bookings: bmhctl reserve --from WHEN makes one",
         writers={Format.ICS: _calendar},
     )
 }

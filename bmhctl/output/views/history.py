@@ -62,7 +62,7 @@ VIEWS = {
         head=lambda result: {"now": iso(result.now), "host": result.host},
         records=lambda result: map(event_record, result.events),
         lines=lambda result, display: history_lines(result.events, result.now, result.host is not None, display.width),
-        empty="no event fits: bmhctl history shows all",
+        empty=lambda _: "no event fits: bmhctl history shows all",
         writers={Format.CLOUDEVENTS: _cloudevents},
     )
 }

@@ -58,6 +58,7 @@ VIEWS = {
         records=lambda result: (host_record(host, result.failed.get(host.id, ())) for host in result.hosts),
         names=lambda result: (host.spec.name for host in result.hosts),
         lines=lambda result, display: listing(_COLUMNS, result.hosts, result, display.width),
-        empty="no hosts: bmhctl list shows all, bmhctl add HOST declares one",
+        # An error for each missing name says that there is none.
+        empty=lambda result: "" if result.missing else "no hosts: bmhctl list shows all, bmhctl add HOST declares one",
     ),
 }

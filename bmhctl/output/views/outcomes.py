@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Verdict
-from bmhctl.output.layout import UNLIMITED, Column, Line, columns, place_span, transition_spans
+from bmhctl.output.layout import UNLIMITED, VERDICT, Column, Line, columns, place_span, transition_spans
 from bmhctl.output.render import NAMED, TEXT, Display, View
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
@@ -14,7 +13,6 @@ from bmhctl.support.values import replace
 if TYPE_CHECKING:
     from bmhctl.output.records import Record
 
-_SIGN = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
 _MANY = 8  # the number of hosts up to which no summary is printed
 
 
@@ -23,10 +21,10 @@ def _outcome_lines(items: Iterable[Outcome], display: Display) -> Iterator[Line]
     done = [item for item in items if item.error is None]
     heads = (Column(""), Column(""), Column(""))
     rows = ([[(item.host, "bold")], _change(item), [(item.message, "")]] for item in done)
-    for item, line in zip(done, columns(heads, rows, UNLIMITED, header=False), strict=False):
+    for item, line in zip(done, columns(heads, rows, UNLIMITED), strict=False):
         yield line
         for step in item.steps if display.verbose else ():
-            yield [("  ", ""), _SIGN[step.verdict], (f" {step.step} {step.seconds:.1f}s ", ""), (step.detail, "dim")]
+            yield [("  ", ""), VERDICT[step.verdict], (f" {step.step} {step.seconds:.1f}s ", ""), (step.detail, "dim")]
 
 
 def _change(item: Outcome) -> Line:

@@ -143,7 +143,7 @@ VIEWS = {
         records=lambda result: (attributes_record(item, _FIELDS) for item in result.items),
         names=lambda result: dict.fromkeys(name for item in result.items for name in item.hosts),
         lines=_reason_lines,
-        empty="no reasons: no host is out of use",
+        empty=lambda _: "no reasons: no host is out of use",
     ),
     Fleet: View(
         STRUCTURED,

@@ -7,7 +7,7 @@ from itertools import islice
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, Line, Listing, listing
-from bmhctl.output.records import Fields, Record, attributes_record, flatten, iso, record_of
+from bmhctl.output.records import Fields, Record, attributes, attributes_record, flatten, record_of
 from bmhctl.output.render import LISTED, NAMED, Display, View
 from bmhctl.output.spans import ago, until_line
 from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
@@ -39,17 +39,12 @@ def _lines(queue: Queue, display: Display) -> Iterator[Line]:
 
 _FIELDS: Fields[Queued] = {
     "ticket": lambda item, _: item.ticket.id,
-    "position": lambda item, _: item.position,
-    "owner": lambda item, _: item.ticket.owner,
-    "purpose": lambda item, _: item.ticket.purpose,
+    **attributes("position"),
+    **attributes("owner", "purpose", of="ticket"),
     "wants": lambda item, _: item.requirements,
-    "missing": lambda item, _: item.missing,
-    "eta": lambda item, _: iso(item.eta) if item.eta else None,
+    **attributes("missing", "eta"),
     "age": lambda item, now: max(0, int((now - item.ticket.created_at).total_seconds())),
-    "created_at": lambda item, _: iso(item.ticket.created_at),
-    "deadline": lambda item, _: iso(item.ticket.deadline) if item.ticket.deadline else None,
-    "request_id": lambda item, _: item.ticket.request_id,
-    "tags": lambda item, _: dict(item.ticket.tags),
+    **attributes("created_at", "deadline", "request_id", "tags", of="ticket"),
 }
 
 _HISTORY_COLUMNS: Listing[TicketChange, QueueHistory] = (
@@ -81,7 +76,7 @@ VIEWS = {
         records=lambda result: (record_of(item, _FIELDS, result.now) for item in result.items),
         names=lambda result: (str(item.ticket.id) for item in result.items),
         lines=_lines,
-        empty="no tickets: no request waits for hosts",
+        empty=lambda _: "no tickets: no request waits for hosts",
     ),
     QueueHistory: View(
         LISTED,
@@ -91,6 +86,6 @@ VIEWS = {
         key="events",
         records=lambda result: map(_change_record, result.items),
         lines=lambda result, display: listing(_HISTORY_COLUMNS, result.items, result, display.width),
-        empty="no events: no request has waited for hosts",
+        empty=lambda _: "no events: no request has waited for hosts",
     ),
 }

@@ -44,6 +44,6 @@ VIEWS = {
         key="reminders",
         records=lambda result: (attributes_record(item, _FIELDS) for item in result.items),
         lines=lambda result, _: _lines(result),
-        empty="nothing to remind of: bmhctl status shows what ends next",
+        empty=lambda _: "nothing to remind of: bmhctl status shows what ends next",
     )
 }

@@ -87,7 +87,7 @@ VIEWS = {
         records=lambda result: map(held_record, result.items),
         names=lambda result: (held.reservation.id for held in result.items),
         lines=lambda result, display: listing(COLUMNS, result.items, result, display.width),
-        empty="no reservations: bmhctl reserve -n 1 takes a host that is free",
+        empty=lambda result: result.none or "no reservations: bmhctl reserve -n 1 takes a host that is free",
     ),
     Grant: View(
         NAMED,

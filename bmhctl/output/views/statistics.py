@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Listing, Span, listing, table
-from bmhctl.output.records import Fields, Json, Record, attributes_record, iso, record_of
+from bmhctl.output.records import Fields, Json, Record, attributes, attributes_record, iso, record_of
 from bmhctl.output.render import LISTED, Display, View
-from bmhctl.output.spans import heat_level, heat_step, joined, plural
+from bmhctl.output.spans import DAYS, heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.support.values import replace
 
@@ -21,7 +21,6 @@ _SMALL_BAR = 10  # cells of a bar in a row
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
 _LEFT = 5  # cells for the name of a day
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 _SORTED = {"waits": "WAIT", **dict.fromkeys(("tasks", "checks", "cleanups"), "FAILED"), "repair": "MTTR"}
 """The titles of columns for which ``--sort`` has another name."""
@@ -155,7 +154,7 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     else:
         hours = [f"{hour:<6}" for hour in range(0, 24, 6)]
     yield [(f"{'':{_LEFT}}" + "".join(hours), "dim")]
-    for word, shares in zip(_DAYS, week, strict=True):
+    for word, shares in zip(DAYS, week, strict=True):
         yield [(f"{word:<{_LEFT}}", "bold"), *(_cell(share, step, cell) for share in shares)]
         if wide:
             numbers = ("" if share is None else f"{share * 100:.0f}" for share in shares)
@@ -206,17 +205,12 @@ def _seconds(length: timedelta | None) -> Json:
 
 
 _FIELDS: Fields[Figures] = {
-    "name": lambda each, _: each.name,
-    "hosts": lambda each, _: each.hosts,
+    **attributes("name", "hosts"),
     "utilisation": lambda each, _: _rounded(each.utilisation),
     "seconds": lambda each, _: {state.value: round(each.seconds.get(state, 0.0)) for state in State},
-    "reservations": lambda each, _: each.reservations,
+    **attributes("reservations"),
     "waits": lambda each, _: _waits(each.waits),
-    "failed_tasks": lambda each, _: each.failed_tasks,
-    "failed_checks": lambda each, _: each.failed_checks,
-    "failed_cleanups": lambda each, _: each.failed_cleanups,
-    "faults": lambda each, _: each.faults,
-    "failures": lambda each, _: each.failures,
+    **attributes("failed_tasks", "failed_checks", "failed_cleanups", "faults", "failures"),
     "mean_between_failures": lambda each, _: _seconds(each.mean_between_failures),
     "mean_repair": lambda each, _: _seconds(each.mean_repair),
     "bookings": lambda each, _: _bookings(each.bookings),
@@ -231,7 +225,7 @@ def _span(result: Statistics | HourlyUse) -> Record:
 def _hour_record(result: HourlyUse, day: int, hour: int) -> Record:
     reserved, present = result.cells.get((day, hour), (0.0, 0.0))
     return {
-        "weekday": _DAYS[day],
+        "weekday": DAYS[day],
         "hour": hour,
         "reserved": round(reserved),
         "present": round(present),

@@ -63,7 +63,7 @@ def _lines(status: Status, display: Display) -> Iterator[Line]:
             ]
             for held, line in zip(status.held, hosts, strict=False)
         )
-        yield from columns(heads, rows, width or UNLIMITED, header=False)
+        yield from columns(heads, rows, width or UNLIMITED)
         yield from _more(status.total("held") - len(status.held[:limit]), "bmhctl reservations")
     if status.endings:
         yield from _section("Ends next")
@@ -83,7 +83,7 @@ def _lines(status: Status, display: Display) -> Iterator[Line]:
         yield from _section("Planned")
         planned = [_planned(item, status.now) for item in status.planned[:limit]]
         beside = (*_PLANNED[:2], _beside([row[2] for row in planned], width), *_PLANNED[2:])
-        yield from columns(beside, planned, width or UNLIMITED, header=False)
+        yield from columns(beside, planned, width or UNLIMITED)
         yield from _more(status.total("planned") - len(status.planned[:limit]), "bmhctl bookings")
     if status.limited:
         yield from _section("At a limit")

@@ -154,7 +154,7 @@ VIEWS = {
         records=_rows,
         document=_document,
         lines=_lines,
-        empty="no hosts: bmhctl list shows all",
+        empty=lambda _: "no hosts: bmhctl list shows all",
         writers={Format.SVG: _svg, Format.ICS: _calendar},
     )
 }
