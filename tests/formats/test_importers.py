@@ -14,7 +14,7 @@ import yaml
 
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.import_batch import ImportBatch
-from bmhctl.domain.model import Host, HostSpec
+from bmhctl.domain.model import Bmc, Host, HostSpec
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats import import_options, read_paths
 from bmhctl.formats.importers import ironic, maas, metal_operator, netbox
@@ -542,6 +542,29 @@ def test_groups_may_be_named_as_labels_one_by_one() -> None:
     assert entry(found, "db-1")["labels"] == {"rack": "r2"}
     with pytest.raises(UsageError, match="standard input has no 'wbe': did you mean web"):
         read(samples.ANSIBLE_YAML, label_from=["wbe"])
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "address"),
+    [
+        ("ipmi_address", "ipmi_port=6230", "ipmi://10.0.1.1:6230"),
+        ("ipmi_address", "ipmi_port=623", "ipmi://10.0.1.1"),
+        ("bmc_ip", "bmc_port=8443", "redfish+https://10.0.1.1:8443"),
+        ("bmc_ip", "bmc_port=443", "redfish+https://10.0.1.1"),
+        ("bmc_ip", "ipmi_port=6230", "redfish+https://10.0.1.1"),
+        ("bmc_ip", "bmc_port=eth3", "redfish+https://10.0.1.1"),
+    ],
+)
+def test_the_port_of_a_bmc_beside_its_address_counts(name: str, port: str, address: str) -> None:
+    mac = "52:54:00:00:08:01"
+    key, _, number = port.partition("=")
+    table = f"name,{name},{key},provision_mac\nx,10.0.1.1,{number},{mac}\n"
+    for text in (table, f"[lab]\nx {name}=10.0.1.1 {port} provision_mac={mac}\n"):
+        found = read(text)
+        assert (found.arrivals[0].host.spec.mac, found.arrivals[0].host.spec.bmc) == (mac, Bmc(address))
+    assert any("not imported: bmc_port" in line for line in read(table).skipped) == (number == "eth3")
+    for full in ("10.0.1.1:9000", "https://10.0.1.1"):
+        assert str(entry(read(f"name,bmc_ip,bmc_port\nx,{full},8443\n"), "x")["bmc"]).endswith(f"{full}'}}")
 
 
 def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:

@@ -10,7 +10,18 @@ from itertools import product
 
 from bmhctl.domain.host_spec import is_ip
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Record, alone, bad_line, bmc_url, text_of
+from bmhctl.formats.importers.record import (
+    BMC_NAMES,
+    IPMI_NAMES,
+    MAC_NAMES,
+    Item,
+    Record,
+    alone,
+    bad_line,
+    bmc_url,
+    port_beside,
+    text_of,
+)
 from bmhctl.formats.manifest_fields import bad_field
 from bmhctl.support.values import Frozen
 
@@ -23,16 +34,10 @@ _MOST_HOSTS = 100_000
 _MOST_LEVELS = 100
 _LONGEST_LINE = 20_000
 _QUOTED = re.compile(r"[\"'\\#]")
-_MACS = ("mac", "mac_address", "macaddress", "boot_mac", "pxe_mac", "bmh_mac")
+_MACS = (*MAC_NAMES, "bmh_mac")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ADDRESSES = ("ansible_host", "ansible_ssh_host")
-_BMCS = {
-    "redfish+https": (
-        *("bmc_address", "bmc_host", "bmc_ip", "oob_ip", "redfish_address", "redfish_host", "baseuri"),
-        *("idrac_address", "idrac_host", "idrac_ip", "ilo_address", "ilo_host", "ilo_ip"),
-    ),
-    "ipmi": ("ipmi_address", "ipmi_host", "ipmi_ip"),
-}
+_BMCS = {"redfish+https": (*BMC_NAMES, "baseuri"), "ipmi": IPMI_NAMES}
 
 
 class _Group:
@@ -300,24 +305,24 @@ def reader(item: Item) -> Record | str:
     if address in _LOCAL:
         warnings.append("gets no address: ansible_host is the machine that runs Ansible")
         address = None
-    bmc = next(
-        (
-            bmc_url(found, scheme)
-            for scheme, keys in _BMCS.items()
-            if (found := _first(variables, keys, warnings)) is not None
-        ),
-        None,
-    )
     mac = _first(variables, _MACS, warnings)
     return Record(
         item.name,
         address=address,
         macs=[mac] if mac else (),
-        bmc={"address": bmc},
+        bmc={"address": _bmc(variables, warnings)},
         groups=groups,
         attributes=variables,
         warnings=warnings,
     )
+
+
+def _bmc(variables: Mapping[str, object], warnings: list[str]) -> str | None:
+    for scheme, keys in _BMCS.items():
+        for key in keys:
+            if (found := _first(variables, (key,), warnings)) is not None:
+                return bmc_url(found, scheme, port_beside(variables, key))
+    return None
 
 
 def _first(variables: Mapping[str, object], keys: Iterable[str], warnings: list[str]) -> str | None:

@@ -11,7 +11,21 @@ from functools import lru_cache
 from bmhctl.domain.host_spec import is_ip, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Reader, Record, bad_line, bmc_url, is_secret, size, text_of, whole
+from bmhctl.formats.importers.record import (
+    BMC_NAMES,
+    IPMI_NAMES,
+    MAC_NAMES,
+    Item,
+    Reader,
+    Record,
+    bad_line,
+    bmc_url,
+    is_secret,
+    port_beside,
+    size,
+    text_of,
+    whole,
+)
 from bmhctl.formats.manifest_fields import Fields, bad_field
 
 COLUMNS = {
@@ -21,14 +35,13 @@ COLUMNS = {
     ),
     "address": (
         *("address", "ip", "ip_addr", "ip_address", "ipaddr", "ipaddress", "ipv4", "ipv4_address", "host_ip"),
-        *("primary_ip", "primary_ip4"),
+        *("primary_ip", "primaryip", "primary_ip4"),
     ),
-    "mac": ("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
-    "bmc": (
-        *("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "mgmt_ip", "management_ip"),
-        *("redfish_address", "idrac", "idrac_address", "idrac_ip", "ilo", "ilo_address", "ilo_ip"),
-    ),
-    "ipmi": ("ipmi", "ipmi_address", "ipmi_ip", "ipmi_host"),
+    "mac": MAC_NAMES,
+    "bmc": ("bmc", *BMC_NAMES, "mgmt_ip", "management_ip", "idrac", "ilo"),
+    "bmc_port": ("bmc_port", "redfish_port", "idrac_port", "ilo_port"),
+    "ipmi": ("ipmi", *IPMI_NAMES),
+    "ipmi_port": ("ipmi_port",),
     "cpus": ("cpus", "cpu_count", "cpu_cores", "cores", "vcpus"),
     "arch": ("arch", "architecture", "cpu_arch"),
     "memory": ("memory", "ram"),
@@ -36,7 +49,7 @@ COLUMNS = {
     "memory_gb": ("memory_gb", "memory_gib", "ram_gb", "ram_gib"),
     "vendor": ("vendor", "manufacturer"),
     "model": ("model",),
-    "serial": ("serial", "serial_number", "service_tag"),
+    "serial": ("serial", "serial_number", "serialno", "serial_no", "service_tag"),
     "note": ("note", "notes", "description", "comment", "comments"),
     "id": ("id", "uuid"),
 }
@@ -191,6 +204,8 @@ def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
     for key, value in data.items():
         group, name = _place(key)
         if group == "field" and name not in named:
+            if name.endswith("_port") and not str(value).isdigit():
+                continue  # a port of a switch
             if name in _FREE or str(value).lower() not in _NOTHING:
                 named[name] = value
         elif group == "labels":
@@ -205,13 +220,15 @@ def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
         if memory.isdigit():
             raise bad_field("memory", "needs a unit, such as 64GiB", hint="or name the column memory_gb or memory_mb")
         named["memory"] = _UNIT.sub("iB", memory)  # the unit of memory is a power of two, even if the sheet calls it GB
-    ipmi = fields.line("ipmi")
     return Record(
         fields.line("name"),
         id=fields.line("id"),
         address=fields.line("address"),
         macs=macs or ([mac] if (mac := fields.line("mac")) else ()),
-        bmc={"address": bmc_url(fields.line("bmc")) or bmc_url(ipmi, "ipmi")},
+        bmc={
+            "address": bmc_url(fields.line("bmc"), port=port_beside(named, "bmc"))
+            or bmc_url(fields.line("ipmi"), "ipmi", port_beside(named, "ipmi"))
+        },
         labels=labels,
         attributes=data,
         hardware={

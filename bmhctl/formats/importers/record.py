@@ -25,6 +25,17 @@ TARGETS = ("name", "address", "mac", "note", "owner", "state", "id", "bmc.addres
 GROUPS = "groups"
 """The word of ``--label-from`` for the groups or tags of a host."""
 
+MAC_NAMES = (
+    *("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
+    *("provision_mac", "provisioning_mac"),
+)
+BMC_NAMES = (
+    *("bmc_address", "bmc_host", "bmc_ip", "bmc_url", "oob_ip", "redfish_address", "redfish_host"),
+    *("idrac_address", "idrac_host", "idrac_ip", "ilo_address", "ilo_host", "ilo_ip"),
+)
+IPMI_NAMES = ("ipmi_address", "ipmi_host", "ipmi_ip")
+"""The names of variables and columns that have the MAC of a host, or the address of its BMC."""
+
 _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
 _NOT_IN_LABEL = pattern(r"[^A-Za-z0-9_.-]+")
@@ -38,6 +49,7 @@ _SECRET = pattern(
 )
 _NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _VAULT = "$ANSIBLE_VAULT;"
+_USUAL_PORTS = ("443", "623")  # of HTTPS and IPMI
 
 
 class Item(Frozen):
@@ -322,15 +334,21 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
     return word, found
 
 
+def port_beside(data: Mapping[str, object], name: str) -> int | None:
+    """Return the port of a BMC whose address is under a name: ``ipmi_port`` for ``ipmi_ip``; None for a usual port."""
+    text = text_of(data.get(f"{name.rpartition('_')[0] or name}_port")) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and text not in _USUAL_PORTS else None
+
+
 def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
-    """Return the address of a BMC with a protocol; an address that already has one is unchanged."""
+    """Return the address of a BMC with a protocol; one that it already has is unchanged, and so is a port."""
     if address and "://" in address:
         return address
     bare = without_prefix(address)
     if not bare:
         return None
     host = f"[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else bare
-    return f"{scheme}://{host}{f':{port}' if port else ''}"
+    return f"{scheme}://{host}{f':{port}' if port and bare.count(':') != 1 else ''}"
 
 
 def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> InvalidError:
