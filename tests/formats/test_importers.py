@@ -544,6 +544,15 @@ def test_groups_may_be_named_as_labels_one_by_one() -> None:
         read(samples.ANSIBLE_YAML, label_from=["wbe"])
 
 
+def test_what_is_not_a_group_of_an_ansible_inventory_is_skipped_and_named() -> None:
+    text = "x-login: &login\n  ansible_user: root\nall:\n  children:\n    lab:\n      hosts:\n        n1: *login\n"
+    found = read(text)
+    assert entry(found, "n1") == {"labels": {"lab": "true"}}
+    assert found.skipped == ("standard input, document 1: x-login skipped: not a group",)
+    with pytest.raises(InvalidError, match="a group may have only hosts, vars and children"):
+        read(text.replace("all:", "every:"))
+
+
 @pytest.mark.parametrize(
     ("name", "port", "address"),
     [

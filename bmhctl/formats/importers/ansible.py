@@ -63,14 +63,17 @@ def read_document(document: object, place: str) -> list[Item] | None:
     if not _is_inventory(document):
         return None
     parsed = _Parsed({}, {})
+    skipped = []
     for name, body in document.items():  # type: ignore[attr-defined]  # _is_inventory says that it is a mapping
-        if name == "_meta":
+        if not _is_group(body) and name != "_meta":
+            skipped.append(Item(place, {"skipped": f"{name!s:.80} skipped: not a group"}))
+        elif name == "_meta":
             variables = body.get("hostvars") if isinstance(body, dict) else None
             for host, values in _mapping(variables, "_meta.hostvars").items():
                 parsed.hosts.setdefault(str(host), {}).update(_mapping(values, "_meta.hostvars", host))
         else:
             _take_group(parsed, str(name), body)
-    return _items(parsed, place)
+    return skipped + _items(parsed, place)
 
 
 def _is_inventory(document: object) -> bool:
@@ -78,7 +81,8 @@ def _is_inventory(document: object) -> bool:
         return False
     groups = {name: body for name, body in document.items() if name != "_meta"}
     script = isinstance(document.get("_meta"), dict) and "hostvars" in document["_meta"]
-    if not all(_is_group(body) for body in groups.values()):
+    # Ansible skips what is not a group, such as the values of anchors; without a group ``all``, it is another document.
+    if not (all(_is_group(body) for body in groups.values()) or ("all" in groups and _is_group(groups["all"]))):
         return False
     return script or any(isinstance(body, dict) and body.keys() & {"hosts", "children"} for body in groups.values())
 
@@ -292,6 +296,8 @@ def _inherited(
 @alone
 def reader(item: Item) -> Record | str:
     """Return the host of an item."""
+    if isinstance(skipped := item.data.get("skipped"), str):
+        return skipped
     variables = item.data["variables"]
     groups = item.data["groups"]
     if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:
