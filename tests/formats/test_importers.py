@@ -315,6 +315,12 @@ def test_ironic_properties_may_be_written_as_text() -> None:
     assert entry(read(json.dumps([node])), "n") == {"hardware": {"cpus": 4, "arch": "arm"}}
 
 
+@pytest.mark.parametrize("text", ['"u","n","None","enroll"', "u,n,,enroll"])
+def test_an_empty_cell_of_the_openstack_command_is_no_instance(text: str) -> None:
+    found = read(f"UUID,Name,Instance UUID,Provisioning State\n{text}\n")
+    assert states(found) == {"n": ("initial", "enroll", None)}
+
+
 def test_maas_machines_keep_their_owner_disks_and_boot_interface() -> None:
     found = read(samples.MAAS)
     assert states(found) == {

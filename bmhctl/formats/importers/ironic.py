@@ -94,7 +94,8 @@ def _by_field(data: Mapping[str, object]) -> Mapping[str, object]:
     """Return a record with the names of the API, also for the command line, which has other headings."""
     if "UUID" not in data and "Provisioning State" not in data:
         return data
-    named = {key.lower().replace(" ", "_"): value for key, value in data.items()}
+    # In CSV, older versions of the command line write None for an empty cell.
+    named = {key.lower().replace(" ", "_"): None if value == "None" else value for key, value in data.items()}
     for heading, name in _HEADINGS:
         if heading in named:
             named[name] = named.pop(heading)
