@@ -98,6 +98,7 @@ _RECORDS = (
     ("nodes of Proxmox", {"node", "maxcpu"}),
     ("servers of OpenStack", {"Flavor", "Networks"}),
     ("a Terraform state", {"terraform_version", "resources"}),
+    ("leases of Kea: --from kea reads them", {"ip-address", "valid-lft"}),
     ("a configuration of Kea: --from kea reads its reservations", {"Dhcp4"}),
     ("Boskos resources", {"type", "names"}),
     ("Boskos resources", {"type", "min-count"}),

@@ -836,6 +836,46 @@ def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
     assert hosts(read("\n".join(declared))) == hosts(batch)  # a file for dhcp-hostsfile
 
 
+def test_a_mac_in_a_configuration_of_dnsmasq_may_have_the_number_of_its_hardware() -> None:
+    found = read("dhcp-host=1-52:54:00:00:04:0b,dm4,10.5.0.7\ndhcp-host=0A-52:54:00:00:04:0c,dm5\n")
+    assert entry(found, "dm4") == {"address": "10.5.0.7", "mac": "52:54:00:00:04:0b"}
+    assert entry(found, "dm5") == {"mac": "52:54:00:00:04:0c"}
+
+
+def test_hosts_of_an_isc_server_may_have_ipv6_addresses_and_no_mac() -> None:
+    found = read(
+        "host six1 {\n  host-identifier option dhcp6.client-id 00:01:00:01:4a:1f;\n  fixed-address6 2001:db8::1;\n}\n"
+        "host six2 { hardware ethernet 52:54:00:00:05:0a; fixed-address6 2001:db8::2; }\n"
+    )
+    assert entry(found, "six1") == {"address": "2001:db8::1"}
+    assert entry(found, "six2") == {"address": "2001:db8::2", "mac": "52:54:00:00:05:0a"}
+    with pytest.raises(InvalidError, match=r"host x: mac: must be a MAC address .*, not 'MAC'"):
+        read("host x {\n  hardware ethernet MAC;\n  fixed-address 10.0.0.1;\n}\n")
+
+
+@pytest.mark.parametrize("kind", [None, "kea"])
+def test_the_answer_of_kea_to_a_command_has_its_leases(kind: str | None) -> None:
+    lease = {"ip-address": "10.7.0.1", "hw-address": "52:54:00:00:07:01", "hostname": "kl1.lab.", "valid-lft": 600}
+    leases = [
+        {**lease, "state": 0},
+        {**lease, "ip-address": "10.7.0.2", "hostname": "declined", "state": 1},
+        {"ip-address": "2001:db8:7::", "duid": "01:02", "hostname": "router", "type": "IA_PD", "valid-lft": 600},
+    ]
+    text = json.dumps([{"result": 0, "arguments": {"leases": leases}}])
+    found = read(text, kind)
+    assert {name: entry(found, name) for name in hosts(found)} == {
+        "kl1.lab": {"address": "10.7.0.1", "mac": "52:54:00:00:07:01"}
+    }
+    assert found.arrivals[0].origin == "standard input, lease 1"
+
+
+def test_a_comma_after_the_last_item_of_a_configuration_of_kea_is_ignored() -> None:
+    text = (
+        '{"Dhcp4": {"reservations": [ {"hw-address": "52:54:00:00:07:03", "hostname": "kr3", "x": "a,]"}, // one\n ],}}'
+    )
+    assert entry(read(text), "kr3") == {"mac": "52:54:00:00:07:03"}
+
+
 def test_the_hosts_that_an_isc_server_declares_are_read() -> None:
     recorded = """\
 host is3 {

@@ -15,6 +15,7 @@ _BLOCKS = ("lease", "host")
 _FIELDS = {
     ("hardware", "ethernet"): "mac",
     ("fixed-address",): "address",
+    ("fixed-address6",): "address",
     ("client-hostname",): "name",
     ("binding", "state"): "state",
     ("deleted",): "deleted",
@@ -110,10 +111,10 @@ def reader(item: Item) -> Record | str:
         return f"{included} is not read: import it together with this file"
     if (again := fields.line("again")) is not None:
         return f"{again} is declared again: only its first declaration counts"
-    mac = ":".join(each.zfill(2) for each in (fields.line("mac") or "").split(":"))
+    mac = ":".join(each.zfill(2) for each in (fields.line("mac") or "").split(":") if each)
     return Record(
         client_name(fields.line("name")),
         id=mac.lower().replace(":", "-") if ":" in mac else None,
         address=fields.line("address"),
-        macs=[mac] if ":" in mac else (),
+        macs=[mac] if mac else (),
     )

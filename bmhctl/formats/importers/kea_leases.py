@@ -1,4 +1,4 @@
-"""Kea: leases in `kea-leases4.csv`, where the last line of an address counts; reservations in `kea-dhcp4.conf`."""
+"""Kea: leases in `kea-leases4.csv` or an answer to `lease4-get-all`, and reservations in `kea-dhcp4.conf`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _PREFIX = "2"
 """The type of an IPv6 lease of a prefix for a router, and not of an address."""
 _COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?://|#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?', re.S)
 """A text of JSON, which is kept, or a comment, which only Kea allows in JSON."""
+_LAST_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*+[\]}])', re.S)
+"""A text of JSON, which is kept, or a comma after the last item, which Kea ignores."""
 _INCLUDE = re.compile(r'\s*<\?include\s+"([^"\n]{1,200})"')
 _INCLUDED = "write its text in place of the <?include?>, or import the answer of Kea to its command config-get"
 
@@ -34,7 +36,7 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
     Raise `InvalidError` for another heading, a line that is cut off, and a configuration that is not JSON.
     """
     if not text.startswith("address,"):
-        return _reservations(text, origin)
+        return _in_json(text, origin)
     lines = csv.DictReader(text.splitlines())
     leases: dict[str, Item] = {}
     try:
@@ -56,8 +58,10 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
     return leases.values()
 
 
-def _reservations(text: str, origin: str) -> Iterator[Item]:
+def _in_json(text: str, origin: str) -> Iterator[Item]:
+    """Yield the reservations of a configuration, and the leases of an answer that their clients hold."""
     plain = _COMMENT.sub(lambda match: match[0] if match[0][0] == '"' else "\n" * match[0].count("\n"), text)
+    plain = _LAST_COMMA.sub(lambda match: match[0] if match[0][0] == '"' else "", plain)
     try:
         pending: list[object] = [json.loads(plain)]
     except json.JSONDecodeError as error:
@@ -70,10 +74,12 @@ def _reservations(text: str, origin: str) -> Iterator[Item]:
     number = 0
     for value in pending:
         if isinstance(value, dict) and not _IDENTIFIERS.isdisjoint(value):
+            if str(value.get("state", _HELD)) != _HELD or value.get("type") == "IA_PD":
+                continue
             number += 1
             addresses = value.get("ip-addresses")  # of IPv6
             address = addresses[0] if isinstance(addresses, list) and addresses else value.get("ip-address")
             data = {"address": address, "name": value.get("hostname"), "mac": value.get("hw-address")}
-            yield Item(f"{origin}, reservation {number}", data)
+            yield Item(f"{origin}, {'lease' if 'valid-lft' in value else 'reservation'} {number}", data)
         elif isinstance(value, dict | list):
             pending += value.values() if isinstance(value, dict) else value

@@ -113,14 +113,13 @@ _KEA_BEGIN = pattern(r"(?:\s++|(?://|#)[^\n]*+\n|/\*.*?\*/)*+[\[{]", re.S)
 
 
 def _is_kea(text: str) -> bool:
-    """Return whether a text has leases of Kea, or is its configuration."""
-    configures = ('"Dhcp4"' in text or '"Dhcp6"' in text) and _KEA_BEGIN.match(text) is not None
-    return _is_kea_leases(text) or configures
+    """Return whether a text has leases of Kea, as a file or as the answer to a command, or is its configuration."""
+    is_json = any(key in text for key in ('"Dhcp4"', '"Dhcp6"', '"valid-lft"')) and _KEA_BEGIN.match(text) is not None
+    return _is_kea_leases(text) or is_json
 
 
-_ISC_BLOCK = pattern(
-    r"^[ \t]*+(?:lease [0-9A-Fa-f.:]++ \{|host[ \t]++[^\s{};]++\s*+\{[^{}]*?\bhardware[ \t]++ethernet\b)", re.M
-)
+_ISC_HOST = r"\b(?:hardware[ \t]++ethernet|host-identifier|fixed-address6?)\b"
+_ISC_BLOCK = pattern(rf"^[ \t]*+(?:lease [0-9A-Fa-f.:]++ \{{|host[ \t]++[^\s{{}};]++\s*+\{{[^{{}}]*?{_ISC_HOST})", re.M)
 
 
 def _is_isc_dhcp(text: str) -> bool:

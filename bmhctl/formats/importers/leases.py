@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bmhctl.domain.host_spec import is_network_name
 from bmhctl.formats.importers.record import Item, Record, alone, bad_line, client_name, texts
 
-_MAC = re.compile(r"(?:\d\d-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
+_MAC = re.compile(r"(?:[0-9A-Fa-f]{1,2}-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
 _HOST = re.compile(r"dhcp-host[ \t]*=|(?=(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2},)")
 _SETTING = re.compile(r"[a-z][a-z0-9-]*[ \t]*(?:=|#|\Z)")
 _NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore")
