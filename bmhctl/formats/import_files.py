@@ -33,7 +33,7 @@ NO_OPTIONS = ImportOptions()
 
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TEMPLATE = re.compile(r"^[^\"'#\n]*\{[{%]", re.M)
-_PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{?[A-Z])")
+_PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{?[A-Z]|<[A-Za-z][\w -]*>)")
 """A value in a message that a template engine or `envsubst` would have replaced."""
 _FILL = "the file looks like a template: import what helm template, envsubst or Ansible makes of it"
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")

@@ -91,6 +91,8 @@ def host_name(
         odd = _NOT_IN_NAME.search(name)
         shown = "a space" if odd and odd[0][0] == " " else odd[0][0] if odd else ""
         hint = f"import --name '{{name}}' writes - for {shown}" if shown and shown.isprintable() else error.hint
+        if shown == "[":
+            hint = "write a line for each host of a range"
         raise bad_field(paths["name"], error.message, hint=hint) from error
 
 

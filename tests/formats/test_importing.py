@@ -266,6 +266,20 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         (" Id   Name   State\n-------\n 1    vm1    running\n", TABLE),
         ("# mine\nHost n1\n  HostName 10.0.0.1\n", "a configuration of ssh"),
         ("n1:\n    objtype=node\n    ip=10.0.0.1\n", "nodes of xCAT"),
+        (
+            "\nconfig dnsmasq\n\toption domain 'lan'\n\nconfig host\n\toption name 'n1'\n",
+            "a configuration of OpenWrt: import its leases: /tmp/dhcp.leases",
+        ),
+        (
+            "# 2024-01-02 10:00:00 by RouterOS 7.12\n/ip dhcp-server lease\nadd address=10.0.0.1\n",
+            "an export of RouterOS",
+        ),
+        ("/ip dhcp-server lease\nadd address=10.0.0.1 comment=n1\n", "an export of RouterOS"),
+        ("# lab\nClusterName=lab\nNodeName=n[01-03] CPUs=64\n", "a configuration of Slurm"),
+        ("OBJECT;Server;n1;label;A-1;\nIP;n1;eth0;10.0.0.1\n", "objects of RackTables"),
+        ("Name                           : n1\nKernel Options : {}\n", "a report of Cobbler"),
+        ("nodeprofiles:\n  default: {}\nnodes:\n  n1: {}\n", "nodes of Warewulf"),
+        ('[{"system_id": "a", "macaddress_set": [], "status": 6}]', "nodes of MAAS 1, without status_name"),
         ("10.0.0.1 dev eth0 lladdr 52:54:00:00:00:01 REACHABLE\n", "addresses of neighbours, without names"),
         ("52:54:00:00:00:01 n1\n", "an ethers file"),
         ("node01\nnode02\n", "a text"),
@@ -362,7 +376,7 @@ def test_the_error_for_a_binary_file_says_what_it_looks_like(content: bytes, loo
 
 def test_an_unknown_file_is_refused_with_the_format_that_was_assumed() -> None:
     with pytest.raises(InvalidError, match=r"standard input:1:13: Invalid value") as caught:
-        read_paths(["-"], io.BytesIO(b"ClusterName=c\nNodeName=node[01-20] CPUs=64\n"), NOW)
+        read_paths(["-"], io.BytesIO(b"clustername=c\nNodeName=node[01-20] CPUs=64\n"), NOW)
     assert caught.value.hint == "the file was read as TOML because of its first lines; --from KIND names another kind"
 
 
@@ -388,6 +402,8 @@ def test_an_unknown_file_is_refused_with_the_format_that_was_assumed() -> None:
             "the file looks like a template",
         ),
         ("a.csv", "name,ip\nn1,$NODE_IP\n", "the file looks like a template"),
+        ("a.csv", "name,ip\n<node>,10.0.0.1\n", "the file looks like a template"),
+        ("a.csv", "name,ip\nn[01-09],10.0.0.1\n", "write a line for each host of a range"),
         ("a.yaml", "a: [1\n", "None"),
     ],
 )
