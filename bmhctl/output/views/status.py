@@ -50,7 +50,6 @@ def _lines(status: Status, display: Display) -> Iterator[Line]:
         yield []
         yield [("no hosts yet: ", "dim"), ("bmhctl add 'node[01-03]' --label rack=r1", "cyan")]
     if status.held:
-        yield from _section("Held")
         hosts = [hosts_line(held.hosts, FEW_HOSTS if width else None) for held in status.held[:limit]]
         heads = (Column("", 0, 16), Column("", 1), Column(""), _beside(hosts, width), Column("", 2, 10))
         rows = (
@@ -63,33 +62,27 @@ def _lines(status: Status, display: Display) -> Iterator[Line]:
             ]
             for held, line in zip(status.held, hosts, strict=False)
         )
-        yield from columns(heads, rows, width or UNLIMITED)
-        yield from _more(status.total("held") - len(status.held[:limit]), "bmhctl reservations")
+        left = status.total("held") - len(status.held[:limit])
+        yield from _section("Held", columns(heads, rows, width or UNLIMITED), left, "bmhctl reservations")
     if status.endings:
-        yield from _section("Ends next")
         endings = (
             (until(at, status.now), [(f"{what}  ", ""), *_in_short([n for e in alike for n in e.hosts], limit)])
             for (at, what), alike in groupby(status.endings[:limit], lambda ending: (ending.at, ending.what))
         )
-        yield from table(endings, "  ")
-        yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
-    looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
-    if looks:
-        yield from _section("Look at")
-        yield from table(looks, "  ")
+        left = status.total("endings") - len(status.endings[:limit])
+        yield from _section("Ends next", table(endings, "  "), left, "bmhctl list --sort until")
+    if looks := [*_obstacles(status, limit), *_without_reason(status, limit)]:
+        yield from _section("Look at", table(looks, "  "))
     if status.expired:
         yield [("  the next command that writes ends an expired lease; to end it now: bmhctl reap", "dim")]
     if status.planned:
-        yield from _section("Planned")
         planned = [_planned(item, status.now) for item in status.planned[:limit]]
         beside = (*_PLANNED[:2], _beside([row[2] for row in planned], width), *_PLANNED[2:])
-        yield from columns(beside, planned, width or UNLIMITED)
-        yield from _more(status.total("planned") - len(status.planned[:limit]), "bmhctl bookings")
+        left = status.total("planned") - len(status.planned[:limit])
+        yield from _section("Planned", columns(beside, planned, width or UNLIMITED), left, "bmhctl bookings")
     if status.limited:
-        yield from _section("At a limit")
-        for text in status.limited[:limit]:
-            yield [("  ", ""), (text, "yellow")]
-        yield from _more(len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
+        lines = ([("  ", ""), (text, "yellow")] for text in status.limited[:limit])
+        yield from _section("At a limit", lines, len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
 
 
 _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned": "magenta"}
@@ -179,14 +172,13 @@ def _beside(hosts: Iterable[Line], width: int | None) -> Column:
     return Column("", 0, max(short, default=10), below=True)
 
 
-def _more(count: int, command: str) -> Iterator[Line]:
-    if count > 0:
-        yield [(f"  and {count:,} more: {command}", "dim")]
-
-
-def _section(title: str) -> Iterator[Line]:
+def _section(title: str, lines: Iterable[Line], left: int = 0, command: str = "") -> Iterator[Line]:
+    """Yield a title and some lines, and the number of further items with the command that shows them."""
     yield []
     yield [(title, "bold")]
+    yield from lines
+    if left > 0:
+        yield [(f"  and {left:,} more: {command}", "dim")]
 
 
 def _bar(status: Status, width: int, colour: bool) -> Line:
