@@ -137,11 +137,6 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
     return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in OF_ONE else None
 
 
-def meant_label(words: Iterable[str]) -> str | None:
-    """Return the option that the first label in the place of a host's name stands for; None if there is none."""
-    return next((f"--label {word}" for word in words if LABEL_WORD.fullmatch(word)), None)
-
-
 def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
     """Return the repeated option that a list such as ``--label a=1,b=2`` stands for, if the message quotes the list."""
     for param in command.params:
@@ -168,9 +163,10 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
         return None
     words = [arg for before, arg in pairwise(args) if not before.startswith("-")]
     if name in ("add", "set"):
-        return meant_label(words)
+        return next((f"--label {word}" for word in words if LABEL_WORD.fullmatch(word)), None)
     if name == "maintain" and "--reason" not in args:
-        return meant_reason(words)
+        sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
+        return next((f"--reason {shlex.quote(word)}" for word in sentences), None)
     owner = _owner_in(args)
     return f"{PROGRAM} reservations --owner {owner}" if owner and f"owner={owner}" in error.message else None
 
@@ -188,12 +184,6 @@ def meant_fields(name: str, args: Sequence[str]) -> str | None:
         if option == "--fields" and word == name:
             return "--fields " + shlex.quote(",".join((value.rstrip(","), word)))
     return None
-
-
-def meant_reason(words: Iterable[str]) -> str | None:
-    """Return the option that the first sentence among host names stands for; None if there is none."""
-    sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
-    return next((f"--reason {shlex.quote(word)}" for word in sentences), None)
 
 
 def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
