@@ -84,7 +84,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "graph": Entry("queries", "graph", "Draw the lifecycle, or where one host is in it"),
     },
     "Care": {
-        "doctor": Entry("doctor", "doctor", "Find what is wrong with the inventory, and fix it"),
+        "doctor": Entry("inventories", "doctor", "Find what is wrong with the inventory, and fix it"),
         "backup": Entry("inventories", "backup", "Write a consistent copy into a file"),
     },
     "Help": {

@@ -1,4 +1,4 @@
-"""``init``, ``export``, ``copy`` and ``backup``."""
+"""``init``, ``export``, ``copy``, ``backup`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import HostNames, SelectorText, States
-from bmhctl.cli.session import invocation_of, session
+from bmhctl.cli.options import Fields, HostNames, SelectorText, States
+from bmhctl.cli.session import invocation_of, session, show, target
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.results import Done, History, Hosts
@@ -132,3 +132,21 @@ def backup(
 
     with session(ctx, Done) as lab:
         lab.show(copies.backup(lab.context, destination))
+
+
+def doctor(
+    ctx: typer.Context,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, after a backup.")] = False,
+    fields: Fields = None,
+) -> None:
+    """Report what is wrong with the inventory, and what to do about it.
+
+    It also examines an inventory that other commands can't open. --fix never marks a host as clean, and never
+    writes an event; its backup is beside the inventory.
+    """
+    from bmhctl.results.diagnosis import Diagnosis
+    from bmhctl.usecases.doctor.doctor import doctor_at
+
+    with target(ctx, Diagnosis, fields) as found:
+        diagnosis = doctor_at(found.location, lambda store: found.session(store).context, fix=fix)
+        show(diagnosis, found.display, found.line, found.fields)

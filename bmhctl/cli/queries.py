@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States
-from bmhctl.cli.session import invocation_of, session, until_next_try
+from bmhctl.cli.session import Session, invocation_of, session, until_next_try
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
 from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from bmhctl.domain.model import Event
     from bmhctl.results.status import Fleet, Reasons, Status
+    from bmhctl.usecases.history import HistoryRequest
 
 _OptionalHost = Annotated[str | None, typer.Argument(metavar="[HOST]", help="A host's name.", show_default=False)]
 
@@ -183,11 +188,26 @@ def history(
             since_id or 0,
         )
         if follow:
-            from bmhctl.cli.history_follow import follow_history
-
-            follow_history(lab, request)
+            _follow(lab, request)
         else:
             lab.show(find_history(lab.context, request))
+
+
+def _follow(lab: Session, request: "HistoryRequest") -> None:
+    """Show the requested events, then each new one as it is recorded; only an exception ends this."""
+    from bmhctl.cli.wait import pause_on
+    from bmhctl.output.event_stream import EventStream
+    from bmhctl.usecases.follow import follow
+
+    names = request.choice.names
+    is_one = len(names) == 1 and not any(sign in names[0] for sign in "*?[")
+    stream = EventStream(lab.display, lab.fields, lab.context.store.location, names[0] if is_one else None)
+
+    def show(events: "Sequence[Event]", now: "datetime") -> None:
+        lab.line.clear()
+        stream.write(events, now)
+
+    follow(lab.context, request, pause_on(lab.display), show)
 
 
 def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:

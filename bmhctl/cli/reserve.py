@@ -100,7 +100,7 @@ def reserve(
         return
     patience, pause = None, None
     if wait is not None:
-        from bmhctl.cli.wait_progress import patience_of, pause_before_opening
+        from bmhctl.cli.wait import patience_of, pause_before_opening
 
         patience = patience_of(ctx, wait)
         pause = pause_before_opening(patience)

@@ -24,7 +24,7 @@ from bmhctl.cli.reserve import (
     read_request,
 )
 from bmhctl.cli.session import session
-from bmhctl.cli.wait_progress import patience_of, pause_before_opening
+from bmhctl.cli.wait import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.units import parse_duration

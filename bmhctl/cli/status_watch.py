@@ -15,7 +15,7 @@ from datetime import timedelta
 from types import FrameType
 
 from bmhctl.cli.session import Session
-from bmhctl.cli.wait_progress import pause_on, polled
+from bmhctl.cli.wait import pause_on, polled
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format
 from bmhctl.output.live import LiveView

@@ -1,18 +1,25 @@
-"""``wait``: wait until hosts are in a state."""
+"""``wait``: wait until hosts are in a state; and how every command waits: its progress, and the signals that end it."""
 
 from __future__ import annotations
 
+import select
+import stat
+from collections.abc import Callable
+from os import fstat
 from typing import Annotated
 
 import typer
 
 from bmhctl.cli.options import Fields, HostNames, SelectorText
 from bmhctl.cli.session import invocation_of, session
-from bmhctl.cli.wait_progress import pause_before_opening, pause_on
 from bmhctl.domain.model import StateName
-from bmhctl.domain.units import parse_duration
+from bmhctl.domain.units import OF_DAY, local_time, parse_duration
+from bmhctl.output import Display, note
 from bmhctl.results import Hosts
+from bmhctl.usecases.reservations.eta import in_words
+from bmhctl.usecases.reservations.queue_watch import IS_NEXT, Waiting
 from bmhctl.usecases.reservations.waiting import WaitOptions
+from bmhctl.usecases.shared.absence import PAUSE
 
 
 def wait(
@@ -35,3 +42,65 @@ def wait(
     patience = WaitOptions(pause_on(invocation_of(ctx).display()), limit)
     with session(ctx, Hosts, fields, pause=pause_before_opening(patience)) as lab:
         lab.show(wait_for(lab.context, chosen, wanted, patience))
+
+
+def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
+    """Return how ``--wait`` waits: it reports its position on stderr, and ends when the pipe on stdout is closed."""
+    display = invocation_of(ctx).display()
+
+    def progress(waiting: Waiting) -> None:
+        position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
+        until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
+        eta = "" if waiting.why == IS_NEXT else f"; {in_words(waiting.eta)}"
+        why = waiting.why.removeprefix(f"{waiting.requirements}: ")
+        for known in (", nothing was reserved", "nothing was reserved: ", ": nothing was reserved"):
+            why = why.replace(known, "", 1)
+        note(f"waiting for {waiting.requirements}, {position}{until}: {why}{eta}", display)
+
+    return WaitOptions(pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
+
+
+def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
+    """Return a sleep between tries to open an unavailable inventory; the sleep raises when the wait has timed out."""
+
+    def pause() -> None:
+        patience.pause(PAUSE, None)
+        if patience.is_over():
+            hint = "repeat the command with a longer wait, or when the inventory can be reached"
+            raise patience.timed_out("the inventory", hint)
+
+    return pause
+
+
+def polled(poll: select.poll, wakes: int | None, seconds: float) -> list[tuple[int, int]]:
+    """Poll for some time at most, also until ``wakes`` can be read; return the descriptors that are ready."""
+    if wakes is not None:
+        poll.register(wakes, select.POLLIN)
+    try:
+        return poll.poll(seconds * 1000)
+    finally:
+        if wakes is not None:  # a descriptor that was closed before the next pause would end that pause at once
+            poll.unregister(wakes)
+
+
+def pause_on(display: Display) -> Callable[[float, int | None], None]:
+    """Return a sleep that ends early when a descriptor can be read, and raises when the reader of stdout has ended."""
+    poll, output = select.poll(), _pipe_of(display)
+    if output is not None:
+        poll.register(output, 0)  # poll always reports errors and hang-ups
+
+    def pause(seconds: float, wakes: int | None) -> None:
+        if any(descriptor == output for descriptor, _ in polled(poll, wakes, seconds)):
+            raise BrokenPipeError("the program that reads the output has ended")
+
+    return pause
+
+
+def _pipe_of(display: Display) -> int | None:
+    """Return the descriptor of stdout if it is a pipe or a socket."""
+    try:
+        descriptor = display.stdout.fileno()
+        mode = fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return None
+    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None

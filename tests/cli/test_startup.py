@@ -50,7 +50,7 @@ NEEDLESS = {
     "status": {*STEPS, *EDITS, *MOVES, *POLICY, *RESULTS},
     "reserve node01 --for nightly": {
         *(*STEPS, *EDITS, *RESULTS),
-        *("bmhctl.cli.wait_progress", "bmhctl.usecases.reservations.holder"),
+        *("bmhctl.cli.wait", "bmhctl.usecases.reservations.holder"),
     },
     "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS, *RESULTS},
     "taint node01 --force --reason drill": {*STEPS, *EDITS, *QUEUE, *POLICY, *RESULTS},
