@@ -26,7 +26,8 @@ _URL = r"^https?://[^/\s@]+(/\S*)?$"
 _IMAGE = r"^https?://[^/\s@]+/\S+$"
 _PROXY = r"^(?:environment|http://[^/\s@:]+(?::[0-9]{1,5})?/?)$"
 _PLACEHOLDERS = r"name|address|mac|bmc\.address|bmc\.type|bmc\.system_id|(?:labels|hardware)\.[A-Za-z0-9_./-]+"
-_UNKNOWN_PLACEHOLDER = rf"(?:^|[^{{]){{(?!(?:{_PLACEHOLDERS})}})[A-Za-z_][A-Za-z0-9_./-]*}}"
+_UNKNOWN_PLACEHOLDER = rf"(?:^|[^{{])\{{(?!(?:{_PLACEHOLDERS})\}})[A-Za-z_][A-Za-z0-9_./-]*\}}"
+# JSON Schema has the regular expressions of JavaScript with the flag u, where a brace needs a backslash.
 
 
 def inventory_schema() -> Schema:

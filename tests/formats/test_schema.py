@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from bmhctl.usecases.inventories import TEMPLATE
 from tests.cli.conftest import INVENTORY
 from tests.domain import test_policy
 from tests.faults.seeds import LAYOUTS, POLICY
+from tests.programs import needs
 from tests.stores.toml import test_declaration
 
 ROOT = Path(__file__).parents[2]
@@ -104,3 +107,24 @@ def test_the_schema_has_every_key_of_the_parser(text: str) -> None:
 
 def test_the_schema_is_a_valid_json_schema() -> None:
     Draft202012Validator.check_schema(inventory_schema())
+
+
+def patterns(schema: object) -> Iterator[str]:
+    pending = [schema]
+    for value in pending:
+        if isinstance(value, dict):
+            yield from value.get("patternProperties", ())
+            if isinstance(pattern := value.get("pattern"), str):
+                yield pattern
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+
+
+@needs("node")
+def test_every_pattern_is_a_regular_expression_of_javascript() -> None:
+    found = sorted(set(patterns(inventory_schema())))
+    code = 'for (const each of JSON.parse(require("fs").readFileSync(0))) new RegExp(each, "u")'
+    done = subprocess.run(["node", "-e", code], input=json.dumps(found), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(found) > 10
