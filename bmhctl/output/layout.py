@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -101,14 +102,22 @@ Listing = Sequence[tuple[Column, Callable[[_Item, _Result], Line]]]
 def measured_text(text: str) -> tuple[str, int]:
     """Return a text, cleaned, and its width in terminal cells."""
     text = text if text.isprintable() else clean(text)
-    is_narrow = text.isascii() or text.translate(_ASCII).isascii()  # each glyph of bmhctl takes one cell
-    return text, len(text) if is_narrow else cell_width(text)
+    return text, len(text) if text.isascii() else _width_beyond_ascii(text)
+
+
+@lru_cache(maxsize=1000)  # most texts beyond ASCII are the same few glyphs
+def _width_beyond_ascii(text: str) -> int:
+    return len(text) if text.translate(_ASCII).isascii() else cell_width(text)  # each glyph of bmhctl takes one cell
 
 
 def measured_cell(cell: Line) -> Cell:
     """Return one cell, cleaned and measured."""
-    known = [(*measured_text(text), style) for text, style in cell]
-    return [(text, style) for text, _, style in known], sum([size for _, size, _ in known])
+    spans, width = [], 0
+    for text, style in cell:
+        shown, size = measured_text(text)
+        spans.append((shown, style))
+        width += size
+    return spans, width
 
 
 def padded(texts: Iterable[str]) -> list[str]:
