@@ -41,13 +41,20 @@ class Fields:
 
     def fields(self, key: str) -> Fields:
         """Return the mapping under a key, an empty one if the key is absent; raise an error for any other value."""
-        value = self._typed(key, dict, "a mapping")
-        return _NOTHING if value is None else Fields(value, self, key)
+        value = self.data.get(key)
+        if value is None:
+            return _NOTHING
+        if not isinstance(value, dict):
+            raise wrong_kind(self.path_of(key), "a mapping", value)
+        return Fields(value, self, key)
 
     def rows(self, key: str) -> list[Fields]:
         """Return the mappings of the list under a key."""
-        rows = []
-        for number, row in enumerate(self._typed(key, list, "a list") or ()):
+        rows: list[Fields] = []
+        given = self._typed(key, list, "a list")
+        if not given:
+            return rows
+        for number, row in enumerate(given):
             if not isinstance(row, dict):
                 raise wrong_kind(f"{self.path_of(key)}[{number}]", "a mapping", row)
             rows.append(Fields(row, self, f"{key}[{number}]"))

@@ -155,25 +155,29 @@ def _read(
     kind, version = manifest.get("kind"), manifest.get("apiVersion")
     if kind is None:
         return "skipped: it has no kind, so it is not a manifest"
-    title = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else f"{kind!r:.80}"
-    metadata = manifest.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    title += f" {name!r:.80} skipped" if isinstance(name, str) else " skipped"
     if "$patch" in manifest:
-        return f"{title}: it is a patch for kustomize"
+        return _skipped(manifest, "it is a patch for kustomize")
     if kind == "HardwareData" and version == _METAL3:
         return _hardware_data(Fields(manifest), place)
     if kind != "BareMetalHost":
-        secret = kind in ("Secret", "SecretList")
-        return f"{title}: {'secrets are never stored' if secret else 'not a BareMetalHost'}"
+        is_secret = kind in ("Secret", "SecretList")
+        return _skipped(manifest, "secrets are never stored" if is_secret else "not a BareMetalHost")
     if version not in (_METAL3, "metal.afritzler.github.io/v1alpha1"):
         said = "it has no apiVersion" if version is None else f"its apiVersion is {version!r:.80}"
-        return f"{title}: {said}, not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1"
+        return _skipped(manifest, f"{said}, not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1")
     top = Fields(manifest)
     found = _metal3(top, place, now, names, warnings) if version == _METAL3 else _lifecycle(top, place, now, names)
     if found is None or top.fields("metadata").line("deletionTimestamp"):
-        return f"{title}: it is being deleted in the cluster"
+        return _skipped(manifest, "it is being deleted in the cluster")
     return found
+
+
+def _skipped(manifest: Mapping[str, object], why: str) -> str:
+    """Return the line about a manifest that is not imported."""
+    kind, metadata = manifest["kind"], manifest.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    title = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else f"{kind!r:.80}"
+    return f"{title} {name!r:.80} skipped: {why}" if isinstance(name, str) else f"{title} skipped: {why}"
 
 
 def _metal3(

@@ -140,7 +140,8 @@ class _Reader:
                 items.append(self._value(event, depth))
             return items, event
         entry: dict[object, object] = {}
-        while type(event := self._next()) is not MappingEndEvent:
+        following = self._next
+        while type(event := following()) is not MappingEndEvent:
             # A shortcut that saves a call, as below: most keys are scalars without an anchor, and few are <<.
             key: object
             if type(event) is ScalarEvent and event.anchor is None and event.value != "<<":
@@ -149,7 +150,7 @@ class _Reader:
                 key = self._key(event)
             if key in entry:
                 raise _RefusedError(event, key_twice("<<" if key is _MERGE else key))
-            value = self._next()
+            value = following()
             # This saves a call for most values, which are scalars without an anchor.
             if type(value) is ScalarEvent and value.anchor is None:
                 entry[key] = _scalar(value)

@@ -36,10 +36,13 @@ class Merged(Frozen):
 def values_of(spec: HostSpec) -> Values:
     """Return the declared values of a host, without its name and its credentials."""
     values: Values = {key: value for key in _TEXTS if (value := getattr(spec, key)) is not None}
-    values |= {f"labels.{key}": value for key, value in spec.labels.items()}
-    values |= {f"hardware.{key}": value for key, value in spec.hardware.items()}
-    if spec.bmc is not None:
-        values |= {f"bmc.{key}": value for key in _BMC if (value := getattr(spec.bmc, key)) is not None}
+    for key, label in spec.labels.items():
+        values[f"labels.{key}"] = label
+    for key, given in spec.hardware.items():
+        values[f"hardware.{key}"] = given
+    for key in _BMC if spec.bmc is not None else ():
+        if (value := getattr(spec.bmc, key)) is not None:
+            values[f"bmc.{key}"] = value
     return values
 
 
