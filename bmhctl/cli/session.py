@@ -58,10 +58,6 @@ class Invocation:
         report(_without_secrets(error), display)
         return int(error.status)
 
-    def default_actor(self) -> str:
-        """Return who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
-        return self.actor or default_actor(os.environ)
-
 
 class _NoLine:
     """A line of progress that is never shown."""
@@ -157,7 +153,7 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
 
         location = invocation.inventory or os.environ.get(VARIABLE)
         location = location or find_inventory(None, os.environ, Path.cwd(), report)
-        yield Target(location, invocation.default_actor(), display, line, wanted, report)
+        yield Target(location, invocation.actor or default_actor(os.environ), display, line, wanted, report)
 
 
 @contextmanager

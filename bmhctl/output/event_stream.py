@@ -37,15 +37,12 @@ class EventStream:
     def write(self, events: Sequence[Event], now: datetime) -> None:
         """Write some events, and flush."""
         display, records = self._display, map(event_record, events)
-        match display.shown:
-            case Format.CSV:
-                fields = self._fields or view_of(History).fields
-                machine_formats.write_csv(fields, cells(records, fields), display, header=self._is_first)
-            case Format.PLAIN:
-                self._columns.write(cells(records, self._shown))
-            case Format.TABLE if self._fields:
-                self._columns.write(cells(records, self._shown))
-            case _:
-                render(History(events, self._host, now, self._inventory), display, self._fields)
+        if display.shown is Format.CSV:
+            fields = self._fields or view_of(History).fields
+            machine_formats.write_csv(fields, cells(records, fields), display, header=self._is_first)
+        elif display.shown is Format.PLAIN or (display.is_table and self._fields):
+            self._columns.write(cells(records, self._shown))
+        else:
+            render(History(events, self._host, now, self._inventory), display, self._fields)
         display.stdout.flush()
         self._is_first = False

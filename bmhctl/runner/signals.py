@@ -6,7 +6,7 @@ import os
 import select
 import signal
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 
 PASSED_ON = (
     signal.SIGTERM,
@@ -46,9 +46,7 @@ class Signals:
                 signal.signal(number, self._take)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.held = True
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
