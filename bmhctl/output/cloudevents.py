@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from bmhctl.domain.model import Event
-from bmhctl.output.machine_formats import write_jsonl
-from bmhctl.output.records import Envelope, Record, event_record, iso
-from bmhctl.output.render import Display
+from bmhctl.output.machine_formats import jsonl
+from bmhctl.output.records import Record, event_record, iso
 
 TYPE = "bmhctl.host."
 """The beginning of the type of every event, before its verb."""
 
 
-def write_cloudevents(events: Iterable[Event], inventory: str, display: Display) -> None:
-    """Write events as CloudEvents; ``source`` and ``id`` together are unique, so that receivers recognise a repeat."""
+def cloudevents(events: Iterable[Event], inventory: str) -> Iterator[str]:
+    """Yield events as CloudEvents; ``source`` and ``id`` together are unique, so that receivers recognise a repeat."""
     source = _source(inventory)
-    write_jsonl(Envelope({}, "events", (_record(event, source) for event in events)), display)
+    return jsonl(_record(event, source) for event in events)
 
 
 def _record(event: Event, source: str) -> Record:

@@ -36,8 +36,13 @@ def write_json(document: Envelope, display: Display) -> None:
 
 def write_jsonl(document: Envelope, display: Display) -> None:
     """Write the records of a document, one per line, in ASCII; a document without a list is one line."""
-    for lines in _batches(_encoded(document.records if document.key else (document.head,))):
-        display.write("".join(lines))
+    for lines in jsonl(document.records if document.key else (document.head,)):
+        display.write(lines)
+
+
+def jsonl(records: Iterable[Record]) -> Iterator[str]:
+    """Yield records as JSON lines, many at once."""
+    return map("".join, _batches(_encoded(records)))
 
 
 def _encoded(records: Iterable[Record]) -> Iterator[str]:

@@ -178,7 +178,7 @@ class View(Frozen):
     too; without ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under
     ``key`` if there is one; a result whose document has another form makes its own ``document``. ``names`` yields the
     names for ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` returns the note for a
-    table without rows. ``writers`` write the whole result in some formats.
+    table without rows. ``writers`` yield the text of the whole result in some formats.
     """
 
     formats: tuple[Format, ...]
@@ -194,7 +194,7 @@ class View(Frozen):
     lines: Callable[..., Iterable[Line]] = _nothing
     notes: Callable[..., Iterable[str]] = _nothing
     empty: Callable[..., str] = lambda _: ""
-    writers: Mapping[Format, Callable[..., None]] = field(default_factory=dict)
+    writers: Mapping[Format, Callable[..., Iterable[str]]] = field(default_factory=dict)
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -274,7 +274,8 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     display = _forced(view, display)
     shown = display.shown
     if shown in view.writers:
-        view.writers[shown](result, display)
+        for part in view.writers[shown](result, display):
+            display.write(part)
     elif shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
         _write_for_machines(view, result, display, fields)
     elif not _write_text(view, result, display, fields) and shown is Format.TABLE and (words := view.empty(result)):
@@ -317,9 +318,7 @@ def _document(view: View, result: object, fields: tuple[str, ...] | None) -> Env
 
     if view.document is not None:
         return view.document(result, fields)
-    if not view.key:
-        return document(view.kind, view.head(result))
-    return document(view.kind, view.head(result), view.key, picked(view.records(result), fields))
+    return document(view.kind, view.head(result), view.key or None, picked(view.records(result), fields))
 
 
 def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> int:

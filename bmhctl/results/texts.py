@@ -1,9 +1,11 @@
-"""Texts that are printed unchanged, and pages of the manual."""
+"""Texts that are printed unchanged, pages of the manual, and a whole inventory for such a text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
+from bmhctl.domain.model import Host, Reservation
 from bmhctl.support.values import Frozen
 
 
@@ -31,3 +33,16 @@ class ManualPage(Frozen):
 
     name: str
     text: str
+
+
+class Everything(Frozen):
+    """A whole inventory as of one moment: open reservations, then hosts, and the policy. Iterate it only once.
+
+    ``bookings`` is how many bookings and planned maintenances are open; they themselves are left out.
+    """
+
+    reservations: Iterable[Reservation]
+    hosts: Iterable[Host]
+    policy: str | None
+    now: datetime
+    bookings: int = 0

@@ -1,4 +1,4 @@
-"""Fold many names into few words: numbered names become ranges, such as ``node[01-20]``."""
+"""Names with numbers: fold many into few words, such as ``node[01-20]``, and sort them by the numbers."""
 
 from __future__ import annotations
 
@@ -78,3 +78,9 @@ def _spans(numbers: dict[str, int]) -> Iterator[str]:
             first = number
         last = number
     yield first if first == last else f"{first}-{last}"
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that compares the numbers in a text by value, so that r2 comes before r10."""
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]+|[0-9]+", text)
+    return [(0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part) for part in parts]

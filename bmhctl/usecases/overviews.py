@@ -11,7 +11,7 @@ from bmhctl.errors import UsageError, nearest
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.stores import status_queries
 from bmhctl.stores.events import EventQuery
-from bmhctl.support.natural_order import natural
+from bmhctl.support.folding import natural
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 

@@ -17,7 +17,7 @@ from bmhctl.usecases.shared.refresh import refresh
 
 if TYPE_CHECKING:
     from bmhctl.domain.selector import Selector
-    from bmhctl.results.inventories import Everything
+    from bmhctl.results.texts import Everything
     from bmhctl.usecases.shared.host_selection import Choice
 
 _T = TypeVar("_T")
@@ -84,7 +84,7 @@ def everything(ctx: Context, choice: Choice) -> Iterator[Everything]:
     If not everything is chosen, these are the chosen hosts and their reservations, without the policy. Raises
     :class:`NotFoundError` for a name that no host has.
     """
-    from bmhctl.results.inventories import Everything
+    from bmhctl.results.texts import Everything
 
     now = refresh(ctx)
     with ctx.store.snapshot():

@@ -16,7 +16,7 @@ from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statis
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.rows import from_json, to_moment
 from bmhctl.stores.statistics_queries import HOUR, Flow, Window
-from bmhctl.support.natural_order import natural
+from bmhctl.support.folding import natural
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh

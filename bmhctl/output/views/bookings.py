@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from bmhctl.domain.booking import Booking
@@ -72,10 +73,10 @@ def booking_record(item: Booked, now: datetime) -> Record:
     return record_of(item, _FIELDS, now)
 
 
-def _calendar(result: Bookings, display: Display) -> None:
+def _calendar(result: Bookings, _: Display) -> Iterable[str]:
     from bmhctl.output.calendar import calendar
 
-    display.write(calendar((), result.now, result.inventory, result.items))
+    return [calendar((), result.now, result.inventory, result.items)]
 
 
 VIEWS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from bmhctl.domain.model import State
 from bmhctl.output.layout import Line
@@ -17,12 +17,12 @@ def _lines(result: Graph, display: Display) -> Iterable[Line]:
     return drawing(result, display.width if display.is_table else 80)
 
 
-def _write(result: Graph, display: Display) -> None:
+def _drawn(result: Graph, display: Display) -> Iterator[str]:
     from bmhctl.output.graph.svg import svg
     from bmhctl.output.graph.text_formats import dot, mermaid
 
     lines = {Format.MERMAID: mermaid, Format.DOT: dot, Format.SVG: svg}[display.shown](result)
-    display.write("".join(f"{line}\n" for line in lines))
+    return (f"{line}\n" for line in lines)
 
 
 def _head(graph: Graph) -> Record:
@@ -45,5 +45,5 @@ def _head(graph: Graph) -> Record:
 _DRAWN = (Format.MERMAID, Format.DOT, Format.SVG)
 
 VIEWS = {
-    Graph: View((*STRUCTURED, *_DRAWN), kind="graph", head=_head, lines=_lines, writers=dict.fromkeys(_DRAWN, _write))
+    Graph: View((*STRUCTURED, *_DRAWN), kind="graph", head=_head, lines=_lines, writers=dict.fromkeys(_DRAWN, _drawn))
 }

@@ -43,10 +43,10 @@ def _took(event: Event) -> str:
     return f"took {format_age(timedelta(seconds=seconds))}" if seconds >= 1 else ""
 
 
-def _cloudevents(result: History, display: Display) -> None:
-    from bmhctl.output.cloudevents import write_cloudevents
+def _cloudevents(result: History, _: Display) -> Iterator[str]:
+    from bmhctl.output.cloudevents import cloudevents
 
-    write_cloudevents(result.events, result.inventory, display)
+    return cloudevents(result.events, result.inventory)
 
 
 _FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")

@@ -39,8 +39,8 @@ def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
     yield [("bmhctl help COMMAND shows the options of a command, bmhctl --help lists all commands.", "")]
 
 
-def write_markdown(text: str, display: Display) -> None:
-    """Write a page to a terminal: headings, tables and code laid out in its width.
+def for_terminal(text: str, display: Display) -> str:
+    """Return a page for a terminal: headings, tables and code laid out in its width.
 
     Without colours there are no bold letters either: headings are underlined, and code keeps its backticks.
     """
@@ -68,7 +68,7 @@ def write_markdown(text: str, display: Display) -> None:
     console.push_theme(Theme(_STYLES))
     with console.capture() as laid_out:
         console.print(Page(text if display.colour else _with_backticks(text), code_theme="ansi_dark", hyperlinks=False))
-    display.write(re.sub(r" +((?:\x1b\[[0-9;]*m)*)$", r"\1", laid_out.get(), flags=re.MULTILINE))
+    return re.sub(r" +((?:\x1b\[[0-9;]*m)*)$", r"\1", laid_out.get(), flags=re.MULTILINE)
 
 
 def _with_backticks(text: str) -> str:
@@ -83,8 +83,8 @@ VIEWS = {
     ManualPage: View(
         TEXT,
         writers={
-            Format.TABLE: lambda result, display: write_markdown(result.text, display),
-            Format.PLAIN: lambda result, display: display.write(result.text),
+            Format.TABLE: lambda result, display: [for_terminal(result.text, display)],
+            Format.PLAIN: lambda result, _: [result.text],
         },
     ),
     Topics: View(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from bmhctl.domain.model import State
-from bmhctl.output.render import TEXT, Display, View
+from bmhctl.output.render import TEXT, View
 from bmhctl.results.statistics import Metrics
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
@@ -82,9 +82,4 @@ def _labels(**labels: str) -> str:
     return "{" + ",".join(f'{key}="{str(value).translate(_ESCAPES)}"' for key, value in known.items()) + "}"
 
 
-def _write(result: Metrics, display: Display) -> None:
-    for line in exposition(result):
-        display.write(line)
-
-
-VIEWS = {Metrics: View(TEXT, writers=dict.fromkeys(TEXT, _write))}
+VIEWS = {Metrics: View(TEXT, writers=dict.fromkeys(TEXT, lambda result, _: exposition(result)))}

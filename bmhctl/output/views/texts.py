@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bmhctl.output.records import attributes_record
 from bmhctl.output.render import STRUCTURED, TEXT, Display, Format, View
 from bmhctl.results import Done
@@ -11,9 +13,8 @@ _OTHERS = (Format.METAL3, Format.ANSIBLE, Format.SSH, Format.KNOWN_HOSTS, Format
 _EXPORTS = (*TEXT, Format.TOML, *_OTHERS)
 
 
-def _write(result: Document | Script, display: Display) -> None:
-    for part in (result.text,) if isinstance(result.text, str) else result.text:
-        display.write(part)
+def _parts(result: Document | Script, _: Display) -> Iterable[str]:
+    return (result.text,) if isinstance(result.text, str) else result.text
 
 
 VIEWS = {
@@ -24,6 +25,6 @@ VIEWS = {
         lines=lambda result, display: () if display.quiet else [[(result.message, "")]],
         notes=lambda result, _: result.notes,
     ),
-    Document: View(_EXPORTS, writers=dict.fromkeys(_EXPORTS, _write), notes=lambda result, _: result.notes),
-    Script: View(TEXT, writers=dict.fromkeys(TEXT, _write)),
+    Document: View(_EXPORTS, writers=dict.fromkeys(_EXPORTS, _parts), notes=lambda result, _: result.notes),
+    Script: View(TEXT, writers=dict.fromkeys(TEXT, _parts)),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from bmhctl.domain.model import State
@@ -134,16 +134,16 @@ def _rows(result: Timeline) -> Iterator[Record]:
 _FIELDS = ("host", "start", "end", "state", "owner")
 
 
-def _svg(result: Timeline, display: Display) -> None:
+def _svg(result: Timeline, _: Display) -> Iterable[str]:
     from bmhctl.output.graph.timeline_svg import svg
 
-    display.write(svg(result))
+    return [svg(result)]
 
 
-def _calendar(result: Timeline, display: Display) -> None:
+def _calendar(result: Timeline, _: Display) -> Iterable[str]:
     from bmhctl.output.calendar import calendar
 
-    display.write(calendar(result.leases, result.now, result.inventory, result.planned))
+    return [calendar(result.leases, result.now, result.inventory, result.planned)]
 
 
 VIEWS = {
