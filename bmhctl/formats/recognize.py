@@ -66,6 +66,8 @@ _SETTINGS = r"(?:\s++|#[^\n]*+\n|(?!include\b)[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+
 """Empty lines, comments and settings of a file of an ISC server."""
 _ABOVE = rf"(?:{_SETTINGS}include\b[^\n;]*+;)*+{_SETTINGS}"
 """What may precede the first block of such a file: these, and included files."""
+_LINE = r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)"
+"""A first line that neither YAML nor JSON begins with."""
 _TEXTS = (
     *_OTHERS,
     ("dnsmasq leases", pattern(rf"\d+ {_MAC} [0-9a-f.:]+ \S+")),
@@ -79,7 +81,11 @@ _TEXTS = (
         "the configuration of an ISC DHCP server that includes its hosts: import the files that it includes",
         pattern(rf'{_SETTINGS}include[ \t]++"[^"\n]*?dhcp'),
     ),
-    ("a text", pattern(r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)")),
+    (
+        "a template: import what envsubst or Ansible makes of it",
+        pattern(rf"{_LINE}[^{{]*+(?:\{{(?![{{%])[^{{]*+)*+\{{[{{%]"),
+    ),
+    ("a text", pattern(_LINE)),
 )
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),

@@ -284,6 +284,10 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("52:54:00:00:00:01 n1\n", "an ethers file"),
         ("node01\nnode02\n", "a text"),
         (
+            "max-lease-time 7200;\noption routers {{ router }};\n",
+            "a template: import what envsubst or Ansible makes of it",
+        ),
+        (
             "#!/usr/bin/env python3\nimport json\n",
             "a script: import what it prints, such as SCRIPT --list | bmhctl import -",
         ),
