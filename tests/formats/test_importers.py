@@ -733,6 +733,19 @@ def test_a_line_of_a_csv_that_begins_with_a_number_sign_is_skipped_and_named() -
         read("ip\n10.0.0.1\n# later\n", "csv")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "address"),
+    [
+        ("Console", "10.0.1.1", "redfish+https://10.0.1.1"),
+        ("Console", "ipmi://10.0.1.1", "ipmi://10.0.1.1"),
+        ("IPMI LAN", "10.0.1.1", "ipmi://10.0.1.1"),
+    ],
+)
+def test_a_mapped_address_of_a_bmc_gets_the_protocol_of_its_column(column: str, value: str, address: str) -> None:
+    found = read(f"name,{column}\nx,{value}\n", mapping=[f"{column}=bmc.address"])
+    assert entry(found, "x")["bmc"] == {"address": address}
+
+
 def test_the_map_option_gives_any_column_a_meaning() -> None:
     text = "asset;where;ip;cond\nA 7;r1;10.0.0.1;available\nA 8;r2;10.0.0.2;reserved\n"
     found = read(text, "csv", name="{name}", mapping=["asset=name,where=labels.rack", "cond=state", "ip=hardware.port"])

@@ -171,7 +171,9 @@ def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]
     for source, target in options.mapping:
         value = text_of(record.attributes.get(source))
         if value is not None and not is_secret(source):
-            yield target, _without_password(value)
+            value = _without_password(value)
+            scheme = "ipmi" if "ipmi" in source.lower() else "redfish+https"
+            yield target, (bmc_url(value, scheme) or value) if target == "bmc.address" else value
 
 
 def _below(group: str, mapped: Mapping[str, str]) -> dict[str, str]:
