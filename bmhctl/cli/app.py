@@ -37,13 +37,6 @@ OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s", "recycle 
 """Options with an optional ``[DURATION]``, of all commands or of one, each with its value when no duration follows."""
 
 
-def _help_width() -> int:
-    """Return the width of help: that of the terminal, even below Click's minimum of 50 columns."""
-    import shutil
-
-    return max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
-
-
 def _option(*names: str, field: str, help: str, metavar: str | None = None) -> TyperOption:
     def keep(ctx: typer.Context, _: object, value: object) -> None:
         if value == "":
@@ -90,13 +83,18 @@ GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
 """The options that every command accepts, before or after its name."""
 
 
-class OptionalValueCommand(TyperCommand):
-    """A command that inserts the missing values of the options in :data:`OPTIONAL_VALUES` before it parses."""
+class _FittingHelp:
+    """The help of a command or group in the width of the terminal, even below Click's minimum of 50 columns."""
 
     def get_help(self, ctx: Any) -> str:
-        """Return the help in the width of the terminal."""
-        ctx.terminal_width = _help_width()
-        return super().get_help(ctx)
+        import shutil
+
+        ctx.terminal_width = max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
+        return str(super().get_help(ctx))  # type: ignore[misc]  # that of the other base class
+
+
+class OptionalValueCommand(_FittingHelp, TyperCommand):
+    """A command that inserts the missing values of the options in :data:`OPTIONAL_VALUES` before it parses."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert missing values of options and parse like Typer; arguments after ``--`` or of a program to run stay
@@ -210,15 +208,10 @@ def _is_duration(text: str) -> bool:
     return True
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(_FittingHelp, TyperGroup):
     """A group whose commands are built when they are called; ``prefix`` is put before their names."""
 
     prefix = ""
-
-    def get_help(self, ctx: Any) -> str:
-        """Return the help in the width of the terminal."""
-        ctx.terminal_width = _help_width()
-        return super().get_help(ctx)
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # Typer's vendored Context
         """Return the names of the commands, in the order of the table."""
