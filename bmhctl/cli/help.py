@@ -50,17 +50,13 @@ def _help_of(root: Any, name: str) -> str:
     for word in name.split(" "):
         known = command.list_commands(ctx) if hasattr(command, "list_commands") else []
         if word not in known:
-            raise _unknown(name, root)
+            near = nearest(name, [*TOPICS, *root.command.list_commands(root)])
+            meant = f"did you mean {near}? " if near else ""
+            raise UsageError(
+                f"there is no page or command {name!r}",
+                hint=f"{meant}the pages are {', '.join(TOPICS)}; bmhctl --help lists the commands",
+                details={"topics": list(TOPICS)},
+            )
         command = command.get_command(ctx, word)
         ctx = command.make_context(word, [], parent=ctx, resilient_parsing=True)
     return str(command.get_help(ctx))
-
-
-def _unknown(name: str, root: Any) -> UsageError:
-    near = nearest(name, [*TOPICS, *root.command.list_commands(root)])
-    meant = f"did you mean {near}? " if near else ""
-    return UsageError(
-        f"there is no page or command {name!r}",
-        hint=f"{meant}the pages are {', '.join(TOPICS)}; bmhctl --help lists the commands",
-        details={"topics": list(TOPICS)},
-    )

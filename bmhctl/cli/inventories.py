@@ -53,7 +53,8 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     For other systems: -o metal3 (manifests), ansible (an inventory), ssh (a configuration to Include), known-hosts,
     dnsmasq (dhcp-host lines), netbox (patches of custom fields), cloudevents (the history). See bmhctl help formats.
     """
-    from bmhctl.formats.exporters.table import FORMATS, OF_OTHERS
+    from bmhctl.formats.exporters.table import FORMATS, NEEDS, OF_OTHERS
+    from bmhctl.formats.exporters.table import export as written
     from bmhctl.usecases.queries import chosen, list_hosts
     from bmhctl.usecases.shared.host_selection import Choice, choice
 
@@ -67,9 +68,6 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     if output == "toml":
         _export_toml(ctx, wanted)
     elif output in OF_OTHERS:
-        from bmhctl.formats.exporters.table import NEEDS
-        from bmhctl.formats.exporters.table import export as written
-
         with session(ctx, Document) as lab:
             left: list[str] = []
             text = written(output, chosen(lab.context, wanted).hosts, os.environ.get("BMH_RESERVATION"), left.append)

@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from bmhctl.cli.session import Session
 from bmhctl.cli.wait import pause_on, polled
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format
-from bmhctl.output.live import LiveView
 from bmhctl.results.status import Fleet, Reasons, Status
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.changes import Pause, await_change
 from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.output.live import LiveView
 
 Seen = Status | Reasons | Fleet
 Look = Callable[[Context], Seen]
@@ -42,6 +45,8 @@ def watch_status(lab: Session, look: Look, interval: timedelta) -> None:
         watching = _Watching(lab.context, look, lab.show, seconds, None)
         await_change(lab.context, pause_on(lab.display), watching.look, watching.is_due)
         return
+    from bmhctl.output.live import LiveView
+
     with LiveView(lab.display) as view, _keys(view) as pause:
         context = replace(lab.context, report=view.note)
         watching = _Watching(context, look, view.show, seconds, _AGES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -70,8 +70,8 @@ def page(report: Report) -> str:
         total=sum(report.status.counts.values()),
         reasons=report.reasons.items,
         timeline=svg(report.timeline),
-        use_bars=_use_bars(report),
-        wait_bars=_wait_bars(report),
+        use_bars=[*_use_bars(report)],
+        wait_bars=[*_wait_bars(report)],
         chart=(_CHART_WIDTH, _CHART_HEIGHT),
         heat=[(day, [_cell(report, number, hour) for hour in range(24)]) for number, day in enumerate(DAYS)],
         heat_level=partial(heat_level, step=heat_step(report.hourly.share(*hour) for hour in report.hourly.cells)),
@@ -101,19 +101,16 @@ def _worst(groups: Sequence[Figures]) -> list[Figures]:
     return sorted((each for each in groups if trouble(each)), key=lambda each: (-trouble(each), each.name))[:_WORST]
 
 
-def _use_bars(report: Report) -> list[Bar]:
+def _use_bars(report: Report) -> Iterator[Bar]:
     width = _CHART_WIDTH / max(1, len(report.days))
-    bars = []
     for place, day in enumerate(report.days):
         share = min(1.0, day.reserved / day.present) if day.present else 0.0
-        bars.append(_bar(place, width, share * _CHART_HEIGHT, f"{day.day:%a %d %b}: {share:.0%} reserved"))
-    return bars
+        yield _bar(place, width, share * _CHART_HEIGHT, f"{day.day:%a %d %b}: {share:.0%} reserved")
 
 
-def _wait_bars(report: Report) -> list[Bar]:
+def _wait_bars(report: Report) -> Iterator[Bar]:
     longest = max((week.waits.p95 for week in report.weeks if week.waits), default=timedelta(0)) or timedelta(seconds=1)
     width = _CHART_WIDTH / max(1, len(report.weeks))
-    bars = []
     for place, week in enumerate(report.weeks):
         if week.waits:
             height = week.waits.p95 / longest * _CHART_HEIGHT
@@ -123,8 +120,7 @@ def _wait_bars(report: Report) -> list[Bar]:
             )
         else:
             height, words = 0.0, f"week from {week.start:%d %b}: not known"
-        bars.append(_bar(place, width, height, words))
-    return bars
+        yield _bar(place, width, height, words)
 
 
 def _bar(place: int, width: float, height: float, words: str) -> Bar:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.text import Text
 
 from bmhctl.output.layout import console_of
 from bmhctl.output.render import Display, Format, render
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
 from bmhctl.support.values import replace
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 
 class LiveView:
@@ -23,8 +22,6 @@ class LiveView:
     """
 
     def __init__(self, display: Display) -> None:
-        from rich.live import Live
-
         self._display = display
         self._result: object = None
         self._note = ""
@@ -72,8 +69,6 @@ class LiveView:
 
     def _cut(self, text: Text) -> Text:
         """Return the lines of a text that the terminal has room for, the number of hidden lines, and the note."""
-        from rich.text import Text
-
         console = self._live.console
         note = [Text(""), *Text(clean(self._note), "yellow").wrap(console, console.width)] if self._note else []
         lines = [*text.split("\n", allow_blank=True)]
@@ -84,8 +79,6 @@ class LiveView:
         return Text("\n").join([*lines, *note])
 
     def _text(self) -> Text:
-        from rich.text import Text
-
         width = self._live.console.width
         drawn = io.TextIOWrapper(io.BytesIO(), encoding=self._display.stdout.encoding or "utf-8", write_through=True)
         display = replace(self._display, stdout=drawn, stdout_tty=True, width=width, format=Format.TABLE, quiet=True)

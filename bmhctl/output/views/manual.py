@@ -30,11 +30,10 @@ _STYLES = {
 _UNDERLINES = {"h1": "=", "h2": "-"}
 
 
-def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
-    """Yield the list of pages, each with its name and title, and how to show a page."""
+def _topics(result: Topics, _: Display) -> Iterable[Line]:
     yield [("bmhctl help PAGE shows a page of the manual:", "")]
     yield []
-    yield from table(topics, "  ")
+    yield from table(((name, [(title, "")]) for name, title in result.titles.items()), "  ")
     yield []
     yield [("bmhctl help COMMAND shows the options of a command, bmhctl --help lists all commands.", "")]
 
@@ -90,6 +89,6 @@ VIEWS = {
     Topics: View(
         (*TEXT, Format.NAME),
         names=lambda result: iter(result.titles),
-        lines=lambda result, _: topic_lines((name, [(title, "")]) for name, title in result.titles.items()),
+        lines=_topics,
     ),
 }
