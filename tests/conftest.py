@@ -32,7 +32,7 @@ from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 from tests import forked
-from tests.postgres import VARIABLE, Contents, EmptyInventories, Server, drop_schema, schema_url
+from tests.postgres import TEMPLATE, VARIABLE, Contents, EmptyInventories, Server, drop_schema, schema_url
 
 pytest_plugins = ("tests.fast", "tests.faults.figures")
 
@@ -78,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, handler)
     if VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         _server.append(Server())
+        os.environ[TEMPLATE] = str(_server[0].template())
         _server[0].start()
         os.environ[VARIABLE] = _server[0].url
 

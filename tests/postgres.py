@@ -28,6 +28,9 @@ from bmhctl.support import watchdog
 VARIABLE = "BMHCTL_TEST_POSTGRES"
 """Names a server to use instead, as ``postgresql://user@host/database``; its role must be a superuser."""
 
+TEMPLATE = "BMHCTL_TEST_POSTGRES_DATA"
+"""Names the data of a new server that was never started. To copy them takes a tenth of the time of ``initdb``."""
+
 _VERSION = "pginstall18"
 _NOBODY = 65534  # PostgreSQL refuses to run as root
 _SETTINGS = ("listen_addresses=", "max_connections=300", "fsync=off", "log_min_messages=fatal")
@@ -286,6 +289,11 @@ def _may_run(program: Path, user: int) -> bool:
     return done.returncode == 0
 
 
+def _copy(data: Path, new: Path) -> None:
+    """Copies the data of a server that does not run, with their owner and permissions."""
+    subprocess.run(["cp", "-a", data, new], check=True)
+
+
 class Server:
     """A separate server in a temporary folder, reached by a socket in it. ``remove`` removes everything.
 
@@ -302,13 +310,14 @@ class Server:
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._programs = self._installed()
         self._data = self._folder / "data"
-        self._data.mkdir(mode=0o700)
         if self._user is not None:
-            for folder in (self._folder, self._data):
-                os.chown(folder, self._user, self._user)
+            os.chown(self._folder, self._user, self._user)
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen: list[int] = []
-        self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale")
+        if TEMPLATE in os.environ:
+            _copy(Path(os.environ[TEMPLATE]), self._data)
+        else:
+            self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale")
 
     @property
     def url(self) -> str:
@@ -361,11 +370,17 @@ class Server:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.02)
 
+    def template(self) -> Path:
+        """Return a copy of its data, for other servers; it must not have been started."""
+        made = self._folder / "template"
+        _copy(self._data, made)
+        return made
+
     def standby(self) -> Server:
         """Return a server that has what this one has, and only reads; this one must not run."""
         other = Server()
         shutil.rmtree(other._data)
-        subprocess.run(["cp", "-a", self._data, other._data], check=True)
+        _copy(self._data, other._data)
         (other._data / "standby.signal").touch()
         return other
 
