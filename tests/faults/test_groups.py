@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +15,7 @@ from bmhctl.errors import UnreachableError
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.stores.sqlite.database import OpenFiles
+from bmhctl.usecases.inventories import init
 from tests import forked
 from tests.conftest import Lab, environment
 from tests.faults.scenarios import FILES, start_of
@@ -52,6 +54,29 @@ def test_members_of_a_group_may_work_at_the_same_time_whatever_their_umask_is(ba
         until(lambda: (claims.exists() and list(claims.iterdir()) != []) or waiting.done())
         assert member(2002, ("ready", "-q", "node4"), ("recycle", "-q")) == (0, b"", b"")
         assert waiting.result() == (0, b"node4\n", b"")
+
+
+MEMBER = 2002
+ACL = struct.pack(
+    "<I" + "HHI" * 5,
+    2,  # version; then tag, permissions and id of each entry: owner, MEMBER, group, mask, others
+    *(0x01, 7, 0xFFFFFFFF, 0x02, 7, MEMBER, 0x04, 0, 0xFFFFFFFF, 0x10, 7, 0xFFFFFFFF, 0x20, 0, 0xFFFFFFFF),
+)
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_new_files_follow_the_default_acl_of_their_folder_and_not_the_umask(backend: str, tmp_path: Path) -> None:
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", ACL)
+    except OSError:
+        pytest.skip("this file system has no ACLs")
+    mask = os.umask(0o077)
+    try:
+        init(str(tmp_path / FILES[backend]))
+    finally:
+        os.umask(mask)
+    modes = {each.name: oct(each.stat().st_mode & 0o777) for each in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(modes, "0o660")  # what a mode has for the group is the mask for MEMBER
 
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])

@@ -61,20 +61,14 @@ def building(path: Path) -> Iterator[Path]:
     Raises :class:`FileExistsError` when something has the final name, and :class:`UnreachableError` when the file can't
     be written.
     """
-    import tempfile
-
     refuse_network(path.parent)
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_PARTIAL}")
     try:
         _refuse_leftovers(path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
-        os.close(handle)
+        partial.touch(exist_ok=False)  # its permissions follow the umask, or the folder's default ACL
     except OSError as error:
         raise unreachable(f"can't write in {path.parent}", error, writable_hint(path)) from error
-    partial = Path(name)
-    mask = os.umask(0)
-    os.umask(mask)
     try:
-        partial.chmod(0o666 & ~mask)
         yield partial
         _settle(partial)
         sync(partial)
@@ -87,7 +81,7 @@ def building(path: Path) -> Iterator[Path]:
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
             with suppress(OSError):  # leftovers do no harm: their names are not those of an inventory
-                os.unlink(name + suffix)
+                os.unlink(f"{partial}{suffix}")
 
 
 def _refuse_leftovers(path: Path) -> None:
