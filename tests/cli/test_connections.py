@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from bmhctl import open_inventory
 from bmhctl.errors import UnreachableError
 from bmhctl.stores.postgres import connection, session
+from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.postgres.open import open_store
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import VERSION
@@ -273,9 +274,24 @@ def test_a_pooler_that_changes_connections_is_not_reported_as_damage(shared: str
     with open_inventory(shared) as lab:
         lab._context.store.database.execute("RESET search_path")  # a pooler may pass on such a connection
         for act in (lab.hosts, lab.queue, lambda: lab.reserve(count=1)):
-            with pytest.raises(UnreachableError, match="a pooler gave it another connection") as refused:
+            with pytest.raises(UnreachableError, match="a pooler changed the session") as refused:
                 act()
             assert "pool_mode = session" in str(refused.value.hint)
+
+
+def test_a_pooler_that_changes_sessions_is_noticed_though_all_of_them_belong_to_one_inventory(
+    shared: str, cli: Cli
+) -> None:
+    assert cli("add", "node01", "-i", shared).status == 0
+    with open_inventory(shared) as lab, open_inventory(shared) as other:
+        database, second = (each._context.store.database for each in (lab, other))
+        assert isinstance(database, PostgresDatabase)
+        assert isinstance(second, PostgresDatabase)
+        database._connection.pgconn, second._connection.pgconn = second._connection.pgconn, database._connection.pgconn
+        for act in (lab.hosts, lab.queue, lambda: lab.ready("node01")):
+            with pytest.raises(UnreachableError, match="a pooler changed the session"):
+                act()
+    assert "available" not in cli("list", "-i", shared).stdout
 
 
 @pytest.mark.parametrize("path", ["DEFAULT", "elsewhere"])
@@ -294,7 +310,7 @@ def test_a_pooler_never_leads_to_another_inventory(
     try:
         done = cli("add", "node01", "-i", shared)
         assert (done.status, done.stdout) == (11, "")
-        assert "a pooler gave it another connection\nhint: connect directly" in done.stderr
+        assert "its settings and locks are lost\nhint: connect directly" in done.stderr
         monkeypatch.undo()
         assert cli("list", "-i", elsewhere, "-o", "name").stdout == ""
     finally:

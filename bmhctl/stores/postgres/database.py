@@ -41,7 +41,7 @@ _FEW_ROWS = 50  # the most rows that are sent with the commit, in one message
 _NEXT_ID = "SELECT nextval('{table}_id_seq')"
 _EVENT_ID: Question = _NEXT_ID.format(table="events"), ()
 _WHICH: Question = (
-    "SELECT current_schema(), 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)",
+    "SELECT pg_backend_pid(), current_schema(), 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)",
     (INVENTORY_KEY,),
 )
 _ANY_TICKET = "EXISTS (SELECT 1 FROM tickets)"
@@ -219,7 +219,7 @@ class PostgresDatabase(Session):
         answers = self._together([started, *which, *asked])
         begun = len(answers) - len(asked)
         if which:
-            self._check_which(answers[begun - 1])
+            self._check_which(*answers[begun - 1])
         self._set_clock(answers[begun - len(which) - 1][0][0])
         if not questions:
             return []
@@ -276,11 +276,12 @@ class PostgresDatabase(Session):
 
     # methods that tell whether something has changed
 
-    def _check_which(self, found: Sequence[Row]) -> None:
+    def _check_which(self, found: Row) -> None:
         """Raise :class:`MovedError` when the tables are not those of the opened inventory."""
-        if self._which is None or [*found] == [self._which]:
+        backend, *which = found
+        self._check_session(backend, which[0])
+        if tuple(which) == self._which:
             return
-        self._check_schema(found[0][0])
         raise MovedError(
             f"the inventory in {self.location} was restored or replaced while it was in use",
             hint="nothing was written; run the command again to use the inventory that is there now",
@@ -367,8 +368,8 @@ class PostgresDatabase(Session):
             if not is_open:  # without the right to use the schema, its tables seem to be missing
                 raise self._refused("permission denied for its schema")
             question, asked = _WHICH
-            [(*which, version)] = self.execute(f"{question}, (SELECT MAX(version) FROM migrations)", asked)
-            self._check_schema(which[0])
+            [(backend, *which, version)] = self.execute(f"{question}, (SELECT MAX(version) FROM migrations)", asked)
+            self._check_session(backend, which[0])
             self._which = tuple(which)
             return int(version or 0)
         return 0

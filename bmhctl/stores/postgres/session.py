@@ -241,14 +241,17 @@ class Session(WriteBuffer):
             return self._of_another_session()
         return translate(error, self.address, is_lost=False)
 
-    def _check_schema(self, current: Value) -> None:
-        """Raise :class:`UnreachableError` unless statements use the schema of the inventory."""
-        if current != self.address.schema:
+    def _check_session(self, backend: Value, schema: Value) -> None:
+        """Raise :class:`UnreachableError` unless this is the server's session that the connection began with.
+
+        The settings, locks and notifications of another one may be those of another program, or of another inventory.
+        """
+        if (backend, schema) != (self._connection.backend, self.address.schema):
             raise self._of_another_session()
 
     def _of_another_session(self) -> UnreachableError:
         return UnreachableError(
-            f"{self.location}: the settings of the session were lost: a pooler gave it another connection",
+            f"{self.location}: a pooler changed the session on the server, and its settings and locks are lost",
             hint=ONE_SESSION,
         )
 
