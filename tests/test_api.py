@@ -136,6 +136,14 @@ WRONG: dict[str, tuple[Callable[[Inventory], object], str]] = {
         lambda lab: lab.set("node1", hardware={"load": 0.5}),
         "hardware must be a mapping of texts or whole numbers or None, but is {'load': 0.5}",
     ),  # type: ignore[dict-item]
+    "a NUL": (
+        lambda lab: lab.maintain("node1", reason="fan\0"),
+        "reason has a character that can't be stored: U+0000",
+    ),
+    "half a character": (
+        lambda lab: lab.add("node2", note="\ud800"),
+        "note has a character that can't be stored: U+D800",
+    ),
     "a time too far away": (
         lambda lab: lab.maintain("node1", reason="fan", until=datetime.max),
         "9999-12-31T23:59 is too far away",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cache, wraps
 from os import PathLike
@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 from bmhctl.domain.model import State, StateName
 from bmhctl.domain.units import MAX_DURATION
 from bmhctl.errors import UsageError
+from bmhctl.support.lazy_regex import pattern
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -31,6 +32,8 @@ _WORDS: Mapping[object, str] = {
     NoneType: "None",
 }
 
+_NEVER_STORED = pattern(r"[\0\ud800-\udfff]")  # PostgreSQL stores no NUL, and UTF-8 has no surrogates
+
 _PLURALS: Mapping[type, str] = {str: "texts", int: "whole numbers"}
 
 
@@ -38,7 +41,8 @@ def checked(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _
     """Return the function with a check of its arguments.
 
     It raises :class:`~bmhctl.errors.UsageError` for a value of a type that the annotation of its parameter excludes,
-    such as a text in the place of a list of texts, and for a number or a duration out of bounds.
+    such as a text in the place of a list of texts, for a number or a duration out of bounds, and for a text that not
+    every inventory can store.
     """
     signature = inspect.signature(function)
 
@@ -78,7 +82,22 @@ def _accepted(name: str, value: object, kind: object) -> object:
     for bounded, (least, most) in _BOUNDS.items():
         if isinstance(value, bounded) and not least <= value <= most:  # type: ignore[operator]  # of the same type
             raise UsageError(f"{name} must be from {least} to {most}, not {value}", details={"parameter": name})
+    for text in _texts(value):
+        refused = _NEVER_STORED.search(text)
+        if refused:  # the text is not shown, because it may have a password
+            words = f"{name} has a character that can't be stored: U+{ord(refused[0]):04X}"
+            raise UsageError(words, details={"parameter": name})
     return value
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts((*value, *value.values()))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def _is_list(kind: object) -> bool:
