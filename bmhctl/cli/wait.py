@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import select
 import stat
 from collections.abc import Callable
-from os import fstat
 from typing import Annotated
 
 import typer
@@ -55,6 +55,9 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
         why = waiting.why.removeprefix(f"{waiting.requirements}: ")
         for known in (", nothing was reserved", "nothing was reserved: ", ": nothing was reserved"):
             why = why.replace(known, "", 1)
+        own = os.environ.get("BMH_RESERVATION")
+        if own and own in why:
+            eta += f"; {own} is in $BMH_RESERVATION: a task that waits for its own hosts waits for ever"
         note(f"waiting for {waiting.requirements}, {position}{until}: {why}{eta}", display)
 
     return WaitOptions(pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
@@ -100,7 +103,7 @@ def _pipe_of(display: Display) -> int | None:
     """Return the descriptor of stdout if it is a pipe or a socket."""
     try:
         descriptor = display.stdout.fileno()
-        mode = fstat(descriptor).st_mode
+        mode = os.fstat(descriptor).st_mode
     except (OSError, ValueError):
         return None
     return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None

@@ -310,6 +310,15 @@ def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inven
     assert after.partition("; it fits")[0] == re.sub(r"; set aside for .*", "", before).replace("number 2", "first")
 
 
+def test_a_task_that_waits_for_its_own_hosts_is_told_so(lab: Lab, fleet: Inventory, bmhctl: Bmhctl) -> None:
+    run = of(lab, bmhctl)
+    own = fleet.reservations()[0].reservation.id
+    for wanted in ("node1",), ("-n1",):
+        waited = run("reserve", *wanted, "--wait", "1s", BMH_RESERVATION=own)
+        assert f"; {own} is in $BMH_RESERVATION: a task that waits for its own hosts waits for ever\n" in waited.stderr
+        assert "$BMH_RESERVATION" not in run("reserve", *wanted, "--wait", "1s", BMH_RESERVATION="r-00000000").stderr
+
+
 # what waiting costs: bounds for a busy machine; python -m tests.benchmarks 'waiting/*' measures it
 
 
