@@ -41,7 +41,7 @@ def records_of(document: object) -> list[object] | None:
 
     A line of ``-o jsonl`` is also such a document.
     """
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or "apiVersion" in document:  # a manifest, as most documents are
         return None
     match document:
         case {"version": int(), "kind": "hosts", "hosts": list(hosts)}:
