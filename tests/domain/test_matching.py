@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import combinations, permutations
 
-import networkx as nx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +71,8 @@ def test_a_match_under_caps_is_the_largest_possible(request: Requirements, free:
 def test_a_match_under_caps_that_share_no_host_is_a_maximum_flow(
     fleet: list[str], rows: list[tuple[str, int]], with_d: int, without_d: int
 ) -> None:
+    import networkx as nx  # only here: it takes long, and each worker imports every test
+
     request = wants(*(f"{selector}*{count}" for selector, count in rows))
     free = [host(number, text) for number, text in enumerate(fleet, 1)]
     caps = [Cap(parse_selector("d"), with_d), Cap(parse_selector("!d"), without_d)]

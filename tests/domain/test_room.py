@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
-import networkx as nx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,6 +198,8 @@ def worlds(draw: st.DrawFn, hosts: int, bookings: int, *, share_a_moment: bool) 
 
 @given(worlds(7, 8, share_a_moment=True))
 def test_bookings_that_all_overlap_can_be_moved_exactly_where_a_maximum_matching_exists(world: World) -> None:
+    import networkx as nx  # only here: it takes long, and each worker imports every test
+
     jobs = world.jobs()
     graph = nx.Graph()
     graph.add_nodes_from(range(len(jobs)))

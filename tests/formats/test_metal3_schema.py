@@ -10,18 +10,20 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from bmhctl.domain.model import Bmc, Host, HostSpec
 from bmhctl.formats.exporters.table import export
 from bmhctl.support.values import replace
 from tests.formats.test_exporters import FULL, host, hosts, specs
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 CRD = os.environ.get("BMHCTL_TEST_CRD")
 
@@ -122,6 +124,8 @@ METADATA = {
 @cache
 def validator() -> Draft202012Validator:
     """The schema of a manifest with its status; objects take no other fields, as with ``kubectl --validate=strict``."""
+    from jsonschema import Draft202012Validator  # only here: it takes long, and each worker imports every test
+
     if CRD:
         definition = yaml.safe_load(Path(CRD).read_text())
         [version] = [each for each in definition["spec"]["versions"] if each["name"] == "v1alpha1"]

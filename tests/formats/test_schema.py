@@ -6,12 +6,12 @@ import json
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tomli_w
-from jsonschema import Draft202012Validator
 
 from bmhctl.errors import InvalidError
 from bmhctl.formats.schema import inventory_schema
@@ -23,11 +23,21 @@ from tests.faults.seeds import LAYOUTS, POLICY
 from tests.programs import needs
 from tests.stores.toml import test_declaration
 
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
 ROOT = Path(__file__).parents[2]
-VALIDATOR = Draft202012Validator(inventory_schema())
 
 BEYOND = (".selector", "there is no [", "need each other in a circle", "longer than defaults.max_ttl")
 """Texts of errors that a schema can't express, because they concern several places or another grammar."""
+
+
+@cache
+def validator() -> Draft202012Validator:
+    """The schema of an inventory."""
+    from jsonschema import Draft202012Validator  # only here: it takes long, and each worker imports every test
+
+    return Draft202012Validator(inventory_schema())
 
 
 def rejected_policies() -> Iterator[Any]:
@@ -72,7 +82,7 @@ def test_the_schema_refuses_what_the_parser_refuses_as_far_as_a_schema_can() -> 
     refused = [(document, said) for document in documents() if (said := refusal(document)) is not None]
     assert len(refused) > 30
     for document, said in refused:
-        if VALIDATOR.is_valid(document):
+        if validator().is_valid(document):
             assert any(words in said for words in BEYOND), (document, said)
 
 
@@ -83,7 +93,7 @@ def test_a_new_inventory_fits_into_80_columns() -> None:
 @pytest.mark.parametrize("text", [INVENTORY, LAYOUTS, POLICY, (ROOT / "examples" / "lab.toml").read_text(), TEMPLATE])
 def test_the_schema_accepts_every_document_that_the_parser_accepts(text: str) -> None:
     parse_declaration(text.encode(), "lab.toml")
-    VALIDATOR.validate(tomllib.loads(text))
+    validator().validate(tomllib.loads(text))
 
 
 @pytest.mark.parametrize(
@@ -102,11 +112,11 @@ def test_the_schema_accepts_every_document_that_the_parser_accepts(text: str) ->
 )
 def test_the_schema_has_every_key_of_the_parser(text: str) -> None:
     parse_declaration(text.encode(), "lab.toml")
-    VALIDATOR.validate(tomllib.loads(text))
+    validator().validate(tomllib.loads(text))
 
 
 def test_the_schema_is_a_valid_json_schema() -> None:
-    Draft202012Validator.check_schema(inventory_schema())
+    validator().check_schema(inventory_schema())
 
 
 def patterns(schema: object) -> Iterator[str]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 
-import jsonschema
 import pytest
 
 from bmhctl.domain.model import Note, SetupProgress, State
@@ -455,6 +454,8 @@ CLOUDEVENT = {
     ],
 )
 def test_cloudevents_conform_to_the_specification(inventory: str, source: str) -> None:
+    import jsonschema  # only here: it takes long, and each worker imports every test
+
     history = replace(HISTORY, inventory=inventory)
     lines = [json.loads(line) for line in shown(history, Format.CLOUDEVENTS).splitlines()]
     records = [json.loads(line) for line in shown(history, Format.JSONL).splitlines()]
