@@ -22,10 +22,11 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bmhctl.stores import open_store, os_files
+from bmhctl.stores import open_store
 from bmhctl.stores.meta import FINGERPRINT, OWNER
 from bmhctl.stores.postgres import session
 from bmhctl.stores.postgres.database import PostgresDatabase
+from bmhctl.stores.sqlite import open_files
 from bmhctl.stores.store import Store
 from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 from bmhctl.usecases import inventories
@@ -336,9 +337,9 @@ def closes_labs() -> Iterator[None]:
     for store in _opened[before:]:
         store.close()
     del _opened[before:]
-    for key, handle in [*os_files._open.items()]:
+    for key, handle in [*open_files._open.items()]:
         if not os.fstat(handle).st_nlink:  # the test is over; each new inventory checks all open files
-            os.close(os_files._open.pop(key))
+            os.close(open_files._open.pop(key))
 
 
 @pytest.fixture(params=BACKENDS)

@@ -12,8 +12,6 @@ from bmhctl.stores.rows import Row, Value
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bmhctl.stores.host_query import HostQuery, RareTerm
-
 Question = tuple[str, Sequence[Value]]
 """A statement that reads, with its parameters."""
 
@@ -23,6 +21,9 @@ class Database(Protocol):
 
     locks_rows: bool
     """Whether transactions write at the same time; then they lock the rows that they read in order to change them."""
+
+    has_statistics: bool
+    """Whether the database's planner knows how many hosts fit a term; else a query searches from a rare term."""
 
     is_updated: bool
     """Whether opening it updated tables that an older bmhctl had made, which that one can't use any more."""
@@ -81,9 +82,6 @@ class Database(Protocol):
 
     def lock(self, *questions: Question) -> None:
         """Run queries that lock rows, those of hosts first; only where the database :attr:`locks_rows`."""
-
-    def rare_term(self, query: HostQuery) -> RareTerm | None:
-        """Return the term of a query that few hosts fit, to search from it; None if the database's planner decides."""
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Return a part of a transaction that is undone on its own when its block raises."""

@@ -198,9 +198,9 @@ class Hosts(Frozen):
 
     def where(self, query: HostQuery) -> tuple[str, list[Value]]:
         """Return the SQL condition of a query on ``hosts``, beginning with WHERE, and its parameters."""
-        from bmhctl.stores.host_query import condition
+        from bmhctl.stores.host_query import condition, rarest
 
-        return condition(query, self._database.rare_term(query) if query.selector.terms else None)
+        return condition(query, None if self._database.has_statistics else rarest(self._database.execute, query))
 
     def lock(self, query: HostQuery) -> None:
         """Lock the hosts of a query and their reservations against other transactions, until this one ends."""

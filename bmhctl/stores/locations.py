@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.stores.os_files import unreachable
-from bmhctl.stores.state_files import SQLITE_SUFFIXES, STATE_SUFFIX
+from bmhctl.stores.os_files import SQLITE_SUFFIXES, STATE_SUFFIX, unreachable
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store

@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.stores.os_files import mounts
+from bmhctl.stores.os_files import SQLITE_SUFFIXES, STATE_SUFFIX
 from bmhctl.support.lazy_regex import pattern
-
-SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
-
-STATE_SUFFIX = ".state.db"
 
 VARIABLE = "BMHCTL_STATE_DIR"
 """The environment variable with the folder for state files; a TOML file can name another path itself."""
@@ -170,6 +166,8 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
 
 def _check_only_name(declaration: Path) -> None:
     """Raise :class:`UsageError` when the file has a second name, because its state file may be beside that one."""
+    from bmhctl.stores.sqlite.open_files import mounts
+
     try:
         status = declaration.stat()
     except OSError:

@@ -15,10 +15,11 @@ from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
+from bmhctl.stores.os_files import SQLITE_SUFFIXES
 from bmhctl.stores.schema import SUCCESSOR_KEY
 from bmhctl.stores.sqlite.database import SqliteDatabase, open_database
 from bmhctl.stores.sqlite.files import building, new_database
-from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
+from bmhctl.stores.state_files import state_file, without_table
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context

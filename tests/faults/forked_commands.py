@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bmhctl.stores.os_files import descriptor
+from bmhctl.stores.sqlite.open_files import descriptor
 from tests import forked
 from tests.faults.vfs import Change, Files
 

@@ -14,9 +14,10 @@ from bmhctl.domain.booking import Booking
 from bmhctl.domain.model import EventKind, Host, State
 from bmhctl.domain.selector import selectable
 from bmhctl.errors import BmhctlError
-from bmhctl.stores import open_store, os_files
+from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.locations import is_on_server
+from bmhctl.stores.sqlite import open_files
 from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -173,6 +174,6 @@ def _verbs(store: Store, host: Host) -> tuple[object, ...]:
 
 def _forget_headers() -> None:
     """Closes the files that a process keeps open for each inventory, because this process opens thousands."""
-    while os_files._open:
-        _, handle = os_files._open.popitem()
+    while open_files._open:
+        _, handle = open_files._open.popitem()
         os.close(handle)

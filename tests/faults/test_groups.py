@@ -14,7 +14,7 @@ import pytest
 from bmhctl.errors import UnreachableError
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.sqlite.claims import folder_beside
-from bmhctl.stores.sqlite.database import OpenFiles
+from bmhctl.stores.sqlite.open_files import OpenFiles
 from bmhctl.usecases.inventories import init
 from tests import forked
 from tests.conftest import Lab, environment

@@ -25,7 +25,7 @@ from bmhctl import open_inventory
 from bmhctl.errors import AwayError, MovedError
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import left_log
-from bmhctl.stores.sqlite.database import OpenFiles
+from bmhctl.stores.sqlite.open_files import OpenFiles
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.shared.context import Context

@@ -28,7 +28,6 @@ from bmhctl.stores.schema import INVENTORY_KEY
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
-    from bmhctl.stores.host_query import HostQuery, RareTerm
     from bmhctl.stores.postgres.upkeep import PostgresUpkeep
 
 _WRITERS = "turn"  # names the lock that shared writing transactions share, and other ones hold alone
@@ -57,6 +56,7 @@ class PostgresDatabase(Session):
     """A connection to one schema; use :func:`bmhctl.stores.postgres.open.open_store`."""
 
     locks_rows = True
+    has_statistics = True
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
@@ -104,10 +104,6 @@ class PostgresDatabase(Session):
     def _keep_event_ids(self, ids: Sequence[Row], locked: int) -> None:
         self._rows_locked = locked
         self._ids["events"] = iter([int(each or 0) for (each,) in ids])
-
-    def rare_term(self, query: HostQuery) -> RareTerm | None:
-        """Return None: the server's planner knows how many hosts fit a term."""
-        return None
 
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Run one statement and yield its rows, all as of one moment; they are fetched in batches."""

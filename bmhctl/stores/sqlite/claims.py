@@ -1,39 +1,28 @@
-"""Claims as file locks, for the processes of one machine, and locks that outlive the files of an inventory."""
+"""Claims as file locks, for the processes of one machine."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import stat
-import struct
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmhctl.errors import AwayError, MovedError, UnreachableError
+from bmhctl.errors import MovedError, UnreachableError
 from bmhctl.stores.os_files import unreachable
-from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Hold, Holder, LeftClaim
     from bmhctl.stores.database import Question
     from bmhctl.stores.rows import Row
-
+    from bmhctl.stores.sqlite.open_files import OpenFiles
 
 _TRIES = 5  # attempts to take a held lock, since another process may only be testing it
 _PAUSE = 0.002  # seconds between attempts; a test holds the lock for microseconds
 _MOST_TRIES = 500
-
-_ROOT = Path("/")
-_INODES = 1 << 32  # the bytes reserved for each path, one for each inode
-FLOCK = "hhqqi0q"
-"""The format of ``struct flock`` of fcntl(2)."""
-
-_EARLIER_PATIENCE = 10.0  # seconds to wait for tasks and steps that run for a replaced file
-_EARLIER_PAUSE = 0.05
 
 
 def folder_beside(inventory: Path) -> Path:
@@ -50,9 +39,9 @@ class FileClaims:
 
     standing: tuple[Question, ...] = ()
 
-    def __init__(self, inventory: Path, marks: Marks | None = None) -> None:
+    def __init__(self, inventory: Path, files: OpenFiles | None = None) -> None:
         self._inventory = inventory
-        self._marks = marks
+        self._files = files
         self._marked: tuple[int, ...] = ()  # descriptors that are open while any claim is held alone
         self._alone = 0  # the number of claims that are held alone
         self._folder = folder_beside(inventory)
@@ -85,8 +74,8 @@ class FileClaims:
             return
         self._held[handle] = name, _take_alone
         with STARTING:
-            if self._marks is not None and not self._marked:
-                self._marked = self._marks.hold()
+            if self._files is not None and not self._marked:
+                self._marked = self._files.marks.hold()
             self._alone += 1
         try:
             yield Hold((handle, *self._marked))
@@ -264,77 +253,6 @@ class FileClaims:
         return unreachable(f"can't make claims in {self._folder}", error, f"make {self._folder.parent} writable")
 
 
-class Marks(Frozen):
-    """Locks that outlive the files of an inventory, and show whether tasks or steps run for an earlier file.
-
-    When the files are removed, for example by cleaning a checkout, the claims and reservations are lost with them. A
-    new inventory at the path could grant hosts that tasks still use. So each process with a claim locks a byte whose
-    position stands for the path and the inode. It locks this byte of the inventory's folder, and also of the root
-    folder in case the inventory's folder is removed. Such locks need no extra file, and last until every copy of
-    the descriptor is closed.
-    """
-
-    _path: Path
-    _inode: int
-
-    @property
-    def _byte(self) -> int:
-        """The position of this file's byte among the bytes reserved for its path."""
-        return self._inode & _INODES - 1
-
-    def hold(self) -> tuple[int, ...]:
-        """Return descriptors whose locks show, while any process has them open, that work for this file goes on."""
-        return tuple(handle for handle, start in self._places() if _lock_byte(handle, start + self._byte))
-
-    def await_earlier(self) -> None:
-        """Wait until no work goes on for another file at the path; raise :class:`AwayError` if that takes too long.
-
-        It rarely takes that long: ``run`` ends its task within seconds after it lost its inventory.
-        """
-        places = self._places()
-        until = time.monotonic() + _EARLIER_PATIENCE
-        try:
-            while (byte := self._earlier(places)) is not None:
-                if time.monotonic() > until:
-                    from bmhctl.stores.sqlite.holders import lockers
-
-                    found = lockers(byte)
-                    raise AwayError(
-                        f"{self._path} is a new file, and work on hosts still goes on for the file that was there"
-                        f" before{': ' if found else ''}{', '.join(map(str, found))}",
-                        hint="nothing was written; run the command again when this work has ended, or end it",
-                        details={"file": str(self._path)},
-                    )
-                time.sleep(_EARLIER_PAUSE)
-        finally:
-            for handle, _ in places:
-                os.close(handle)
-
-    def _earlier(self, places: Sequence[tuple[int, int]]) -> int | None:
-        """Return a locked byte of this path that stands for another file; None if there is none."""
-        for handle, start in places:
-            for first, length in ((start, self._byte), (start + self._byte + 1, _INODES - self._byte - 1)):
-                byte = locked_byte(handle, first, length) if length else None
-                if byte is not None:
-                    return byte
-        return None
-
-    def _places(self) -> list[tuple[int, int]]:
-        """Return a descriptor of each folder that can be opened, and the position of the path's first byte in it."""
-        if not hasattr(fcntl, "F_OFD_GETLK"):
-            return []  # not Linux
-        try:
-            mounts = os.readlink("/proc/self/ns/mnt")  # a path may lead to another file in another container
-        except OSError:
-            mounts = ""
-        found = []
-        for folder, key in ((self._path.parent, self._path.name), (_ROOT, f"{mounts}{self._path}")):
-            with suppress(OSError):
-                handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-                found.append((handle, (zlib.crc32(os.fsencode(key)) >> 1) * _INODES))
-        return found
-
-
 def _take(handle: int, *, sharers: bool, tries: int) -> bool:
     """Lock a file alone; return False if ``tries`` attempts found it held.
 
@@ -390,23 +308,3 @@ def _is_there(folder: Path) -> bool:
     except OSError as error:
         raise unreachable(f"can't look at {folder}", error) from error
     return True
-
-
-def _lock_byte(handle: int, byte: int) -> bool:
-    """Lock a byte, shared with other processes; if folders can't be locked, close the descriptor and return False."""
-    try:
-        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
-    except OSError:
-        os.close(handle)
-        return False
-    return True
-
-
-def locked_byte(handle: int, first: int, length: int) -> int | None:
-    """Return a byte of a range that a process has locked; None if there is none."""
-    asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
-    try:
-        kind, _, byte, _, _ = struct.unpack(FLOCK, fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
-    except OSError:
-        return None
-    return None if kind == fcntl.F_UNLCK else int(byte)

@@ -1,17 +1,15 @@
 """The database backend for one SQLite file: WAL, one writing transaction at a time, for one machine.
 
 A transaction begins and commits only while the opened file is still the one at its path. Nothing is written while a
-task or step runs for an earlier file at this path: see ``claims.Marks``.
+task or step runs for an earlier file at this path: see ``open_files.Marks``.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import sys
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,33 +19,25 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
-from bmhctl.stores.os_files import descriptor, mounts, refuse_network, refuse_other_name, unreachable
+from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import VERSION
 from bmhctl.stores.sqlite.errors import not_an_inventory, translate, unwritable
+from bmhctl.stores.sqlite.open_files import OpenFiles, descriptor, mounts, refuse_network, refuse_other_name
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
-    from bmhctl.stores.host_query import HostQuery, RareTerm
-    from bmhctl.stores.sqlite.claims import FileClaims, Marks
+    from bmhctl.stores.sqlite.claims import FileClaims
     from bmhctl.stores.sqlite.upkeep import SqliteUpkeep
 
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
 _HEADER = b"SQLite format 3\x00"
-_WITH_LOG = b"\x02\x02"  # bytes in the header of a file that has a write-ahead log
 
 _AT_ONCE = 100  # the most rows of a stream in memory
 _MANY = 25  # rows that are worth fewer statements
-
-Identity = tuple[int, int]
-"""The device and inode of a file."""
-
-_NONE: Identity = (0, 0)  # the identity of a missing file
-_NO_PART = bytes(12)  # what is in the file of a log that nothing was ever written to
-_GET_GENERATION = 0x8008_7601  # FS_IOC_GETVERSION: the number that tells the files apart that have had one inode
 
 
 def open_database(path: Path) -> SqliteDatabase:
@@ -78,10 +68,12 @@ def open_database(path: Path) -> SqliteDatabase:
             use_log(database)
             opened.written = os.stat(path).st_mtime_ns
         opened.add_beside()
+        database.check_in_place()
     except BaseException as error:
         try:
             if isinstance(error, InvalidError):
                 opened.add_beside()  # a file with the log of another inventory looks damaged: report the log instead
+                database.check_in_place()
         finally:
             database.close()
         raise
@@ -107,187 +99,11 @@ def _check_file(path: Path) -> OpenFiles:
     return OpenFiles(path, status, beginning)
 
 
-class OpenFiles:
-    """The files that a connection has open, and how to tell that they are not the ones at their paths any more.
-
-    No other file can get one of these inodes while the connection lives, because it keeps a descriptor of each file.
-    """
-
-    LOG, INDEX = "-wal", "-shm"
-    """The suffixes of SQLite's files beside it: the write-ahead log, and the index of the log."""
-
-    STAMP = "user.bmhctl"
-    """The extended attribute of a log that says to which file it belongs, and what is in that: see ``left_log``."""
-
-    def __init__(self, path: Path, status: os.stat_result, beginning: bytes) -> None:
-        """Record the file at a path, from its status and its first bytes."""
-        self.path = path
-        self.inode = status.st_ino
-        """The inode of the inventory file itself."""
-        self.known: dict[str, Identity] = {str(path): (status.st_dev, status.st_ino)}
-        self.has_log = beginning[18:20] == _WITH_LOG
-        self.has_own_log = False
-        """Whether the log was seen in one folder with the file: another folder may be at the path for a moment."""
-        self.written, self.content, self._part = status.st_mtime_ns, b"", b""
-        self._log = self._index = -1  # descriptors that SQLite keeps open
-        self._group = status.st_gid
-
-    def add_beside(self) -> None:
-        """Record the files that SQLite has opened beside the inventory; call this after the first read.
-
-        Raises :class:`MovedError` when the files at their paths are not those that SQLite opened, because the folder
-        was moved away or back meanwhile. On Linux, the system lists the files that a process has open.
-        """
-        mine = self.opened()
-        for suffix in (self.LOG, self.INDEX):
-            beside = f"{self.path}{suffix}"
-            try:
-                status = os.stat(beside)
-                there = status.st_dev, status.st_ino
-                if status.st_gid != self._group:
-                    with suppress(OSError):  # another user's; SQLite gives its files the permissions of the inventory
-                        os.chown(beside, -1, self._group, follow_symlinks=False)
-            except OSError:  # ``check`` reports other failures
-                there = _NONE
-            if there in mine or (not mine and there != _NONE):
-                self.known[beside] = there
-            elif mine and self.has_log:
-                self.known[beside] = _NONE
-        with suppress(OSError), self.folder() as folder:
-            self.has_own_log = self.is_in(folder) and self.is_in(folder, self.LOG)
-            if self.has_own_log and mine:
-                self._log = mine[self.known[f"{self.path}{self.LOG}"]]
-                self._index = mine.get(self.known[f"{self.path}{self.INDEX}"], -1)
-                self.take(mine.get(self.known[str(self.path)], -1), self._index)
-                self.stamp()
-        self.check()
-
-    def add_link(self, path: Path) -> None:
-        """Record a path that leads to the file through links, to notice when it leads to another one."""
-        self.known[str(path)] = self.known[str(self.path)]
-
-    def take(self, file: int, index: int) -> bool:
-        """Record what is in the file; return whether that is certain, because SQLite writes nothing into it now."""
-        before, status = self.copied(index)[1], os.fstat(file)
-        content = self.content_of(file)
-        after, again = self.copied(index)[1], os.fstat(file)
-        if not after or before != after or status.st_mtime_ns != again.st_mtime_ns:
-            return False
-        self.content, self._part = content, after
-        self.written = status.st_mtime_ns  # last: another thread may be about to record the content in the log
-        return True
-
-    def stamp(self) -> None:
-        """Record in the log to which file it belongs, and what is in that, unless the file was written meanwhile."""
-        with suppress(OSError):  # the file system has no room for it
-            log, part = self.copied(self._index)
-            status = os.stat(self.path)
-            file = self._log_file()
-            stamp = self.number_of(file) + _number(self.inode)
-            try:
-                recorded = os.getxattr(file, self.STAMP)
-            except OSError:
-                recorded = b""
-            is_as_taken = (status.st_ino, status.st_mtime_ns) == (self.inode, self.written) and (
-                part == self._part or (self._part == _NO_PART and part[8:] == _NO_PART[8:])
-            )
-            if log and is_as_taken and self.copied(self._index) == (log, part):
-                stamp += self.content + log + part
-            is_new = recorded[:8] != stamp[:8]
-            if is_new or (recorded[8:16] == stamp[8:16] and len(stamp) > 16 and recorded[32:] != stamp[32:]):
-                os.setxattr(file, self.STAMP, stamp)
-
-    def _log_file(self) -> int:
-        """Return a descriptor of the log; another connection may have closed the last one, and its number is reused."""
-        known = self.known.get(f"{self.path}{self.LOG}", _NONE)
-        with suppress(OSError):
-            status = os.fstat(self._log)
-            if (status.st_dev, status.st_ino) == known:
-                return self._log
-        self._log = self.opened().get(known, -1)
-        return self._log
-
-    @staticmethod
-    def number_of(log: int) -> bytes:
-        """Return a number that no copy of a log has, even if it gets the inode: that, and the inode's generation."""
-        generation = b""
-        with suppress(OSError):  # the file system has no generations
-            generation = fcntl.ioctl(log, _GET_GENERATION, bytes(8))[:4]
-        return _number(os.fstat(log).st_ino ^ int.from_bytes(generation, sys.byteorder) << 32)
-
-    @staticmethod
-    def content_of(file: int) -> bytes:
-        """Return the size of a file and a checksum of its first pages: every event changes one of these."""
-        return _number(os.fstat(file).st_size) + _number(zlib.crc32(os.pread(file, 1 << 16, 0)))
-
-    @staticmethod
-    def copied(index: int) -> tuple[bytes, bytes]:
-        """Return a checksum of the log, and which part of it is in the file, according to the log's index.
-
-        The checksum is empty if the log is, and both are empty if that is just changing. The format is that of
-        "WAL-mode File Format", section 2.
-        """
-        counted = os.pread(index, 132, 0)
-        header, copied, attempted = counted[:48], counted[96:100], counted[128:132]
-        frames, in_file = (int.from_bytes(each, sys.byteorder) for each in (header[16:20], copied))
-        if header != counted[48:96] or copied != attempted or in_file > frames:
-            return b"", b""
-        return header[40:] if frames else b"", header[32:40] + copied
-
-    @staticmethod
-    def opened() -> dict[Identity, int]:
-        """Return a descriptor of each file that this process has open; empty where that is not known."""
-        found: dict[Identity, int] = {}
-        with suppress(OSError):
-            for name in os.listdir("/proc/self/fd"):
-                with suppress(OSError):
-                    status = os.fstat(int(name))
-                    found.setdefault((status.st_dev, status.st_ino), int(name))
-        return found
-
-    @contextmanager
-    def folder(self) -> Iterator[int]:
-        """Open the folder at the path: a folder that was moved away may be back at any moment."""
-        handle = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield handle
-        finally:
-            os.close(handle)
-
-    def is_in(self, folder: int, suffix: str = "") -> bool:
-        """Return whether a folder has the file with this suffix that was recorded."""
-        try:
-            status = os.stat(f"{self.path.name}{suffix}", dir_fd=folder)
-        except FileNotFoundError:
-            return False
-        return (status.st_dev, status.st_ino) == self.known.get(f"{self.path}{suffix}")
-
-    def check(self) -> None:
-        """Raise :class:`GoneError` when a path leads nowhere, :class:`MovedError` when it leads to another file.
-
-        Raises :class:`MovedError` also when another program has written into the file, and :class:`AwayError` when it
-        can't be determined. Costs a ``stat`` of each path; any thread may call it.
-        """
-        for path, known in self.known.items():
-            try:
-                status = os.stat(path)
-                is_same = (status.st_dev, status.st_ino) == known
-            except OSError:
-                is_same = False
-            if not is_same or (path == str(self.path) and status.st_mtime_ns != self.written):
-                from bmhctl.stores.sqlite.left_log import examine
-
-                examine(self, path)
-
-
-def _number(number: int) -> bytes:
-    return number.to_bytes(8, "big")
-
-
 class SqliteDatabase(WriteBuffer):
     """A connection to one file; use :func:`open_database`."""
 
     locks_rows = False  # one transaction writes at a time
+    has_statistics = False
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__()
@@ -296,7 +112,6 @@ class SqliteDatabase(WriteBuffer):
         self._path = path
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while the file is being built under a temporary name
-        self._is_alone = False  # whether it is certain that no step runs for an earlier file
 
     def configure(self) -> None:
         """Apply the settings that every connection needs."""
@@ -365,9 +180,8 @@ class SqliteDatabase(WriteBuffer):
     @contextmanager
     def _transaction(self, write: bool, questions: Sequence[Question] = ()) -> Iterator[list[list[Row]]]:
         self.check_in_place()
-        if write and not self._is_alone and self.open_files is not None:
-            self._marks(self.open_files).await_earlier()
-            self._is_alone = True
+        if write and self.open_files is not None:
+            self.open_files.await_earlier()
         # IMMEDIATE: else two transactions could both read first, and one would then fail to write.
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
@@ -393,21 +207,10 @@ class SqliteDatabase(WriteBuffer):
         """Return the claims of the inventory: file locks in a folder beside it."""
         from bmhctl.stores.sqlite.claims import FileClaims
 
-        return FileClaims(self._path, None if self.open_files is None else self._marks(self.open_files))
-
-    def _marks(self, files: OpenFiles) -> Marks:
-        from bmhctl.stores.sqlite.claims import Marks
-
-        return Marks(self._path, files.inode)
+        return FileClaims(self._path, self.open_files)
 
     def lock(self, *questions: Question) -> None:
         """Do nothing: no other transaction writes at the same time."""
-
-    def rare_term(self, query: HostQuery) -> RareTerm | None:
-        """Return the rarest term of a query, if few hosts fit it."""
-        from bmhctl.stores.host_query import rarest
-
-        return rarest(self.execute, query)
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Add many rows to a table."""
@@ -443,9 +246,17 @@ class SqliteDatabase(WriteBuffer):
         self._undo("ROLLBACK")
 
     def check_in_place(self) -> None:
-        """Raise :class:`MovedError` when the path no longer leads to the open file."""
-        if self.open_files is not None:
-            self.open_files.check()
+        """Raise :class:`GoneError` when a path leads nowhere, :class:`MovedError` when it leads to another file.
+
+        Raises :class:`MovedError` also when another program has written into the file, and :class:`AwayError` when it
+        can't be determined. Any thread may call it.
+        """
+        if self.open_files is None:
+            return
+        for path in self.open_files.changed():
+            from bmhctl.stores.sqlite.left_log import examine
+
+            examine(self.open_files, path)
 
     def version(self) -> int:
         """Return SQLite's ``data_version``, which changes when another connection commits a change."""

@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.os_files import LOOK_AT_DISK, refuse_network, unreachable
+from bmhctl.stores.os_files import LOOK_AT_DISK, unreachable
 from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect
 from bmhctl.stores.sqlite.errors import writable_hint
+from bmhctl.stores.sqlite.open_files import refuse_network
 from bmhctl.stores.sqlite.upkeep import migrate
 
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bmhctl.errors import AwayError, GoneError, MovedError
-from bmhctl.stores.os_files import descriptor, mounts, unreachable
-from bmhctl.stores.sqlite.claims import FLOCK, locked_byte
-
-if TYPE_CHECKING:
-    from bmhctl.stores.sqlite.database import OpenFiles
+from bmhctl.stores.os_files import unreachable
+from bmhctl.stores.sqlite.open_files import OpenFiles, descriptor, lock_bytes, locked_byte, mounts
 
 _PATIENCE = 5.0
 _PAUSE = 0.05
 _OF_FILE = (0x4000_0000, 512)  # first byte and length of SQLite's locks on a file
+_OF_READERS = (0x4000_0002, 510)  # of these, the bytes that readers share
 _OF_LOG = (120, 9)  # on the index of its log
 
 _NONE = (0, 0)  # the identity of no file
@@ -30,7 +26,7 @@ _left_open: list[sqlite3.Connection] = []
 
 
 def examine(files: OpenFiles, path: str) -> None:
-    """Raise the errors of :meth:`OpenFiles.check` for one of its paths that does not lead to the file that was open.
+    """Raise the errors of ``check_in_place`` for one of the paths that does not lead to the file that was open.
 
     The path of the inventory itself is also examined when something has written into the file.
     """
@@ -166,7 +162,7 @@ def _identity(handle: int) -> tuple[int, int]:
 
 
 def close(connection: sqlite3.Connection, files: OpenFiles) -> None:
-    """Close a connection whose files are not the ones at their paths; :meth:`OpenFiles.check` always fails from then.
+    """Close a connection whose files are not the ones at their paths; ``check_in_place`` always fails from then.
 
     The last connection that is closed copies its log into the file, and removes the log by its name. SQLite does not do
     that for a file that was moved away. For one at its path, a lock makes it believe that there is another connection.
@@ -176,23 +172,13 @@ def close(connection: sqlite3.Connection, files: OpenFiles) -> None:
         file = descriptor(files.path)
     except OSError:
         file = None
-    if file is not None and not _lock_file(file, fcntl.F_RDLCK):
+    if file is not None and not lock_bytes(file, fcntl.F_RDLCK, *_OF_READERS):
         _left_open.append(connection)
         return
     with suppress(sqlite3.Error):
         connection.close()
     if file is not None:
-        _lock_file(file, fcntl.F_UNLCK)
-
-
-def _lock_file(handle: int, kind: int) -> bool:
-    """Lock or unlock a file as a connection of another process would; return whether that is possible."""
-    first, length = _OF_FILE
-    try:
-        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(FLOCK, kind, os.SEEK_SET, first + 2, length - 2, 0))
-    except (AttributeError, OSError):
-        return False
-    return True
+        lock_bytes(file, fcntl.F_UNLCK, *_OF_READERS)
 
 
 def await_own_log(files: OpenFiles) -> None:

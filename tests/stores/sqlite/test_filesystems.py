@@ -8,13 +8,12 @@ import pytest
 
 from bmhctl.api import open_inventory
 from bmhctl.errors import UnreachableError
-from bmhctl.stores import os_files
-from bmhctl.stores.sqlite import database
+from bmhctl.stores.sqlite import database, open_files
 
 
 def mount(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
     """Let a folder be on a filesystem of this kind."""
-    for module in (os_files, database):
+    for module in (open_files, database):
         monkeypatch.setattr(module, "mounts", lambda: {"/": "ext4"} | {str(folder): kind})
 
 
