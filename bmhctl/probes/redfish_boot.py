@@ -9,7 +9,7 @@ from functools import partial
 from bmhctl.domain.model import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError, combined, first_accepted
+from bmhctl.probes.redfish_errors import CHANGE_HINT, RefusedError, combined, first_accepted
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, listed, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -171,18 +171,16 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
 
     Return when the change may be sent again, and where it was sent; None if the BMC did nothing.
     """
-    path, pause = change.path, _AGAIN
-    try:
-        path = first_accepted(client.name, _ways(client, change, found, is_without_effect=is_without_effect))
-    except PassingError as passing:
-        if not passing.sent:
-            client.limit.retry_later(passing)
-            return None
-        client.limit.note_sent(f"the change ({change.words})", passing.error, CHANGE_HINT)
-        pause = _AGAIN if passing.after is None else passing.after
-    else:
-        client.limit.note_sent(f"the change ({change.words})", hint=CHANGE_HINT)
-    return time.monotonic() + pause, path
+    paths = [change.path]
+
+    def send() -> None:
+        paths.append(first_accepted(client.name, _ways(client, change, found, is_without_effect=is_without_effect)))
+
+    trouble = client.attempt(f"the change ({change.words})", send, CHANGE_HINT)
+    if trouble is not None and not trouble.sent:
+        return None
+    pause = _AGAIN if trouble is None or trouble.after is None else trouble.after
+    return time.monotonic() + pause, paths[-1]
 
 
 def _ways(client: Client, change: _Change, found: Json, *, is_without_effect: bool) -> Iterator[Callable[[], str]]:

@@ -6,12 +6,12 @@ be repeated, and which system it is for, and it takes 300 ms to import.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bmhctl.domain.bmc_address import Endpoint, same_path
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import Reply
-from bmhctl.probes.redfish_errors import PassingError, RefusedError, refusal
+from bmhctl.probes.redfish_errors import POWER_HINT, PassingError, RefusedError, refusal
 from bmhctl.probes.redfish_login import Login
 from bmhctl.probes.redfish_reply import Json, json_object, reason_of, remark_of, resolution_of, table
 from bmhctl.probes.redfish_requests import CHECK_ADDRESS, bmc_name
@@ -143,6 +143,22 @@ class Client:
         """
         self._act("POST", path, body, (None, *_own(tag), "*"))
 
+    def attempt(self, what: str, send: Callable[[], object], hint: str = POWER_HINT) -> PassingError | None:
+        """Send a change, and record it for the message at the deadline; return the error if the answer did not come.
+
+        If the BMC did not act on the request, wait as long as it asks for: then the caller may send the change again.
+        """
+        try:
+            send()
+        except PassingError as passing:
+            if passing.sent:
+                self.limit.note_sent(what, passing.error, hint)
+            else:
+                self.limit.retry_later(passing)
+            return passing
+        self.limit.note_sent(what, hint=hint)
+        return None
+
     def answer_to(self, what: str) -> str:
         """Return how the BMC answered the last change, for a message that continues with what it shows."""
         if self.limit.unconfirmed is None:
@@ -162,6 +178,7 @@ class Client:
         reason = self._task.failure()
         if reason is not None:
             self._task = None
+            self.limit.note_sent(None)
             raise RefusedError(f"{self.name} accepted the change, and then failed: {self._login.shown(reason)}")
 
     def patch(self, path: str, body: Json, tag: object) -> None:

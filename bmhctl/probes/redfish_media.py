@@ -8,7 +8,7 @@ from functools import partial
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import CHANGE_HINT, PassingError, RefusedError, combined, first_accepted
+from bmhctl.probes.redfish_errors import CHANGE_HINT, RefusedError, combined, first_accepted
 from bmhctl.probes.redfish_reply import Json, table
 from bmhctl.probes.redfish_system import System, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -114,16 +114,9 @@ def _change(
     is_sent = False
     while True:
         if not is_sent:
-            try:
-                _send(client, path, target, bodies, properties, found)
-                client.limit.note_sent(action, hint=CHANGE_HINT)
-                is_sent = True
-            except PassingError as passing:
-                if not passing.sent:
-                    client.limit.retry_later(passing)
-                else:
-                    client.limit.note_sent(action, passing.error, CHANGE_HINT)
-                    is_sent = True  # the reads below show whether the BMC received it
+            send = partial(_send, client, path, target, bodies, properties, found)
+            trouble = client.attempt(action, send, CHANGE_HINT)
+            is_sent = trouble is None or trouble.sent  # the reads below show whether the BMC received it
         client.limit.expect(
             lambda: BmcError(
                 f"{client.answer_to(action)} does not show the change after {client.limit.seconds:g} s",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from bmhctl.domain.model import Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, belongs_to
-from bmhctl.probes.redfish_errors import PassingError, RefusedError, combined
+from bmhctl.probes.redfish_errors import RefusedError, combined
 from bmhctl.probes.redfish_reply import Json, items, table
 from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, texts
 from bmhctl.probes.redfish_time_limit import POLL
@@ -51,7 +52,7 @@ class PowerSwitch:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._refusals: list[RefusedError] = []
+        self._refusals: dict[str, RefusedError] = {}  # by the reset that the BMC refused
         self._infos: dict[str, tuple[str, ...] | None] = {}
 
     def set_power(self, wanted: Power, *, force_after: float | None = None) -> str:
@@ -81,7 +82,7 @@ class PowerSwitch:
 
     def _reach(self, goal: str, *, ways: Sequence[str] | None = None, until: float | None = None) -> str:
         """Bring the power to a state, and wait until the BMC shows it; send again if another state results."""
-        client, refused = self._system.client, list[str]()
+        client = self._system.client
         sent: _Sent | None = None
         while (state := self._system.power()) != goal:
             if until is not None and time.monotonic() >= until:
@@ -89,13 +90,11 @@ class PowerSwitch:
             if state in MOVING:
                 if sent is not None:
                     sent.is_over = True  # if another state resulted, the last reset has had its effect
-            elif sent is not None and self._has_failed(sent, refused):
+            elif sent is not None and self._has_failed(sent):
                 continue
             elif sent is None or sent.may_repeat(time.monotonic()):
-                kind = self._choose(
-                    goal, ways or _WAYS["resume" if (goal, state) == ("on", "paused") else goal], refused
-                )
-                sent = self._send(kind, refused)
+                way = "resume" if (goal, state) == ("on", "paused") else goal
+                sent = self._send(self._choose(goal, ways or _WAYS[way]))
             self._wait(sent, f"is still {state}, not {goal}")
         client.limit.note_sent(None)
         self._refusals.clear()
@@ -123,7 +122,7 @@ class PowerSwitch:
                 try:
                     return self._restart(kind)
                 except RefusedError as error:
-                    self._refusals.append(error)  # the BMC did nothing: try the next way
+                    self._refusals[kind] = error  # the BMC did nothing: try the next way
         if "ForceOff" in known and {"On", "ForceOn", "PushPowerButton"} & set(known):
             self._reach("off", ways=("ForceOff",))
             return self._reach("on")
@@ -142,7 +141,7 @@ class PowerSwitch:
             client.limit.pause(_CYCLE_POLL)
             self._system.look()
             if not _has_left(before, self._system.report):
-                self._check_restart()
+                client.check_task()
             if power_of(before) == "unknown":
                 before = self._system.report  # the earlier state is not known: only a change from now on counts
         left_at = time.monotonic()
@@ -153,79 +152,56 @@ class PowerSwitch:
         client.limit.note_sent(None)
         return "on"
 
-    def _check_restart(self) -> None:
-        """Raise :class:`RefusedError` if the BMC reports that the restart has failed."""
-        try:
-            self._system.client.check_task()
-        except RefusedError:
-            self._system.client.limit.note_sent(None)
-            raise
-
     # methods that send resets
 
-    def _send(self, kind: str, refused: list[str]) -> _Sent:
+    def _send(self, kind: str) -> _Sent:
         """Send a reset; the caller reads its effect from the state."""
         client = self._system.client
         sent = _Sent(kind, time.monotonic())
         try:
-            self._post(kind)
-            client.limit.note_sent(kind)
-        except PassingError as passing:
-            if passing.sent:
-                client.limit.note_sent(kind, passing.error)
-                sent.trouble = f"{kind} was sent, but not confirmed: {passing.error.message}"
-                sent.pause = RESEND if passing.after is None else passing.after
-            else:
+            trouble = client.attempt(kind, partial(self._post, kind))
+            if trouble is not None and trouble.sent:
+                sent.trouble = f"{kind} was sent, but not confirmed: {trouble.error.message}"
+                sent.pause = RESEND if trouble.after is None else trouble.after
+            elif trouble is not None:
                 sent.is_over = True  # the BMC did nothing
-                sent.trouble = passing.error.message
-                client.limit.retry_later(passing)
+                sent.trouble = trouble.error.message
         except RefusedError as error:
-            self._system.look()
-            if self._system.power() in MOVING or self._system.power() == _LEADS_TO.get(kind, ""):
-                sent.is_over = True
-                return sent
-            refused.append(kind)
             sent.is_over = True
-            self._refusals.append(error)
+            self._system.look()
+            if self._system.power() not in (*MOVING, _LEADS_TO.get(kind)):
+                self._refusals[kind] = error
         return sent
 
-    def _has_failed(self, sent: _Sent, refused: list[str]) -> bool:
+    def _has_failed(self, sent: _Sent) -> bool:
         """Return whether the BMC reports that the last reset has failed; if so, count it as refused."""
         try:
             self._system.client.check_task()
         except RefusedError as error:
-            self._system.client.limit.note_sent(None)
-            refused.append(sent.kind)
             sent.is_over = True
-            self._refusals.append(error)
+            self._refusals[sent.kind] = error
             return True
         return False
 
     def _send_once(self, kind: str) -> None:
         """Send a reset that must not be repeated once the BMC may have received it, even without an answer."""
         client = self._system.client
-        while True:
-            try:
-                self._post(kind)
-            except PassingError as passing:
-                if passing.sent:
-                    client.limit.note_sent(kind, passing.error)
-                    if kind == "Nmi":
-                        raise BmcError(f"{kind} was sent, but not confirmed: {passing.error.message}") from None
-                    return
-                client.limit.retry_later(passing)
-            else:
-                client.limit.note_sent(kind if kind != "Nmi" else None)
-                return
+        trouble = client.attempt(kind, partial(self._post, kind))
+        while trouble is not None and not trouble.sent:  # the BMC did nothing
+            trouble = client.attempt(kind, partial(self._post, kind))
+        if kind == "Nmi":
+            client.limit.note_sent(None)
+            if trouble is not None:
+                raise BmcError(f"{kind} was sent, but not confirmed: {trouble.error.message}")
 
     def _post(self, kind: str) -> None:
         report = self._system.report
         self._system.client.post(self._target(), {"ResetType": kind}, report.get("@odata.etag"))
 
-    def _choose(self, goal: str, ways: Sequence[str], refused: Sequence[str]) -> str:
+    def _choose(self, goal: str, ways: Sequence[str]) -> str:
         """Return the first way to a goal that the BMC allows and has not refused."""
         allowed, state = self._allowed(), self._system.power()
-        known = [kind for kind in ways if (allowed is None or kind in allowed) and kind not in refused]
+        known = [kind for kind in ways if (allowed is None or kind in allowed) and kind not in self._refusals]
         for kind in known:
             if kind not in _TOGGLES or state in ("on", "off"):
                 return kind
@@ -234,7 +210,7 @@ class PowerSwitch:
         raise self._refused() or self._cannot(what, why)
 
     def _refused(self) -> RefusedError | None:
-        return combined(self._system.client.name, self._refusals) if self._refusals else None
+        return combined(self._system.client.name, [*self._refusals.values()]) if self._refusals else None
 
     def _cannot(self, goal: str, why: str) -> BmcError:
         return BmcError(f"{self._system.client.name} can't {_WORDS[goal]}: {why}")
