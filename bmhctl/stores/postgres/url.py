@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NoReturn
 
 from bmhctl.errors import UsageError
@@ -14,7 +15,7 @@ SCHEMA = "bmhctl"
 """The schema of an inventory when its URL names none."""
 
 _HINT = "postgresql://user@host/database?schema=NAME; in a password, '@' is %40, '/' is %2F and '%' is %25"
-_PLACE = ("host", "hostaddr", "port", "user", "dbname", "service", "schema")
+_PLACE = ("host", "hostaddr", "port", "user", "dbname", "service")
 
 # As in libpq, the part before the first "@" is the user and the password, unless a "/" comes first.
 _URL = pattern(
@@ -29,13 +30,17 @@ _LONGEST = 63  # bytes; the limit of a name in PostgreSQL
 
 
 class Address(Frozen):
-    """Where an inventory is: ``url`` for libpq, and the ``schema`` in the database.
+    """Where an inventory is: the parts of a URL as they are written, and the ``schema`` in the database.
 
     Messages use ``shown``, which has no password.
     """
 
-    url: str
-    schema: str = SCHEMA
+    user: str | None
+    password: str | None
+    hosts: str
+    database: str
+    query: tuple[tuple[str, str], ...]
+    schema: str
 
     def __repr__(self) -> str:
         return f"Address({self.shown!r})"
@@ -46,10 +51,24 @@ class Address(Frozen):
 
         Raises :class:`UsageError` for a name that needs quoting, and for a URL that libpq would read differently. For
         example, in a password with an unencoded ``@``, libpq would take a part for the name of a host, look it up and
-        print it.
+        print it. The errors quote no part that may be a password.
         """
-        url = _Url.parse(location)
-        named = [value for key, value in url.query if key == "schema"]
+        found = _URL.fullmatch(location)
+        if found is None:
+            _refuse("it does not begin with postgresql://")
+        hosts, database = found["hosts"], found["database"] or ""
+        if "@" in hosts + database:
+            _refuse("it has more than one '@', or one after a '/'")
+        if not _HOSTS.fullmatch(hosts):
+            _refuse("what follows a ':' is not a port")
+        if _BAD_PERCENT.search(location):
+            _refuse("a '%' must be followed by two hexadecimal digits")
+        if any(each.isspace() for each in location):
+            _refuse("it contains a space")
+        query = [parameter.split("=") for parameter in (found["query"] or "").split("&") if parameter]
+        if any(len(parts) != 2 for parts in query):
+            _refuse("each of its parameters must be NAME=VALUE")
+        named = [value for key, value in query if key == "schema"]
         if len(named) > 1:
             _refuse("it names two schemas")
         schema = _decoded(named[0]) if named else SCHEMA
@@ -58,13 +77,23 @@ class Address(Frozen):
                 f"{schema!r} is not a name for a schema",
                 hint=f"?schema=lab: letters, digits, '_' and '-', at most {_LONGEST}; 'pg_…' is PostgreSQL's own",
             )
-        rest = tuple(parameter for parameter in url.query if parameter[0] != "schema")
-        return cls(str(replace(url, query=rest)), schema)
+        rest = tuple((key, value) for key, value in query if key != "schema")
+        return cls(found["user"], found["password"], hosts, database, rest, schema)
+
+    @property
+    def url(self) -> str:
+        """The URL for libpq, with its password and without the schema."""
+        return self._written(self.query)
+
+    @property
+    def location(self) -> str:
+        """The whole URL with its password, for another process of bmhctl; never for a message."""
+        return self._written(self.query if self.schema == SCHEMA else (*self.query, ("schema", self.schema)))
 
     @property
     def shown(self) -> str:
         """The URL without its password."""
-        return self._with_schema(_Url.parse(self.url).bare())
+        return replace(self, password=None, query=self._bare_query()).location
 
     @property
     def typed(self) -> str:
@@ -74,78 +103,30 @@ class Address(Frozen):
         return shlex.quote(self.shown)
 
     @property
-    def location(self) -> str:
-        """The whole URL with its password, for another process of bmhctl; never for a message."""
-        return self._with_schema(_Url.parse(self.url))
-
-    @property
     def has_secret(self) -> bool:
         """Whether the URL itself holds a password."""
-        url = _Url.parse(self.url)
-        return url != url.bare()
+        return self.password is not None or self.query != self._bare_query()
 
-    def _with_schema(self, url: _Url) -> str:
-        if self.schema == SCHEMA:
-            return str(url)
-        return str(replace(url, query=(*url.query, ("schema", self.schema))))
+    def _bare_query(self) -> tuple[tuple[str, str], ...]:
+        """Return the parameters without a password.
+
+        If one of them is a password, only those that identify the database are kept, because after an unencoded ``&``
+        the rest of the password looks like another parameter.
+        """
+        if any(_decoded(key) in _SECRETS for key, _ in self.query):
+            return tuple((key, value) for key, value in self.query if key in _PLACE)
+        return self.query
+
+    def _written(self, query: Iterable[tuple[str, str]]) -> str:
+        password = "" if self.password is None else f":{self.password}"
+        user = "" if self.user is None else f"{self.user}{password}@"
+        parameters = "&".join(f"{key}={value}" for key, value in query)
+        return f"postgresql://{user}{self.hosts}{self.database}{f'?{parameters}' if parameters else ''}"
 
 
 def is_name(text: str, longest: int = _LONGEST) -> bool:
     """Return whether a text may name a schema or a role of bmhctl; such a name needs no quoting."""
     return len(text) <= longest and _NAME.fullmatch(text) is not None
-
-
-class _Url(Frozen):
-    scheme: str
-    user: str | None
-    password: str | None
-    hosts: str
-    database: str
-    query: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def parse(cls, text: str) -> _Url:
-        """Split a URL; raise :class:`UsageError` without quoting any part, because it may be a password."""
-        found = _URL.fullmatch(text)
-        if found is None:
-            _refuse("it does not begin with postgresql://")
-        hosts, database = found["hosts"], found["database"] or ""
-        if "@" in hosts + database:
-            _refuse("it has more than one '@', or one after a '/'")
-        if not _HOSTS.fullmatch(hosts):
-            _refuse("what follows a ':' is not a port")
-        if _BAD_PERCENT.search(text):
-            _refuse("a '%' must be followed by two hexadecimal digits")
-        if any(each.isspace() for each in text):
-            _refuse("it contains a space")
-        query = [parameter.split("=") for parameter in (found["query"] or "").split("&") if parameter]
-        if any(len(parts) != 2 for parts in query):
-            _refuse("each of its parameters must be NAME=VALUE")
-        return cls(
-            scheme="postgresql",
-            user=found["user"],
-            password=found["password"],
-            hosts=hosts,
-            database=database,
-            query=tuple((key, value) for key, value in query),
-        )
-
-    def bare(self) -> _Url:
-        """Return the URL without a password.
-
-        If a parameter is a password, only the parameters that identify the database are kept, because after an
-        unencoded ``&`` the rest of the password looks like another parameter.
-        """
-        kept = self.query
-        if any(_decoded(key) in _SECRETS for key, _ in kept):
-            kept = tuple((key, value) for key, value in kept if key in _PLACE)
-        return replace(self, password=None, query=kept)
-
-    def __str__(self) -> str:
-        password = "" if self.password is None else f":{self.password}"
-        user = "" if self.user is None else f"{self.user}{password}@"
-        query = "&".join(f"{key}={value}" for key, value in self.query)
-        return f"{self.scheme}://{user}{self.hosts}{self.database}{f'?{query}' if query else ''}"
 
 
 def _decoded(text: str) -> str:
