@@ -280,7 +280,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
 
     Otherwise it is generated, in parts because the hosts may not fit into memory.
     """
-    from bmhctl.stores.toml.editor import Add, edited
+    from bmhctl.stores.toml.editor import Change, edited
 
     policy = (store.meta.policy_text() or "").encode()
     kept = store.meta.get(_TEXT)
@@ -288,7 +288,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
         yield without_table(kept.encode())  # the table names the old state file, but a copy has its own
         return
     declared, text = _declared(store), policy
-    while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:
+    while some := [Change.add(spec) for spec in islice(declared, _AT_ONCE)]:
         if text:
             yield text if text.endswith(b"\n\n") else text + b"\n"
         text = edited(b"", some, "the copy")

@@ -35,7 +35,7 @@ from bmhctl.probes.redfish_conversation import endpoint
 from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery, condition
 from bmhctl.stores.toml.declaration import Fingerprint, parse_declaration
-from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited
+from bmhctl.stores.toml.editor import Change, edited
 from bmhctl.usecases import inventories
 from bmhctl.usecases.policy import check_policy
 from bmhctl.usecases.shared.context import Context
@@ -182,11 +182,14 @@ def _declaration(text: bytes) -> object:
 
 def _edit(text: bytes) -> object:
     hosts = parse_declaration(text, "lab.toml").hosts
-    changes: list[Add | Replace | Rename | Remove] = [Add(SPEC)]
+    changes: list[Change] = [Change.add(SPEC)]
     if hosts:
-        changes += [Replace(HostSpec(hosts[0].name, note="new", labels={"k": "v"})), Remove(hosts[-1].name)]
+        changes += [
+            Change.replace(HostSpec(hosts[0].name, note="new", labels={"k": "v"})),
+            Change.remove(hosts[-1].name),
+        ]
     if len(hosts) > 1:
-        changes.append(Rename(hosts[0].name, "another"))
+        changes.append(Change.rename(hosts[0].name, "another"))
     result = edited(text, changes, "lab.toml")
     after = parse_declaration(result, "lab.toml").hosts
     assert SPEC in after

@@ -131,7 +131,7 @@ def test_a_toml_file_keeps_its_spelling_and_quotes_new_names_with_dots(toml_lab:
 @pytest.mark.slow
 @given(st.lists(NAMES, min_size=1, max_size=5, unique_by=str.lower), NAMES, st.booleans())
 def test_edits_of_a_toml_file_change_only_the_named_host(present: list[str], new: str, inline: bool) -> None:
-    from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited
+    from bmhctl.stores.toml.editor import Change, edited
 
     taken = [name.lower() for name in present]
     if new.lower() in taken:
@@ -139,8 +139,12 @@ def test_edits_of_a_toml_file_change_only_the_named_host(present: list[str], new
     keys = [json.dumps(name) for name in present]
     text = "".join(f"{key} = {{ note = 'x' }}\n" if inline else f"[hosts.{key}]\n" for key in keys)
     text = f"[hosts]\n{text}" if inline else text
-    changes = [Replace(HostSpec(taken[0], note="y")), Rename(present[0], new), Add(HostSpec(taken[0]))]
-    result = edited(text.encode(), [*changes, *(Remove(name.swapcase()) for name in present[1:])], "lab.toml")
+    changes = [
+        Change.replace(HostSpec(taken[0], note="y")),
+        Change.rename(present[0], new),
+        Change.add(HostSpec(taken[0])),
+    ]
+    result = edited(text.encode(), [*changes, *(Change.remove(name.swapcase()) for name in present[1:])], "lab.toml")
     assert {spec.name: spec.note for spec in parse_declaration(result, "lab.toml").hosts} == {
         new.lower(): "y",
         taken[0]: None,

@@ -22,32 +22,36 @@ _STRING_OR_COMMENT = re.compile(
 )
 
 
-class Add(Frozen):
-    """Declare a host."""
+class Change(Frozen):
+    """A change of one host: ``old`` is its present name, ``new`` its name afterwards, ``spec`` its new declaration.
 
-    spec: HostSpec
+    A host that is added has no ``old`` name, and one that is removed no ``new`` one. Without ``spec``, the declaration
+    stays the same.
+    """
 
+    old: str | None
+    new: str | None
+    spec: HostSpec | None = None
 
-class Replace(Frozen):
-    """Change the declaration of a host; values that stay the same keep their spelling."""
+    @classmethod
+    def add(cls, spec: HostSpec) -> Change:
+        """Declare a host."""
+        return cls(None, spec.name, spec)
 
-    spec: HostSpec
+    @classmethod
+    def replace(cls, spec: HostSpec) -> Change:
+        """Change the declaration of a host; values that stay the same keep their spelling."""
+        return cls(spec.name, spec.name, spec)
 
+    @classmethod
+    def rename(cls, old: str, new: str) -> Change:
+        """Give a host another name."""
+        return cls(old, new)
 
-class Rename(Frozen):
-    """Give a host another name."""
-
-    old: str
-    new: str
-
-
-class Remove(Frozen):
-    """Remove a host's declaration; the comments in its tables stay."""
-
-    name: str
-
-
-Change = Add | Replace | Rename | Remove
+    @classmethod
+    def remove(cls, name: str) -> Change:
+        """Remove a host's declaration; the comments in its tables stay."""
+        return cls(name, None)
 
 
 def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
@@ -87,51 +91,28 @@ def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
 
 
 def _canonical(change: Change) -> Change:
-    match change:
-        case Add(spec) | Replace(spec):
-            return replace(change, spec=parse_spec(spec.name, dump_spec(spec)))
-        case Rename(old, new):
-            return Rename(old.translate(AS_STORED), check_name(new))
-        case Remove(gone):
-            return Remove(gone.translate(AS_STORED))
-
-
-def _names(change: Change) -> set[str]:
-    match change:
-        case Add(spec) | Replace(spec):
-            return {spec.name}
-        case Rename(old, new):
-            return {old, new}
-        case Remove(name):
-            return {name}
+    """Return a change with the names and values that the file will have; raise `InvalidError` for an invalid one."""
+    return Change(
+        None if change.old is None else change.old.translate(AS_STORED),
+        None if change.new is None else check_name(change.new),
+        None if change.spec is None else parse_spec(change.spec.name, dump_spec(change.spec)),
+    )
 
 
 def _apply(change: Change, specs: dict[str, HostSpec], name: str) -> None:
-    match change:
-        case Add(spec):
-            _refuse_taken(spec.name, specs, name)
-            specs[spec.name] = spec
-        case Replace(spec):
-            _require(spec.name, specs, name)
-            specs[spec.name] = spec
-        case Rename(old, new):
-            _require(old, specs, name)
-            if new != old:
-                _refuse_taken(new, specs, name)
-                specs[new] = replace(specs.pop(old), name=new)
-        case Remove(gone):
-            _require(gone, specs, name)
-            del specs[gone]
-
-
-def _require(host: str, specs: Mapping[str, HostSpec], name: str) -> None:
-    if host not in specs:
-        raise NotFoundError(f"{name} declares no host {host}", host=host, hint="see what it declares: bmhctl list")
-
-
-def _refuse_taken(host: str, specs: Mapping[str, HostSpec], name: str) -> None:
-    if host in specs:
-        raise InvalidError(f"{name} already declares {host}", host=host, hint=f"change it: bmhctl set {host} …")
+    """Make a change in ``specs``; raise an error for a host that is missing or taken in the file ``name``."""
+    spec = change.spec
+    if change.old is not None:
+        if change.old not in specs:
+            hint = "see what it declares: bmhctl list"
+            raise NotFoundError(f"{name} declares no host {change.old}", host=change.old, hint=hint)
+        was = specs.pop(change.old)
+        spec = spec or was
+    if change.new is not None and spec is not None:
+        if change.new in specs:
+            hint = f"change it: bmhctl set {change.new} …"
+            raise InvalidError(f"{name} already declares {change.new}", host=change.new, hint=hint)
+        specs[change.new] = replace(spec, name=change.new)
 
 
 def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
@@ -139,18 +120,18 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
     lines = []
     for change in changes:
         match change:
-            case Add(spec):
+            case Change(None, _, HostSpec() as spec):
                 pairs = ", ".join(toml_pairs(dump_spec(spec)))
                 lines.append(f"at the end write [hosts.{host_key(spec.name)}] and below it {pairs}")
-            case Replace(spec):
+            case Change(_, _, HostSpec() as spec):
                 before, after = dump_spec(specs[spec.name]), dump_spec(spec)
                 new = toml_pairs({key: value for key, value in after.items() if before.get(key) != value})
                 gone = [key for key in before if key not in after]
                 said = [f"write {', '.join(new)}"] * bool(new) + [f"delete {', '.join(gone)}"] * bool(gone)
                 lines.append(f"under [hosts.{host_key(spec.name)}] {' and '.join(said) or 'change nothing'}")
-            case Rename(old, new_name):
+            case Change(str(old), str(new_name)):
                 lines.append(f"write hosts.{host_key(new_name)} for hosts.{host_key(old)} wherever it occurs")
-            case Remove(name):
+            case Change(str(name)):
                 lines.append(f"delete all of hosts.{host_key(name)}")
         _apply(change, specs, "")
     return lines
@@ -182,13 +163,13 @@ def _rewritten(text: str, changes: Sequence[Change], hosts: Iterable[HostSpec]) 
 
 def _write(change: Change, specs: Mapping[str, HostSpec], rewriting: Rewriting) -> None:
     match change:
-        case Add(spec):
+        case Change(None, _, HostSpec() as spec):
             rewriting.add(spec)
-        case Replace(spec):
+        case Change(_, _, HostSpec() as spec):
             rewriting.replace(specs[spec.name], spec)
-        case Rename(old, new):
+        case Change(str(old), str(new)):
             rewriting.rename(old, new)
-        case Remove(name):
+        case Change(str(name)):
             rewriting.remove(name)
 
 
@@ -197,7 +178,7 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
     batch: list[Change] = []
     touched: set[str] = set()
     for change in changes:
-        names = _names(change)
+        names = {each for each in (change.old, change.new) if each is not None}
         if touched & names:
             yield batch
             batch, touched = [], set()

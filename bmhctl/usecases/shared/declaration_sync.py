@@ -133,21 +133,23 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
     :class:`UnreachableError` if the file was changed but the state can't be written; then the next command syncs it.
     """
     from bmhctl.stores.toml.atomic_replace import edit_file
-    from bmhctl.stores.toml.editor import Add, Change, Remove, Rename, Replace, edited
+    from bmhctl.stores.toml.editor import Change, edited
 
     file = _file(ctx)
-    renames = [Rename(old, new) for old, new in changes.renames]
-    arrivals = [Add(newcomer.host.spec) for newcomer in changes.newcomers]
+    renames = [Change.rename(old, new) for old, new in changes.renames]
+    arrivals = [Change.add(newcomer.host.spec) for newcomer in changes.newcomers]
     outcomes: list[Outcome] = []
 
     def make(old: bytes) -> bytes:
         sync_declaration(ctx)  # under the lock on edits, so that earlier edits are synced first
         check()
         _check_taken(ctx, changes)
-        specs = [Replace(replace(each.edit(ctx, ctx.host(each.name).spec), observed={})) for each in changes.specs]
+        specs = [
+            Change.replace(replace(each.edit(ctx, ctx.host(each.name).spec), observed={})) for each in changes.specs
+        ]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
         # An undeclared host is not in the file, so it is removed only from the state.
-        gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
+        gone = [Change.remove(removal.name) for removal in changes.removals if removal.name in declared]
         edits: list[Change] = [*renames, *specs, *arrivals, *gone]
         return edited(old, edits, file.path.name)
 

@@ -21,7 +21,7 @@ from bmhctl.errors import InvalidError, NotFoundError, UnreachableError
 from bmhctl.stores.toml import atomic_replace, editor
 from bmhctl.stores.toml.atomic_replace import edit_file
 from bmhctl.stores.toml.declaration import parse_declaration
-from bmhctl.stores.toml.editor import Add, Change, Remove, Rename, Replace, edited
+from bmhctl.stores.toml.editor import Change, edited
 from bmhctl.stores.toml.scanner import scan
 
 LAB = """\
@@ -66,7 +66,7 @@ def test_add_appends_a_block_after_a_blank_line_and_changes_nothing_else() -> No
         note='a "quoted" note',
     )
     assert (
-        change(LAB, Add(spec))
+        change(LAB, Change.add(spec))
         == LAB
         + """
 [hosts.node04]
@@ -81,40 +81,45 @@ note = "a \\"quoted\\" note"
 
 def test_set_replaces_only_the_values_that_differ() -> None:
     new = replace(host(LAB, "node01"), address="10.0.0.21", labels={"arch": "arm64", "gpu": ""}, note=None)
-    assert change(LAB, Replace(new)) == LAB.replace('"10.0.0.11"', '"10.0.0.21"').replace(
+    assert change(LAB, Change.replace(new)) == LAB.replace('"10.0.0.11"', '"10.0.0.21"').replace(
         '{ arch = "x86_64", rack = "r1" }', '{ arch = "arm64", gpu = "" }'
     ).replace("note = 'left # [hosts.node09]'\n", "")
 
 
 def test_set_writes_into_sub_tables_and_keeps_the_comment_of_a_removed_line() -> None:
     new = replace(host(LAB, "node02"), mac="bc:55:85:92:de:b8", labels={"rack": "r2"})
-    assert change(LAB, Replace(new)) == LAB.replace(
+    assert change(LAB, Change.replace(new)) == LAB.replace(
         'address = "10.0.0.12"\n', 'address = "10.0.0.12"\nmac = "bc:55:85:92:de:b8"\n'
     ).replace('arch = "arm64"  # new\n', '# new\nrack = "r2"\n')
 
 
 def test_set_keeps_the_notation_of_an_equal_value() -> None:
-    assert change(LAB, Replace(host(LAB, "node01"))) == LAB
+    assert change(LAB, Change.replace(host(LAB, "node01"))) == LAB
 
 
 def test_rename_replaces_every_occurrence_of_the_old_name() -> None:
-    assert change(LAB, Rename("node02", "blade-7")) == LAB.replace("hosts.node02", "hosts.blade-7")
+    assert change(LAB, Change.rename("node02", "blade-7")) == LAB.replace("hosts.node02", "hosts.blade-7")
 
 
 def test_remove_keeps_every_comment_and_one_blank_line() -> None:
     assert (
-        change(LAB, Remove("node02"))
+        change(LAB, Change.remove("node02"))
         == LAB[: LAB.index("[hosts.node02]")]
         + "# inside the second\n# its labels\n# new\n\n# the third\n[hosts.node03]\n"
     )
-    assert change("[hosts.a]\n\n[hosts.b]\n\n[hosts.c]\n", Remove("b")) == "[hosts.a]\n\n[hosts.c]\n"
-    assert change("[hosts.a]\n\n[hosts.b]\n", Remove("b")) == "[hosts.a]\n"
-    assert change("[hosts.a]\n\n[hosts.b]\n", Remove("a")) == "[hosts.b]\n"
+    assert change("[hosts.a]\n\n[hosts.b]\n\n[hosts.c]\n", Change.remove("b")) == "[hosts.a]\n\n[hosts.c]\n"
+    assert change("[hosts.a]\n\n[hosts.b]\n", Change.remove("b")) == "[hosts.a]\n"
+    assert change("[hosts.a]\n\n[hosts.b]\n", Change.remove("a")) == "[hosts.b]\n"
 
 
 def test_several_changes_are_made_in_their_order() -> None:
     text = change(
-        LAB, Rename("node01", "a"), Rename("a", "b"), Remove("b"), Add(HostSpec("b", note="new")), Remove("node02")
+        LAB,
+        Change.rename("node01", "a"),
+        Change.rename("a", "b"),
+        Change.remove("b"),
+        Change.add(HostSpec("b", note="new")),
+        Change.remove("node02"),
     )
     assert [spec.name for spec in parse_declaration(text.encode(), "lab.toml").hosts] == ["node03", "b"]
     assert host(text, "b") == HostSpec("b", note="new")
@@ -123,34 +128,34 @@ def test_several_changes_are_made_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("before", "made", "after"),
     [
-        ("", Add(HostSpec("a")), "[hosts.a]\n"),
-        ("# only", Add(HostSpec("a")), "# only\n\n[hosts.a]"),
-        ("hosts = {}\n", Add(HostSpec("a", note="x")), 'hosts = { a = { note = "x" } }\n'),
-        ("hosts = { b = {}} # c\n", Add(HostSpec("a")), "hosts = { b = {}, a = {}} # c\n"),
-        ('hosts.b.note = "x"\n', Add(HostSpec("a")), 'hosts.b.note = "x"\n\n[hosts.a]\n'),
-        ('hosts.b.note = "x" # c\n', Replace(HostSpec("b")), "# c\nhosts.b = {}\n"),
-        ('[hosts]\nb.note = "x"\n', Replace(HostSpec("b")), "[hosts]\nb = {}\n"),
-        ('[hosts."b".labels]\nx = "1"\n', Replace(HostSpec("b")), '[hosts."b"]\n'),
+        ("", Change.add(HostSpec("a")), "[hosts.a]\n"),
+        ("# only", Change.add(HostSpec("a")), "# only\n\n[hosts.a]"),
+        ("hosts = {}\n", Change.add(HostSpec("a", note="x")), 'hosts = { a = { note = "x" } }\n'),
+        ("hosts = { b = {}} # c\n", Change.add(HostSpec("a")), "hosts = { b = {}, a = {}} # c\n"),
+        ('hosts.b.note = "x"\n', Change.add(HostSpec("a")), 'hosts.b.note = "x"\n\n[hosts.a]\n'),
+        ('hosts.b.note = "x" # c\n', Change.replace(HostSpec("b")), "# c\nhosts.b = {}\n"),
+        ('[hosts]\nb.note = "x"\n', Change.replace(HostSpec("b")), "[hosts]\nb = {}\n"),
+        ('[hosts."b".labels]\nx = "1"\n', Change.replace(HostSpec("b")), '[hosts."b"]\n'),
         (
             '[hosts.b.labels]\nx = "1"\n',
-            Replace(HostSpec("b", address="b.lab", labels={"x": "1"}, note="n")),
+            Change.replace(HostSpec("b", address="b.lab", labels={"x": "1"}, note="n")),
             '[hosts.b]\naddress = "b.lab"\nnote = "n"\n[hosts.b.labels]\nx = "1"\n',
         ),
         (
             '[hosts]\n  b . labels.x = "1"\n',
-            Replace(HostSpec("b", labels={"x": "2", "y": "3"}, note="n")),
+            Change.replace(HostSpec("b", labels={"x": "2", "y": "3"}, note="n")),
             '[hosts]\n  b . labels.x = "2"\n  b . labels.y = "3"\n  b . note = "n"\n',
         ),
-        ('hosts = { b.note = "x" }\n', Replace(HostSpec("b", mac="aa:bb:cc:dd:ee:ff")), None),
-        ("hosts = { b = {}, c = {}, d = {} }\n", Remove("b"), "hosts = { c = {}, d = {} }\n"),
-        ("hosts = { b = {}, c = {}, d = {} }\n", Remove("c"), "hosts = { b = {}, d = {} }\n"),
-        ("hosts = { b = {}, c = {}, d = {} }\n", Remove("d"), "hosts = { b = {}, c = {} }\n"),
-        ('[ hosts . "b" ]\r\nnote = "x"', Rename("b", "c"), '[ hosts . c ]\r\nnote = "x"'),
-        ('[hosts.b]\r\nnote = "x"', Add(HostSpec("c")), '[hosts.b]\r\nnote = "x"\r\n\r\n[hosts.c]'),
-        ("[hosts.b]\nbmc.address = 'x'\nbmc.verify_tls = true\n", Replace(HostSpec("b")), "[hosts.b]\n"),
+        ('hosts = { b.note = "x" }\n', Change.replace(HostSpec("b", mac="aa:bb:cc:dd:ee:ff")), None),
+        ("hosts = { b = {}, c = {}, d = {} }\n", Change.remove("b"), "hosts = { c = {}, d = {} }\n"),
+        ("hosts = { b = {}, c = {}, d = {} }\n", Change.remove("c"), "hosts = { b = {}, d = {} }\n"),
+        ("hosts = { b = {}, c = {}, d = {} }\n", Change.remove("d"), "hosts = { b = {}, c = {} }\n"),
+        ('[ hosts . "b" ]\r\nnote = "x"', Change.rename("b", "c"), '[ hosts . c ]\r\nnote = "x"'),
+        ('[hosts.b]\r\nnote = "x"', Change.add(HostSpec("c")), '[hosts.b]\r\nnote = "x"\r\n\r\n[hosts.c]'),
+        ("[hosts.b]\nbmc.address = 'x'\nbmc.verify_tls = true\n", Change.replace(HostSpec("b")), "[hosts.b]\n"),
         (
             "[hosts.b]\nbmc = { address = 'x', verify_tls = true }\n",
-            Replace(HostSpec("b", bmc=Bmc("x", verify_tls=False))),
+            Change.replace(HostSpec("b", bmc=Bmc("x", verify_tls=False))),
             "[hosts.b]\nbmc = { address = 'x', verify_tls = false }\n",
         ),
     ],
@@ -159,30 +164,30 @@ def test_every_layout_is_edited_in_its_own_way(before: str, made: Change, after:
     result = change(before, made)
     if after is not None:
         assert result == after
-    if isinstance(made, Add | Replace):
+    if made.spec is not None:
         assert host(result, made.spec.name) == made.spec
 
 
 def test_missing_and_taken_names_are_refused() -> None:
     with pytest.raises(NotFoundError, match=r"^lab\.toml declares no host nope$"):
-        change(LAB, Remove("nope"))
+        change(LAB, Change.remove("nope"))
     with pytest.raises(NotFoundError):
-        change(LAB, Replace(HostSpec("nope")))
+        change(LAB, Change.replace(HostSpec("nope")))
     with pytest.raises(InvalidError, match=r"^lab\.toml already declares node02$"):
-        change(LAB, Rename("node01", "node02"))
+        change(LAB, Change.rename("node01", "node02"))
     with pytest.raises(InvalidError, match="already declares"):
-        change(LAB, Add(HostSpec("node02")))
+        change(LAB, Change.add(HostSpec("node02")))
     with pytest.raises(InvalidError, match="not a host name"):
-        change(LAB, Rename("node01", "Node_1"))
+        change(LAB, Change.rename("node01", "Node_1"))
     with pytest.raises(InvalidError, match=r"hosts\.a\.mac"):
-        change(LAB, Add(HostSpec("a", mac="nonsense")))
+        change(LAB, Change.add(HostSpec("a", mac="nonsense")))
 
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c", "d"]])
 @pytest.mark.parametrize("between", ["\n", "", "\n\n", "# kept\n"])
 def test_all_hosts_of_a_file_can_be_removed_at_once(names: list[str], between: str) -> None:
     text = between.join(f'[hosts.{name}]\nnote = "x"\n' for name in names)
-    rest = change(text, *(Remove(name) for name in names))
+    rest = change(text, *(Change.remove(name) for name in names))
     assert rest.replace("\n", "") == "# kept" * (len(names) - 1) * ("#" in between)
 
 
@@ -190,10 +195,10 @@ def test_an_edit_with_an_unintended_result_is_refused_with_the_lines_to_write_by
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes = [
-        Replace(replace(host(LAB, "node01"), mac=None, note="x")),
-        Add(HostSpec("a", note="y")),
-        Rename("node02", "b"),
-        Remove("b"),
+        Change.replace(replace(host(LAB, "node01"), mac=None, note="x")),
+        Change.add(HostSpec("a", note="y")),
+        Change.rename("node02", "b"),
+        Change.remove("b"),
     ]
     for broken in (LAB, LAB.replace("# static", ""), "hosts = ["):
         monkeypatch.setattr(editor, "_rewritten", lambda *_, broken=broken: broken)
@@ -213,7 +218,7 @@ def test_an_edit_that_would_lose_a_comment_is_refused(monkeypatch: pytest.Monkey
     lossy = LAB.replace("node02", "b").replace("# inside the second\n", "")
     monkeypatch.setattr(editor, "_rewritten", lambda *_: lossy)
     with pytest.raises(InvalidError, match="can't make this change"):
-        change(LAB, Rename("node02", "b"))
+        change(LAB, Change.rename("node02", "b"))
 
 
 # Any layout. A document is drawn as statements with known comments, so the tests do not depend on the scanner.
@@ -404,23 +409,23 @@ def edits(draw: st.DrawFn) -> tuple[str, list[str], dict[str, HostSpec], list[Ch
     wanted = dict(specs)
     changes: list[Change] = []
     for number in range(draw(st.integers(1, 3))):
-        kind = draw(st.sampled_from([Add, Replace, Rename, Remove])) if wanted else Add
+        kind = draw(st.sampled_from(["add", "replace", "rename", "remove"])) if wanted else "add"
         name = draw(st.sampled_from(sorted(wanted))) if wanted else ""
-        if kind is Add:
+        if kind == "add":
             spec = replace(draw(SPECS), name=f"new{number}")
-            changes.append(Add(spec))
+            changes.append(Change.add(spec))
             wanted[spec.name] = spec
-        elif kind is Replace:
+        elif kind == "replace":
             other, was = draw(SPECS), wanted[name]
             keys = ["address", "mac", "labels", "bmc", "hardware", "note"]
             chosen = draw(st.lists(st.sampled_from(keys), unique=True, min_size=1))
             wanted[name] = replace(was, **{key: getattr(other, key) for key in chosen})
-            changes.append(Replace(wanted[name]))
-        elif kind is Rename:
-            changes.append(Rename(name, f"other{number}"))
+            changes.append(Change.replace(wanted[name]))
+        elif kind == "rename":
+            changes.append(Change.rename(name, f"other{number}"))
             wanted[f"other{number}"] = replace(wanted.pop(name), name=f"other{number}")
         else:
-            changes.append(Remove(name))
+            changes.append(Change.remove(name))
             del wanted[name]
     return text, comments, specs, changes, wanted
 
@@ -456,13 +461,7 @@ def test_in_any_layout_an_edit_makes_exactly_the_intended_difference(
 
 
 def names_of(made: Change) -> Iterable[str]:
-    match made:
-        case Add(spec) | Replace(spec):
-            return [spec.name]
-        case Rename(old, new):
-            return [old, new]
-        case Remove(name):
-            return [name]
+    return [name for name in (made.old, made.new) if name is not None]
 
 
 @settings(
@@ -508,7 +507,7 @@ def lab(tmp_path: Path) -> Path:
 
 
 def add(name: str) -> Change:
-    return Add(HostSpec(name))
+    return Change.add(HostSpec(name))
 
 
 def adding(name: str):  # type: ignore[no-untyped-def]  # a test's helper
@@ -625,10 +624,10 @@ EDITOR = """
 import sys
 from pathlib import Path
 from bmhctl.domain.model import HostSpec
-from bmhctl.stores.toml.editor import Add, edited
+from bmhctl.stores.toml.editor import Change, edited
 from bmhctl.stores.toml.atomic_replace import edit_file
 for n in range(5):
-    edit_file(Path(sys.argv[1]), lambda text: edited(text, [Add(HostSpec(f"p{sys.argv[2]}-{n}"))], "lab.toml"))
+    edit_file(Path(sys.argv[1]), lambda text: edited(text, [Change.add(HostSpec(f"p{sys.argv[2]}-{n}"))], "lab.toml"))
 """
 
 
