@@ -34,17 +34,14 @@ class Client:
     def __init__(self, where: Endpoint, login: Login, limit: TimeLimit) -> None:
         self.where = where
         self.limit = limit
+        self.name = bmc_name(where)
+        """The name of the BMC in messages."""
         self.remark = ""
         """The warnings with which the BMC accepted the last change."""
         self.unread: str | None = None
         """Why the BMC refused the last optional read that it refused."""
         self._login = login
         self._task: Task | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the BMC in messages."""
-        return bmc_name(self.where)
 
     # methods that read
 

@@ -31,14 +31,11 @@ class Requests:
     def __init__(self, where: Endpoint, connection: HttpConnection, limit: TimeLimit) -> None:
         self.where = where
         self.limit = limit
+        self.name = bmc_name(where)
+        """The name of the BMC in messages."""
         self._connection = connection
         self._has_talked = False  # whether the BMC has ever answered in HTTP
         self._ended = False
-
-    @property
-    def name(self) -> str:
-        """The name of the BMC in messages."""
-        return bmc_name(self.where)
 
     def send(
         self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None

@@ -131,14 +131,14 @@ class Database(Protocol):
 class Upkeep(Protocol):
     """Repairs the tables, and retires an inventory; apart from :class:`Database`, because few commands need it."""
 
-    def refuse_changes(self, tables: Sequence[str]) -> None:
-        """Make every insert and update in the tables fail with :class:`RetiredError`, for every connection.
+    def refuse_changes(self) -> None:
+        """Make inserts and updates in the tables :data:`GUARDED` fail with :class:`RetiredError`, for every connection.
 
         This is part of the caller's transaction, and takes effect with its commit. The caller saves
         :data:`SUCCESSOR_KEY` in ``meta`` first.
         """
 
-    def allow_changes(self, tables: Sequence[str]) -> None:
+    def allow_changes(self) -> None:
         """Undo :meth:`refuse_changes`, in the caller's transaction; do nothing if changes are not refused."""
 
     def damage(self) -> Iterator[tuple[str, bool]]:

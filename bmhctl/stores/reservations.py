@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Reservation
 from bmhctl.stores.hosts import to_reservation
-from bmhctl.stores.rows import (
-    EPOCH,
-    MICROSECOND,
-    Row,
-    Value,
-    from_time,
-    to_json,
-)
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, from_time, to_json
 from bmhctl.stores.schema import DUE_LEASES, RESERVATION_COLUMNS
 from bmhctl.support.values import Frozen
 

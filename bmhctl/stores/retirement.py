@@ -13,20 +13,16 @@ from bmhctl.support.values import Frozen
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
-_GUARDED = ("hosts", "reservations", "tickets", "events")
-"""The tables that refuse inserts and updates, so that every command that matters fails. Tickets can still be removed,
-and ``meta`` can still be changed."""
-
 
 @contextmanager
 def changes_allowed(database: Database) -> Iterator[None]:
     """Allow the caller's transaction to change a retired inventory, as a migration of its tables must."""
     is_retired = Meta(database).get(SUCCESSOR_KEY) is not None
     if is_retired:
-        database.upkeep().allow_changes(_GUARDED)
+        database.upkeep().allow_changes()
     yield
     if is_retired:
-        database.upkeep().refuse_changes(_GUARDED)
+        database.upkeep().refuse_changes()
 
 
 class Retirement(Frozen):
@@ -45,11 +41,11 @@ class Retirement(Frozen):
         ``successor`` is the location of the inventory that replaces this one.
         """
         Meta(self._database).put(SUCCESSOR_KEY, successor)
-        self._database.upkeep().refuse_changes(_GUARDED)
+        self._database.upkeep().refuse_changes()
 
     def end(self) -> None:
         """Allow changes again."""
-        self._database.upkeep().allow_changes(_GUARDED)
+        self._database.upkeep().allow_changes()
         Meta(self._database).put(SUCCESSOR_KEY, None)
 
     def check(self) -> None:

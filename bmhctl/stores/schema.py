@@ -107,6 +107,10 @@ An old inventory may have no such word.
 SUCCESSOR_KEY = "successor"
 """The key in ``meta`` of the location that replaced a retired inventory; an inventory in use has no such text."""
 
+GUARDED = ("hosts", "reservations", "tickets", "events")
+"""The tables in which a retired inventory refuses inserts and updates, so that every command that matters fails.
+Tickets can still be removed, and ``meta`` can still be changed."""
+
 RECOUNT = (
     "DELETE FROM counts",
     "INSERT INTO counts (state, number) VALUES"

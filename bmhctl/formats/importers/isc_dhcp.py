@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bmhctl.errors import InvalidError
-from bmhctl.formats.importers.record import Item, Record, alone, bad_line, client_name
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, client_name, leased
 from bmhctl.formats.recognize import text_looks_like
 from bmhctl.support.values import Frozen, field
 
@@ -112,9 +112,4 @@ def reader(item: Item) -> Record | str:
     if (again := fields.line("again")) is not None:
         return f"{again} is declared again: only its first declaration counts"
     mac = ":".join(each.zfill(2) for each in (fields.line("mac") or "").split(":") if each)
-    return Record(
-        client_name(fields.line("name")),
-        id=mac.lower().replace(":", "-") if ":" in mac else None,
-        address=fields.line("address"),
-        macs=[mac] if mac else (),
-    )
+    return leased(client_name(fields.line("name")), fields.line("address"), [mac] if mac else ())

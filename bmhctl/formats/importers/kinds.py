@@ -8,10 +8,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from bmhctl.errors import UsageError, nearest
-from bmhctl.formats.importers.record import (
-    Item,
-    Reader,
-)
+from bmhctl.formats.importers.record import Item, Reader
 from bmhctl.formats.recognize import text_looks_like
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
@@ -170,18 +167,8 @@ KINDS = (
     Kind("tinkerbell", "Tinkerbell Hardware", "tinkerbell", api=("tinkerbell.org/", "bmc.tinkerbell.org/")),
     Kind("labgrid", "labgrid places", "labgrid", records=_keys("acquired,matches", "acquired,allowed,tags")),
     Kind("ansible", "an Ansible inventory", "ansible", text=_is_ansible, documents=True),
-    Kind(
-        "dnsmasq",
-        "dnsmasq leases",
-        "leases",
-        text=_is_dnsmasq,
-    ),
-    Kind(
-        "isc-dhcp",
-        "ISC DHCP leases",
-        "isc_dhcp",
-        text=_is_isc_dhcp,
-    ),
+    Kind("dnsmasq", "dnsmasq leases", "leases", text=_is_dnsmasq),
+    Kind("isc-dhcp", "ISC DHCP leases", "isc_dhcp", text=_is_isc_dhcp),
     Kind("kea", "Kea leases or reservations", "kea_leases", text=_is_kea),
     Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+{_IP}[ \t]++[A-Za-z0-9]")),
     Kind("csv", "CSV with a heading", "csv_table", text=_is_csv),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bmhctl.domain.host_spec import is_network_name
-from bmhctl.formats.importers.record import Item, Record, alone, bad_line, client_name, texts
+from bmhctl.formats.importers.record import Item, Record, alone, bad_line, client_name, leased, texts
 
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{1,2}-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
 _HOST = re.compile(r"dhcp-host[ \t]*=|(?=(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2},)")
@@ -43,13 +43,8 @@ def reader(item: Item) -> Record | str:
     fields = item.fields
     if words := texts(fields, "words"):
         return _declared(words)
-    name, mac = fields.line("name"), _MAC.fullmatch(fields.line("mac") or "")
-    return Record(
-        client_name(name),
-        id=mac[1].replace(":", "-") if mac else None,
-        address=fields.line("address"),
-        macs=[mac[1]] if mac else (),
-    )
+    mac = _MAC.fullmatch(fields.line("mac") or "")
+    return leased(client_name(fields.line("name")), fields.line("address"), [mac[1]] if mac else ())
 
 
 def _declared(words: list[str]) -> Record | str:
@@ -62,9 +57,4 @@ def _declared(words: list[str]) -> Record | str:
     names = [
         word for word in others if word not in addresses and is_network_name(word) and not _NO_NAME.fullmatch(word)
     ]
-    return Record(
-        next(iter(names), None),
-        id=macs[0].replace(":", "-") if macs else None,
-        address=next(iter(addresses), None),
-        macs=macs,
-    )
+    return leased(next(iter(names), None), next(iter(addresses), None), macs)

@@ -7,18 +7,7 @@ from collections import defaultdict
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.formats.import_batch import Source, address_of, reference
-from bmhctl.formats.importers.record import (
-    Item,
-    Reader,
-    Record,
-    bmc_url,
-    nic,
-    size,
-    state_of,
-    text_of,
-    texts,
-    whole,
-)
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, nic, size, state_of, text_of, texts, whole
 from bmhctl.formats.manifest_fields import Fields
 
 STATES: dict[str, State | None] = {

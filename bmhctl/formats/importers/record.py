@@ -258,6 +258,12 @@ def client_name(name: str | None) -> str | None:
     return None if name is None or name == "*" or name.partition(".")[0].lower() == "localhost" else name
 
 
+def leased(name: str | None, address: str | None, macs: Sequence[str]) -> Record:
+    """Return the host of a DHCP client; its id is its first MAC, because many clients send no name."""
+    identity = macs[0].lower().replace(":", "-") if macs and ":" in macs[0] else None
+    return Record(name, id=identity, address=address, macs=macs)
+
+
 def label_key(text: str) -> str | None:
     """Return a text as the key of a label, with ``-`` for characters that a key can't have; None if nothing is left."""
     return text if is_label_key(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.") or None

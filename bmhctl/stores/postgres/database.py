@@ -57,6 +57,7 @@ class PostgresDatabase(Session):
 
     locks_rows = True
     has_statistics = True
+    files: tuple[Path, ...] = ()  # they are on the server
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
@@ -258,11 +259,6 @@ class PostgresDatabase(Session):
             return
         with suppress(psycopg.Error):  # if the connection is broken, the server has undone it already
             self._connection.execute(statement)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Empty: the files are on the server."""
-        return ()
 
     def upkeep(self) -> PostgresUpkeep:
         """Return the object that repairs the tables and retires the inventory."""

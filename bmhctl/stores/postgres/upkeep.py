@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.postgres.connection import RETIRED
-from bmhctl.stores.schema import NEWEST_IDS, SUCCESSOR_KEY, TABLES
+from bmhctl.stores.schema import GUARDED, NEWEST_IDS, SUCCESSOR_KEY, TABLES
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class PostgresUpkeep(Frozen):
             ):
                 yield table, int(last or 0)
 
-    def refuse_changes(self, tables: Sequence[str]) -> None:
+    def refuse_changes(self) -> None:
         """Create a trigger for each table that raises :data:`RETIRED` with the successor's location as its message."""
         self._database.require_owner("retire it", "bmhctl copy --retire-source")
         self._database.execute(
@@ -50,17 +50,17 @@ class PostgresUpkeep(Frozen):
             f" RAISE EXCEPTION USING ERRCODE = '{RETIRED}', MESSAGE = COALESCE("
             f"(SELECT value FROM meta WHERE key = '{SUCCESSOR_KEY}'), '(not known)'); END $$"
         )
-        for table in tables:
+        for table in GUARDED:
             self._database.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
             self._database.execute(
                 f"CREATE TRIGGER retired BEFORE INSERT OR UPDATE ON {table}"
                 " FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()"
             )
 
-    def allow_changes(self, tables: Sequence[str]) -> None:
+    def allow_changes(self) -> None:
         """Drop the triggers of :meth:`refuse_changes`."""
         self._database.require_owner("use it again", "bmhctl init --reactivate")
-        for table in tables:
+        for table in GUARDED:
             self._database.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
         self._database.execute("DROP FUNCTION IF EXISTS refuse_changes()")
 

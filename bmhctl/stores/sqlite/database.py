@@ -104,11 +104,16 @@ class SqliteDatabase(WriteBuffer):
 
     locks_rows = False  # one transaction writes at a time
     has_statistics = False
+    is_connected = True  # a file has no connection that could be lost
+    is_settling = False  # ids are assigned in the order of the commits
+    role: str | None = None
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__()
         self.location = str(path)
         """The path of the inventory file."""
+        self.files: tuple[Path, ...] = (path,)
+        """The inventory file; SQLite creates and removes other files beside it."""
         self._path = path
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while the file is being built under a temporary name
@@ -118,8 +123,6 @@ class SqliteDatabase(WriteBuffer):
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA foreign_keys = ON")
 
-    role: str | None = None
-
     def schema_version(self) -> int:
         """Return how many migrations the file has had."""
         return int(self.execute("PRAGMA user_version")[0][0] or 0)
@@ -127,11 +130,6 @@ class SqliteDatabase(WriteBuffer):
     def now(self) -> datetime:
         """Return the time of this machine's clock."""
         return datetime.fromtimestamp(_real_time(), UTC)
-
-    @property
-    def is_connected(self) -> bool:
-        """True: a file has no connection that could be lost."""
-        return True
 
     def last_disruption(self) -> datetime:
         """Return the earliest possible time: a file has no connections that could be lost."""
@@ -278,11 +276,6 @@ class SqliteDatabase(WriteBuffer):
         """Return the newest event's id: ids are assigned in the order of the commits."""
         return int(self.execute("SELECT COALESCE(MAX(id), 0) FROM events")[0][0] or 0)
 
-    @property
-    def is_settling(self) -> bool:
-        """False: no event with a smaller id can still appear."""
-        return False
-
     def wakes(self) -> int | None:
         """Return None: the caller polls, because reading the version takes only microseconds."""
         return None
@@ -292,11 +285,6 @@ class SqliteDatabase(WriteBuffer):
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
         self._ids.clear()
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The inventory file; SQLite creates and removes other files beside it."""
-        return (self._path,)
 
     def upkeep(self) -> SqliteUpkeep:
         """Return the object that repairs the tables and retires the inventory."""

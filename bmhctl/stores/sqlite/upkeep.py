@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.retirement import changes_allowed
 from bmhctl.stores.rows import number_in
-from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
+from bmhctl.stores.schema import GUARDED, SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.support.values import Frozen
@@ -94,20 +94,20 @@ class SqliteUpkeep(Frozen):
 
     _database: SqliteDatabase
 
-    def refuse_changes(self, tables: Sequence[str]) -> None:
+    def refuse_changes(self) -> None:
         """Create triggers for each table that raise an error with the successor's location: see :func:`translate`."""
         [(successor,)] = self._database.execute("SELECT value FROM meta WHERE key = ?", [SUCCESSOR_KEY])
         words = f"{RETIRED}{successor}".replace("'", "''")
-        for table in tables:
+        for table in GUARDED:
             for change in _CHANGES:
                 self._database.execute(
                     f"CREATE TRIGGER IF NOT EXISTS retired_{table}_{change} BEFORE {change} ON {table}"
                     f" BEGIN SELECT RAISE(ABORT, '{words}'); END"
                 )
 
-    def allow_changes(self, tables: Sequence[str]) -> None:
+    def allow_changes(self) -> None:
         """Drop the triggers of :meth:`refuse_changes`."""
-        for table in tables:
+        for table in GUARDED:
             for change in _CHANGES:
                 self._database.execute(f"DROP TRIGGER IF EXISTS retired_{table}_{change}")
 
