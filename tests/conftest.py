@@ -28,7 +28,7 @@ from bmhctl.stores.postgres import session
 from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.sqlite import open_files
 from bmhctl.stores.store import Store
-from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
+from bmhctl.stores.toml.file import Fingerprint, sha256_of
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.stores.hosts import HOST_SELECT, to_host, to_reservation
-from bmhctl.stores.rows import EPOCH, MICROSECOND, Value
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Value, from_time
 from bmhctl.stores.schema import RESERVATION_COLUMNS
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
@@ -29,6 +29,17 @@ _LISTS = {
     "maintenances": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'm-'",
     "tickets": "FROM tickets",
 }
+_HOSTS = {
+    "in_maintenance": "hosts.state = 'maintenance' ORDER BY hosts.name",
+    "cordoned": "hosts.cordon IS NOT NULL ORDER BY hosts.name",
+    "undeclared": "hosts.undeclared = 1 ORDER BY hosts.name",
+    "faults": "hosts.fault IS NOT NULL ORDER BY hosts.name",
+    "set_aside": "hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id",
+    "coming_back": "hosts.back_at IS NOT NULL ORDER BY hosts.back_at",
+}
+"""Lists of hosts in the order in which they are shown. ``set_aside`` are available hosts on which a planned time has
+begun by a moment, ``coming_back`` those in maintenance with a time at which it should end."""
+
 # The state is tested in the counts: a condition on it would make SQLite walk the index of all hosts by state.
 _KEPT_BACK = (
     "(SELECT COUNT(CASE WHEN state = 'available' AND undeclared = 0 THEN 1 END) FROM hosts WHERE cordon IS NOT NULL)"
@@ -64,20 +75,9 @@ def names(store: Store, which: str, most: int) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in rows)
 
 
-def hosts_held_back(store: Store, which: str, most: int) -> list[Host]:
-    """Return the first ``most`` hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``.
-
-    ``which`` is one of these words.
-    """
-    where = "WHERE state = 'maintenance'" if which == "in_maintenance" else _LISTS[which].removeprefix("FROM hosts ")
-    where = where.replace("WHERE ", "WHERE hosts.", 1)
-    return _hosts(store, f"{where} ORDER BY hosts.name LIMIT {int(most)}")
-
-
-def hosts_set_aside(store: Store, now: datetime, most: int) -> list[Host]:
-    """Return the first ``most`` available hosts on which a planned time has begun; the earliest first."""
-    sql = "WHERE hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id"
-    return _hosts(store, f"{sql} LIMIT {int(most)}", [(now - EPOCH) // MICROSECOND])
+def hosts(store: Store, which: str, most: int, *moments: datetime) -> list[Host]:
+    """Return the first ``most`` hosts of a list; ``which`` is one of :data:`_HOSTS`, ``moments`` its parameters."""
+    return _hosts(store, f"WHERE {_HOSTS[which]} LIMIT {int(most)}", [from_time(moment) for moment in moments])
 
 
 def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:
@@ -112,11 +112,6 @@ def held(store: Store, reservations: Mapping[str, Reservation]) -> dict[str, lis
         if host.reservation is not None:
             found[host.reservation.id].append(replace(host, reservation=reservations[host.reservation.id]))
     return found
-
-
-def coming_back(store: Store, most: int) -> list[Host]:
-    """Return the first ``most`` hosts in maintenance, by the time at which it should end."""
-    return _hosts(store, f"WHERE hosts.back_at IS NOT NULL ORDER BY hosts.back_at LIMIT {int(most)}")
 
 
 def _hosts(store: Store, where: str, parameters: Sequence[Value] = ()) -> list[Host]:

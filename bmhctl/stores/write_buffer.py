@@ -9,6 +9,9 @@ from functools import cache
 
 from bmhctl.stores.rows import Value
 
+LOCK_PATIENCE = 15.0
+"""How long a command waits for another command's transaction or edit, in seconds."""
+
 Rows = Sequence[Sequence[Value]]
 """The parameters of a statement, for each time that it runs."""
 

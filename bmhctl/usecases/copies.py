@@ -269,7 +269,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
 
 def _is_synced_with(target: Store, text: bytes) -> bool:
     """Return whether a state was synced with exactly this text."""
-    from bmhctl.stores.toml.fingerprint import Fingerprint
+    from bmhctl.stores.toml.file import Fingerprint
 
     known = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
     return known is not None and known.sha256 == Fingerprint.of(text).sha256
@@ -302,7 +302,7 @@ def _declared(store: Store) -> Iterator[HostSpec]:
 
 def _declares(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
     from bmhctl.stores.toml.declaration import parse_declaration
-    from bmhctl.stores.toml.fingerprint import Fingerprint
+    from bmhctl.stores.toml.file import Fingerprint
 
     said = parse_declaration(text, "the backup", Fingerprint.of(text))
     declared, stored = ({spec.name: spec for spec in each} for each in (said.hosts, hosts))

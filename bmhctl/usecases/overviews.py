@@ -41,7 +41,7 @@ def reasons(ctx: Context) -> Reasons:
 def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | None, datetime]]:
     store = ctx.store
     held = {
-        which: status_queries.hosts_held_back(store, which, _MOST)
+        which: status_queries.hosts(store, which, _MOST)
         for which in ("in_maintenance", "cordoned", "faults", "undeclared")
     }
     failed = store.policy().declared_by_host(store.step_results.failed())
@@ -53,7 +53,7 @@ def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | N
     for host in held["cordoned"]:
         if host.cordon is not None:
             yield host, host.cordon.flag, host.cordon.reason, host.cordon.actor, host.cordon.since
-    for host in status_queries.hosts_set_aside(store, now, _MOST):
+    for host in status_queries.hosts(store, "set_aside", _MOST, now):
         planned = host.planned[0]
         kind = "booked" if planned.is_booking else "planned"
         yield host, kind, planned.words, planned.owner, planned.starts_at

@@ -64,9 +64,9 @@ def _due(ctx: Context, now: datetime, before: timedelta) -> Iterator[Reminder]:
             names = tuple(host.name for host in held.hosts)
             waits = _waiting_for(held.hosts, tickets)
             yield Reminder(LEASE, lease.id, lease.owner, names, lease.expires_at, lease.purpose, waits)
-    from bmhctl.stores.status_queries import coming_back
+    from bmhctl.stores import status_queries
 
-    for host in coming_back(ctx.store, 10_000):
+    for host in status_queries.hosts(ctx.store, "coming_back", 10_000):
         note = max((note for note in host.maintenance if note.until), key=lambda note: note.until or now, default=None)
         if note is not None and note.until is not None and note.until <= latest:
             waits = _waiting_for((host,), tickets)

@@ -35,7 +35,7 @@ def status(ctx: Context) -> Status:
         leases = status_queries.reservations(ctx.store, "leases", now, SHOWN) if totals["leases"] else []
         expired = status_queries.reservations(ctx.store, "expired", now, SHOWN) if totals["expired"] else []
         hosts = status_queries.held(ctx.store, {each.id: each for each in (*held, *leases)})
-        endings = [*_leases(leases, hosts), *_maintenance(status_queries.coming_back(ctx.store, SHOWN))]
+        endings = [*_leases(leases, hosts), *_maintenance(status_queries.hosts(ctx.store, "coming_back", SHOWN))]
         marked = {
             which: status_queries.names(ctx.store, which, SHOWN) if totals[which] else ()
             for which in ("cordoned", "undeclared", "faults")
@@ -75,7 +75,7 @@ def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, i
     }
     found: dict[tuple[str, str, str | None], list[str]] = {}
     for kind, (which, number) in are_any.items():
-        for host in status_queries.hosts_held_back(ctx.store, which, SHOWN) if number else ():
+        for host in status_queries.hosts(ctx.store, which, SHOWN) if number else ():
             found.setdefault((kind, *_reason(kind, host)), []).append(host.name)
     may_fail = counts[State.INITIAL] or counts[State.TAINTED]
     failed = ctx.store.step_results.failed() if may_fail else {}

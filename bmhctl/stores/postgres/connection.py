@@ -27,7 +27,7 @@ from bmhctl.errors import (
 )
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
-from bmhctl.stores.time_limits import LOCK_PATIENCE
+from bmhctl.stores.write_buffer import LOCK_PATIENCE
 from bmhctl.support.redact import without_secrets
 
 # psycopg logs the errors that it raises, too; they must not appear on the terminal.

@@ -24,8 +24,7 @@ from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import VERSION
 from bmhctl.stores.sqlite.errors import not_an_inventory, translate, unwritable
 from bmhctl.stores.sqlite.open_files import OpenFiles, descriptor, mounts, refuse_network, refuse_other_name
-from bmhctl.stores.time_limits import LOCK_PATIENCE
-from bmhctl.stores.write_buffer import WriteBuffer
+from bmhctl.stores.write_buffer import LOCK_PATIENCE, WriteBuffer
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question

@@ -16,7 +16,7 @@ from bmhctl.stores.retirement import changes_allowed
 from bmhctl.stores.rows import number_in
 from bmhctl.stores.schema import GUARDED, SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate
-from bmhctl.stores.time_limits import LOCK_PATIENCE
+from bmhctl.stores.write_buffer import LOCK_PATIENCE
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from bmhctl.domain.policy_parser import POLICY_KEYS, WITHIN, parse_policy
 from bmhctl.domain.tables import check_keys, require_table
 from bmhctl.errors import InvalidError, brief
 from bmhctl.stores.state_files import TABLE, state_of
-from bmhctl.stores.toml.file import DeclarationFile, shown
-from bmhctl.stores.toml.fingerprint import Fingerprint
+from bmhctl.stores.toml.file import DeclarationFile, Fingerprint, shown
 from bmhctl.support.toml_text import broken, load, position
 from bmhctl.support.values import Frozen
 

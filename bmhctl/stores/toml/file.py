@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from bmhctl.errors import AwayError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.state_files import beside, state_file
-from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
+from bmhctl.support.values import Frozen
 
 SIZE_LIMIT = 256 * 2**20
 """The size in bytes beyond which a file is refused as a declaration."""
@@ -24,6 +25,44 @@ _GRAIN = 20_000_000  # ns; two ticks of the slowest kernel, after which a write 
 _COARSE_GRAIN = 2_000_000_000  # ns; FAT stores times in steps of two seconds
 _PATIENCE = 25_000_000  # ns; how long a read waits for a file that was written just now
 _TRIES = 40
+
+
+class Fingerprint(Frozen):
+    """The state of a file when it was read; times in ns, ``sha256`` in hex.
+
+    ``settled`` is whether the file's times were so far in the past that every later write must change them.
+    """
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+    settled: bool
+
+    @property
+    def stamp(self) -> tuple[int, int, int, int]:
+        """The inode, the size and the times, which every later write changes."""
+        return self.inode, self.size, self.mtime_ns, self.ctime_ns
+
+    @classmethod
+    def of(cls, data: bytes) -> Fingerprint:
+        """Return the fingerprint of a content that is not in a file yet; only its hash can match a file."""
+        return cls(0, len(data), 0, 0, sha256_of(data), settled=False)
+
+    def to_text(self) -> str:
+        """Return the fingerprint as one line that :meth:`from_text` reads back."""
+        numbers = (self.inode, self.size, self.mtime_ns, self.ctime_ns, int(self.settled))
+        return " ".join((*map(str, numbers), self.sha256))
+
+    @classmethod
+    def from_text(cls, text: str) -> Fingerprint | None:
+        """Return the fingerprint in a text; None for any other text, which then matches no file."""
+        match = re.fullmatch(r"(\d{1,20}) (\d{1,20}) (-?\d{1,20}) (-?\d{1,20}) ([01]) ([0-9a-f]{64})", text, re.ASCII)
+        if not match:
+            return None
+        inode, size, mtime_ns, ctime_ns, settled = map(int, match.groups()[:5])
+        return cls(inode, size, mtime_ns, ctime_ns, match[6], settled=bool(settled))
 
 
 class DeclarationFile:
@@ -87,7 +126,7 @@ class DeclarationFile:
 
         Raises :class:`UnreachableError` when the file is missing.
         """
-        return fingerprint.settled and _stamp(_status(self.path)) == _stamp(fingerprint)
+        return fingerprint.settled and _stamp(_status(self.path)) == fingerprint.stamp
 
     def same(self, fingerprint: Fingerprint | None) -> bool:
         """Return whether the file has not changed since the fingerprint; costs one ``stat`` or a hash, never a parse.
@@ -131,6 +170,13 @@ class DeclarationFile:
     def text(self) -> bytes:
         """Return the file's bytes; raise :class:`UnreachableError` when it can't be read."""
         return read_file(self.path)
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, in hexadecimal digits."""
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_file(path: Path) -> bytes:
@@ -189,9 +235,7 @@ def _unreadable(path: Path, error: OSError) -> UnreachableError:
             return unreachable(f"can't read {name}", error, file=name)
 
 
-def _stamp(seen: os.stat_result | Fingerprint) -> tuple[int, int, int, int]:
-    if isinstance(seen, Fingerprint):
-        return seen.inode, seen.size, seen.mtime_ns, seen.ctime_ns
+def _stamp(seen: os.stat_result) -> tuple[int, int, int, int]:
     return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 

@@ -18,8 +18,7 @@ from bmhctl.results import Outcome, failed
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
 from bmhctl.stores.toml.declaration import Declaration, parse_declaration, read_declaration
-from bmhctl.stores.toml.file import DeclarationFile
-from bmhctl.stores.toml.fingerprint import Fingerprint
+from bmhctl.stores.toml.file import DeclarationFile, Fingerprint
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.host_changes import (

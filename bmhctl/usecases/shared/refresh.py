@@ -68,7 +68,7 @@ def refresh(ctx: Context) -> datetime:
 def _is_current(ctx: Context, file: DeclarationFile) -> bool:
     """Return whether the state is synced with the present TOML file; then no parser needs to be loaded."""
     from bmhctl.stores.meta import FINGERPRINT, OWNER
-    from bmhctl.stores.toml.fingerprint import Fingerprint
+    from bmhctl.stores.toml.file import Fingerprint
 
     known = Fingerprint.from_text(ctx.store.meta.get(FINGERPRINT) or "")
     return known is not None and ctx.store.meta.get(OWNER) == file.identity and file.is_untouched(known)

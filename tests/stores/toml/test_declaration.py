@@ -18,8 +18,7 @@ from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.toml import declaration
 from bmhctl.stores.toml import file as toml_file
 from bmhctl.stores.toml.declaration import parse_declaration, read_declaration
-from bmhctl.stores.toml.file import DeclarationFile
-from bmhctl.stores.toml.fingerprint import Fingerprint
+from bmhctl.stores.toml.file import DeclarationFile, Fingerprint
 
 LAB = """\
 [defaults]
