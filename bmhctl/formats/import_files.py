@@ -192,8 +192,7 @@ def _check_wanted(wanted: Kind, text: str, origin: str, *, toml: bool) -> None:
         return
     looks_like = look_of_text(text, wanted) or ("TOML" if toml and not reads_text(wanted, text) else None)
     if looks_like:
-        error = not_as_wanted(wanted, looks_like)
-        raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
+        raise not_as_wanted(wanted, looks_like, origin)
 
 
 def _uncompressed(content: bytes, origin: str) -> bytes:

@@ -13,7 +13,7 @@ from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import Reply
 from bmhctl.probes.redfish_errors import POWER_HINT, PassingError, RefusedError, refusal
 from bmhctl.probes.redfish_login import Login
-from bmhctl.probes.redfish_reply import Json, json_object, reason_of, remark_of, resolution_of, table
+from bmhctl.probes.redfish_reply import Json, json_object, remark_of, table
 from bmhctl.probes.redfish_requests import CHECK_ADDRESS, bmc_name
 from bmhctl.probes.redfish_task import Task
 from bmhctl.probes.redfish_time_limit import TimeLimit
@@ -213,7 +213,7 @@ class Client:
         self._task, self.remark = None, ""
         reply = self._login.send(method, path, body, headers, self.limit.part)
         if reply.status >= 300:
-            raise self._refusal(reply, acting=True)
+            raise refusal(self.name, reply, self._login.shown, acting=True)
         self.remark = self._login.shown(remark_of(reply))
         if reply.status == 202:
             own = json_object(reply.body) or {}
@@ -236,7 +236,7 @@ class Client:
             hint = CHECK_ADDRESS if path.rstrip("/") == self.where.root else None
             raise PassingError(BmcError(f"{self.name} {missing}", hint=hint), sent=True)
         if reply.status >= 300:
-            raise self._refusal(reply, acting=False)
+            raise refusal(self.name, reply, self._login.shown, acting=False)
         found = json_object(reply.body)
         if found is None:  # a web server that is still starting may answer in this way, too
             words = "is not a Redfish service: its answers are not JSON objects"
@@ -245,12 +245,6 @@ class Client:
         if tag is not None:
             found.setdefault("@odata.etag", tag)
         return found
-
-    def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
-        reason, is_passing = reason_of(reply)
-        words = f"{self.name} refuses: {self._login.shown(reason)} ({reply.status})"
-        resolution = self._login.shown(resolution_of(reply))
-        return refusal(words, reply, may_pass=is_passing, acting=acting, resolution=resolution)
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))

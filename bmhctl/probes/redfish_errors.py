@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpError, Reply
-from bmhctl.probes.redfish_reply import retry_after
+from bmhctl.probes.redfish_reply import reason_of, resolution_of, retry_after
 
 _T = TypeVar("_T")
 
@@ -104,12 +104,13 @@ def unreachable(name: str, error: HttpError, *, lacks_tls: bool) -> PassingError
     )
 
 
-def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool, resolution: str) -> BmcError | PassingError:
+def refusal(name: str, reply: Reply, shown: Callable[[str], str], *, acting: bool) -> BmcError | PassingError:
     """Return the error for an answer with a status of 300 or above: a temporary or a permanent one.
 
-    ``words`` say what was refused and why. ``may_pass`` is true if the BMC itself asks to try again later, ``acting``
-    if the request changes something. ``resolution`` is what the BMC recommends, "" if nothing.
+    ``shown`` makes a text of the BMC fit for a message, ``acting`` is true if the request changes something.
     """
+    reason, may_pass = reason_of(reply)
+    words = f"{name} refuses: {shown(reason)} ({reply.status})"
     if may_pass or (acting and reply.status == 409):
         return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
     if reply.status in _PASSING and not (acting and reply.status == 404):
@@ -118,6 +119,6 @@ def refusal(words: str, reply: Reply, *, may_pass: bool, acting: bool, resolutio
     if acting and reply.status >= 500 and reply.status != 501:
         return PassingError(BmcError(words), sent=True)
     hints = [hint for sign, hint in _PAGES if reply.status == 400 and sign in reply.body]
-    error = RefusedError(words, hint=hints[0] if hints else resolution or None)
+    error = RefusedError(words, hint=hints[0] if hints else shown(resolution_of(reply)) or None)
     error.answer = reply.status
     return error

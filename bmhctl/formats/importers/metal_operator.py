@@ -29,14 +29,11 @@ class _Cluster:
     def __init__(self, items: list[Item]) -> None:
         self.objects: dict[tuple[str, str], Fields] = {}
         self.of_server: defaultdict[tuple[str, str], list[Fields]] = defaultdict(list)
-        self.servers: set[str] = set()
         for item in items:
             kind, name = item.data.get("kind"), _name(item.fields)
             if not isinstance(kind, str) or name is None:
                 continue
             self.objects[kind, name] = item.fields
-            if kind == "Server":
-                self.servers.add(name)
             reference = item.data.get("spec")
             server = reference.get("serverRef") if isinstance(reference, dict) else None
             if isinstance(server, dict) and isinstance(to := server.get("name"), str):
@@ -61,7 +58,9 @@ def reader(items: list[Item]) -> Reader:
         if kind not in _JOINED:
             return f"{title}: not a Server"
         to = fields.fields("spec").fields("serverRef").line("name") if "Server" in str(kind) else None
-        return "" if to is None or to in cluster.servers else f"{title}: these files have no Server {to!r:.80}"
+        return (
+            "" if to is None or ("Server", to) in cluster.objects else f"{title}: these files have no Server {to!r:.80}"
+        )
 
     return read
 

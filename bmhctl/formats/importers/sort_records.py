@@ -29,14 +29,14 @@ class ForeignRecords:
         if found and self.wanted is not kind:  # other kinds may also be written as CSV
             kind = next((each for each in KINDS if _fits(each, found[0].data)), kind)
             if self.wanted not in (None, kind):
-                raise _prefixed(not_as_wanted(self.wanted, kind.title), origin)
+                raise not_as_wanted(self.wanted, kind.title, origin)
         self.items[kind.word] += found
         return len(found)
 
     def check_records(self, origin: str) -> None:
         """Raise an error that begins with ``origin`` if a kind other than that of bmhctl's own files is wanted."""
         if self.wanted is not None and self.wanted.word != "bmhctl":
-            raise _prefixed(not_as_wanted(self.wanted, "what bmhctl wrote"), origin)
+            raise not_as_wanted(self.wanted, "what bmhctl wrote", origin)
 
     def takes_document(self, place: str, document: object) -> bool:
         """Collect the records of a document of another system; return False if it is not one.
@@ -84,14 +84,13 @@ class ForeignRecords:
         return False
 
 
-def not_as_wanted(wanted: Kind, looks_like: str | None) -> InvalidError:
-    """Return the error for a file whose kind differs from ``--from``; the message lacks the name of the file."""
+def not_as_wanted(wanted: Kind, looks_like: str | None, origin: str | None = None) -> InvalidError:
+    """Return the error for a file whose kind differs from ``--from``; without ``origin``, it lacks the file's name."""
     said = f"not {wanted.title}" + (f": it looks like {looks_like}" if looks_like else "")
-    return bad_field("", said, hint="leave out --from, so that bmhctl recognises the kind")
-
-
-def _prefixed(error: InvalidError, origin: str) -> InvalidError:
-    return InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
+    hint = "leave out --from, so that bmhctl recognises the kind"
+    if origin is None:
+        return bad_field("", said, hint=hint)
+    return InvalidError(f"{origin}: {said}", hint=hint, details={"file": origin})
 
 
 def _is_manifest(document: object) -> bool:
