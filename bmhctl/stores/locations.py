@@ -153,7 +153,7 @@ def _open_files(location: str, *, create: bool) -> Store:
     from bmhctl.stores.state_files import check_only_one
     from bmhctl.stores.toml.file import DeclarationFile
 
-    declaration = DeclarationFile(path, Path(location).expanduser())
+    declaration = DeclarationFile(Path(location).expanduser())
     check_only_one(declaration.given, declaration.path, declaration.state_path)
     database = open_database(_state_file(declaration) if create else declaration.state_path)
     return Store(

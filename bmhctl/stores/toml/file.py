@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import time
+from functools import cached_property
 from pathlib import Path
 
 from bmhctl.errors import AwayError, InvalidError, MovedError, UnreachableError
@@ -68,17 +69,15 @@ class Fingerprint(Frozen):
 class DeclarationFile:
     """A TOML inventory on disk; ``path`` has its links resolved, so that all links to a file share its state file."""
 
-    def __init__(self, path: Path, given: Path | None = None) -> None:
-        self.path = Path(os.path.realpath(path))
-        self._given = None if given is None else Path(os.path.abspath(given))
-        self._state: Path | None = None
+    def __init__(self, given: Path) -> None:
+        self.given = Path(os.path.abspath(given))
+        """The path by which the file was opened."""
+        self.path = Path(os.path.realpath(given))
 
-    @property
+    @cached_property
     def state_path(self) -> Path:
         """The path of the state file, as determined at the first use of this property: see :func:`state_file`."""
-        if self._state is None:
-            self._state = state_file(self.path)
-        return self._state
+        return state_file(self.path)
 
     @property
     def identity(self) -> str:
@@ -87,28 +86,22 @@ class DeclarationFile:
         If the state file is not beside the TOML file, it is the unresolved name, because a link may lead to another
         release later.
         """
-        is_beside = self._given is None or self.state_path == beside(self.path)
-        return str(self.path if is_beside else self._given)
-
-    @property
-    def given(self) -> Path:
-        """The path by which the file was opened."""
-        return self._given or self.path
+        return str(self.path if self.state_path == beside(self.path) else self.given)
 
     def check_in_place(self) -> None:
         """Raise :class:`MovedError` when the path by which the file was opened is a link that leads elsewhere now."""
-        if self._given is None or self._given == self.path:
+        if self.given == self.path:
             return
         try:
-            is_same = os.path.samefile(self._given, self.path)
+            is_same = os.path.samefile(self.given, self.path)
         except OSError:
             return  # reading the file reports that it is missing
         if not is_same:
             raise MovedError(
-                f"{shown(self._given)} leads to {shown(Path(os.path.realpath(self._given)))} now, "
+                f"{shown(self.given)} leads to {shown(Path(os.path.realpath(self.given)))} now, "
                 f"no longer to {shown(self.path)}",
                 hint="nothing was written; run the command again to use the file that is there now",
-                details={"file": str(self._given)},
+                details={"file": str(self.given)},
             )
 
     def check_state_path(self) -> None:
