@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Hold, Holder, LeftClaim, host_claim
-from bmhctl.stores.postgres.connection import steady
 from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.postgres.session import NOW, STARTED
 from bmhctl.stores.rows import to_moment
+from bmhctl.support.watchdog import steady
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question

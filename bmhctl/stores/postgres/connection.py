@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -29,6 +28,7 @@ from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
 from bmhctl.stores.write_buffer import LOCK_PATIENCE
 from bmhctl.support.redact import without_secrets
+from bmhctl.support.watchdog import steady
 
 # psycopg logs the errors that it raises, too; they must not appear on the terminal.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -46,10 +46,6 @@ _OLDEST = 13_00_00
 
 RETIRED = "BM001"
 """The SQLSTATE with which a retired inventory refuses a change; the message is its successor's location."""
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first does not stop while the machine sleeps
-steady = partial(time.clock_gettime, _CLOCK)
 
 
 class Connection(psycopg.Connection[tuple[Value, ...]]):

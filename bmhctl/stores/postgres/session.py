@@ -15,10 +15,11 @@ from psycopg import errors
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UnreachableError
-from bmhctl.stores.postgres.connection import ONE_SESSION, Connection, connect, steady, translate
+from bmhctl.stores.postgres.connection import ONE_SESSION, Connection, connect, translate
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.write_buffer import WriteBuffer
+from bmhctl.support.watchdog import steady
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
