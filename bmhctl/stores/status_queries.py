@@ -15,31 +15,29 @@ from bmhctl.stores.schema import RESERVATION_COLUMNS
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
 
+_HOSTS = {
+    "in_maintenance": ("hosts.state = 'maintenance'", "hosts.name"),
+    "cordoned": ("hosts.cordon IS NOT NULL", "hosts.name"),
+    "undeclared": ("hosts.undeclared = 1", "hosts.name"),
+    "faults": ("hosts.fault IS NOT NULL", "hosts.name"),
+    "set_aside": ("hosts.planned_at <= ? AND hosts.state = 'available'", "hosts.planned_at, hosts.id"),
+    "coming_back": ("hosts.back_at IS NOT NULL", "hosts.back_at"),
+}
+"""Conditions of hosts, each with the order in which the hosts are shown. ``set_aside`` are available hosts on which a
+planned time has begun by a moment, ``coming_back`` those in maintenance with a time at which it should end."""
+
 _OPEN = "FROM reservations WHERE ended_at IS NULL"
 _LISTS = {
     "reservations": _OPEN,
     "endless": f"{_OPEN} AND expires_at IS NULL",
     "expired": f"{_OPEN} AND expires_at <= ?",
     "leases": f"{_OPEN} AND expires_at > ?",
-    "maintenance": "FROM hosts WHERE back_at IS NOT NULL",
-    "cordoned": "FROM hosts WHERE cordon IS NOT NULL",
-    "undeclared": "FROM hosts WHERE undeclared = 1",
-    "faults": "FROM hosts WHERE fault IS NOT NULL",
+    "maintenance": f"FROM hosts WHERE {_HOSTS['coming_back'][0]}",
+    **{which: f"FROM hosts WHERE {_HOSTS[which][0]}" for which in ("cordoned", "undeclared", "faults")},
     "bookings": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'b-'",
     "maintenances": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'm-'",
     "tickets": "FROM tickets",
 }
-_HOSTS = {
-    "in_maintenance": "hosts.state = 'maintenance' ORDER BY hosts.name",
-    "cordoned": "hosts.cordon IS NOT NULL ORDER BY hosts.name",
-    "undeclared": "hosts.undeclared = 1 ORDER BY hosts.name",
-    "faults": "hosts.fault IS NOT NULL ORDER BY hosts.name",
-    "set_aside": "hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id",
-    "coming_back": "hosts.back_at IS NOT NULL ORDER BY hosts.back_at",
-}
-"""Lists of hosts in the order in which they are shown. ``set_aside`` are available hosts on which a planned time has
-begun by a moment, ``coming_back`` those in maintenance with a time at which it should end."""
-
 # The state is tested in the counts: a condition on it would make SQLite walk the index of all hosts by state.
 _KEPT_BACK = (
     "(SELECT COUNT(CASE WHEN state = 'available' AND undeclared = 0 THEN 1 END) FROM hosts WHERE cordon IS NOT NULL)"
@@ -77,7 +75,9 @@ def names(store: Store, which: str, most: int) -> tuple[str, ...]:
 
 def hosts(store: Store, which: str, most: int, *moments: datetime) -> list[Host]:
     """Return the first ``most`` hosts of a list; ``which`` is one of :data:`_HOSTS`, ``moments`` its parameters."""
-    return _hosts(store, f"WHERE {_HOSTS[which]} LIMIT {int(most)}", [from_time(moment) for moment in moments])
+    condition, order = _HOSTS[which]
+    values = [from_time(moment) for moment in moments]
+    return _hosts(store, f"WHERE {condition} ORDER BY {order} LIMIT {int(most)}", values)
 
 
 def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:
