@@ -37,6 +37,8 @@ class Invocation:
         self.output: str | None = None
         self.quiet = False
         self.verbose = False
+        self.notes: list[str] = []
+        """What was reported in JSON mode, for the error, or for lines on stderr at the end."""
 
     def display(self) -> Display:
         """Return the display: the streams and the output format; raise :class:`UsageError` for an unknown format."""
@@ -55,8 +57,17 @@ class Invocation:
         except UsageError:
             self.output = None
             display = self.display()
+        if self.notes:
+            error.details = {**error.details, "notes": [*self.notes]}
+            self.notes.clear()
         report(_without_secrets(error), display)
         return int(error.status)
+
+    def write_notes(self) -> None:
+        """Write what was reported in JSON mode, each as a JSON object on a line of stderr."""
+        for text in self.notes:
+            note(text, replace(self.display(), format=Format.JSONL))
+        self.notes.clear()
 
 
 class _NoLine:
@@ -84,13 +95,20 @@ class Session(Frozen):
         """Render a result; then raise the failures in it, for the exit status."""
         if self.context.dry_run and type(result) is Outcomes:
             result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
-        show(result, self.display, self.line, self.fields)
+        self.line.clear()
+        render(result, self.display, self.fields)
+        self.context.store.database.unreported.clear()
+        _raise_failures(result)
 
 
 def show(result: object, display: Display, line: Progress | _NoLine, fields: tuple[str, ...] | None = None) -> None:
     """Print a result; then raise the failures in it, for the exit status."""
     line.clear()
     render(result, display, fields)
+    _raise_failures(result)
+
+
+def _raise_failures(result: object) -> None:
     missing = result.missing if isinstance(result, Hosts) else ()
     error = combine(missing) if missing else getattr(result, "error", None)
     if error is not None:
@@ -149,7 +167,10 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
 
         def report(text: str) -> None:
             line.clear()
-            note(text, display)
+            if display.format is Format.JSON:
+                invocation.notes.append(text)
+            else:
+                note(text, display)
 
         location = invocation.inventory or os.environ.get(VARIABLE)
         location = location or find_inventory(None, os.environ, Path.cwd(), report)
@@ -178,7 +199,15 @@ def session(
             if store.database.is_updated:
                 roles = "; if it has roles, grant them again: bmhctl policy grants" if store.database.role else ""
                 found.report(f"updated the tables of {store.location}: an older bmhctl can't use it any more{roles}")
-            yield found.session(store)
+            lab = found.session(store)
+            try:
+                yield lab
+            except KeyboardInterrupt:
+                if pause is None:  # other commands go on until a signal ends them, and show meanwhile what they do
+                    from bmhctl.usecases.shared.bulk import report_saved
+
+                    report_saved(lab.context)
+                raise
 
 
 def until_next_try() -> None:

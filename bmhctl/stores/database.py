@@ -28,6 +28,9 @@ class Database(Protocol):
     is_updated: bool
     """Whether opening it updated tables that an older bmhctl had made, which that one can't use any more."""
 
+    unreported: list[int]
+    """The ids of the events that this process has written since the user was last shown what it did."""
+
     after_commit: Callable[[], object] | None
     """Called once after the open transaction has committed; dropped if the transaction is undone."""
 

@@ -54,6 +54,7 @@ class WriteBuffer(ABC):
         self._ids: dict[str, Iterator[int]] = {}
         self.after_commit: Callable[[], object] | None = None
         self.is_updated = False  # whether this process updated tables that an older bmhctl had made
+        self.unreported: list[int] = []
 
     def enqueue(self, statement: str, *rows: Sequence[Value]) -> None:
         """Run a statement with each row, later in this transaction but before the next read.
@@ -70,6 +71,8 @@ class WriteBuffer(ABC):
         if number is None:
             self._ids[table] = self._new_ids(table)
             number = next(self._ids[table])
+        if table == "events":
+            self.unreported.append(number)
         return number
 
     @contextmanager

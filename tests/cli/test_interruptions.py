@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,7 +16,8 @@ from typing import IO
 
 import pytest
 
-from tests.cli.conftest import Cli, json_of, spawn
+from bmhctl.cli import session
+from tests.cli.conftest import Cli, Run, json_of, spawn
 from tests.cli.test_steps import ended
 from tests.conftest import environment
 
@@ -250,3 +253,44 @@ main()
             [sys.executable, "-c", script, "list", str(delay)], cwd=lab.parent, env=environment(), capture_output=True
         )
         assert (done.returncode, done.stderr) in ((130, b""), (0, b"")), delay
+
+
+@pytest.mark.parametrize(
+    ("line", "saved"),
+    [
+        ("add new[1-3]", "enter new[1-3]"),
+        ("cordon node02", "cordon node02"),
+        ("undo", "set node02"),
+        ("reserve node02 --request-id job-1", "reserve node02 (r-…)"),
+        ("reserve node02 --from 2h --ttl 1h", "planned node02"),
+        ("extend -R {held} --ttl 5h", "extend node01 (r-…)"),
+        ("share {held} --with bob", "share node01 (r-…)"),
+        ("handover {held} --to bob", "handover node01 (r-…)"),
+        ("release -R {held}", "taint node01 (r-…)"),
+        ("taint -R {held} node01", "taint node01 (r-…)"),
+    ],
+)
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_signal_before_the_output_leaves_a_report_of_what_was_saved(
+    form: str, line: str, saved: str, cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("ready", "node01", "node02").status == 0
+    assert cli("set", "node02", "--note", "top").status == 0
+    held = json_of(cli("reserve", "node01", "-o", "json"))["reservation"]["id"]
+    monkeypatch.setattr(session, "render", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+    done = cli(*line.format(held=held).split(), "-o", form)
+
+    said = json.loads(done.stderr)["note"] if form == "json" else done.stderr.rstrip("\n")
+    assert (done.status, done.stdout) == (143, "")
+    assert re.sub(r"\br-\w+", "r-…", said) == f"interrupted, but saved before: {saved}"
+
+
+def test_a_signal_before_the_output_of_a_dry_run_reports_nothing(
+    cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("ready", "node01").status == 0
+    monkeypatch.setattr(session, "render", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    for command in ("reserve", "cordon", "set"):
+        more = ["--note", "top"] if command == "set" else []
+        assert cli(command, "node01", *more, "--dry-run") == Run(143, "", "")

@@ -221,6 +221,20 @@ def test_notes_are_printed_on_stderr_and_are_part_of_the_json_document(cli: Cli)
     assert document["notes"] == ["next: bmhctl -i lab2.toml add node01"]
 
 
+def test_warnings_are_lines_of_json_at_the_end_or_a_part_of_the_failure(cli: Cli, tmp_path: Path) -> None:
+    note = "made bmh.state.db: all hosts are initial (if this file existed before, restore it)"
+    for name, stderr in (
+        ("node01", {"version": 1, "note": note}),
+        ("node99", {"notes": [note]}),
+    ):
+        (tmp_path / "bmh.state.db").unlink(missing_ok=True)
+        (tmp_path / "bmh.toml").write_text("[hosts.node01]\n")
+        done = cli("ready", name, "-o", "json")
+        assert stderr == (error_of(done)["details"] if name == "node99" else json.loads(done.stderr))
+        (tmp_path / "bmh.state.db").unlink()
+        assert cli("ready", "node01", "-o", "json", "-q").stderr == ""
+
+
 def test_characters_that_the_encoding_lacks_are_written_as_escapes(bmhctl: Bmhctl, fleet: str) -> None:
     for args in (["list", "-o", "table"], ["graph", "node01"], ["status"], ["ready", "node03"], ["ready", "--help"]):
         done = bmhctl(*args, PYTHONIOENCODING="latin-1", LC_ALL="C")

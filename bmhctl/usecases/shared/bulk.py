@@ -9,6 +9,8 @@ from datetime import datetime
 from bmhctl.domain.model import Host
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
+from bmhctl.stores.events import EventQuery
+from bmhctl.support.folding import folded
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
@@ -66,6 +68,20 @@ def each_in_one_commit(
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))
 
 
+def report_saved(ctx: Context) -> None:
+    """After an interruption, report what this process has saved in the actor's name and not shown."""
+    ids = {*ctx.store.database.unreported}
+    ctx.store.abandon()
+    saved: dict[tuple[str, str | None], list[str]] = {}
+    with suppress(BmhctlError):
+        for event in ctx.store.events.find(EventQuery(after=min(ids) - 1, upto=max(ids))) if ids else ():
+            if event.id in ids and event.actor == ctx.actor:
+                saved.setdefault((event.verb, event.reservation), []).append(event.host)
+    for (verb, reservation), hosts in saved.items():
+        under = f" ({reservation})" if reservation else ""
+        ctx.report(f"interrupted, but saved before: {verb} {' '.join(folded(hosts))}{under}")
+
+
 def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:
     """Report the outcomes so far of an interrupted verb, and how many of the ``total`` hosts have no outcome."""
     done = tuple(outcomes)
@@ -75,5 +91,6 @@ def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], tot
         return
     if done:
         ctx.show_part(Outcomes(verb, done))
+        ctx.store.database.unreported.clear()
     if total > 1:
         ctx.report(f"interrupted: {verb} was not finished on {total - len(done)} of {total} hosts")
