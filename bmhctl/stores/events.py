@@ -25,16 +25,9 @@ _HOSTS_BY_RESERVATION = (
 )
 _DECLARES = "before IS NOT NULL"
 _NAMED = f"""
-SELECT host_id FROM (
-    WITH RECURSIVE named (host_id, verb) AS (
-        SELECT * FROM (SELECT host_id, verb FROM events WHERE host = ? ORDER BY id DESC LIMIT 1) AS newest
-        UNION ALL
-        SELECT e.host_id, e.verb FROM named, events e WHERE e.id = (
-            SELECT MAX(id) FROM events WHERE host = ? AND id < (
-                SELECT MIN(id) FROM events WHERE host_id = named.host_id))
-        AND e.verb IN ('{Verb.REMOVE}', '{Verb.RETIRE}')
-    ) SELECT host_id FROM named
-) AS found"""
+SELECT host_id FROM (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1) AS newest
+UNION SELECT host_id FROM events AS e WHERE host = ? AND verb IN ('{Verb.REMOVE}', '{Verb.RETIRE}')
+    AND id = (SELECT MAX(id) FROM events WHERE host_id = e.host_id)"""
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
@@ -148,8 +141,8 @@ class Events(Frozen):
     def hosts_named(self, name: str) -> list[int]:
         """Return the ids of hosts that had a name; with ``*`` and ``?`` of all that match.
 
-        Without, these are the last host to have it, and the hosts before it that were removed or retired under the
-        name: a host that ``add`` brought back has another id.
+        Without, these are the last host to have it, and the hosts that were removed or retired under the name for good:
+        a host that ``add`` brought back has another id.
         """
         name = name.translate(AS_STORED)
         if "*" not in name and "?" not in name:

@@ -356,6 +356,19 @@ def test_the_history_of_a_name_includes_the_hosts_that_left_under_it(lab: Lab) -
     assert [str(e.verb) for e in history(lab.context(), "node2").events] == ["enter", "rename"]
 
 
+def test_the_history_of_a_name_includes_a_host_that_had_it_between_two_times_of_another(lab: Lab) -> None:
+    from bmhctl.usecases.queries import history
+
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
+    hosts.rename(lab.context(), "node1", "node2")
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
+    hosts.remove(lab.context(), Choice(("node1",)))
+    hosts.rename(lab.context(), "node2", "node1")
+
+    verbs = [str(each.verb) for each in history(lab.context(), "node1").events]
+    assert verbs == ["enter", "rename", "enter", "remove", "rename"]
+
+
 def test_globs_ranges_states_and_selectors_choose_hosts(lab: Lab) -> None:
     hosts.add(lab.context(), ["rack1-node[1-3]", "rack2-node[1-2]"], AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("rack1-node1", "rack2-node1")))
