@@ -33,6 +33,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST
 
 FOREVER = "forever"
 
+_NEVER_EMPTY = frozenset(("-R", "--reservation", "--booking", "--host", "--file", "--to", "--exec", "--fault"))
+"""Options that need a value: an empty one would be ignored, or mean nothing or the working directory."""
+
 OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s", "recycle --watch": "30s"}
 """Options with an optional ``[DURATION]``, of all commands or of one, each with its value when no duration follows."""
 
@@ -101,6 +104,7 @@ class OptionalValueCommand(_FittingHelp, TyperCommand):
         unchanged."""
         if not ctx.resilient_parsing:
             self._refuse_swallowed(ctx, args)
+            self._refuse_empty(ctx, args)
             self._refuse_second_selector(args)
         return super().parse_args(ctx, list(self._completed(args)))
 
@@ -156,6 +160,20 @@ class OptionalValueCommand(_FittingHelp, TyperCommand):
                 meant = next((param.metavar for param in self.params if name in param.opts), None) or "VALUE"
                 why = f": {after[0]} is an option itself" if after else ""
                 raise UsageError(f"{name} has no value{why}", hint=f"{name} {meant}; see {ctx.command_path} --help")
+
+    def _refuse_empty(self, ctx: Any, args: Sequence[str]) -> None:
+        """Raise :class:`UsageError` for an empty argument, and for an empty value of :data:`_NEVER_EMPTY`.
+
+        It is often a variable of a script without a value; an empty path would be the working directory.
+        """
+        for arg, *following in self._pairs(args):
+            option, is_joined, value = arg.partition("=")
+            if not arg:
+                from bmhctl.cli.suggestions import synopsis
+
+                raise UsageError("an argument is empty", hint=f"is a variable without a value? {synopsis(ctx)}")
+            if option in _NEVER_EMPTY and (following or is_joined) and not (value or "".join(following)):
+                raise UsageError(f"{option} is given, but empty", hint=f"give it a value, or leave it out: {option}")
 
     def _refuse_second_selector(self, args: Sequence[str]) -> None:
         """Raise :class:`UsageError` for a second ``-l``.

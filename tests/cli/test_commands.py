@@ -183,6 +183,26 @@ def test_an_empty_global_option_is_a_usage_error(args: list[str], option: str, c
     assert cli(*args) == Run(2, "", f"bmhctl: {word} is given, but empty\nhint: give it a value: {option}\n")
 
 
+@pytest.mark.parametrize("name", [name for name in ARGUMENTS if name != "run"])
+def test_an_empty_argument_is_a_usage_error(name: str, cli: Cli, lab: Path) -> None:
+    """It may be a variable of a script without a value."""
+    done = cli(*name.split(), "")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] in ("bmhctl: an argument is empty", "bmhctl: no such command ''")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["release -R", "taint node01 --fault", "reserve --booking", "report --to", "remind --exec", "policy check --file"],
+)
+def test_an_empty_value_of_an_option_that_needs_one_is_a_usage_error(line: str, cli: Cli, lab: Path) -> None:
+    option = line.split(" ")[-1]
+    said = f"bmhctl: {option} is given, but empty\nhint: give it a value, or leave it out: {option}\n"
+    assert cli(*line.split(), "") == Run(2, "", said)
+    if option != "-R":
+        assert cli(*line.split()[:-1], f"{option}=") == Run(2, "", said)
+
+
 def test_bmhctl_without_arguments_prints_three_commands_to_try_first(bmhctl: Bmhctl) -> None:
     assert bmhctl() == Run(
         0,
