@@ -9,9 +9,10 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from psycopg import errors
 
 from bmhctl.stores.postgres import open as opening
-from bmhctl.stores.postgres.connection import connect
+from bmhctl.stores.postgres.connection import connect, translate
 from bmhctl.stores.postgres.url import Address
 from tests.conftest import Run
 from tests.faults.in_process import call
@@ -22,6 +23,7 @@ LIMITS = (
     "statement_timeout = '100ms'",
     "transaction_timeout = '100ms'",
     "idle_session_timeout = '100ms'",
+    "idle_in_transaction_session_timeout = '1ms'",
     "lock_timeout = '1ms'",
 )
 SETTINGS = {
@@ -79,6 +81,23 @@ def test_settings_of_the_role_change_nothing(
         assert done.status == 0, (words, done.stderr)
     listed = lab("list", "-o", "csv", "--fields", "name,note").stdout
     assert listed == f"name,note\nnode1,{NOTE}\nnode2,{NOTE}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "setting"),
+    [
+        (errors.QueryCanceled("canceling statement due to statement timeout"), "statement_timeout"),
+        (errors.IdleSessionTimeout("terminating connection due to idle-session timeout"), "idle_session_timeout"),
+        (errors.TransactionTimeout("terminating connection due to transaction timeout"), "transaction_timeout"),
+        (
+            errors.IdleInTransactionSessionTimeout("terminating connection due to idle-in-transaction timeout"),
+            "idle_in_transaction_session_timeout",
+        ),
+    ],
+)
+def test_a_limit_that_ends_a_session_before_it_is_lifted_is_named(error: psycopg.Error, setting: str) -> None:
+    found = translate(error, Address.parse("postgresql://lab@server/lab"), is_lost=True)
+    assert f" {setting}" in str(found.hint)
 
 
 def test_limits_of_the_role_end_no_command_that_waits_for_another_ones_lock(

@@ -110,6 +110,8 @@ _AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS
 
 _DEAD_AFTER = 45  # seconds of silence after which the server takes the machine of a client for dead
 
+_PAUSE = 10  # seconds that a transaction of bmhctl may pause, at least, where the server limits that
+
 SETTINGS = f"""
 SELECT pg_backend_pid(), set_config('search_path', %s, false),
   set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),
@@ -127,6 +129,9 @@ SELECT pg_backend_pid(), set_config('search_path', %s, false),
   -- with "off" or "local", a commit that was acknowledged may be lost; a stricter setting than "on" is kept
   CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
     THEN set_config('synchronous_commit', 'on', false) END,
+  -- a transaction that pauses is ended, but not between two messages
+  CASE WHEN current_setting('idle_in_transaction_session_timeout')::interval BETWEEN '1us' AND '{_PAUSE}s'
+    THEN set_config('idle_in_transaction_session_timeout', '{_PAUSE}s', false) END,
   -- else no triggers run, and foreign keys are not checked
   CASE WHEN current_setting('session_replication_role') = 'replica'
     THEN set_config('session_replication_role', 'origin', false) END
@@ -224,6 +229,8 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
                 f"{address.shown}: the role has session_replication_role = replica, with which no trigger runs",
                 hint="ALTER ROLE … RESET session_replication_role, or name another role",
             )
+        case errors.QueryCanceled() if "statement timeout" in said:
+            return AwayError(f"{address.shown}: {said}: nothing was changed", hint=_too_short("statement_timeout"))
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
             return AwayError(f"{address.shown}: {said}: nothing was changed", hint="check the server")
         case psycopg.OperationalError() | psycopg.InterfaceError() | psycopg.InternalError() if is_lost:
@@ -247,11 +254,18 @@ def _words_of(error: psycopg.Error) -> str:
     return without_secrets(" ".join(words.split()))
 
 
+def _too_short(limit: str) -> str:
+    """Return the hint for a limit that ends a session before bmhctl can lift it."""
+    return f"raise {limit} of the role, the database or the server: it ends sessions that only begin"
+
+
 _OF_THE_SERVER = ("58", "XX")  # SQLSTATEs of failures of the server's system, or of PostgreSQL itself
 _Kind = type[UnreachableError]
 _HINTS: tuple[tuple[str, _Kind, str], ...] = (
     ("57P03", AwayError, "the server is starting, stopping or recovering: try again in a moment"),
+    ("57P05", AwayError, _too_short("idle_session_timeout")),
     ("57P", AwayError, "the server was stopped, or an administrator ended the connection: try again when it is back"),
+    ("25P04", AwayError, _too_short("transaction_timeout")),
     ("25P", AwayError, "the server ends transactions that pause: see its idle_in_transaction_session_timeout"),
     (
         "53300",
