@@ -16,12 +16,15 @@ from bmhctl.stores.rows import Value, from_time, number_in, to_time
 from bmhctl.stores.store import Store
 from bmhctl.support.values import Frozen
 
+CORDONED = "cordoned"
+"""The word for a host that would be free without its cordon, in the place of its state."""
+
 MOST = 1000
 """Where counting has to read each host, it stops after this many hosts."""
 
 
 class Occupation(Frozen):
-    """How many hosts are in each state or ``cordoned``, some of their holders, and when the first lease ends.
+    """How many hosts are in each state or :data:`CORDONED`, some of their holders, and when the first lease ends.
 
     A holder is an owner with the id of one reservation.
     """
@@ -83,8 +86,8 @@ def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupat
     states: dict[str, int] = {}
     first_end: datetime | None = None
     for word, number, end in store.database.execute(
-        "SELECT CASE WHEN hosts.state = 'available' AND hosts.cordon IS NOT NULL THEN 'cordoned' ELSE hosts.state END,"
-        f" COUNT(*), MIN(r.expires_at) {held} GROUP BY 1",
+        f"SELECT CASE WHEN hosts.state = 'available' AND hosts.cordon IS NOT NULL THEN '{CORDONED}'"
+        f" ELSE hosts.state END, COUNT(*), MIN(r.expires_at) {held} GROUP BY 1",
         values,
     ):
         states[str(word)] = int(number or 0)

@@ -10,7 +10,10 @@
 #       - examples/ci/gitlab-job.sh make hardware-test
 #     retry:
 #       max: 2
-#       exit_codes: [124]            # no host was free in time
+#       exit_codes: [124]            # no host was free in time; each retry waits at the end of the queue again
+#
+# To wait longer, rather set LAB_WAIT: that keeps the place in the queue. 124 is also the status of timeout(1): if the
+# command uses it, and must not be repeated, let it end with another status.
 # If the hosts stay reserved after a failure, the job's log says how to give them back. Each call gets a new reservation.
 set -eu
 

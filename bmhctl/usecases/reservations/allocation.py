@@ -13,6 +13,7 @@ from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.lifecycle.table import where
+from bmhctl.stores.availability_queries import CORDONED
 from bmhctl.stores.host_query import HostQuery, query_for
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.candidates import candidates
@@ -27,11 +28,14 @@ _HOLDERS = 100  # the most holders that the message for a busy request names
 
 _NEXT_COMMAND = {State.INITIAL: "bmhctl ready", State.TAINTED: "bmhctl recycle"}
 _REMEDIES = {
+    **dict.fromkeys((State.MAINTENANCE, CORDONED), "bmhctl status --reasons shows which hosts wait for an operator"),
     State.RESERVED: "bmhctl reservations shows who holds what",
     State.TAINTED: "bmhctl recycle brings tainted hosts back",
     State.INITIAL: "bmhctl ready HOST makes initial hosts available",
 }
 """What to do about hosts that are not free, by their state."""
+_BY_HAND = frozenset((State.INITIAL, CORDONED))
+"""The states that a host leaves only by a command of an operator."""
 
 
 def choose_hosts(
@@ -155,14 +159,14 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
     held_by = f", held by {_by_owner(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = ticket_ahead(ctx, before)
-    words = remedies(spread)  # includes what to do about initial hosts, which do not become free by waiting
+    words = remedies(spread)  # includes what to do about hosts that do not become free by waiting
     return BusyError(
         f"{describe_requirements(requirements)}: {len(found.hosts) or 'none'} free now, nothing was reserved: "
         + ", ".join(f"{number} {word}" for word, number in sorted(spread.items()))
         + held_by
         + ends
         + (f"; {queued}" if queued else ""),
-        hint="; ".join(words if {*spread} == {State.INITIAL} else ["wait for them with --wait 30m", *words]),
+        hint="; ".join(words if spread.keys() <= _BY_HAND else ["wait for them with --wait 30m", *words]),
         details={
             "free": len(found.hosts),
             "wanted": total(requirements),
@@ -182,4 +186,4 @@ def _by_owner(holders: Iterable[tuple[str, str]]) -> str:
 
 def remedies(spread: Iterable[str]) -> list[str]:
     """Return what a person can do about hosts in these states."""
-    return [words for state, words in _REMEDIES.items() if state in spread]
+    return list(dict.fromkeys(words for state, words in _REMEDIES.items() if state in spread))

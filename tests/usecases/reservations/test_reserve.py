@@ -100,6 +100,7 @@ def test_the_hint_of_a_busy_refusal_says_how_hosts_of_each_state_become_availabl
         return refused.value.hint
 
     ready = "bmhctl ready HOST makes initial hosts available"
+    by_hand = "bmhctl status --reasons shows which hosts wait for an operator"
     assert hint(count=1) == ready
     assert hint("node1") == "bmhctl ready node1"
     step_verbs.ready(lab.context(), Choice(("node[1-2]",)))
@@ -114,6 +115,12 @@ def test_the_hint_of_a_busy_refusal_says_how_hosts_of_each_state_become_availabl
     )
     lifecycle_verbs.cordon(lab.context("carl"), Choice(("node2",)), reason="power work")
     assert hint("node2") == "bmhctl why node2"  # waiting may be useless
+    lifecycle_verbs.release(lab.context("bob"), Choice(("node2",)))
+    lifecycle_verbs.cordon(lab.context(), Choice(("node1",)))
+    step_verbs.recycle(lab.context(), Choice(("node1", "node2")))
+    assert hint(count=1) == f"{by_hand}; {ready}"
+    lifecycle_verbs.maintain(lab.context(), Choice(("node3",)), reason="new disk")
+    assert hint(count=1) == f"wait for them with --wait 30m; {by_hand}"  # a maintenance may end by itself
 
 
 def test_an_unsatisfiable_request_is_refused_with_what_each_term_excludes(fleet: Lab) -> None:
