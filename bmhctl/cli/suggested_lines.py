@@ -19,6 +19,7 @@ from bmhctl.cli.suggestions import (
     equivalents_of,
     meant_argument,
     meant_command,
+    meant_ids,
     meant_list,
     meant_option,
     option_names,
@@ -57,8 +58,11 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
         return _as_actor(meant_option(option, known, value, prefix))
     if listed := meant_list(error.format_message(), args, error.ctx.command):
         return listed
-    if extra := _EXTRA_ARGUMENT.match(error.message):
-        return meant_argument(extra[1], prefix, known)
+    extra = _EXTRA_ARGUMENT.match(error.message)
+    if extra and (argument := meant_argument(extra[1], prefix, known)):
+        return argument
+    if prefix in ENTRIES and (calls := meant_ids(args, prefix, error.ctx.command)):
+        return calls
     command = _UNKNOWN_COMMAND.match(error.message)
     if command is None:
         return None

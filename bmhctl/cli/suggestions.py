@@ -31,6 +31,7 @@ _PAIR = re.compile(r"[\w./-]+(=.*|-)")
 LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 SHORT_COUNT = re.compile(r"-[A-Za-z]\d+")
 ID = re.compile(r"[rbm]-[a-z0-9]+|\d+")
+_KEY = re.compile(r"[rbm]-[a-z0-9]+")
 _EXAMPLE = re.compile(r"\{(.*)\}")
 _STATES = "|".join((*State, "free"))
 _FORMS = tuple(
@@ -150,6 +151,23 @@ def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
     return None
 
 
+def meant_ids(args: Sequence[str], name: str, command: Any) -> str | None:
+    """Return the calls that several ids stand for, such as ``queue cancel 1,2``: one for each, or one with all.
+
+    ``name`` is the name of the command. Returns None if the command line has no such ids.
+    """
+    form = ID if name.startswith("queue") else _KEY
+    ids = {place: [part for part in arg.split(",") if part] for place, arg in enumerate(args)}
+    found = [place for place, parts in ids.items() if parts and all(map(form.fullmatch, parts))]
+    given = [each for place in found for each in ids[place]]
+    if len(given) < 2 or found != [*range(found[0], found[-1] + 1)]:
+        return None
+    before, after = args[: found[0]], args[found[-1] + 1 :]
+    takes_all = before[-1:] == [name.split(" ")[-1]] and any(param.nargs < 0 for param in command.params)
+    calls = [given] if takes_all else [[each] for each in given]
+    return "; ".join(shlex.join((PROGRAM, *before, *call, *after)) for call in calls)
+
+
 def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any) -> str | None:
     """Return what the user probably meant by a command line that failed with an error; None if that is not clear.
 
@@ -157,8 +175,9 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
     """
     if error.code == "not-found" and error.host is not None and name:
         return meant_fields(error.host, args) or meant_host(error.host, name, option_names(command))
-    if name and any("," in arg for arg in args) and (listed := meant_list(error.message, args, command)):
-        return listed
+    if name and any("," in arg for arg in args):
+        if listed := meant_list(error.message, args, command) or meant_ids(args, name, command):
+            return listed
     if not isinstance(error, UsageError):
         return None
     words = [arg for before, arg in pairwise(args) if not before.startswith("-")]

@@ -317,6 +317,31 @@ def test_a_list_of_values_in_one_option_is_answered_with_the_repeated_option(
     assert done.stderr.splitlines()[-1].split(" See ")[0] == f"hint: did you mean {meant}?"
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("queue cancel 1,2", "bmhctl queue cancel 1; bmhctl queue cancel 2"),
+        ("queue cancel 1 2 3", "bmhctl queue cancel 1; bmhctl queue cancel 2; bmhctl queue cancel 3"),
+        (
+            "queue move 1,2 --first --reason x",
+            "bmhctl queue move 1 --first --reason x; bmhctl queue move 2 --first --reason x",
+        ),
+        ("bookings cancel b-1,b-2", "bmhctl bookings cancel b-1; bmhctl bookings cancel b-2"),
+        ("bookings cancel b-1 b-2", "bmhctl bookings cancel b-1; bmhctl bookings cancel b-2"),
+        ("extend -R r-1,r-2", "bmhctl extend -R r-1; bmhctl extend -R r-2"),
+        ("release -R r-1,r-2", "bmhctl release -R r-1; bmhctl release -R r-2"),
+        ("handover r-1,r-2 --to bob", "bmhctl handover r-1 --to bob; bmhctl handover r-2 --to bob"),
+        ("reservations r-1,r-2", "bmhctl reservations r-1 r-2"),
+    ],
+)
+def test_several_ids_are_answered_with_a_call_for_each_unless_one_takes_all(
+    line: str, meant: str, cli: Cli, lab: Any
+) -> None:
+    done = cli(*line.split())
+    assert done.status in (2, 3)
+    assert f"\nhint: did you mean {meant}?" in done.stderr
+
+
 @pytest.mark.parametrize("line", ["reserve --want arch=arm64,rack=r1*0", "set node01 --label note=a,b"])
 def test_commas_that_separate_no_values_are_not_answered_with_the_repeated_option(
     line: str, cli: Cli, lab: Any
