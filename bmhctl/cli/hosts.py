@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, DryRun, Group, HostName, HostNames, Reason, Yes, pairs
+from bmhctl.cli.options import MOST, DryRun, Group, HostName, HostNames, Reason, Yes, pairs, unquoted
 from bmhctl.cli.session import Changing, Chosen, Unasked, asking
 from bmhctl.errors import UsageError
 from bmhctl.results import Imported
@@ -65,7 +65,7 @@ def attributes(
         credentials=credentials,
         verify_tls=verify_tls,
         tls_min_version=tls_min_version,
-        labels=pairs(label, "label"),
+        labels={key: unquoted(value) for key, value in pairs(label, "label").items()},
         hardware=_numbers(pairs(hardware, "hardware")),
     )
 
@@ -184,8 +184,8 @@ def import_(
 
 
 def _numbers(properties: dict[str, str | None]) -> dict[str, str | int | None]:
-    """Return whole numbers as numbers: ``cpus=64`` is 64, as in TOML."""
+    """Return whole numbers as numbers, and what is in double quotes as text: ``cpus=64`` is 64, as in TOML."""
     return {
-        key: int(v) if v is not None and v.isascii() and v.isdigit() and len(v) < 19 else v
+        key: int(v) if v is not None and v.isascii() and v.isdigit() and len(v) < 19 else unquoted(v)
         for key, v in properties.items()
     }

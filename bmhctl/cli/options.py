@@ -97,6 +97,16 @@ def _put(found: dict[str, _T], key: str, value: _T, option: str) -> None:
         raise UsageError(f"{' and '.join(given)} contradict each other", hint="give only one of them")
 
 
+def is_quoted(value: str | None) -> bool:
+    """Return whether a value is a text in double quotes, as in TOML."""
+    return value is not None and len(value) > 1 and value[0] == value[-1] == '"'
+
+
+def unquoted(value: str | None) -> str | None:
+    """Return a value without the double quotes around it, if it has them."""
+    return value[1:-1] if value and is_quoted(value) else value
+
+
 def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
     """Return the keys with their values: None for ``key-``, which removes the key.
 
@@ -106,8 +116,11 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
     for item in items or ():
         key, equals, value = item.partition("=")
         if equals and key:
-            if _MORE_PAIRS.search(value):
-                raise UsageError(f"can't read the {what} {item!r}", hint=f"repeat --{what} key=value for each")
+            if _MORE_PAIRS.search(value) and not is_quoted(value):
+                raise UsageError(
+                    f"can't read the {what} {item!r}: a value with ',KEY=' needs double quotes",
+                    hint=f"repeat --{what} key=value for each",
+                )
             _put(found, key, value, what)
         elif item.endswith("-") and len(item) > 1:
             _put(found, item[:-1], None, what)

@@ -12,7 +12,7 @@ from bmhctl.cli import habits, suggestions
 from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import ENTRIES, PROGRAM
 from bmhctl.stores import default_actor
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run
 
 VALUES = {
@@ -315,6 +315,27 @@ def test_a_list_of_values_in_one_option_is_answered_with_the_repeated_option(
     done = cli(*line.split())
     assert done.status == (125 if line.startswith("run") else 2)
     assert done.stderr.splitlines()[-1].split(" See ")[0] == f"hint: did you mean {meant}?"
+
+
+def test_a_value_in_double_quotes_is_a_text_that_may_have_commas(cli: Cli, lab: Any) -> None:
+    refused = cli("set", "node01", "--hardware", "boot=ro,uid=7")
+    assert refused.status == 2
+    assert "'boot=ro,uid=7': a value with ',KEY=' needs double quotes" in refused.stderr
+    more = [
+        "--hardware",
+        'boot="ro,uid=7"',
+        "--hardware",
+        'serial="007"',
+        "--hardware",
+        "cpus=8",
+        "--label",
+        'rack="r7"',
+    ]
+    assert cli("set", "node01", *more).status == 0
+    [host] = json_of(cli("list", "node01", "-o", "json"))["hosts"]
+    wanted = {"boot": "ro,uid=7", "serial": "007", "cpus": 8}
+    assert {key: host["hardware"][key] for key in wanted} == wanted
+    assert host["labels"]["rack"] == "r7"
 
 
 @pytest.mark.parametrize(
