@@ -14,9 +14,9 @@ from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import local_time
 from bmhctl.results import History, HostDetail, Hosts, Outcomes, Reservations
 from bmhctl.results.bookings import Bookings
-from bmhctl.results.queue import Queue, Reminders
-from bmhctl.results.statistics import Metrics, Statistics, Timeline
-from bmhctl.results.status import Reasons
+from bmhctl.results.queue import Queue, QueueHistory, Reminders
+from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
+from bmhctl.results.status import Reasons, Status
 from bmhctl.results.why import Graph
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded_within
@@ -36,7 +36,7 @@ _RESULTS_OF: dict[str | None, type] = {
     "reservations": Reservations,
     "history": History,
     "queue": Queue,
-    "status": Reasons,
+    "status": Status,
     "wait": Hosts,
     "remind": Reminders,
     "bookings": Bookings,
@@ -45,6 +45,22 @@ _RESULTS_OF: dict[str | None, type] = {
     "stats": Statistics,
     "timeline": Timeline,
 }
+
+
+_OTHER_RESULTS: dict[tuple[str | None, str, object], type] = {
+    ("history", "queue", True): QueueHistory,
+    ("stats", "by", "hour"): HourlyUse,
+    ("status", "reasons", True): Reasons,
+}
+"""The results of commands that an option changes, by the command, the option and its value."""
+
+
+def _result_of(ctx: typer.Context) -> type | None:
+    """Return the kind of result that a command has with the options that are typed."""
+    for (name, option, value), kind in _OTHER_RESULTS.items():
+        if name == ctx.info_name and ctx.params.get(option) == value:
+            return kind
+    return _RESULTS_OF.get(ctx.info_name)
 
 
 def _topics(*_: object) -> Iterable[str]:
@@ -94,7 +110,8 @@ def _fields(ctx: typer.Context, typed: str) -> Iterator[str]:
 
     done, comma, _ = typed.rpartition(",")
     chosen = done.split(",")
-    names = view_of(_RESULTS_OF[ctx.info_name]).fields if ctx.info_name in _RESULTS_OF else ()
+    kind = _result_of(ctx)
+    names = () if kind is None else view_of(kind).fields
     return (f"{done}{comma}{name}" for name in names if name not in chosen)
 
 
@@ -103,8 +120,7 @@ def _formats(ctx: typer.Context, _: str) -> Iterable[str]:
     from bmhctl.formats.exporters.table import FORMATS
     from bmhctl.output.render import view_of
 
-    name = ctx.info_name or ""
-    return FORMATS if name == "export" else view_of(_RESULTS_OF.get(name, Outcomes)).formats
+    return FORMATS if ctx.info_name == "export" else view_of(_result_of(ctx) or Outcomes).formats
 
 
 WORDS: Mapping[str, Callable[[typer.Context, str], Iterable[str]]] = {
@@ -263,7 +279,8 @@ def _keys_of_fields(store: Store, ctx: typer.Context, typed: str) -> Iterator[st
     from bmhctl.output.render import view_of
 
     field, dot, key = typed.rpartition(",")[2].partition(".")
-    objects = view_of(_RESULTS_OF[ctx.info_name]).objects if ctx.info_name in _RESULTS_OF else {}
+    kind = _result_of(ctx)
+    objects = {} if kind is None else view_of(kind).objects
     if dot and field in objects:
         head = typed.removesuffix(key)
         yield from (f"{head}{each}" for each in objects[field] or sorted({*_stored_keys(store, ctx.info_name, field)}))
@@ -296,6 +313,7 @@ STORED: Mapping[str, Callable[[Store, typer.Context, str], Iterable[Candidate]]]
     **dict.fromkeys(("check --check", "ready --override"), _steps),
     **dict.fromkeys(("--owner", "handover --to", "share --with", "share --without"), _owners),
     "history --actor": _actors,
+    "list --sort": _keys_of_fields,
     "stats --by": _group_keys,
     "status --by": _keys,
     "undo --event": _changes,

@@ -32,7 +32,8 @@ def list_(
     selector: SelectorText = None,
     state: States = None,
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used; -KEY reverses.")
+        str | None,
+        typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used, labels.…; -KEY reverses."),
     ] = None,
     fields: Fields = None,
 ) -> None:

@@ -36,19 +36,43 @@ SORT_KEYS: Mapping[str, Callable[[Host], tuple[object, ...]]] = {
 """The keys by which hosts can be sorted, each with what is compared before the name."""
 
 
+SORT_OBJECTS = ("labels", "hardware")
+"""The fields with keys of their own, by which hosts can be sorted, too: ``labels.rack``."""
+
+
+def _sort_key(key: str) -> Callable[[Host], tuple[object, ...]] | None:
+    """Return the function for a key of :data:`SORT_KEYS`, or for a key of a field of :data:`SORT_OBJECTS`."""
+    field, dot, name = key.partition(".")
+    if not (dot and name and field in SORT_OBJECTS):
+        return SORT_KEYS.get(key)
+    from bmhctl.domain.selector import canonical
+    from bmhctl.domain.units import quantity
+    from bmhctl.support.natural_order import natural
+
+    def value_first(host: Host) -> tuple[object, ...]:
+        values = host.spec.labels if field == "labels" else host.spec.properties
+        text = canonical(values.get(name, ""))
+        size = quantity(text)
+        return name not in values, size is None, size or 0, natural(text)
+
+    return value_first
+
+
 def _lease_end(host: Host) -> datetime | None:
     return host.reservation.expires_at if host.reservation else None
 
 
 def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
-    """Return the chosen hosts, or all if nothing is named, ordered by name or by ``sort``, one of :data:`SORT_KEYS`.
+    """Return the chosen hosts, or all if nothing is named, ordered by name or by ``sort``.
 
-    ``-key`` sorts in reverse. Raises :class:`UsageError` for another key.
+    ``sort`` is one of :data:`SORT_KEYS`, or the key of a label or property, such as ``labels.rack``; hosts without it
+    come last. ``-key`` sorts in reverse. Raises :class:`UsageError` for another key.
     """
     now = refresh(ctx)
-    key = (sort or "").removeprefix("-")
-    if sort is not None and key not in SORT_KEYS:
-        raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(SORT_KEYS)}, or '-since' for the reverse")
+    order = _sort_key(("name" if sort is None else sort).removeprefix("-"))
+    if order is None:
+        known = ", ".join((*SORT_KEYS, *(f"{field}.KEY" for field in SORT_OBJECTS)))
+        raise UsageError(f"can't sort by {sort!r}", hint=f"by {known}, or '-since' for the reverse")
     missing: list[NotFoundError] = []
     if choice.names:
         hosts: Iterable[Host]
@@ -60,7 +84,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
         if choice.selector:
             hosts = noting_unmatched(ctx, choice.selector, hosts)
     if sort is not None:
-        hosts = sorted(hosts, key=lambda host: (*SORT_KEYS[key](host), host.name), reverse=sort.startswith("-"))
+        hosts = sorted(hosts, key=lambda host: (*order(host), host.name), reverse=sort.startswith("-"))
     failed = ctx.store.step_results.failed()
     return Hosts(hosts, now, tuple(missing), failed and ctx.store.policy().declared_by_host(failed))
 
@@ -98,9 +122,9 @@ def everything(ctx: Context, choice: Choice) -> Iterator[Everything]:
         yield Everything(held.values(), hosts, None, now)
 
 
-def chosen(ctx: Context, choice: Choice) -> Hosts:
+def chosen(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     """Return the hosts that a command names; raise an error for a name that no host has: an export must be complete."""
-    found = list_hosts(ctx, choice)
+    found = list_hosts(ctx, choice, sort)
     error = combine(found.missing)
     if error is not None:
         raise error

@@ -369,6 +369,22 @@ def test_the_history_of_a_name_includes_a_host_that_had_it_between_two_times_of_
     assert verbs == ["enter", "rename", "enter", "remove", "rename"]
 
 
+def test_hosts_are_sorted_by_a_label_or_a_property_with_numbers_by_value(lab: Lab) -> None:
+    for name, rack, memory in (("a", "r10", "64GiB"), ("b", "r2", "1TiB"), ("c", None, None), ("d", "r2", "128GiB")):
+        labels, hardware = {"rack": rack} if rack else {}, {"memory": memory} if memory else {}
+        hosts.add(lab.context(), [name], AttributeChanges(labels=labels, hardware=hardware))
+
+    def listed(sort: str) -> list[str]:
+        return [host.name for host in queries.list_hosts(lab.context(), Choice(everything=True), sort).hosts]
+
+    assert listed("labels.rack") == ["b", "d", "a", "c"]
+    assert listed("-labels.rack") == ["c", "a", "d", "b"]
+    assert listed("hardware.memory") == ["a", "d", "b", "c"]
+    for key in ("labels", "labels.", "rack", "note.x"):
+        with pytest.raises(UsageError, match="can't sort by"):
+            listed(key)
+
+
 def test_globs_ranges_states_and_selectors_choose_hosts(lab: Lab) -> None:
     hosts.add(lab.context(), ["rack1-node[1-3]", "rack2-node[1-2]"], AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("rack1-node1", "rack2-node1")))
