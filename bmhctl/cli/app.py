@@ -96,8 +96,12 @@ class _FittingHelp:
         return str(super().get_help(ctx))  # type: ignore[misc]  # that of the other base class
 
 
-class OptionalValueCommand(_FittingHelp, TyperCommand):
-    """A command that inserts the missing values of the options in :data:`OPTIONAL_VALUES` before it parses."""
+class _OptionalValues:
+    """Inserts the missing values of the options in :data:`OPTIONAL_VALUES` before a command or a group parses."""
+
+    params: Any
+    name: Any
+    allow_interspersed_args: Any
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert missing values of options and parse like Typer; arguments after ``--`` or of a program to run stay
@@ -106,17 +110,8 @@ class OptionalValueCommand(_FittingHelp, TyperCommand):
             self._refuse_swallowed(ctx, args)
             self._refuse_empty(ctx, args)
             self._refuse_second_selector(args)
-        return super().parse_args(ctx, list(self._completed(args)))
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the arguments in the usual notation of usage lines: HOST is required, [HOST] is optional."""
-        return [re.sub(r"\{(.*?)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, without the ranges of numbers that only the columns of the database require."""
-        for param in self.params:
-            hide_range(param, MOST)
-        super().format_options(ctx, formatter)
+        parsed: list[str] = super().parse_args(ctx, list(self._completed(args)))  # type: ignore[misc]  # of a mixin
+        return parsed
 
     def own(self, args: Sequence[str]) -> list[str]:
         """Return the arguments up to those that are passed on to another program."""
@@ -205,6 +200,20 @@ class OptionalValueCommand(_FittingHelp, TyperCommand):
         yield from args[done:]
 
 
+class OptionalValueCommand(_OptionalValues, _FittingHelp, TyperCommand):
+    """A command with the options of :data:`OPTIONAL_VALUES`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the arguments in the usual notation of usage lines: HOST is required, [HOST] is optional."""
+        return [re.sub(r"\{(.*?)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, without the ranges of numbers that only the columns of the database require."""
+        for param in self.params:
+            hide_range(param, MOST)
+        super().format_options(ctx, formatter)
+
+
 def _wants_next(arg: str, takes_value: dict[str, bool]) -> bool:
     if arg.startswith("--"):
         return takes_value.get(arg, False)
@@ -242,8 +251,9 @@ class LazyGroup(_FittingHelp, TyperGroup):
         command = build_command(name, ENTRIES[name]) if name in ENTRIES else None
         if not any(known.startswith(f"{name} ") for known in ENTRIES):
             return command
-        group = _group(cmd_name, f"{name} ", command.help if command else GROUP_HELP[name])
-        if command is not None:  # a command that is also a group, such as queue
+        kind = LazyGroup if command is None else _CommandGroup
+        group = _group(cmd_name, f"{name} ", command.help if command else GROUP_HELP[name], kind)
+        if command is not None:
             group.callback, group.params, group.invoke_without_command = command.callback, command.params, True
         return group
 
@@ -273,6 +283,10 @@ class LazyGroup(_FittingHelp, TyperGroup):
         return [*found, *super(TyperGroup, self).shell_complete(ctx, incomplete)]
 
 
+class _CommandGroup(_OptionalValues, LazyGroup):
+    """A command that is also a group, such as ``queue``."""
+
+
 def application() -> LazyGroup:
     """Return the whole command line as one Typer group."""
     root = _group(PROGRAM, "", "Share bare-metal hosts: lifecycle, reservations and history, without a server.")
@@ -281,8 +295,8 @@ def application() -> LazyGroup:
     return root
 
 
-def _group(name: str, prefix: str, help: str | None) -> LazyGroup:
-    group = LazyGroup(
+def _group(name: str, prefix: str, help: str | None, kind: type[LazyGroup] = LazyGroup) -> LazyGroup:
+    group = kind(
         name=name,
         help=help,
         rich_markup_mode=None,

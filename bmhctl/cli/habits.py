@@ -184,7 +184,6 @@ ALL = ("--all", "--all-namespaces", "-a", "-A")
 """Options of other tools for all hosts."""
 
 OF_COMMAND = {
-    **{("list", option): "bmhctl status --watch" for option in ("-w", "--watch")},
     **{(command, "--owner"): "bmhctl reservations --owner {NAME}" for command in ("list", "status", "release")},
     **{(command, "--mine"): "bmhctl reservations --owner ME" for command in ("list", "status", "release")},
     **{("list", option): "bmhctl status --by {rack}" for option in ("--by", "--group-by")},

@@ -60,6 +60,10 @@ GivenReason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="The 
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 ForceOthers = Annotated[bool, typer.Option("--force", help="Even if another owner has it; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
+Watch = Annotated[
+    str | None,
+    typer.Option("--watch", metavar="[DURATION]", help="Redraw on changes, at most this often; q ends it."),
+]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before many hosts are changed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]

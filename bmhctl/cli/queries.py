@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States
+from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States, Watch
 from bmhctl.cli.session import Session, invocation_of, session, until_next_try
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
@@ -35,19 +36,27 @@ def list_(
         str | None,
         typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used, labels.…; -KEY reverses."),
     ] = None,
+    watch: Watch = None,
     fields: Fields = None,
 ) -> None:
     """List all hosts, or those that are named or match."""
-    from bmhctl.usecases.queries import list_hosts, list_names
+    from bmhctl.usecases.queries import chosen, list_hosts, list_names
     from bmhctl.usecases.shared.host_selection import choice
 
-    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields)
-    with session(ctx, Names if names_only else Hosts, fields) as lab:
-        chosen = choice(hosts, selector, state)
+    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields or watch)
+    with session(ctx, Names if names_only else Hosts, fields, watch=watch) as lab:
+        wanted = choice(hosts, selector, state)
         if names_only:
-            lab.show(list_names(lab.context, chosen))
+            lab.show(list_names(lab.context, wanted))
+        elif watch is None:
+            lab.show(list_hosts(lab.context, wanted, sort))
         else:
-            lab.show(list_hosts(lab.context, chosen, sort))
+
+            def read(context: Context) -> Hosts:
+                found = chosen(context, wanted, sort)
+                return replace(found, hosts=tuple(found.hosts))  # read now, to be compared with those before
+
+            lab.show_read(read, watch)
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
@@ -65,10 +74,7 @@ def status(
         str | None,
         typer.Option("--by", metavar="LABEL", help="A mark for each host, a row for each value of a label."),
     ] = None,
-    watch: Annotated[
-        str | None,
-        typer.Option("--watch", metavar="[DURATION]", help="Redraw on changes, at most this often; q ends it."),
-    ] = None,
+    watch: Watch = None,
     fields: Fields = None,
 ) -> None:
     """Show the fleet on one screen: hosts by state, reservations, what ends next, what needs attention."""
@@ -76,15 +82,8 @@ def status(
 
     if reasons and by is not None:
         raise UsageError("--reasons and --by can't be combined", hint="give one of them")
-    pause = None if watch is None else until_next_try
-    with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields, pause=pause) as lab:
-        if watch is None:
-            lab.show(_look(lab.context, reasons, by))
-            return
-        from bmhctl.cli.status_watch import watch_status
-        from bmhctl.domain.units import parse_duration
-
-        watch_status(lab, lambda context: _look(context, reasons, by), parse_duration(watch))
+    with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields, watch=watch) as lab:
+        lab.show_read(lambda context: _look(context, reasons, by), watch)
 
 
 def _look(ctx: Context, reasons: bool, by: str | None) -> "Status | Reasons | Fleet":

@@ -17,6 +17,7 @@ from bmhctl.cli.options import (
     Reservation,
     ReservationId,
     ReservationIds,
+    Watch,
     Yes,
 )
 from bmhctl.cli.session import asking, session
@@ -36,6 +37,7 @@ def reservations(
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
     ] = None,
+    watch: Watch = None,
     fields: Fields = None,
 ) -> None:
     """List the open reservations, or the named ones, with their owners, hosts, purposes and ends."""
@@ -46,8 +48,10 @@ def reservations(
         from bmhctl.domain.selector import parse_selector
 
         wanted = parse_selector(selector)
-    with session(ctx, Reservations, fields) as lab:
-        lab.show(list_reservations(lab.context, which or (), ended=ended, selector=wanted, owner=owner))
+    with session(ctx, Reservations, fields, watch=watch) as lab:
+        lab.show_read(
+            lambda context: list_reservations(context, which or (), ended=ended, selector=wanted, owner=owner), watch
+        )
 
 
 def extend(
@@ -127,15 +131,15 @@ def replace(
         lab.show(replace_host(lab.context, host, held_by, reason))
 
 
-def queue(ctx: typer.Context, fields: Fields = None) -> None:
+def queue(ctx: typer.Context, watch: Watch = None, fields: Fields = None) -> None:
     """List the tickets of waiting commands: position, age, request, and what is missing."""
     if ctx.invoked_subcommand is not None:
         return
     from bmhctl.results.queue import Queue
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
-    with session(ctx, Queue, fields) as lab:
-        lab.show(look_at_queue(lab.context))
+    with session(ctx, Queue, fields, watch=watch) as lab:
+        lab.show_read(look_at_queue, watch)
 
 
 def queue_cancel(ctx: typer.Context, ticket: _Ticket, force: ForceOthers = False, reason: Reason = None) -> None:

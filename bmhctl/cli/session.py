@@ -100,6 +100,15 @@ class Session(Frozen):
         self.context.store.database.unreported.clear()
         _raise_failures(result)
 
+    def show_read(self, read: Callable[[Context], object], watch: str | None) -> None:
+        """Show what ``read`` returns; with the value of ``--watch``, show it again after each change."""
+        if watch is None:
+            self.show(read(self.context))
+            return
+        from bmhctl.cli.watch import watch_result
+
+        watch_result(self, read, watch)
+
 
 def show(result: object, display: Display, line: Progress | _NoLine, fields: tuple[str, ...] | None = None) -> None:
     """Print a result; then raise the failures in it, for the exit status."""
@@ -179,13 +188,20 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
 
 @contextmanager
 def session(
-    ctx: typer.Context, kind: type, fields: str | None = None, *, pause: Callable[[], None] | None = None
+    ctx: typer.Context,
+    kind: type,
+    fields: str | None = None,
+    *,
+    pause: Callable[[], None] | None = None,
+    watch: str | None = None,
 ) -> Iterator[Session]:
     """Open the inventory that the options mean; find it and check ``fields`` as :func:`target` does.
 
     With ``pause``, wait while the inventory is unavailable: ``pause`` sleeps between two tries, and may raise to end
-    the wait.
+    the wait. With ``watch``, the value of ``--watch``, there is such a wait, too.
     """
+    if watch is not None:
+        pause = until_next_try
     with target(ctx, kind, fields) as found:
         if pause is None:
             store = open_store(found.location)

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import Fields, HostNames, SelectorText
+from bmhctl.cli.options import Fields, HostNames, SelectorText, Watch
 from bmhctl.cli.session import Session, session
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
+from bmhctl.usecases.shared.context import Context
 
 
 def stats(
@@ -59,6 +60,7 @@ def timeline(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Up to this time: +12h from now, or a time.")
     ] = None,
+    watch: Watch = None,
 ) -> None:
     """Draw the states of each host over the last day, and the leases and bookings ahead.
 
@@ -68,10 +70,13 @@ def timeline(
     from bmhctl.usecases.shared.host_selection import choice
     from bmhctl.usecases.timeline import timeline as draw
 
-    with session(ctx, Timeline) as lab:
-        now = lab.context.clock()
+    def read(context: Context) -> Timeline:
+        now = context.clock()
         end = None if until is None else parse_until(until, now)
-        lab.show(draw(lab.context, choice(hosts, selector), parse_past(since, now), end))
+        return draw(context, choice(hosts, selector), parse_past(since, now), end)
+
+    with session(ctx, Timeline, watch=watch) as lab:
+        lab.show_read(read, watch)
 
 
 def metrics(

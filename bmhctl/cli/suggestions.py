@@ -176,7 +176,8 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
     if error.code == "not-found" and error.host is not None and name:
         return meant_fields(error.host, args) or meant_host(error.host, name, option_names(command))
     if name and any("," in arg for arg in args):
-        if listed := meant_list(error.message, args, command) or meant_ids(args, name, command):
+        listed = meant_list(error.message, args, command) or meant_ids(args, name, command)
+        if listed:
             return listed
     if not isinstance(error, UsageError):
         return None

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bmhctl.output.layout import console_of
-from bmhctl.output.render import Display, Format, render
+from bmhctl.output.render import Display, Format, render, view_of
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
 from bmhctl.support.values import replace
@@ -21,8 +21,9 @@ class LiveView:
     A result that is higher than the terminal is cut, with the number of hidden lines; the last picture is whole.
     """
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, fields: tuple[str, ...] | None = None) -> None:
         self._display = display
+        self._fields = fields
         self._result: object = None
         self._note = ""
         self._live = Live(
@@ -83,6 +84,7 @@ class LiveView:
         drawn = io.TextIOWrapper(io.BytesIO(), encoding=self._display.stdout.encoding or "utf-8", write_through=True)
         display = replace(self._display, stdout=drawn, stdout_tty=True, width=width, format=Format.TABLE, quiet=True)
         if self._result is not None:
-            render(self._result, display)
+            render(self._result, display, self._fields)
         drawn.seek(0)
-        return Text.from_ansi(drawn.read().rstrip("\n"), no_wrap=True)
+        empty = getattr(self._result, "none", None) or (view_of(type(self._result)).empty if self._result else "")
+        return Text.from_ansi(drawn.read().rstrip("\n") or empty, no_wrap=True)

@@ -1,4 +1,4 @@
-"""``status --watch``: on a terminal the picture in its place, in a pipe a document for each change."""
+"""``--watch``: on a terminal the picture in its place, in a pipe a document for each change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Timer
@@ -52,6 +53,51 @@ def test_a_watch_in_a_pipe_prints_a_document_only_for_a_change(lab: Lab) -> None
     assert watch.communicate(timeout=10) == ("", "")
     limit.cancel()
     assert watch.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("command", "before", "after"),
+    [
+        ("list -o name --state maintenance", "", "node1\n"),
+        ("list node1 -o csv --fields name,state", "name,state\nnode1,initial\n", "name,state\nnode1,maintenance\n"),
+        ("list --sort -state -o name", "node2\nnode1\n", "node1\nnode2\n"),
+        ("timeline -o jsonl", None, None),
+        ("reservations -o name", None, None),
+        ("queue -o name", None, None),
+    ],
+)
+@pytest.mark.parametrize("lab", ["toml", "postgres"], indirect=True)
+def test_tables_are_printed_again_after_a_change_only(
+    lab: Lab, command: str, before: str | None, after: str | None
+) -> None:
+    watch = spawn_in_pipe("-m", "bmhctl", "-i", lab.location, *command.split(), "--watch", "1s")
+    limit = Timer(40, watch.kill)
+    limit.start()
+    if before:
+        assert watch.stdout is not None
+        assert [watch.stdout.readline() for _ in before.splitlines()] == before.splitlines(keepends=True)
+    maintain(lab, "node1", "disk")
+    if after:
+        assert watch.stdout is not None
+        assert [watch.stdout.readline() for _ in after.splitlines()] == after.splitlines(keepends=True)
+    else:
+        time.sleep(1)
+    watch.send_signal(signal.SIGINT)
+    out, err = watch.communicate(timeout=10)
+    limit.cancel()
+    assert (watch.returncode, err) == (130, "")
+    assert out == "" or after is None
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_watched_table_without_rows_says_so_on_the_screen(lab: Lab, tmp_path: Path) -> None:
+    child = spawn("-i", lab.location, "queue", "--watch", cwd=tmp_path, NO_COLOR="1")
+    child.timeout = 30
+    child.expect("no tickets: no request waits for hosts")
+    child.send("q")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""``status --watch``: show the fleet after each change of the inventory, until q, a signal or a closed pipe ends it."""
+"""``--watch``: show a result after each change of the inventory, until q, a signal or a closed pipe ends it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bmhctl.cli.session import Session
 from bmhctl.cli.wait import pause_on, polled
+from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format
-from bmhctl.results.status import Fleet, Reasons, Status
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.changes import Pause, await_change
-from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.context import Context, once
 
 if TYPE_CHECKING:
     from bmhctl.output.live import LiveView
 
-Seen = Status | Reasons | Fleet
-Look = Callable[[Context], Seen]
+Look = Callable[[Context], Any]
+"""Reads a result that has the time ``now`` and is otherwise equal to the one before if nothing to show has changed."""
 
 _AGES = 60.0  # seconds after which the screen is drawn again, because it shows ages
 
 
-def watch_status(lab: Session, look: Look, interval: timedelta) -> None:
+def watch_result(lab: Session, look: Look, interval: str) -> None:
     """Show what ``look`` returns, and again when it changed, no more often than every ``interval``.
 
-    On a terminal the new status replaces the old one, until q is pressed; a pipe gets one more document.
+    On a terminal the new result replaces the old one, until q is pressed; a pipe gets one more document.
     """
-    if not interval:
-        raise UsageError("the interval of --watch is zero", hint="bmhctl status --watch 2s")
-    seconds = interval.total_seconds()
+    seconds = parse_duration(interval).total_seconds()
+    if not seconds:
+        raise UsageError("the interval of --watch is zero", hint="such as --watch 2s")
     if not _is_drawn(lab.display):
-        watching = _Watching(lab.context, look, lab.show, seconds, None)
+        noting = replace(lab.context, report=once(lab.context.report))
+        watching = _Watching(noting, look, lab.show, seconds, None)
         await_change(lab.context, pause_on(lab.display), watching.look, watching.is_due)
         return
     from bmhctl.output.live import LiveView
 
-    with LiveView(lab.display) as view, _keys(view) as pause:
+    with LiveView(lab.display, lab.fields) as view, _keys(view) as pause:
         context = replace(lab.context, report=view.note)
         watching = _Watching(context, look, view.show, seconds, _AGES)
         await_change(context, pause, watching.look, watching.is_due)
@@ -59,7 +59,7 @@ def _is_drawn(display: Display) -> bool:
 
 
 class _Watching:
-    """Reads the status after a commit, but no more often than the interval allows."""
+    """Reads the result after a commit, but no more often than the interval allows."""
 
     def __init__(
         self, ctx: Context, look: Look, show: Callable[[object], None], interval: float, repeat: float | None
@@ -71,10 +71,10 @@ class _Watching:
         self._repeat = repeat
         self._looked = float("-inf")
         self._is_pending = False
-        self._shown: Seen | None = None
+        self._shown: Any = None
 
     def look(self) -> None:
-        """Read the status now, or later if the last reading is too recent; show it if it changed."""
+        """Read the result now, or later if the last reading is too recent; show it if it changed."""
         now = time.monotonic()
         self._is_pending = now - self._looked < self._interval
         if self._is_pending:
