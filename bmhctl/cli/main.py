@@ -39,7 +39,8 @@ def run(args: list[str]) -> int:
         if error.filename is not None:
             raise  # it does not come from writing the output, so it is a defect: show its traceback
         status = invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
-    invocation.write_notes()
+    if invocation.notes:
+        invocation.write_notes()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

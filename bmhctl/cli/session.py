@@ -95,10 +95,7 @@ class Session(Frozen):
         """Render a result; then raise the failures in it, for the exit status."""
         if self.context.dry_run and type(result) is Outcomes:
             result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
-        self.line.clear()
-        render(result, self.display, self.fields)
-        self.context.store.database.unreported.clear()
-        _raise_failures(result)
+        show(result, self.display, self.line, self.fields, self.context.store.database.unreported)
 
     def show_read(self, read: Callable[[Context], object], watch: str | None) -> None:
         """Show what ``read`` returns; with the value of ``--watch``, show it again after each change."""
@@ -110,14 +107,18 @@ class Session(Frozen):
         watch_result(self, read, watch)
 
 
-def show(result: object, display: Display, line: Progress | _NoLine, fields: tuple[str, ...] | None = None) -> None:
-    """Print a result; then raise the failures in it, for the exit status."""
+def show(
+    result: object,
+    display: Display,
+    line: Progress | _NoLine,
+    fields: tuple[str, ...] | None = None,
+    unreported: list[int] | None = None,
+) -> None:
+    """Print a result, and clear the list of unreported events; then raise the failures in the result."""
     line.clear()
     render(result, display, fields)
-    _raise_failures(result)
-
-
-def _raise_failures(result: object) -> None:
+    if unreported is not None:
+        unreported.clear()
     missing = result.missing if isinstance(result, Hosts) else ()
     error = combine(missing) if missing else getattr(result, "error", None)
     if error is not None:

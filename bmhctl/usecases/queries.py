@@ -69,7 +69,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     come last. ``-key`` sorts in reverse. Raises :class:`UsageError` for another key.
     """
     now = refresh(ctx)
-    order = _sort_key(("name" if sort is None else sort).removeprefix("-"))
+    order = SORT_KEYS["name"] if sort is None else _sort_key(sort.removeprefix("-"))
     if order is None:
         known = ", ".join((*SORT_KEYS, *(f"{field}.KEY" for field in SORT_OBJECTS)))
         raise UsageError(f"can't sort by {sort!r}", hint=f"by {known}, or '-since' for the reverse")

@@ -9,8 +9,6 @@ from datetime import datetime
 from bmhctl.domain.model import Host
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
-from bmhctl.stores.events import EventQuery
-from bmhctl.support.folding import folded
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
@@ -70,6 +68,9 @@ def each_in_one_commit(
 
 def report_saved(ctx: Context) -> None:
     """After an interruption, report what this process has saved in the actor's name and not shown."""
+    from bmhctl.stores.events import EventQuery
+    from bmhctl.support.folding import folded
+
     ids = {*ctx.store.database.unreported}
     ctx.store.abandon()
     saved: dict[tuple[str, str | None], list[str]] = {}
