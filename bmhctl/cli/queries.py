@@ -56,7 +56,9 @@ def list_(
                 found = chosen(context, wanted, sort)
                 return replace(found, hosts=tuple(found.hosts))  # read now, to be compared with those before
 
-            lab.show_read(read, watch)
+            from bmhctl.cli.watch import watch_result
+
+            watch_result(lab, read, watch)
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
@@ -83,7 +85,12 @@ def status(
     if reasons and by is not None:
         raise UsageError("--reasons and --by can't be combined", hint="give one of them")
     with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields, watch=watch) as lab:
-        lab.show_read(lambda context: _look(context, reasons, by), watch)
+        if watch is None:
+            lab.show(_look(lab.context, reasons, by))
+            return
+        from bmhctl.cli.watch import watch_result
+
+        watch_result(lab, lambda context: _look(context, reasons, by), watch)
 
 
 def _look(ctx: Context, reasons: bool, by: str | None) -> "Status | Reasons | Fleet":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -49,9 +50,13 @@ def reservations(
 
         wanted = parse_selector(selector)
     with session(ctx, Reservations, fields, watch=watch) as lab:
-        lab.show_read(
-            lambda context: list_reservations(context, which or (), ended=ended, selector=wanted, owner=owner), watch
-        )
+        read = partial(list_reservations, ids=which or (), ended=ended, selector=wanted, owner=owner)
+        if watch is None:
+            lab.show(read(lab.context))
+            return
+        from bmhctl.cli.watch import watch_result
+
+        watch_result(lab, read, watch)
 
 
 def extend(
@@ -139,7 +144,12 @@ def queue(ctx: typer.Context, watch: Watch = None, fields: Fields = None) -> Non
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
     with session(ctx, Queue, fields, watch=watch) as lab:
-        lab.show_read(look_at_queue, watch)
+        if watch is None:
+            lab.show(look_at_queue(lab.context))
+            return
+        from bmhctl.cli.watch import watch_result
+
+        watch_result(lab, look_at_queue, watch)
 
 
 def queue_cancel(ctx: typer.Context, ticket: _Ticket, force: ForceOthers = False, reason: Reason = None) -> None:

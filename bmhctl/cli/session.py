@@ -97,15 +97,6 @@ class Session(Frozen):
             result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
         show(result, self.display, self.line, self.fields, self.context.store.database.unreported)
 
-    def show_read(self, read: Callable[[Context], object], watch: str | None) -> None:
-        """Show what ``read`` returns; with the value of ``--watch``, show it again after each change."""
-        if watch is None:
-            self.show(read(self.context))
-            return
-        from bmhctl.cli.watch import watch_result
-
-        watch_result(self, read, watch)
-
 
 def show(
     result: object,
@@ -204,6 +195,8 @@ def session(
     if watch is not None:
         pause = until_next_try
     with target(ctx, kind, fields) as found:
+        if pause is until_next_try and found.display.format is Format.JSON:  # it has no end at which to write the notes
+            found = replace(found, report=partial(note, display=replace(found.display, format=Format.JSONL)))
         if pause is None:
             store = open_store(found.location)
         else:
@@ -220,7 +213,9 @@ def session(
             try:
                 yield lab
             except KeyboardInterrupt:
-                if pause is None:  # other commands go on until a signal ends them, and show meanwhile what they do
+                if (
+                    pause is not until_next_try
+                ):  # other commands go on until a signal ends them, and show meanwhile what they do
                     from bmhctl.usecases.shared.bulk import report_saved
 
                     report_saved(lab.context)

@@ -76,7 +76,12 @@ def timeline(
         return draw(context, choice(hosts, selector), parse_past(since, now), end)
 
     with session(ctx, Timeline, watch=watch) as lab:
-        lab.show_read(read, watch)
+        if watch is None:
+            lab.show(read(lab.context))
+            return
+        from bmhctl.cli.watch import watch_result
+
+        watch_result(lab, read, watch)
 
 
 def metrics(

@@ -86,5 +86,5 @@ class LiveView:
         if self._result is not None:
             render(self._result, display, self._fields)
         drawn.seek(0)
-        empty = getattr(self._result, "none", None) or (view_of(type(self._result)).empty if self._result else "")
+        empty = view_of(type(self._result)).empty(self._result) if self._result is not None else ""
         return Text.from_ansi(drawn.read().rstrip("\n") or empty, no_wrap=True)

@@ -150,7 +150,6 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("list --free", "--state free"),
         ("queue rm 3", "bmhctl queue cancel 3"),
         ("policy edit", "bmhctl policy apply FILE"),
-        ("list --watch", "bmhctl status --watch"),
         ("delte", "bmhctl remove HOST"),
         ("policy shw", "bmhctl policy show"),
         ("list --label rack=r1", "-l rack=r1"),

@@ -262,6 +262,7 @@ main()
         ("cordon node02", "cordon node02"),
         ("undo", "set node02"),
         ("reserve node02 --request-id job-1", "reserve node02 (r-…)"),
+        ("reserve node02 --request-id job-1 --wait 5s", "reserve node02 (r-…)"),
         ("reserve node02 --from 2h --ttl 1h", "planned node02"),
         ("extend -R {held} --ttl 5h", "extend node01 (r-…)"),
         ("share {held} --with bob", "share node01 (r-…)"),

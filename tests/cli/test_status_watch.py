@@ -89,6 +89,23 @@ def test_tables_are_printed_again_after_a_change_only(
     assert out == "" or after is None
 
 
+@pytest.mark.parametrize("lab", ["toml"], indirect=True)
+def test_a_watch_in_json_reports_at_once_that_the_inventory_is_not_valid(lab: Lab) -> None:
+    watch = spawn_in_pipe("-m", "bmhctl", "-i", lab.location, "status", "--watch", "1s", "-o", "json")
+    limit = Timer(40, watch.kill)
+    limit.start()
+    assert watch.stdout is not None
+    assert watch.stderr is not None
+    while watch.stdout.readline() != "}\n":
+        pass
+    Path(lab.location).write_text("[hosts")
+    assert "lab.toml" in json.loads(watch.stderr.readline())["note"]
+    watch.send_signal(signal.SIGINT)
+    watch.communicate(timeout=10)
+    limit.cancel()
+    assert watch.returncode == 130
+
+
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 def test_a_watched_table_without_rows_says_so_on_the_screen(lab: Lab, tmp_path: Path) -> None:
     child = spawn("-i", lab.location, "queue", "--watch", cwd=tmp_path, NO_COLOR="1")
