@@ -47,7 +47,7 @@ def _sort_key(key: str) -> Callable[[Host], tuple[object, ...]] | None:
         return SORT_KEYS.get(key)
     from bmhctl.domain.selector import canonical
     from bmhctl.domain.units import quantity
-    from bmhctl.support.natural_order import natural
+    from bmhctl.support.folding import natural
 
     def value_first(host: Host) -> tuple[object, ...]:
         values = host.spec.labels if field == "labels" else host.spec.properties
