@@ -137,7 +137,8 @@ def list_names(ctx: Context, choice: Choice) -> Names:
     A name in ``choice`` that no host has is not reported.
     """
     now = refresh(ctx)
-    return Names(ctx.store.hosts.names(choice.query(now)))
+    names = ctx.store.hosts.names(choice.query(now))
+    return Names(noting_unmatched(ctx, choice.selector, names) if choice.selector else names)
 
 
 def show(ctx: Context, name: str) -> HostDetail:
