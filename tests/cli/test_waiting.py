@@ -110,7 +110,10 @@ def test_a_returned_host_goes_to_the_first_waiter_that_is_alive(
     give_back(fleet, "node1")
 
     done = of(lab, bmhctl)("reserve", "-n1")
-    assert (done.status, "set aside for the earlier ticket of first" in done.stderr) == (5, True)
+    assert (done.status, "set aside for 2 earlier tickets: the first is that of first, from " in done.stderr) == (
+        5,
+        True,
+    )
     assert (second.process.poll(), queue_of(fleet)) == (None, ["first", "second"])
     first.process.kill()
     done = second.ended()

@@ -310,6 +310,7 @@ def ticket_ahead(ctx: Context, before: int | None) -> str | None:
     earlier = live_tickets(ctx, before)
     if not earlier:
         return None
-    others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
-    first, since = earlier[0], local_time(earlier[0].created_at, OF_DAY)
-    return f"set aside for the earlier ticket of {first.owner}, from {since}{others}"
+    first = f"{earlier[0].owner}, from {local_time(earlier[0].created_at, OF_DAY)}"
+    if len(earlier) == 1:
+        return f"set aside for the earlier ticket of {first}"
+    return f"set aside for {len(earlier)} earlier tickets: the first is that of {first}"
