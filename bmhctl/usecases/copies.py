@@ -159,7 +159,7 @@ def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retire
         "copy",
         f"copied {source} to {destination}: {_in_words(counts)}",
         {"source": source, "destination": destination, "rows": counts, "retired": is_retired},
-        (*_warnings(source, destination, counts["hosts"], is_retired), *_left_behind(ctx, destination)),
+        (*_warnings(ctx, destination, counts["hosts"], is_retired), *_left_behind(ctx, destination)),
     )
 
 
@@ -179,17 +179,24 @@ def _left_behind(ctx: Context, destination: str) -> Iterator[str]:
     lost = [each for each in programs if is_there(each, ctx.store.folder, path) and not is_there(each, folder, path)]
     if lost:
         yield (
-            f"steps of the copy start at {folder}, and don't find {' or '.join(lost)} there: "
-            "name programs by absolute paths in its policy, or these steps fail"
+            f"the steps of the copy are started in {folder}, where these programs do not exist: {', '.join(lost)}; "
+            "name them by absolute paths in its policy, or the steps fail"
         )
 
 
-def _warnings(source: str, destination: str, hosts: int, is_retired: bool) -> Iterator[str]:
-    """Yield that the source is retired, or that both inventories reserve the same machines if both are used."""
+def _warnings(ctx: Context, destination: str, hosts: int, is_retired: bool) -> Iterator[str]:
+    """Yield that the source is retired, or that two inventories reserve the same machines if both are used."""
+    source = ctx.store.location
+    successor = ctx.store.retirement.successor()
     if is_retired:
         yield (
             f"{source} is retired: it can be read, but not changed, and its successor is {destination}; to use it "
             f"again: bmhctl -i {quote(source)} init --reactivate"
+        )
+    elif hosts and successor is not None:
+        yield (
+            f"{source} was retired before, and its successor {successor} has the same {plural(hosts, 'host')}: use "
+            "only one of the successor and the copy, or both reserve them"
         )
     elif hosts:
         yield (

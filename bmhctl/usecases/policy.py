@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from shlex import quote
 
 from bmhctl.domain.model import HostSpec, Phase
 from bmhctl.domain.policy import PHASES, Policy
@@ -83,6 +84,12 @@ def role_grants(ctx: Context, prefix: str | None) -> Script:
 
 def _parsed(text: str, name: str) -> Policy:
     document = load(text, name)
+    if "hosts" in document:
+        raise InvalidError(
+            f"{name} declares hosts: it is an inventory, not a policy",
+            hint=f"take only its policy: bmhctl -i {quote(name)} policy show >policy.toml",
+            details={"key": "hosts"},
+        )
     try:
         check_keys(document, POLICY_KEYS, "", WITHIN)
         return parse_policy(document)

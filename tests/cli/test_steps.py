@@ -70,6 +70,16 @@ def test_a_step_with_a_missing_program_is_reported_before_it_runs(cli: Cli, poli
     assert (applied.status, applied.stderr.splitlines()) == (0, told)
 
 
+def test_an_inventory_is_refused_as_a_policy_with_the_command_that_prints_its_policy(cli: Cli, lab: Path) -> None:
+    assert cli("-i", "p.db", "init", "-q").status == 0
+    assert cli("-i", "p.db", "policy", "apply", "bmh.toml") == Run(
+        10,
+        "",
+        "bmhctl: bmh.toml declares hosts: it is an inventory, not a policy\n"
+        "hint: take only its policy: bmhctl -i bmh.toml policy show >policy.toml\n",
+    )
+
+
 def test_a_program_that_is_not_found_is_reported_with_the_folder_or_with_its_path(
     cli: Cli, policy: Policy, lab: Path
 ) -> None:
@@ -93,11 +103,11 @@ def test_a_copy_warns_of_programs_that_its_steps_do_not_find_in_another_folder(
     (lab.parent / "elsewhere").mkdir()
     folder = lab.parent / "elsewhere"
     warning = (
-        f"steps of the copy start at {folder}, and don't find ./there.sh there: "
-        "name programs by absolute paths in its policy, or these steps fail"
+        f"the steps of the copy are started in {folder}, where these programs do not exist: ./there.sh; "
+        "name them by absolute paths in its policy, or the steps fail"
     )
     assert cli("copy", "bmh.toml", "elsewhere/copy.db").stderr.splitlines()[-1] == warning
-    assert "don't find" not in cli("copy", "bmh.toml", "beside.db").stderr
+    assert "do not exist" not in cli("copy", "bmh.toml", "beside.db").stderr
 
 
 def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, policy: Policy) -> None:

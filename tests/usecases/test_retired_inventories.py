@@ -138,3 +138,12 @@ def test_an_inventory_in_use_is_retired_only_by_force(lab: Lab, tmp_path: Path) 
         copies.copy(lab.context(), destination, retire_source=True, force=True)
     with pytest.raises(UsageError):
         copies.copy(lab.context(), destination, force=True)
+
+
+def test_a_copy_of_a_retired_inventory_warns_of_its_successor(retired: Lab, tmp_path: Path) -> None:
+    done = copies.copy(retired.context(), str(tmp_path / "third.db"))
+    location, successor = retired.context().store.location, tmp_path / "new" / "lab.db"
+    assert done.notes[0] == (
+        f"{location} was retired before, and its successor {successor} has the same 2 hosts: use only one of the "
+        "successor and the copy, or both reserve them"
+    )
