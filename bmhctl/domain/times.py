@@ -55,11 +55,16 @@ _SPOKEN = pattern(
 )
 
 
+_ONE_DIGIT = pattern(r"(?<=[T ])\d(?=:)")
 _MIDNIGHT = pattern(r"(?<=[T ])24:00(?::00)?(?![0-9:.])")
 
 
 def _iso_time(text: str) -> datetime:
-    """Return an ISO time; raise :class:`ValueError` for other texts. Python reads ``24:00`` only since 3.13."""
+    """Return an ISO time; raise :class:`ValueError` for other texts.
+
+    Its hour may have one digit. Python reads ``24:00`` only since 3.13.
+    """
+    text = _ONE_DIGIT.sub(r"0\g<0>", text)
     begun = _MIDNIGHT.sub("00:00", text)
     return datetime.fromisoformat(begun) + timedelta(days=begun != text)
 

@@ -30,6 +30,8 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
         ("Europe/Berlin", "2027-03-28T03:00", datetime(2027, 3, 28, 1, 0, tzinfo=UTC)),
         ("UTC", "2027-03-28T02:30", datetime(2027, 3, 28, 2, 30, tzinfo=UTC)),
         ("Asia/Kathmandu", "2026-12-24T18:00", datetime(2026, 12, 24, 12, 15, tzinfo=UTC)),
+        ("Europe/Berlin", "2026-12-24 8:00", datetime(2026, 12, 24, 7, tzinfo=UTC)),
+        ("Europe/Berlin", "2026-12-24T8:00:30Z", datetime(2026, 12, 24, 8, 0, 30, tzinfo=UTC)),
         ("Europe/Berlin", "24:00", datetime(2026, 1, 1, 23, tzinfo=UTC)),
         ("Europe/Berlin", "tomorrow 24:00", datetime(2026, 1, 2, 23, tzinfo=UTC)),
         ("Europe/Berlin", "thu 24:00", datetime(2026, 1, 1, 23, tzinfo=UTC)),
