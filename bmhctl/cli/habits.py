@@ -121,6 +121,7 @@ _OPTIONS: dict[tuple[str, ...], str] = {
     ("--for {PURPOSE}",): "-p",
     ("--for {PURPOSE}", "--reason {TEXT}", "--note {TEXT}"): "--purpose",
     ("--from {09:00}",): "--at --begin --date --start",
+    ("--hardware {KEY=VALUE}",): "--hw --prop --property",
     ("--label {rack=r1}", "--only {rack=r1}"): "-l",
     ("--label {rack=r1}", "-l {rack=r1}"): "--labels",
     ("--newest-first",): "--reverse",
@@ -143,7 +144,7 @@ _OPTIONS: dict[tuple[str, ...], str] = {
     ("--ttl {4h}",): "--by --until",
     ("--ttl {4h}", "--timeout {60s}"): "-t",
     ("--ttl {4h}", "--until {4h}"): "--duration --lease --time --ttl",
-    ("--until {12:00}",): "--end",
+    ("--until {12:00}",): "--end --to",
     ("--version",): "-V",
     ("--wait {30m}", "--watch", "--follow"): "-w",
     ("--weekly {4}",): "--every --recurring --repeat",
@@ -193,6 +194,7 @@ OF_COMMAND = {
         for command in ("reserve", "run")
         for option in ("--prio", "--priority")
     },
+    **{("list", option): "bmhctl status --reasons" for option in ("--cordoned", "--faults")},
     ("set", "--unlabel"): "--label {rack}-",
     ("undo", "--list"): "bmhctl history",
     ("wait", "--state"): "--for {available}",

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.docs import TOPICS, page, topics
+from bmhctl.docs import TOPICS, page, pages_with, topics
 from bmhctl.errors import UsageError, nearest
 from bmhctl.output import render
 from bmhctl.output.pager import show_in_pager
 from bmhctl.results.texts import ManualPage, Topics
 from bmhctl.support.values import replace
+
+_SHOWN = 3  # the most pages that are named for a word
 
 
 def help_(
@@ -52,9 +54,11 @@ def _help_of(root: Any, name: str) -> str:
         if word not in known:
             near = nearest(name, [*TOPICS, *root.command.list_commands(root)])
             meant = f"did you mean {near}? " if near else ""
+            mentioning = pages_with(name)[:_SHOWN]
+            found = f"pages that mention it: {', '.join(mentioning)}; " if mentioning else ""
             raise UsageError(
                 f"there is no page or command {name!r}",
-                hint=f"{meant}the pages are {', '.join(TOPICS)}; bmhctl --help lists the commands",
+                hint=f"{meant}{found}bmhctl help lists the pages, bmhctl --help the commands",
                 details={"topics": list(TOPICS)},
             )
         command = command.get_command(ctx, word)

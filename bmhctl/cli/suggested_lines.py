@@ -18,6 +18,7 @@ from bmhctl.cli.suggestions import (
     SHORT_COUNT,
     equivalents_of,
     meant_argument,
+    meant_choice,
     meant_command,
     meant_ids,
     meant_list,
@@ -58,6 +59,8 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
         return _as_actor(meant_option(option, known, value, prefix))
     if listed := meant_list(error.format_message(), args, error.ctx.command):
         return listed
+    if chosen := meant_choice(error.message, getattr(error, "param", None)):
+        return chosen
     extra = _EXTRA_ARGUMENT.match(error.message)
     if extra and (argument := meant_argument(extra[1], prefix, known)):
         return argument

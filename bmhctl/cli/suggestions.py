@@ -28,6 +28,8 @@ _LENGTH = re.compile(r"(\d+[smhdw])+|none")
 _WITH_COMMAS = re.compile("SELECTOR|…")
 """The forms of values that may have commas themselves."""
 _PAIR = re.compile(r"[\w./-]+(=.*|-)")
+_TERM = re.compile(r"![\w./-]+|[\w./-]+(!?=|[<>]=?)[\w.-]*")
+_NOT_ONE_OF = re.compile(r"'(.*)' is not one of ", re.S)  # of Typer
 LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 SHORT_COUNT = re.compile(r"-[A-Za-z]\d+")
 ID = re.compile(r"[rbm]-[a-z0-9]+|\d+")
@@ -40,6 +42,7 @@ _FORMS = tuple(
         (r"\d+", r"\d+"),
         (r"\d+[smh]", _LENGTH.pattern),
         ("FILE", _LOCATION.pattern),
+        ("KEY=VALUE", _PAIR.pattern),
         ("VALUE", r"\w[\w.-]*"),
         (_STATES, _STATES),
         (".*", r"\S.*"),
@@ -174,7 +177,8 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
     ``name`` is the name of the ``command``; it may be empty.
     """
     if error.code == "not-found" and error.host is not None and name:
-        return meant_fields(error.host, args) or meant_host(error.host, name, option_names(command))
+        typed = next((arg for arg in args if arg.lower() == error.host), error.host)
+        return meant_fields(error.host, args) or meant_host(typed, name, option_names(command))
     if name and any("," in arg for arg in args):
         listed = meant_list(error.message, args, command) or meant_ids(args, name, command)
         if listed:
@@ -196,6 +200,18 @@ def _owner_in(args: Sequence[str]) -> str | None:
     following = [*args[1:], ""]
     terms = (value for arg, value in zip(args, following, strict=True) if arg in ("-l", "--selector"))
     return next((value.removeprefix("owner=") for value in terms if value.startswith("owner=")), None)
+
+
+def meant_choice(message: str, param: Any) -> str | None:
+    """Return an option with the value that a misspelt or abbreviated one stands for, if the message refuses a value."""
+    refused = _NOT_ONE_OF.match(message)
+    if refused is None or param is None:
+        return None
+    choices = [str(choice) for choice in param.type.choices]
+    value = refused[1].lower()
+    fitting = [choice for choice in choices if value and choice.startswith(value)]
+    near = fitting[0] if len(fitting) == 1 else _nearest(value, choices)
+    return near and f"{param.opts[0]} {near}"
 
 
 def meant_fields(name: str, args: Sequence[str]) -> str | None:
@@ -237,9 +253,9 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} -i {name} {command}"
     if command == "set" and LABEL_WORD.fullmatch(name):
         return f"--label {name}"
-    if re.fullmatch(r"[\w./-]+!?=[\w.-]*", name) and "-l" in known:
+    if _TERM.fullmatch(name) and "-l" in known:
         key, _, value = name.partition("=")
-        return f"--state {value}" if key == "state" and "--state" in known else f"-l {name}"
+        return f"--state {value}" if key == "state" and "--state" in known else f"-l {shlex.quote(name)}"
     return None
 
 

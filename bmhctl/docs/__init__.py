@@ -29,6 +29,15 @@ def topics() -> dict[str, str]:
     return {name: _text(name).partition("\n")[0].removeprefix("# ") for name in TOPICS}
 
 
+def pages_with(word: str) -> list[str]:
+    """Return the names of the pages that have a word, also in the plural; those that have it most often first."""
+    import re
+
+    form = re.compile(rf"\b{re.escape(word[:1] + word[1:].removesuffix('s'))}s?\b", re.I)
+    counts = {name: len(form.findall(_text(name))) for name in TOPICS if name != "commands"}
+    return sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
+
+
 def page(name: str) -> str:
     """Return one page as a reader of ``bmhctl help`` needs it: links name the command that shows their target."""
     import re

@@ -137,7 +137,8 @@ def parse_selector(text: str) -> Selector:
     while not _REST.match(text, position):
         match = _TERM.match(text, position)
         if not match:
-            raise UsageError(f"can't read the selector {text!r} at {text[position:].strip()!r}", hint=_HINT)
+            where = f" at {text[position:].strip()!r}" if terms else ""
+            raise UsageError(f"can't read the selector {text!r}{where}", hint=_HINT)
         terms.append(term := _term(match, text))
         position = match.end()
         if position == end and text[position - 1] == ",":

@@ -195,6 +195,11 @@ def test_the_option_suggested_for_one_of_another_tool_parses(name: str) -> None:
         ("history -w", "--follow"),
         ("wait node01 --state free", "--for free"),
         ("undo --list", "bmhctl history"),
+        ("add node9 --property cpus=4", "--hardware cpus=4"),
+        ("set node01 --prop cpus-", "--hardware cpus-"),
+        ("add node9 --property cpus", "--hardware KEY=VALUE"),
+        ("maintain node01 --reason fan --to 17:00", "--until 17:00"),
+        ("list --cordoned", "bmhctl status --reasons"),
         ("set node01 --unlabel rack", "--label rack-"),
         ("add node01 --ip 10.0.0.4", "--address 10.0.0.4"),
         ("drain -l rack=r1", "bmhctl maintain --when-free --reason TEXT -l rack=r1"),
@@ -270,6 +275,9 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("ready rack01..rack03", "bmhctl ready 'rack[01-03]'"),
         ("list rack=r1", "-l rack=r1"),
         ("taint rack=r1", "-l rack=r1"),
+        ("taint Rack!=R1", "-l 'Rack!=R1'"),
+        ("list !gpu", "-l '!gpu'"),
+        ("reserve mem>=64G", "-l 'mem>=64G'"),
         ("list state=tainted", "--state tainted"),
         ("list free", "--state free"),
         ("reserve 2h", "--ttl 2h"),
@@ -360,6 +368,23 @@ def test_several_ids_are_answered_with_a_call_for_each_unless_one_takes_all(
     done = cli(*line.split())
     assert done.status in (2, 3)
     assert f"\nhint: did you mean {meant}?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("list --state availabel", "--state available"),
+        ("list --state initial --state Maint", "--state maintenance"),
+        ("wait node01 --for avail", "--for available"),
+        ("list --state nothing", None),
+        ("list --state e", None),
+    ],
+)
+def test_a_misspelt_or_shortened_value_is_answered_with_the_value(
+    line: str, meant: str | None, cli: Cli, lab: Any
+) -> None:
+    hint = cli(*line.split()).stderr.splitlines()[-1]
+    assert hint.startswith(f"hint: did you mean {meant}? See " if meant else "hint: bmhctl list --help")
 
 
 @pytest.mark.parametrize("line", ["reserve --want arch=arm64,rack=r1*0", "set node01 --label note=a,b"])
@@ -457,7 +482,7 @@ def test_a_range_in_shell_notation_is_answered_with_the_right_notation(cli: Cli,
     assert cli("list", "node0[1,2]", "-o", "name").stdout.split() == ["node01", "node02"]
 
 
-@pytest.mark.parametrize("command", ["list", "cordon", "history", "timeline"])
+@pytest.mark.parametrize("command", ["list", "list -o name", "cordon", "history", "timeline"])
 @pytest.mark.parametrize(
     ("selector", "note"),
     [
@@ -472,7 +497,7 @@ def test_a_range_in_shell_notation_is_answered_with_the_right_notation(cli: Cli,
 def test_a_selector_that_fits_nothing_says_which_key_or_value_no_host_has(
     command: str, selector: str, note: str, cli: Cli, lab: Any
 ) -> None:
-    done = cli(command, "-l", selector)
+    done = cli(*command.split(), "-l", selector)
     assert (done.status, done.stderr) == (0, note)
 
 

@@ -82,8 +82,20 @@ def test_an_unknown_name_is_refused_with_the_nearest_one_and_the_list(words: str
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr.startswith(f"bmhctl: there is no page or command {words!r}\nhint: ")
     assert meant is None or f"did you mean {meant}?" in done.stderr
-    assert f"the pages are {', '.join(TOPICS)}" in done.stderr
+    assert "bmhctl help lists the pages, bmhctl --help the commands\n" in done.stderr
     assert error_of(cli("help", *words.split(), "-o", "json"))["details"] == {"topics": list(TOPICS)}
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("label", "pages that mention it: formats, operators, selectors; bmhctl help lists the pages, "),
+        ("labels", "pages that mention it: formats, operators, selectors; bmhctl help lists the pages, "),
+        ("zorgel", "bmhctl help lists the pages, "),
+    ],
+)
+def test_the_refusal_of_a_word_names_the_pages_that_mention_it_most(word: str, hint: str, cli: Cli) -> None:
+    assert cli("help", word).stderr.partition("\nhint: ")[2].startswith(hint)
 
 
 def test_no_page_has_the_name_of_a_command() -> None:

@@ -18,7 +18,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
     "usage: a surplus argument": (2, ["show", "node01", "node02"], {}, "unexpected argument: node02"),
     "usage: a count that is not a number": (2, ["reserve", "-n", "x"], {}, "invalid value for '-n' / '--count'"),
     "usage: an unknown state": (2, ["list", "--state", "x"], {}, "invalid value for '--state'"),
-    "usage: an invalid selector": (2, ["list", "-l", "="], {}, "can't read the selector '=' at '='"),
+    "usage: an invalid selector": (2, ["list", "-l", "="], {}, "can't read the selector '='"),
     "usage: no host is named": (2, ["ready"], {}, "no host is named"),
     "usage: a missing reason": (2, ["maintain", "node02"], {}, "maintain needs a reason"),
     "usage: force without a reason": (2, ["taint", "node01", "--force"], {}, "--force needs --reason"),
