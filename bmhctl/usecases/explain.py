@@ -212,7 +212,10 @@ def _details(
     if host.state is State.AVAILABLE and host.proven_at:
         from bmhctl.domain.units import format_age
 
-        yield f"its checks last passed {format_age(now - host.proven_at)} ago"
+        if _names(policy(), host, Phase.CHECKS):
+            yield f"its checks last passed {format_age(now - host.proven_at)} ago"
+        else:
+            yield "no readiness check applies to it"
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
         if host.failed_recycles is not None and host.fault is None and not host.undeclared:
@@ -315,7 +318,7 @@ def _retire_answer(host: Host, inputs: GuardInput, policy: Callable[[], Policy])
     is_retiring = host.cordon is not None and host.cordon.retires
     if not is_retiring and Phase.RETIRE not in policy().steps:
         return
-    command = f"bmhctl retire {host.name} --reason WHY"
+    command = f"bmhctl retire {host.name} --reason TEXT"
     if inputs.claim:
         yield VerbAnswer(Verb.RETIRE, False, None, (inputs.claim,), command)
     elif host.reservation is not None and is_retiring:
@@ -334,8 +337,8 @@ def _names(policy: Policy, host: Host, phase: Phase) -> str:
 
 
 _COMMANDS = {
-    Verb.MAINTAIN: "bmhctl maintain {} --reason WHY",
-    Verb.RESERVE: "bmhctl reserve {} --for WHY",
+    Verb.MAINTAIN: "bmhctl maintain {} --reason TEXT",
+    Verb.RESERVE: "bmhctl reserve {} --for PURPOSE",
 }
 
 

@@ -247,6 +247,12 @@ def test_why_shows_when_the_host_last_passed_its_checks(lab: Lab) -> None:
     assert "its checks last passed 4h ago" in explain.why(lab.context(), "node1").facts
 
 
+def test_why_does_not_say_that_checks_passed_where_none_applies(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(("node1",)))
+    assert explain.why(lab.context(), "node1").facts == ("no readiness check applies to it",)
+
+
 def test_a_request_finds_the_free_hosts_behind_many_that_are_being_checked(lab: Lab) -> None:
     lab.policy('[checks.ssh]\ncommand = ["true"]\n')
     hosts.add(lab.context(), ["node[1-9]"], hosts.AttributeChanges())
