@@ -22,8 +22,8 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 _Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for each BMC.")]
 
 
-_TARGETS = "pxe, hdd, cd, usb, bios, http, diagnostics or none"
-_ACTIONS = "on, off, soft-off, cycle, status, identify or identify-off"
+_TARGETS = f"{', '.join([*BootTarget][:-1])} or {[*BootTarget][-1]}"
+_ACTIONS = f"{', '.join([*Power][:-1])} or {[*Power][-1]}"
 
 
 def power(

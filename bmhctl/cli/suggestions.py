@@ -11,11 +11,10 @@ from typing import Any
 
 from bmhctl.cli.commands import ENTRIES, PROGRAM
 from bmhctl.cli.habits import BOOT_WORDS, COMMANDS, FORMATS, GROUP_COMMANDS, LOCATION, OF_COMMAND, OPTIONS
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Power, State
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.render import Format
 
-_ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
 _HARD_RESET = "reset"  # a power action of ipmitool and Redfish, but a command of bmhctl that cleans a host
 OF_ONE = ("status", "why", "graph")
 OF_ALL = ("list", "export", "history", "timeline")  # commands that show all hosts if none is named
@@ -275,7 +274,7 @@ def meant_power(words: Sequence[str]) -> list[str]:
         for word in action:
             word = "cycle" if word == _HARD_RESET else word
             meant = COMMANDS.get(word, f"power HOST {word}").split(" ")
-            if hosts and meant[0] == "power" and meant[2] in _ACTIONS:
+            if hosts and meant[0] == "power" and meant[2] in [*Power]:
                 return [*hosts, meant[2]]
     return []
 
