@@ -153,7 +153,7 @@ def shared_systems(bmcs: Iterable[tuple[str, Bmc]]) -> Iterator[tuple[str, list[
 
 
 def same(kind: str, value: str, names: list[str]) -> str:
-    """Return the warning that several hosts have the same MAC, address or system of a BMC (``kind``)."""
+    """Return the warning for hosts with one ``value`` of a ``kind``: a MAC, an address or a system of a BMC."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
     who = f"{', '.join(shown[:-1])} and {shown[-1]}"
     return f"{who} have the same {kind} {value}: {ONE_MACHINE}"

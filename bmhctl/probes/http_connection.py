@@ -301,7 +301,7 @@ class _OverTls(http.client.HTTPConnection):
 
 
 class _Socket(ssl.SSLSocket):
-    """A TLS connection that recognises a missing client certificate by the moment of the server's general alert."""
+    """A TLS connection that recognises a missing client certificate: the alert comes after a cipher was agreed on."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:

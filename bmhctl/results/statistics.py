@@ -166,7 +166,7 @@ class DayUse(Frozen):
 
 
 class WeekWaits(Frozen):
-    """How many reservations were made in the week from ``start`` on, and how long they were waited for."""
+    """How many reservations were made in the week from ``start`` on, and how long their requests waited."""
 
     start: datetime
     reservations: int

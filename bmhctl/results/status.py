@@ -62,7 +62,7 @@ class Status(Frozen):
     planned: tuple[Booked, ...] = ()
 
     def total(self, name: str) -> int:
-        """Return the full number of entries of the list with this name."""
+        """Return how many entries the list with this name would have without its limit."""
         return self.totals.get(name, len(getattr(self, name)))
 
 

@@ -179,8 +179,8 @@ def _check_only_name(declaration: Path) -> None:
         why = "is mounted alone, without its folder"
     if why is not None:
         raise UsageError(
-            f"{declaration} {why}: the states of its hosts may be beside the other name, and there are none here",
-            hint=f'say where they are: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
+            f"{declaration} {why}, and there is no state file here: it may be beside the other name",
+            hint=f'say where it is: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
             details={"file": str(declaration)},
         )
 

@@ -71,7 +71,7 @@ class StepResults(Frozen):
         return found
 
     def forget(self, host: Host, phase: Phase) -> None:
-        """Make the results of a phase for display only, so that its steps no longer count as done."""
+        """Keep the results of a phase for display, but no longer count its steps as done."""
         self._database.execute("UPDATE results SET digest = NULL WHERE host_id = ? AND phase = ?", [host.id, phase])
 
 

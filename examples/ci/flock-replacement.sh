@@ -3,8 +3,8 @@
 #
 #   examples/ci/flock-replacement.sh [-n | -w SECONDS] HOST COMMAND…
 # Without an option it waits without limit, in a fair queue; -n does not wait, -w waits for so many seconds. The exit status
-# is that of the command. 125: another user has the host (stderr says who, and until when). 124: it did not become free in
-# time. Unlike with a lock, the next user gets a clean host, because the host is recycled at the end.
+# is that of the command. 125: the host is not free (stderr says why: who has it, and until when). 124: it did not become
+# free in time. Unlike with a lock, the next user gets a clean host, because the host is recycled at the end.
 set -eu
 
 usage() {

@@ -539,7 +539,7 @@ def test_taint_with_a_fault_on_a_free_host_is_answered_with_maintain(cli: Cli, l
     ("verb", "hint"),
     [
         ("ready", "bmhctl recycle node01"),
-        ("remove", "bmhctl reset node01 first, or use --force --reason WHY"),
+        ("remove", "bmhctl reset node01 first, or use --force --reason TEXT"),
     ],
 )
 def test_a_verb_on_a_tainted_host_is_answered_with_the_command_to_run_first(

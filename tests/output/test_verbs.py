@@ -54,14 +54,14 @@ def test_the_later_lines_of_an_error_are_indented() -> None:
 
 
 def test_a_terminal_wraps_a_long_message_and_its_hint() -> None:
-    hint = "its holder acts with -R r-7k3m; others need --force --reason WHY, which is recorded in the history"
+    hint = "its holder acts with -R r-7k3m; others need --force --reason TEXT, which is recorded in the history"
     message = "is held by alice (r-7k3m, nightly tests of the release branch) until 2026-11-23 08:35 UTC, not by bob"
     error = NotYoursError(message, host="node01", hint=hint)
     assert told(error, tty=True) == (
         "bmhctl: node01: is held by alice (r-7k3m, nightly tests of the release branch)\n"
         "  until 2026-11-23 08:35 UTC, not by bob\n"
-        "hint: its holder acts with -R r-7k3m; others need --force --reason WHY, which is\n"
-        "  recorded in the history\n"
+        "hint: its holder acts with -R r-7k3m; others need --force --reason TEXT, which\n"
+        "  is recorded in the history\n"
     )
     assert told(error) == f"bmhctl: node01: {message}\nhint: {hint}\n"
     where = display(tty=True)

@@ -159,9 +159,9 @@ def reader(items: list[Item]) -> Reader:
 
 
 def _by_host(items: list[Item]) -> dict[str, list[Mapping[str, object]]]:
-    """Return the lines of each host that has a line for each NIC, under the place of the first line.
+    """Return all lines of each host that has a line for each NIC, under the place of the first of them.
 
-    The places of the other lines have no lines, because they are no hosts of their own.
+    The places of the other lines have an empty list: these lines do not make a host.
     """
     named: defaultdict[tuple[str, object], list[Item]] = defaultdict(list)
     columns = {key for key in set().union(*(item.data for item in items)) if plain(key) in _NIC}

@@ -152,7 +152,7 @@ def _in_short(names: Sequence[str], limit: int | None) -> Line:
 
 
 def _folded(names: Sequence[str], limit: int | None, style: str = "") -> Line:
-    """Return hosts as at most ``limit`` folded ranges, and how many are left; without a limit, all names."""
+    """Return hosts as at most ``limit`` folded ranges, with the number of hosts beyond; without a limit, all names."""
     if limit is None:
         return _names(names, None, style)
     shown = bisect_right(range(1, len(names) + 1), limit, key=lambda number: len(folded(names[:number])))

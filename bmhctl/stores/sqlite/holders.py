@@ -49,7 +49,7 @@ def has_open(process: int, path: Path, mode: int) -> bool:
 
 
 def lockers(byte: int) -> list[Holder]:
-    """Return the processes that have locked this byte of any file, as far as this user can see them."""
+    """Return the processes that have locked the byte with this number in any file, if this user may see them."""
     found = []
     for name in os.listdir("/proc"):
         with suppress(OSError):

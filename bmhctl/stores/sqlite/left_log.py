@@ -204,7 +204,7 @@ def await_own_log(files: OpenFiles) -> None:
             used = f"is in use by {', '.join(map(str, found))}"
             if any(has_open(each.id, path, os.O_RDWR) for each in found):
                 raise AwayError(
-                    f"{path} {used}, which released its locks: it read the file without SQLite, and closed it",
+                    f"{path} {used}, which lost its locks because it also read the file without SQLite",
                     hint="nothing was written; end it, or wait for its end; bmhctl backup copies a file in use",
                     details={"file": str(path)},
                 )

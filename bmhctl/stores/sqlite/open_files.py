@@ -110,7 +110,7 @@ class OpenFiles:
         return True
 
     def stamp(self) -> None:
-        """Record in the log to which file it belongs, and what is in that, unless the file was written meanwhile."""
+        """Record in the log which file it belongs to and what that file contains, unless that changed meanwhile."""
         with suppress(OSError):  # the file system has no room for it
             log, part = self.copied(self._index)
             status = os.stat(self.path)
@@ -149,7 +149,7 @@ class OpenFiles:
 
     @staticmethod
     def content_of(file: int) -> bytes:
-        """Return the size of a file and a checksum of its first pages: every event changes one of these."""
+        """Return the size of a file and a checksum of its first pages; every event changes the size or the checksum."""
         return _number(os.fstat(file).st_size) + _number(zlib.crc32(os.pread(file, 1 << 16, 0)))
 
     @staticmethod

@@ -261,7 +261,7 @@ QUESTIONS: tuple[Question, ...] = (
         "is {state} for no recorded reason",
         "hosts.state = 'maintenance' AND COALESCE(hosts.maintenance, '[]') = '[]'",
         severity=WARNING,
-        remedy="bmhctl resume {host}; or give a reason: bmhctl maintain {host} --reason WHY",
+        remedy="bmhctl resume {host}; or give a reason: bmhctl maintain {host} --reason TEXT",
     ),
     Question(
         "mark",

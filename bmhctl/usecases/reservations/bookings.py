@@ -250,7 +250,7 @@ def _own(ctx: Context, booking_id: str, force: bool) -> Booking:
     if booking.owner != ctx.actor and not force:
         raise NotYoursError(
             f"booking {booking.id} is {booking.owner}'s, not {ctx.actor}'s",
-            hint="users other than its owner need --force --reason WHY, which is recorded",
+            hint="users other than its owner need --force --reason TEXT, which is recorded",
             details={"holder": booking.owner, "booking": booking.id},
         )
     return booking

@@ -236,6 +236,6 @@ def _check_holder(ctx: Context, held: Reservation, token: str | None, force: boo
         return
     raise NotYoursError(
         f"reservation {held.id} is {held.owner}'s, not {ctx.actor}'s",
-        hint=f"its holder acts with -R {held.id}; others need --force --reason WHY, which is recorded",
+        hint=f"its holder acts with -R {held.id}; others need --force --reason TEXT, which is recorded",
         details={"holder": held.owner, "reservation": held.id},
     )

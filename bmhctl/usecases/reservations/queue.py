@@ -122,7 +122,7 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
             raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
         if ticket.owner != ctx.actor and not force:
             raise NotYoursError(
-                f"ticket {ticket_id} is {ticket.owner}'s", hint=f"bmhctl queue cancel {ticket_id} --force --reason WHY"
+                f"ticket {ticket_id} is {ticket.owner}'s", hint=f"bmhctl queue cancel {ticket_id} --force --reason TEXT"
             )
         if may_come_back(ctx, ticket):  # the process would queue again, because it can't be notified
             raise BusyError(

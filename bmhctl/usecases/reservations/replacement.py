@@ -63,7 +63,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
             raise BusyError(
                 f"no host that fits {wanted} is free{within}: nothing was changed",
                 host=name,
-                hint=f"to give {name} back without a replacement: bmhctl taint {name} --fault WHY -R {reservation}",
+                hint=f"to give {name} back without a replacement: bmhctl taint {name} --fault TEXT -R {reservation}",
             )
         spare = found.hosts[0]
         taken = take_spare(ctx, spare, bad, held, now)

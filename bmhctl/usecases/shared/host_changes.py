@@ -315,7 +315,7 @@ def check_removable(host: Host, force: bool) -> None:
         raise StateRefusedError(
             f"{why}: not removed",
             host=host.name,
-            hint=f"bmhctl {before} {host.name} first, or use --force --reason WHY",
+            hint=f"bmhctl {before} {host.name} first, or use --force --reason TEXT",
             details={"state": host.state.value},
         )
 

@@ -140,7 +140,7 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime, *, m
         return
     refusal = reservation.refusal(ctx.actor, token, now)
     if refusal is not None:
-        others = "; others need --force --reason WHY, which is recorded" if may_force else ""
+        others = "; others need --force --reason TEXT, which is recorded" if may_force else ""
         raise NotYoursError(
             refusal,
             host=host.name,

@@ -45,7 +45,7 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
             raise StateRefusedError(
                 f"is held by {host.reservation.words}",
                 host=host.name,
-                hint=f"bmhctl retire {host.name} --when-free --reason WHY retires it once it is given back",
+                hint=f"bmhctl retire {host.name} --when-free --reason TEXT retires it once it is given back",
             )
         if is_marked(host):
             return already(host, f"already retires when it is free: {reason}") if is_held else host

@@ -235,7 +235,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "mark", "warning", "node5", "is in maintenance for no recorded reason",
-                "bmhctl resume node5; or give a reason: bmhctl maintain node5 --reason WHY",
+                "bmhctl resume node5; or give a reason: bmhctl maintain node5 --reason TEXT",
             )
         ],
     ),

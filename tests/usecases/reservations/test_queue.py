@@ -693,7 +693,7 @@ def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
         (ticket,) = fleet.context().store.tickets.all()
         with pytest.raises(NotYoursError) as other:
             queue.cancel(fleet.context("bob"), ticket.id)
-        assert other.value.hint == f"bmhctl queue cancel {ticket.id} --force --reason WHY"
+        assert other.value.hint == f"bmhctl queue cancel {ticket.id} --force --reason TEXT"
         with pytest.raises(UsageError):
             queue.cancel(fleet.context("bob"), ticket.id, force=True)
         with pytest.raises(NotFoundError):
