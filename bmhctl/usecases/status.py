@@ -24,8 +24,7 @@ _COUNTED = ("expired", "cordoned", "undeclared", "faults", "bookings", "maintena
 def status(ctx: Context) -> Status:
     """Return the fleet on one screen: counts by state, reservations, what ends next, what needs an operator.
 
-    The number of rows that are read does not grow with the fleet: only the first :data:`SHOWN` of each list, and
-    counts.
+    However large the fleet is, only counts and the first :data:`SHOWN` of each list are read.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
@@ -100,13 +99,11 @@ def _reason(kind: str, host: Host) -> tuple[str, str | None]:
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
     """Return how many free hosts are set aside for tickets, how many tickets wait, and which wait for a limit."""
     from bmhctl.usecases.reservations.fairness import hosts_for_tickets, waiting_tickets
+    from bmhctl.usecases.reservations.limits import waits_for
 
-    waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()
-    if limits:
-        from bmhctl.usecases.reservations.limits import waits_for
-
-        found = ((each.id, waits_for(ctx, each, limits)) for each in waiting)
-        words = [f"ticket {ticket} waits for {limit}" for ticket, limit in found if limit is not None]
+    waiting, limits = waiting_tickets(ctx), ctx.store.policy().limits
+    found = ((each.id, waits_for(ctx, each, limits)) for each in waiting)
+    words = [f"ticket {ticket} waits for {limit}" for ticket, limit in found if limit is not None]
     return len(hosts_for_tickets(ctx, limits)), len(waiting), tuple(words)
 
 

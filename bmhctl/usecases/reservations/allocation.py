@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.matching import Match, match
-from bmhctl.domain.model import Host, State, Verb
-from bmhctl.domain.requirements import Requirements, ReservationRequest, describe_requirements, total
+from bmhctl.domain.model import State, Verb
+from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
@@ -17,7 +17,8 @@ from bmhctl.stores.availability_queries import CORDONED
 from bmhctl.stores.host_query import HostQuery, query_for
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.candidates import candidates
-from bmhctl.usecases.reservations.fairness import match_free, ticket_ahead
+from bmhctl.usecases.reservations.fairness import ticket_ahead
+from bmhctl.usecases.reservations.limits import refusal as refusal_of_limits
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import decide
 
@@ -38,21 +39,6 @@ _BY_HAND = frozenset((State.INITIAL, CORDONED))
 """The states that a host leaves only by a command of an operator."""
 
 
-def choose_hosts(
-    ctx: Context, request: ReservationRequest, before: int | None, limits: tuple[Limit, ...]
-) -> tuple[Host, ...]:
-    """Return the hosts that a request gets now, in the caller's transaction; ``limits`` are the policy's.
-
-    ``before`` is the id of the request's own ticket, so that only older tickets go first; None lets all tickets go
-    first. Raises :class:`UnsatisfiableError` or :class:`BusyError` when the request gets no hosts; both may be due
-    to a limit.
-    """
-    found = match_free(ctx, ctx.actor, request.requirements, before, limits)
-    if not found.missing:
-        return found.hosts
-    raise refusal(ctx, request.requirements, found, before, limits)
-
-
 def refusal(
     ctx: Context, requirements: Requirements, found: Match, before: int | None, limits: tuple[Limit, ...]
 ) -> BmhctlError:
@@ -62,13 +48,7 @@ def refusal(
     the inventory can ever fit.
     """
     check_satisfiable(ctx, requirements)
-    if limits:
-        from bmhctl.usecases.reservations.limits import refusal as refused_by
-
-        refused = refused_by(ctx, ctx.actor, requirements, limits)
-        if refused is not None:
-            return refused
-    return _busy(ctx, requirements, found, before)
+    return refusal_of_limits(ctx, ctx.actor, requirements, limits) or _busy(ctx, requirements, found, before)
 
 
 def check_satisfiable(ctx: Context, requirements: Requirements) -> None:

@@ -20,6 +20,8 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable
+from bmhctl.usecases.reservations.fairness import live_tickets
+from bmhctl.usecases.reservations.limits import Span, caps_of_booking, check_booking, check_role
 from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earliest_start
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
@@ -27,7 +29,6 @@ from bmhctl.usecases.shared.planned import hosts_of
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
     from bmhctl.results.bookings import Booked
-    from bmhctl.usecases.reservations.limits import Span
 
     _Placed = tuple[Booked, tuple[str, ...]]
 
@@ -54,13 +55,6 @@ def choose(
     """
     demand = Demand.of(booking, policy.turnaround)
     find = partial(choose_for, ctx, demand, preferred=preferred, avoided=avoided)
-    if not policy.limits:
-        found = find()
-        if found.missing:
-            raise _refusal(ctx, demand, len(found.hosts))
-        return found
-    from bmhctl.usecases.reservations.limits import Span, caps_of_booking, check_booking, check_role
-
     owner = booking.owner
     if owner == ctx.actor:
         check_role(ctx, policy.limits)
@@ -85,8 +79,6 @@ def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
 
 def _spans_of(ctx: Context, booking: Booking, now: datetime, by_role: bool) -> Iterator[Span]:
     """Yield the other bookings and the leases of a booking's owner, or of every owner of the same role."""
-    from bmhctl.usecases.reservations.limits import Span
-
     owner = booking.owner
     role = None if ctx.store.role is None else owner.partition("@")[0]
 
@@ -108,8 +100,6 @@ def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> 
     A choice of hosts that delays a ticket is undone, and the next choice avoids these hosts. The last choice avoids all
     hosts that fit a ticket. Raises :class:`BusyError` when every choice delays a ticket.
     """
-    from bmhctl.usecases.reservations.fairness import live_tickets
-
     tickets = live_tickets(ctx)
     if not tickets:
         return make(())

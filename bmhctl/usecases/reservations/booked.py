@@ -23,7 +23,8 @@ from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, 
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable, refusal
-from bmhctl.usecases.reservations.fairness import caps_of_owner, free_for, hosts_for_tickets, match_free
+from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets, match_free
+from bmhctl.usecases.reservations.limits import caps_of, check_hosts
 from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
@@ -32,10 +33,7 @@ _LOOK_AGAIN = 5.0  # seconds between two checks whether the booking was moved, w
 
 
 def known_booking(ctx: Context, booking_id: str) -> Booking:
-    """Return the booking or planned maintenance with this id, open or ended.
-
-    Raises :class:`NotFoundError` for an unknown id.
-    """
+    """Return the booking or planned maintenance with this id, open or ended, or raise :class:`NotFoundError`."""
     booking = ctx.store.bookings.get(booking_id)
     if booking is None:
         raise NotFoundError(f"there is no booking {booking_id}", hint="bmhctl bookings lists the open ones")
@@ -123,15 +121,12 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     ``before`` is the id of the request's own ticket; None for none. Hosts whose next plan begins soonest after the
     lease come first, so that the others stay free for longer leases. If no hosts are free for the whole lease, a
     request without a length gets those that are free the longest. Raises the errors of
-    :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    :func:`~bmhctl.usecases.reservations.allocation.refusal`.
     """
     policy, now, requirements = ctx.store.policy(), ctx.clock(), request.requirements
     if request.booking is not None:
         hosts = _choose_booked(ctx, requirements, open_booking(ctx, request.booking), policy)
-        if policy.limits:
-            from bmhctl.usecases.reservations.limits import check_hosts
-
-            check_hosts(ctx, ctx.actor, hosts, policy.limits)
+        check_hosts(ctx, ctx.actor, hosts, policy.limits)
         return hosts
     length = policy.lease_of(request).ttl
     until = until_of(length, now, policy.turnaround, may_be_short=request.may_be_short)
@@ -144,7 +139,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
             Demand(requirements, now, end, policy.turnaround),
             lambda more: free_for(ctx, requirements, before, policy.limits, more, now),
             kept=hosts_for_tickets(ctx, policy.limits, before),
-            caps=caps_of_owner(ctx, ctx.actor, policy.limits),
+            caps=caps_of(ctx, ctx.actor, policy.limits),
         )
         if room is not None:
             return room.hosts
@@ -168,6 +163,7 @@ def _too_long(
 ) -> BmhctlError:
     first = min(hosts, key=free_until)
     latest, now = free_until(first, policy.turnaround), ctx.clock()
+    longest = max((latest - now) // SHORTEST_LEASE, 1) * SHORTEST_LEASE  # in whole minutes
     begins = None
     if length is not None:
         begins = earliest_start(ctx, Demand(request.requirements, now, now + length, policy.turnaround))
@@ -175,13 +171,9 @@ def _too_long(
     return BusyError(
         f"{describe_requirements(request.requirements)}: free only until {local_time(latest)}, nothing was "
         f"reserved: {first.name} is {first.planned[0].words}",
-        hint=f"--ttl {format_duration(_whole_minutes(latest - now))} is the longest now{whole}",
+        hint=f"--ttl {format_duration(longest)} is the longest now{whole}",
         details={"until": latest.isoformat(), "from": None if begins is None else begins.isoformat()},
     )
-
-
-def _whole_minutes(length: timedelta) -> timedelta:
-    return max(length // timedelta(minutes=1) * timedelta(minutes=1), SHORTEST_LEASE)
 
 
 def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, policy: Policy) -> tuple[Host, ...]:

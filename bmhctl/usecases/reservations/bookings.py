@@ -29,6 +29,7 @@ from bmhctl.usecases.reservations.booked import known_booking, open_booking
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.due_bookings import end_maintenance
 from bmhctl.usecases.shared.leases import forced_reason
+from bmhctl.usecases.shared.owners import of_owner
 from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 
@@ -40,10 +41,9 @@ _LAG = timedelta(minutes=1)  # the longest delay between parsing a time such as 
 def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, *, weekly: int = 1) -> Bookings:
     """Book hosts from ``starts`` until just before ``ends``, in each of ``weekly`` weeks at the same local time.
 
-    Returns the bookings. All of them are made, or none; a dry run makes none. The same request under the same id
-    returns the bookings that it made before. Raises :class:`BusyError` when too few hosts are free at that time,
-    :class:`UnsatisfiableError` when too few hosts could ever fit, and :class:`UsageError` for a time or a number of
-    weeks that is not allowed.
+    Returns the bookings: all are made, or none. The same request under the same id returns those that it made before.
+    Raises :class:`BusyError` when too few hosts are free at that time, :class:`UnsatisfiableError` when too few could
+    ever fit, and :class:`UsageError` for a time or a number of weeks that is not allowed.
     """
     refresh_and_reap(ctx)
     policy = ctx.store.policy()
@@ -96,8 +96,7 @@ def _place(
 ) -> tuple[Booked, tuple[str, ...]]:
     """Choose the hosts of a booking and save it, in the caller's transaction; it replaces ``before``, if given.
 
-    ``why`` ends the reason in the history of a move. Returns the booking, with notes for its owner. Raises the errors
-    of :func:`choose` and :func:`beside_tickets`.
+    ``why`` ends the reason in the history of a move. Returns the booking, with notes for its owner.
     """
     left = [] if before is None else hosts_of(ctx, before)
     mine = [without_planned(host, booking.id) for host in left]
@@ -160,8 +159,7 @@ def _booked_before(
 ) -> Bookings:
     """Return the bookings that the same request made before.
 
-    Raises :class:`UsageError` when its id was used for something else, :class:`NotYoursError` when all these bookings
-    have ended.
+    Raises :class:`UsageError` when its id was used for something else, :class:`NotYoursError` when all have ended.
     """
     first = known[0]
     if (
@@ -199,8 +197,6 @@ def bookings(ctx: Context, *, ended: bool = False, owner: str | None = None) -> 
     with ctx.store.snapshot():
         known = ctx.store.bookings.all() if ended else ctx.store.bookings.open()
         if owner is not None:
-            from bmhctl.usecases.shared.owners import of_owner
-
             known = [*of_owner(known, owner, lambda each: each.owner, ("booking of", "owner"), ctx.report)]
         none = None if owner is None else "no booking fits: bmhctl bookings lists the open ones"
         return Bookings(with_host_names(ctx, known), now, inventory=ctx.store.location, none=none)
@@ -226,8 +222,7 @@ def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | 
     """Cancel a booking or a planned maintenance, so that its hosts can be reserved again.
 
     A maintenance that has begun and would end by itself ends now; its dirty hosts stay in maintenance until ``resume``.
-    Another owner's booking is cancelled only with ``force`` and a ``reason``. Raises :class:`NotYoursError` without
-    these, and the errors of :func:`open_booking`.
+    Raises :class:`NotYoursError` for another owner's booking, unless ``force`` is given with a ``reason``.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)

@@ -8,13 +8,14 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host
+from bmhctl.domain.model import CheckResult, Host, Phase
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
-from bmhctl.usecases.reservations.allocation import check_names, choose_hosts
-from bmhctl.usecases.reservations.fairness import LAPSE, note_ticket
+from bmhctl.usecases.reservations.allocation import check_names, refusal
+from bmhctl.usecases.reservations.fairness import LAPSE, match_free, note_ticket
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_checks, settle
+from bmhctl.usecases.reservations.limits import check_hosts, check_role
 from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import quarantine
@@ -22,7 +23,6 @@ from bmhctl.usecases.shared.transitions import quarantine
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
     from bmhctl.domain.policy import Policy
-    from bmhctl.domain.requirements import ReservationRequest
 
 _NEWEST = 100  # the newest events of the queue, searched for the cancellation
 _FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again
@@ -66,38 +66,32 @@ def _granted_in_turn(
     if before is not None:
         return before
     policy = ctx.store.policy()
-    attempt.request = resolved(ctx, attempt.asked)
-    hosts = choose(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
+    hosts = choose(attempt, ticket, policy.limits)
     return _settle(attempt, policy, ticket, hosts, checks)
 
 
-def choose(
-    ctx: Context, request: ReservationRequest, before: int | None, limits: tuple[Limit, ...]
-) -> tuple[Host, ...]:
-    """Return the hosts that a request gets now, in the caller's transaction, with regard to what is planned on hosts.
+def choose(attempt: Attempt, ticket: Ticket | None, limits: tuple[Limit, ...]) -> tuple[Host, ...]:
+    """Return the hosts that an attempt gets now, in the caller's transaction, with regard to what is planned on hosts.
 
-    Parameters and errors are as in :func:`bmhctl.usecases.reservations.allocation.choose_hosts`. Also raises
-    :class:`NotFoundError` for a name that no host has.
+    If the request takes a booking now, the attempt's ``request`` becomes that for the hosts of the booking. The errors
+    are those of :func:`~bmhctl.usecases.reservations.allocation.refusal`, and :class:`NotFoundError` for a name that no
+    host has.
     """
-    check_names(ctx, request.requirements)
-    if limits:
-        from bmhctl.usecases.reservations.limits import check_role
+    ctx, before = attempt.ctx, ticket.id if ticket else None
+    attempt.request = attempt.asked
+    is_planned = attempt.asked.booking is not None or ctx.store.bookings.is_any_open()
+    if is_planned:
+        from bmhctl.usecases.reservations.booked import choose_around, resolve
 
-        check_role(ctx, limits)
-    if request.booking is None and not ctx.store.bookings.is_any_open():
-        return choose_hosts(ctx, request, before, limits)
-    from bmhctl.usecases.reservations.booked import choose_around
-
-    return choose_around(ctx, request, before)
-
-
-def resolved(ctx: Context, request: ReservationRequest) -> ReservationRequest:
-    """Return the request with the hosts of the booking that it takes now; unchanged if it takes none."""
-    if request.booking is None and not ctx.store.bookings.is_any_open():
-        return request
-    from bmhctl.usecases.reservations.booked import resolve
-
-    return resolve(ctx, request)
+        attempt.request = resolve(ctx, attempt.asked)
+    check_names(ctx, attempt.request.requirements)
+    check_role(ctx, limits)
+    if is_planned:
+        return choose_around(ctx, attempt.request, before)
+    found = match_free(ctx, ctx.actor, attempt.request.requirements, before, limits)
+    if found.missing:
+        raise refusal(ctx, attempt.request.requirements, found, before, limits)
+    return found.hosts
 
 
 def _settle(
@@ -152,8 +146,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
         attempt.check_time()
         _step_aside(ctx, ticket, timedelta())
         with ctx.store.snapshot():
-            attempt.request = resolved(ctx, attempt.asked)
-            hosts = choose(ctx, attempt.request, ticket.id if ticket else None, ctx.store.policy().limits)
+            hosts = choose(attempt, ticket, ctx.store.policy().limits)
         with ExitStack() as stack:
             try:
                 held = [stack.enter_context(claimed(ctx, host)) for host in hosts]
@@ -164,7 +157,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
             _step_aside(ctx, ticket, LAPSE)
             now = ctx.clock()
             to_check = [one for one in held if attempt.check or one.policy.must_check(one.host, now)]
-            runs = [(one.host, one.run_checks()) for one in to_check]
+            runs = [(one.host, one.plan(Phase.CHECKS).run()) for one in to_check]
             refused = [(host, run) for host, run in runs if run.refusal is not None]
             with ctx.store.transaction():
                 before = granted_before(ctx, request)
@@ -174,10 +167,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                     continue  # the host may have been cordoned meanwhile
                 if not refused:
                     policy = ctx.store.policy()
-                    if policy.limits:
-                        from bmhctl.usecases.reservations.limits import check_hosts
-
-                        check_hosts(ctx, ctx.actor, hosts, policy.limits)  # the owner may hold more hosts by now
+                    check_hosts(ctx, ctx.actor, hosts, policy.limits)  # the owner may hold more hosts by now
                     return _settle(attempt, policy, ticket, hosts, {host.id: run.results for host, run in runs})
                 for host, run in refused:
                     reason = f"failed its checks before a reservation: {run.refusal}"

@@ -28,8 +28,7 @@ _MORE_BOOKED = 300  # if something is planned, so many more hosts of each requir
 def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None) -> datetime | None:
     """Return by when a request gets its hosts, in the caller's transaction; None where that is not known.
 
-    ``before`` is the id of the request's own ticket, so that only older tickets go first; None lets all tickets go
-    first.
+    ``before`` is the id of the request's own ticket; only older tickets go first. Without it, all tickets go first.
     """
     policy = ctx.store.policy()
     tickets = live_tickets(ctx, before)

@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
-from bmhctl.domain.matching import Cap, Claimant, Match, Until, left_over, match, until_of
+from bmhctl.domain.matching import Claimant, Match, Until, left_over, match, until_of
 from bmhctl.domain.model import LONG_AGO, Host
 from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
@@ -17,6 +17,7 @@ from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import EVERY_FIT, FREE, HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.candidates import candidates
+from bmhctl.usecases.reservations.limits import caps_of, is_within
 from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
 
@@ -241,24 +242,11 @@ def _within_limits(
 
     ``until`` returns until when the hosts of a ticket must be free; None if nothing is planned.
     """
-    caps_of = cache(partial(caps_of_owner, ctx, limits=limits))
+    caps_of_each = cache(partial(caps_of, ctx, limits=limits))
     for ticket in tickets:
-        caps, requirements = caps_of(ticket.owner), load_requirements(ticket.requirements)
-        if caps:
-            from bmhctl.usecases.reservations.limits import is_within
-
-            if not is_within(ctx, requirements, caps):
-                continue
-        yield Claimant(requirements, caps, until(ticket))
-
-
-def caps_of_owner(ctx: Context, owner: str, limits: tuple[Limit, ...]) -> Sequence[Cap]:
-    """Return how many more hosts an owner may get now, for the selector of each limit."""
-    if not limits:
-        return ()
-    from bmhctl.usecases.reservations.limits import caps_of
-
-    return caps_of(ctx, owner, limits)
+        caps, requirements = caps_of_each(ticket.owner), load_requirements(ticket.requirements)
+        if not caps or is_within(ctx, requirements, caps):
+            yield Claimant(requirements, caps, until(ticket))
 
 
 def match_free(
@@ -274,7 +262,7 @@ def match_free(
     ``before`` is the id of the owner's own ticket; None for none. ``until`` is how long the hosts must be free of
     plans; None if nothing is planned.
     """
-    claimant = Claimant(requirements, caps_of_owner(ctx, owner, limits), until)
+    claimant = Claimant(requirements, caps_of(ctx, owner, limits), until)
     found = claimant.match(_free(ctx, requirements, before, limits, until))
     is_whole = not found.missing and (until is None or all(free_until(host) >= until.whole for host in found.hosts))
     is_capped = any(cap.selector.terms for cap in claimant.caps)

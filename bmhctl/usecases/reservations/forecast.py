@@ -20,8 +20,7 @@ MOST_LOOKS = 200_000
 class Freeing(Frozen):
     """A host, the time from which it is free, and when it was last used by then; least recently used hosts go first.
 
-    A booking or maintenance that is planned on the host takes it from its beginning to its end, whether it is taken or
-    not.
+    A booking or maintenance that is planned on the host takes it for its whole time, whether it is taken or not.
     """
 
     host: Host

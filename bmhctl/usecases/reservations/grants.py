@@ -206,8 +206,7 @@ def granted_before(ctx: Context, request: ReservationRequest) -> Grant | None:
 def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) -> Grant:
     """Return the grant of a reservation that the same request got before, with its hosts in the order of the request.
 
-    Raises :class:`UsageError` when that request had other requirements, :class:`NotYoursError` when its lease has
-    ended.
+    Raises :class:`UsageError` when it had other requirements, :class:`NotYoursError` when its lease has ended.
     """
     from bmhctl.domain.matching import match
     from bmhctl.usecases.shared.leases import held_reservation

@@ -20,8 +20,7 @@ from bmhctl.usecases.shared.transitions import record_event
 def reservation_holding(ctx: Context, name: str, token: str | None) -> str:
     """Return the id of the reservation that holds a host: ``token``, or without one a reservation of the actor.
 
-    Raises :class:`NotFoundError` for an unknown host, :class:`StateRefusedError` when no reservation holds it, and
-    :class:`NotYoursError` when ``token`` does not, or another owner's reservation does.
+    Raises :class:`StateRefusedError` when no reservation holds it, and the errors of :func:`check_token`.
     """
     refresh(ctx)
     host = ctx.host(name)
@@ -198,10 +197,8 @@ def share(
 ) -> Grant:
     """Let the owners in ``add`` extend and release a reservation by name, and those in ``remove`` no longer; return it.
 
-    The id and the owner stay. Owners who share or own the reservation already are not added. Raises
-    :class:`NotYoursError` unless the caller is the owner or gives the reservation's id as ``token``; ``force`` with a
-    ``reason`` overrides this. The error is also raised when the lease has ended. Raises :class:`UsageError` if no owner
-    is given, and if one in ``remove`` does not share the reservation.
+    The id and the owner stay. ``token``, ``force``, ``reason`` and :class:`NotYoursError` are as in :func:`handover`.
+    Raises :class:`UsageError` if no owner is given, and if one in ``remove`` does not share the reservation.
     """
     forced_reason(force, reason)
     if not (add or remove) or not all(each.strip() for each in (*add, *remove)):

@@ -1,7 +1,7 @@
 """What the policy's limits leave to an owner, and the refusal of requests that exceed them.
 
-Only a policy with limits loads this module. A grant under a limit is decided in a transaction without others beside it,
-so that two grants at once can't exceed the limit together.
+A grant under a limit is decided in a transaction without others beside it, so that two grants at once can't exceed the
+limit together.
 """
 
 from __future__ import annotations
@@ -33,15 +33,10 @@ class Allowance(Frozen):
     owner: str
     held: tuple[Host, ...]
 
-    @property
-    def cap(self) -> Cap:
-        """How many more hosts the owner may get now."""
-        return Cap(self.limit.selector, max(0, (self.limit.max_hosts or 0) - len(self.held)))
-
-    @property
-    def whole(self) -> Cap:
-        """How many hosts the owner could get if the owner held none."""
-        return Cap(self.limit.selector, self.limit.max_hosts or 0)
+    def cap(self, *, always: bool = False) -> Cap:
+        """Return how many more hosts the owner may get now, or with ``always``, if the owner held none."""
+        held = 0 if always else len(self.held)
+        return Cap(self.limit.selector, max(0, (self.limit.max_hosts or 0) - held))
 
     @property
     def words(self) -> str:
@@ -67,7 +62,7 @@ class Allowance(Frozen):
 
 def check_role(ctx: Context, limits: Limits) -> None:
     """Raise :class:`NotYoursError` if a limit counts by role and the actor's name is not that of the role."""
-    role = ctx.store.role
+    role = ctx.store.role if any(limit.is_by_role for limit in limits) else None
     if role is None or ctx.actor == role or ctx.actor.startswith(f"{role}@"):
         return
     for limit in limits:
@@ -81,14 +76,14 @@ def check_role(ctx: Context, limits: Limits) -> None:
 
 def allowances(ctx: Context, owner: str, limits: Limits, without: Collection[int] = ()) -> tuple[Allowance, ...]:
     """Return what the limits on the number of hosts leave to an owner; hosts with the ids ``without`` do not count."""
-    role = owner.partition("@")[0] if ctx.store.role is not None else None
     found: dict[bool, list[Host]] = {}
     mine = []
     for limit in limits:
         if limit.max_hosts is None or not limit.concerns(owner):
             continue
         if limit.is_by_role not in found:
-            held = ctx.store.hosts.held_by_owner(owner, role if limit.is_by_role else None)
+            is_by_role = limit.is_by_role and ctx.store.role is not None
+            held = ctx.store.hosts.held_by_owner(owner, owner.partition("@")[0] if is_by_role else None)
             found[limit.is_by_role] = [host for host in held if host.id not in without]
         mine.append(Allowance(limit, owner, tuple(limit.of(found[limit.is_by_role]))))
     return tuple(mine)
@@ -96,7 +91,7 @@ def allowances(ctx: Context, owner: str, limits: Limits, without: Collection[int
 
 def caps_of(ctx: Context, owner: str, limits: Limits) -> tuple[Cap, ...]:
     """Return the caps of an owner: for the selector of each limit, how many more hosts the owner may get now."""
-    return tuple(each.cap for each in allowances(ctx, owner, limits))
+    return tuple(each.cap() for each in allowances(ctx, owner, limits))
 
 
 def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> bool:
@@ -120,7 +115,7 @@ def _exceeded(
     """
     mine = allowances(ctx, owner, limits)
     for always in (True, False):
-        caps = [each.whole if always else each.cap for each in mine]
+        caps = [each.cap(always=always) for each in mine]
         if mine and not is_within(ctx, requirements, caps):
             alone = (each for each, cap in zip(mine, caps, strict=True) if not is_within(ctx, requirements, [cap]))
             return next(alone, mine[0]), always
@@ -136,8 +131,7 @@ def waits_for(ctx: Context, ticket: Ticket, limits: Limits) -> str | None:
 def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> BmhctlError | None:
     """Return the error of a limit that refuses requirements; None if no limit does.
 
-    The error is an :class:`UnsatisfiableError` if the limit would refuse them to an owner who holds nothing, else a
-    :class:`BusyError`.
+    It is :class:`UnsatisfiableError` if the limit refuses them to an owner who holds nothing, else :class:`BusyError`.
     """
     exceeded, always = _exceeded(ctx, owner, requirements, limits)
     if exceeded is None:
@@ -159,19 +153,18 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
 def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits) -> None:
     """Check that an owner may hold these hosts, in addition to those that the owner holds already.
 
-    Raises :class:`UnsatisfiableError` if these hosts alone exceed a limit, and :class:`BusyError` if they exceed it
-    together with the others.
+    Raises :class:`UnsatisfiableError` if these alone exceed a limit, :class:`BusyError` if they do with the others.
     """
     added = tuple(hosts)
     for each in allowances(ctx, owner, limits):
         number = len(each.limit.of(added))
-        if number > each.whole.number:
+        if number > each.cap(always=True).number:
             raise UnsatisfiableError(
                 f"{number} hosts are more than limit {each.limit.name} allows: {each.limit.most} for {owner}",
                 hint="bmhctl policy show has the limits",
                 details=each.details,
             )
-        if number > each.cap.number:
+        if number > each.cap().number:
             raise BusyError(
                 f"nothing was changed: {each.words}",
                 hint="give hosts back first: bmhctl release -R ID",
@@ -193,7 +186,7 @@ def exceeds_none(
     """
     owner, now = reservation.owner, ctx.clock()
     mine = allowances(ctx, owner, limits, {*bad, *(host.id for host in kept)})
-    left = [(each.limit, each.cap.number - len(each.limit.of(kept))) for each in mine]
+    left = [(each.limit, each.cap().number - len(each.limit.of(kept))) for each in mine]
 
     def is_within(host: Host) -> bool:
         longest = longest_lease(limits, owner, [host])

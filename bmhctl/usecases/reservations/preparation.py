@@ -29,7 +29,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import give_back, held_reservation
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import record_event
-from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, claimed
+from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, claimed, in_transaction
 
 _JOBS = 16
 _GRACE = 2.0  # seconds between TERM and KILL for a step that must end with the lease
@@ -174,7 +174,9 @@ class Preparation:
     def _prepare(self, reservation: Reservation, claims: Sequence[Claimed]) -> list[tuple[Claimed, StepsRun]]:
         """Run the prepare steps on several hosts at once; return their results, in the order of the claims."""
         policy = self._ctx.store.policy()
-        deadline = _deadline(reservation, self._ctx.clock())
+        deadline = None
+        if reservation.expires_at is not None:
+            deadline = Deadline.of((reservation.expires_at - self._ctx.clock()).total_seconds(), _GRACE)
         plans = [(held, _plan(held, policy, reservation, deadline)) for held in claims]
         ended: dict[int, StepsRun] = {}
 
@@ -218,7 +220,7 @@ class Preparation:
         spares = None if enough else _replace(self._ctx, reservation, ended, failures, notes)
         if spares is None:
             words = "; ".join(f"{host.name}: {why}" for host, why in failures)
-            _note_failures(self._ctx, reservation, ended)
+            in_transaction(self._ctx, partial(_record, self._ctx, ended, reservation))
             self._give_back(reservation, [host for host, _ in failures], words)
             raise (StepFailedError if enough else NoSpareError)(
                 f"{words}; {enough or 'no other host that fits is free'}",
@@ -261,12 +263,6 @@ def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Dea
     if deadline is not None:
         environment = replace(environment, cancelled=AnyOf((plan.environment.cancelled, Due(deadline.term))))
     return replace(plan, steps=with_values(plan.steps, values), environment=environment)
-
-
-def _deadline(reservation: Reservation, now: datetime) -> Deadline | None:
-    if reservation.expires_at is None:
-        return None
-    return Deadline.of((reservation.expires_at - now).total_seconds(), _GRACE)
 
 
 @retried
@@ -312,12 +308,6 @@ def _record(ctx: Context, ended: Sequence[tuple[Claimed, StepsRun]], reservation
 
 
 @retried
-def _note_failures(ctx: Context, reservation: Reservation, ended: Sequence[tuple[Claimed, StepsRun]]) -> None:
-    with ctx.store.transaction(shared=True):
-        _record(ctx, ended, reservation, ctx.clock())
-
-
-@retried
 def _replace(
     ctx: Context,
     reservation: Reservation,
@@ -327,8 +317,7 @@ def _replace(
 ) -> list[Host] | None:
     """Replace each host on which the preparation failed, in one commit; return the new hosts.
 
-    Adds notes on bookings that moved for this to ``notes``. Returns None, and changes nothing, when too few hosts are
-    free.
+    Adds notes on bookings that moved for this to ``notes``. Returns None, and changes nothing, if too few are free.
     """
     moved: list[str] = []
     with suppress(_NoneFreeError), ctx.store.transaction():

@@ -29,6 +29,7 @@ from bmhctl.usecases.reservations.fairness import (
     until_of_ticket,
     waiting_tickets,
 )
+from bmhctl.usecases.reservations.limits import waits_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
@@ -57,11 +58,8 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
     found = match_free(ctx, ticket.owner, requirements, ticket.id, limits, until)
     if not found.missing:
         return "nothing: it is about to be granted"
-    if limits:
-        from bmhctl.usecases.reservations.limits import waits_for
-
-        if (limit := waits_for(ctx, ticket, limits)) is not None:
-            return f"it waits for the limit of its owner: {limit}"
+    if (limit := waits_for(ctx, ticket, limits)) is not None:
+        return f"it waits for the limit of its owner: {limit}"
     words = plural(found.missing, "more host")
     free = [] if until is None else free_for(ctx, requirements, ticket.id, limits, more=_SOME)
     if until is not None and (planned := _held_back(free, until.least)):
@@ -144,8 +142,7 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
 def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None) -> Done:
     """Move a ticket to the front of the queue, or to just before the ticket ``before``; return what was done.
 
-    The move is recorded with its reason. Raises :class:`NotFoundError` for a ticket that is not in the queue, and
-    :class:`UsageError` for an empty reason and for ``before`` naming the ticket itself.
+    The move is recorded with its reason. Raises :class:`UsageError` for an empty reason and for a move before itself.
     """
     if not reason.strip():
         raise UsageError("moving a ticket needs a reason, which is recorded", hint="--reason 'release build'")

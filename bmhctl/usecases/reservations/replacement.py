@@ -21,9 +21,7 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
 
     The bad host is tainted, with ``reason`` as its fault. Raises :class:`BusyError` when no other host is free; then
     nothing is changed. Raises :class:`StepFailedError` when no other host can be prepared; the bad host is tainted
-    then, too. Raises :class:`bmhctl.errors.NotYoursError` when the lease has ended or does not hold the host,
-    :class:`bmhctl.errors.NotFoundError` for an unknown host or reservation, and :class:`UsageError` for an empty
-    reason.
+    then, too. Raises :class:`NotYoursError` when the lease has ended or does not hold the host.
     """
     granted, taken = _swap(ctx, name, reservation, reason)
     if granted.held.reservation.params is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Phase, State
 from bmhctl.domain.requirements import ReservationRequest
+from bmhctl.domain.selector import Selector
 from bmhctl.errors import AwayError, BmhctlError, BusyError, UncertainError, UnreachableError, UnsatisfiableError
 from bmhctl.results import Grant, Outcome, Plan, already
 from bmhctl.support.values import replace
@@ -143,8 +144,6 @@ def _explain_parameters(error: UnsatisfiableError, given: ReservationRequest, re
     added = dict.fromkeys(term for old, new in pairs for term in new.selector.terms if term not in old.selector.terms)
     if added:
         params = " ".join(f"--param {name}" for name in request.params)
-        from bmhctl.domain.selector import Selector
-
         error.hint = f"{params} needs hosts with {Selector(tuple(added))}, to which its prepare step applies"
 
 

@@ -11,6 +11,7 @@ from bmhctl.domain.requirements import Requirement, Requirements, load_requireme
 from bmhctl.domain.room import Demand
 from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.usecases.reservations.fairness import free_for, hosts_for_tickets
+from bmhctl.usecases.reservations.limits import exceeds_none
 from bmhctl.usecases.shared.booking_hosts import apply_room, find_room
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import move
@@ -36,10 +37,7 @@ def spare_host(
     """
     policy, requirements = ctx.store.policy(), requirements_of(held)
     before, known = match(requirements, kept).missing, {host.id for host in kept}
-    if policy.limits:
-        from bmhctl.usecases.reservations.limits import exceeds_none
-
-        fits = exceeds_none(ctx, held, policy.limits, kept, bad, fits)
+    fits = exceeds_none(ctx, held, policy.limits, kept, bad, fits)
 
     def is_spare(host: Host) -> bool:
         return host.id not in known and fits(host) and match(requirements, [*kept, host]).missing < before

@@ -29,7 +29,7 @@ from bmhctl.support.folding import in_short
 from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.reservations.allocation import remedies
 from bmhctl.usecases.reservations.candidates import candidates
-from bmhctl.usecases.reservations.contended import check_ticket, choose, find_lost_grant, resolved, try_grant
+from bmhctl.usecases.reservations.contended import check_ticket, choose, find_lost_grant, try_grant
 from bmhctl.usecases.reservations.eta import eta_of_request
 from bmhctl.usecases.reservations.fairness import any_free, match_free, note_excused, note_ticket, remove_dead
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
@@ -80,8 +80,7 @@ class WaitOptions(Frozen):
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
     """Wait in the queue, even while the inventory is unavailable, locked, full, invalid or replaced; return the grant.
 
-    The ticket keeps its position as long as it is in the inventory. Raises the inventory's error when it can't be used
-    for longer than :data:`LONGEST`.
+    The ticket keeps its position. Raises the error of an inventory that can't be used for longer than :data:`LONGEST`.
     """
     ctx = attempt.ctx
     ticket: Ticket | None = None
@@ -176,7 +175,7 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
     """Return why the request is not granted yet, and by when it will be; None if that is not known."""
     ctx = attempt.ctx
     try:
-        choose(ctx, resolved(ctx, attempt.asked), ticket.id, ctx.store.policy().limits)
+        choose(attempt, ticket, ctx.store.policy().limits)
     except BusyError as error:
         why = f"{error.host} {error.message}" if error.host else error.message
         states = (error.details or {}).get("states")
