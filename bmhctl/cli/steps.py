@@ -76,7 +76,7 @@ def recycle(
     """
     chosen = choice(hosts, selector)
     if end_step:
-        from bmhctl.usecases.steps.end_step import end_step as usecase
+        from bmhctl.usecases.steps.step_verbs import end_step as usecase
 
         if watch is not None:
             raise UsageError("--end-step ends steps once: leave out --watch")

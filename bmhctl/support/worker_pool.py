@@ -14,7 +14,7 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _TICK = 0.5  # seconds after which a wait is interrupted, so that Python handles a pending signal
-_TOGETHER = 16  # the most results that are handled before ``tick`` and ``begin`` are called again
+_TOGETHER = 16  # the most results that are handled before ``more`` is called again
 
 PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""
@@ -29,21 +29,14 @@ class WorkerPool(Generic[_Task, _Result]):
 
     ``cancelled`` is set when the task must end as soon as it can. The threads are daemons: a task that can't be
     cancelled, because a connection does not answer, does not keep the process alive. While the pool waits for tasks, it
-    calls ``tick`` now and then, and ``idle`` when all results that have arrived are handled, both in the caller's
-    thread. ``idle`` may be set at any time.
+    calls ``idle`` in the caller's thread when all results that have arrived are handled. ``idle`` may be set at any
+    time.
     """
 
-    def __init__(
-        self,
-        work: Callable[[_Task, threading.Event], _Result],
-        size: int,
-        tick: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, work: Callable[[_Task, threading.Event], _Result], size: int) -> None:
         self.idle: Callable[[], None] | None = None
         self._cancelled = threading.Event()
         self._work = work
-        self._tick = tick
-        self._next_tick = 0.0
         self._size = max(1, size)
         self._done: SimpleQueue[_Ended[_Task, _Result] | Callable[[], None]] = SimpleQueue()
         self._working: dict[int, threading.Event] = {}  # set when a thread ends
@@ -98,9 +91,6 @@ class WorkerPool(Generic[_Task, _Result]):
     def _next(self) -> tuple[_Task, _Result]:
         """Wait for the next task that ends; return it with its result, or raise what it raised."""
         while True:
-            if self._tick is not None and time.monotonic() >= self._next_tick:
-                self._next_tick = time.monotonic() + _TICK
-                self._tick()
             if self.idle is not None and self._done.empty():
                 self.idle()
             for ended in self._wait():

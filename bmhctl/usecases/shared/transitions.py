@@ -68,12 +68,6 @@ def changed_meanwhile(host: Host) -> StateRefusedError:
     )
 
 
-def check_leaves(host: Host, inputs: GuardInput) -> None:
-    """Raise the error of the guard that keeps a host from being retired, if one does."""
-    if ask(Verb.RETIRE, host.state, inputs).refusals:
-        decide(Verb.RETIRE, host, inputs)
-
-
 def move(
     ctx: Context,
     host: Host,
@@ -90,8 +84,7 @@ def move(
     """Move a host with a verb, save it with its event, and return it; sets all fields that depend on the state.
 
     ``reservation`` is the new reservation for ``reserve``. ``steps`` are the results of the steps that ran before. With
-    ``recycles``, a host that becomes initial is made available later by ``recycle``. Raises the errors of
-    :func:`decide`; then nothing was saved.
+    ``recycles``, ``recycle`` makes a host that becomes initial available later. Raises the errors of :func:`decide`.
     """
     held = reservation or host.reservation
     event = event_of(ctx, host, verb, now, reason, actor, held.id if held else None, steps)
@@ -215,10 +208,6 @@ def event_of(
         dest=host.state,
         reason=reason,
         reservation=reservation or (host.reservation.id if host.reservation else None),
-        steps=None if steps is None else _timings(steps),
+        steps=None if steps is None else tuple(StepTiming(s.phase, s.step, s.verdict, s.seconds) for s in steps),
         before=before,
     )
-
-
-def _timings(results: tuple[CheckResult, ...]) -> tuple[StepTiming, ...]:
-    return tuple(StepTiming(each.phase, each.step, each.verdict, each.seconds) for each in results)

@@ -54,8 +54,7 @@ def power(
 
     ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. A host that another owner has reserved is
     switched only with ``force`` and a ``reason``, which is recorded. With ``then_off``, a host that has not shut down
-    (``SOFT_OFF``) after ``timeout`` is switched off. Returns the outcomes; raises :class:`UsageError` for ``then_off``
-    with another action.
+    (``SOFT_OFF``) after ``timeout`` is switched off. Returns the outcomes.
     """
     forced_reason(force, reason)
     if then_off and action is not Power.SOFT_OFF:
@@ -98,8 +97,7 @@ def boot_once(
 ) -> Outcomes:
     """Set what hosts boot from at their next start, and wait until their BMCs report it; restart nothing.
 
-    A host that another owner has reserved is changed only with ``force`` and a ``reason``, which is recorded.
-    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. Returns the outcomes.
+    The parameters are those of :func:`power`. Returns the outcomes.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -158,8 +156,7 @@ def inspect(
     """Read hardware from BMCs and save it as hardware properties: see :func:`bmhctl.probes.redfish_hardware.hardware`.
 
     All hosts are changed together, so that one ``undo`` takes it back. Properties that a BMC does not report stay as
-    they are. With ``dry_run``, the differences are only reported. ``timeout`` is for each BMC, and ``jobs`` how many
-    BMCs are asked at once. Returns the outcomes.
+    they are. With ``dry_run``, the differences are only reported. Returns the outcomes.
     """
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)

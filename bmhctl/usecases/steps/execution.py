@@ -42,15 +42,15 @@ class StepsRun(Frozen):
 class StepPlan(Frozen):
     """Which steps of a phase to run on one host, and how; it needs no inventory, so it can run in any thread.
 
-    ``overridden`` names steps that count as passed, each with the reason. ``environment`` is None for a plan that is
-    never run. ``declared`` is whether the policy has steps for the phase, even if none applies to the host.
+    ``environment`` is None for a plan that is never run. ``declared`` is whether the policy has steps for the phase,
+    even if none applies to the host. ``overridden`` names steps that count as passed, each with the reason.
     """
 
     host: Host
     phase: Phase
-    steps: tuple[Step, ...]
-    environment: StepEnvironment | None
-    declared: bool
+    steps: tuple[Step, ...] = ()
+    environment: StepEnvironment | None = None
+    declared: bool = False
     overridden: Mapping[str, str] = field(default_factory=dict)
     before: Before | None = None
 
@@ -62,8 +62,7 @@ class StepPlan(Frozen):
     ) -> StepsRun:
         """Run the steps in their order, in some phases only up to the first failure; return their results.
 
-        ``report`` is called with each result, in the thread that runs the steps. ``active`` receives the names of the
-        running steps, each with its start time.
+        ``report`` gets each result, in the thread of the steps; ``active`` the running steps, each with its start time.
         """
         active = {} if active is None else active
         environment = self.environment
@@ -144,16 +143,12 @@ class Claimed:
         self._hold = hold
         self._outcome: tuple[int, Outcome] | None = None
 
-    def run_checks(self) -> StepsRun:
-        """Run the readiness checks that apply, in this thread; return their results."""
-        return self.plan(Phase.CHECKS).run()
-
     def plan(self, phase: Phase, overridden: Mapping[str, str] | None = None) -> StepPlan:
         """Return a plan with the steps of a phase that apply to the host."""
         declared = self.policy.steps.get(phase, ())
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         if not mine:
-            return StepPlan(self.host, phase, (), None, bool(declared))
+            return StepPlan(self.host, phase, declared=bool(declared))
         environment = None if self._hold is None else self._environment(self._hold)
         names = {step.name for step in mine}
         skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
@@ -174,8 +169,8 @@ class Claimed:
         )
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
-        """Call ``act`` in one transaction, to save the results of steps; repeat it after a conflict."""
-        return _settle(self._ctx, act)
+        """Call ``act`` in one transaction, to save the results of steps, as :func:`in_transaction` does."""
+        return in_transaction(self._ctx, act)
 
     def check(self) -> None:
         """Raise :class:`UnreachableError` if the claim was lost; the inventory is not read."""
@@ -263,7 +258,8 @@ class ClaimedError(StateRefusedError):
 
 
 @retried
-def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
+def in_transaction(ctx: Context, act: Callable[[datetime], _T]) -> _T:
+    """Call ``act`` with the time in a transaction of its own; repeat that after a conflict."""
     with ctx.store.transaction(shared=True):
         return act(ctx.clock())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, PropertyValue
@@ -12,12 +12,8 @@ from bmhctl.usecases.shared.host_changes import shown
 from bmhctl.usecases.shared.transitions import event_of, exchange
 
 
-def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
-    """Save the properties that differ from those observed before, with an event, in the caller's transaction.
-
-    Returns the host.
-    """
-    results = [result for result in results if result.observed]
+def save_observed(ctx: Context, host: Host, results: Sequence[CheckResult], now: datetime) -> Host:
+    """Save the observed properties that changed, with an event, in the caller's transaction; return the host."""
     before, after = host.spec.observed, _merged(host.spec, results)
     changed = [
         f"{key} {shown(before.get(key))} → {shown(after.get(key))}"

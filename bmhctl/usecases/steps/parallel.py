@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from bmhctl.support.worker_pool import WorkerPool
     from bmhctl.usecases.shared.host_changes import Removal
 
-NO_STEPS = StepsRun((), None, "maintenance complete")
-"""The results of a job without steps."""
-
 _IN_ONE_COMMIT = 10_000
 
 
@@ -43,7 +40,7 @@ class Leaving(Frozen):
 
 
 class Job(Frozen):
-    """A claimed host, the steps to run on it (None: none), and what to do with their results.
+    """A claimed host, the steps to run on it, if any, and what to do with their results.
 
     ``finish`` returns the outcome, the next job, or that the host leaves. ``so_far`` is the outcome if an interruption
     ends the work here. ``later`` are the plans of the jobs that follow. ``note`` saves the result of a step as soon as
@@ -51,7 +48,7 @@ class Job(Frozen):
     """
 
     held: Claimed
-    program: StepPlan | None
+    plan: StepPlan
     finish: Callable[[StepsRun], Outcome | Job | Leaving]
     so_far: Outcome | None = None
     later: tuple[StepPlan, ...] = ()
@@ -60,24 +57,13 @@ class Job(Frozen):
     @property
     def takes_time(self) -> bool:
         """Whether the job has a step to run."""
-        return self.program is not None and bool(self.program.steps)
+        return bool(self.plan.steps)
 
     def steps_to_run(self) -> list[str]:
         """Return the names of the steps that run if all pass, including those of the jobs that follow."""
-        plans = (*((self.program,) if self.program else ()), *self.later)
-        return [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
-
-    def run(
-        self,
-        cancelled: Event | None,
-        report: Callable[[CheckResult], None] | None = None,
-        active: dict[str, float] | None = None,
-    ) -> StepsRun:
-        """Run the steps, in any thread, and call ``report`` with each result; return the results.
-
-        ``active`` receives the running steps, each with its start time.
-        """
-        return NO_STEPS if self.program is None else self.program.run(cancelled, report, active)
+        return [
+            step.name for plan in (self.plan, *self.later) for step in plan.steps if step.name not in plan.overridden
+        ]
 
     def proceed(self, run: StepsRun) -> Outcome | Job | Leaving:
         """Finish, and return what ``finish`` returns; raise :class:`UnreachableError` if the claim was lost."""
@@ -94,10 +80,9 @@ class BulkOperation(Frozen):
 
     ``early`` returns the outcome of a host on which no step has to run; None if steps have to run. ``prepare`` makes
     the job of a claimed host. ``steps`` are the steps of the policy that may have to run. ``dest`` is the state of a
-    host whose steps passed; None if it is not moved. ``tick`` is called now and then while steps run. ``first`` writes
-    what has to be written before any step runs, for all hosts in one commit; it returns the changed host, or the
-    outcome if that is all. ``unfinished`` returns what to report about the hosts with these names if an interruption
-    leaves them as ``first`` has written them.
+    host whose steps passed; None if it is not moved. ``first`` writes what has to be written before any step runs, for
+    all hosts in one commit; it returns the changed host, or the outcome if that is all. ``unfinished`` returns what to
+    report about the hosts with these names if an interruption leaves them as ``first`` has written them.
     """
 
     verb: str
@@ -105,7 +90,6 @@ class BulkOperation(Frozen):
     prepare: Callable[[Claimed], Job]
     steps: tuple[Step, ...]
     dest: State | None = None
-    tick: Callable[[], None] | None = None
     first: Callable[[Host, datetime], Outcome | Host] | None = None
     unfinished: Callable[[Sequence[str]], str] | None = None
 
@@ -117,7 +101,7 @@ class BulkOperation(Frozen):
 def _without_pause(found: Outcome | Job | Leaving) -> Outcome | Job | Leaving:
     """Finish a job and those that follow, up to one with steps to run; return that job, or what the last returns."""
     while isinstance(found, Job) and not found.takes_time:
-        found = found.finish(found.run(None))
+        found = found.finish(found.plan.run())
     return found
 
 
@@ -125,12 +109,9 @@ class Runner:
     """Processes hosts, each under its own claim: steps run in threads, everything else in the caller's thread.
 
     ``ended`` is called with each host and its outcome, and again with the same outcome if a signal interrupts it.
-    ``tick`` is called now and then while steps run.
     """
 
-    def __init__(
-        self, ctx: Context, jobs: int, ended: Callable[[Host, Outcome], None], tick: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, ctx: Context, jobs: int, ended: Callable[[Host, Outcome], None]) -> None:
         self.running: dict[int, Job] = {}
         self.active: dict[int, dict[str, float]] = {}
         """By host id, the names of the steps that run now, each with its start time (monotonic)."""
@@ -141,13 +122,12 @@ class Runner:
         self._leaving: dict[int, Leaving] = {}
         self._removed: list[tuple[Host, Outcome]] = []
         self._jobs = jobs
-        self._tick = tick
 
     @cached_property
     def _pool(self) -> WorkerPool[Job, StepsRun]:
         from bmhctl.support.worker_pool import WorkerPool  # imported here, since hosts without steps need no threads
 
-        return WorkerPool(self._work, self._jobs, self._tick)
+        return WorkerPool(self._work, self._jobs)
 
     def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
         """Process the hosts, several at once; the progress counts them from ``first`` up to ``total``."""
@@ -192,7 +172,7 @@ class Runner:
     def _work(self, job: Job, cancelled: Event) -> StepsRun:
         note, active = job.note, self.active.setdefault(job.held.host.id, {})
         report = None if note is None else lambda result: self._pool.post(partial(_note, note, result))
-        return job.run(cancelled, report, active)
+        return job.plan.run(cancelled, report, active)
 
     def _start(self, operation: BulkOperation, host: Host) -> Outcome | Job:
         self._claims[host.id] = ExitStack()
@@ -262,8 +242,7 @@ def each(
 ) -> Outcomes:
     """Process each host independently with ``operation``, ``jobs`` at once, and return the outcomes.
 
-    ``missing`` are errors for names without a host; they become failed outcomes. After an interruption, the steps that
-    have ended keep their effect and are reported.
+    ``missing`` are errors for names without a host. After an interruption, the steps that have ended keep their effect.
     """
     if ctx.dry_run:
         return _planned(ctx, operation, hosts, missing)
@@ -273,7 +252,7 @@ def each(
     def ended(host: Host, outcome: Outcome) -> None:
         outcomes[host.id] = outcome
 
-    runner = Runner(ctx, jobs, ended, operation.tick)
+    runner = Runner(ctx, jobs, ended)
     begun: Sequence[Host] = ()
     try:
         begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes, pending)

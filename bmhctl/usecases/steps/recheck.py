@@ -28,10 +28,9 @@ _STEPS_ASIDE = "a request waits for it"
 class Rechecks:
     """The checks of free hosts: which are due, which are running, and which must end early; at most ``jobs`` at once.
 
-    At most the policy's share of the free hosts is checked at the same time. A host that a waiting request could take
-    is not checked, and its running checks are ended. A host that fails goes to maintenance. With ``recover_after`` it
-    is tried again after this time, and becomes available when its checks pass twice. Without ``recheck_after`` nothing
-    is due.
+    At most the policy's share of the free hosts is checked at once. A host that a waiting request could take is not
+    checked, and its running checks are ended. A host that fails goes to maintenance. With ``recover_after`` it is tried
+    again after this time, and becomes available when its checks pass twice. Without ``recheck_after`` nothing is due.
     """
 
     def __init__(self, ctx: Context, jobs: int) -> None:
@@ -49,20 +48,16 @@ class Rechecks:
         self._wanted = [*_waiting_requirements(self._ctx)]
         now = self._ctx.clock()
         stale = self._ctx.store.hosts.stale(now - policy.recheck_after, now + AHEAD)
-        room = max(0, self.at_a_time() - len(self._running)) if stale else 0
         fit = [host for host in stale if host.id not in self._running and not self._is_wanted(host)]
-        return [*fit[:room], *_recovering(self._ctx, policy, now)[: self._jobs]]
-
-    def at_a_time(self) -> int:
-        """Return how many free hosts may be checked at once."""
-        free = self._ctx.store.hosts.counts()[State.AVAILABLE]
-        return max(1, min(self._jobs, int(free * self.policy.recheck_share)))
+        if fit:
+            free = self._ctx.store.hosts.counts()[State.AVAILABLE]
+            at_once = max(1, min(self._jobs, int(free * policy.recheck_share)))
+            fit = fit[: max(0, at_once - len(self._running))]
+        return [*fit, *_recovering(self._ctx, policy, now)[: self._jobs]]
 
     def operation(self) -> BulkOperation:
         """Return the operation for a host that is free or failed a recheck."""
-        return BulkOperation(
-            "recheck", self._early, self._prepare, self.policy.of(Phase.CHECKS), State.AVAILABLE, self.step_aside
-        )
+        return BulkOperation("recheck", self._early, self._prepare, self.policy.of(Phase.CHECKS), State.AVAILABLE)
 
     def _early(self, host: Host) -> Outcome | None:
         if host.state is State.MAINTENANCE:

@@ -14,7 +14,7 @@ from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import change_cordon, record_event
-from bmhctl.usecases.steps.execution import Claimed
+from bmhctl.usecases.steps.execution import Claimed, StepPlan
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, finish
 from bmhctl.usecases.steps.step_verbs import JOBS
@@ -23,10 +23,8 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
     """Close the actor's reasons (``everyones``: all), and move each host without other reasons; return the outcomes.
 
-    A host that goes to maintenance when it is free no longer does, and a cordon that it had before stays. Another host
-    goes back to its valid reservation; or to available, if it came from there and its checks pass; or to
-    initial, after a cleanup if it is dirty. If the cleanup fails, the host stays in maintenance. ``jobs`` is how many
-    hosts are processed at once. A dry run returns to which state each host would move, and why.
+    A host that goes to maintenance when it is free no longer does, and a cordon that it had before stays. For any
+    other, :func:`where_resume_leads` says where it goes. A dry run returns that for each host, and why.
     """
     if ctx.dry_run:
         return _plan(ctx, choice, everyones)
@@ -50,7 +48,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
             return Job(held, held.plan(Phase.CLEANUP), lambda run: cleaned(ctx, held, run, Verb.RESUME))
         if host.reservation is None and host.came_from is State.AVAILABLE:
             return Job(held, held.plan(Phase.CHECKS), lambda run: finish(ctx, held, Verb.RESUME, checks=run))
-        return Job(held, None, lambda _: finish(ctx, held, Verb.RESUME))
+        return Job(held, StepPlan(host, Phase.CHECKS), lambda _: finish(ctx, held, Verb.RESUME))
 
     forget_left_claims(ctx)
     refresh_and_reap(ctx)
@@ -85,7 +83,7 @@ def _close_reasons(ctx: Context, host: Host, rest: tuple[Note, ...], now: dateti
 
 def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: datetime) -> Outcome:
     """Take back a maintenance that would begin when the host is free, and return the outcome."""
-    if not _may_take_back(ctx, cordon, everyones):
+    if not (everyones or cordon.actor == ctx.actor):
         raise NotYoursError(
             f"goes to maintenance when it is free, and that is not yours: {in_words((cordon,))}",
             host=host.name,
@@ -96,15 +94,11 @@ def _take_back(ctx: Context, host: Host, cordon: Note, everyones: bool, now: dat
     return stayed(host, words)
 
 
-def _may_take_back(ctx: Context, cordon: Note, everyones: bool) -> bool:
-    return everyones or cordon.actor == ctx.actor
-
-
 def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> Outcome:
     if host.state is not State.MAINTENANCE:
         if host.cordon is None or not host.cordon.maintains:
             return already(host, f"is not in maintenance: already {host.state}")
-        if _may_take_back(ctx, host.cordon, everyones):
+        if everyones or host.cordon.actor == ctx.actor:
             return stayed(host, f"{NO_LONGER_WHEN_FREE}: {host.cordon.reason}")
         return already(host, f"goes to maintenance when it is free, for {in_words((host.cordon,))}")
     rest = remaining_reasons(ctx, host, everyones)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache, partial
 
-from bmhctl.domain.model import EventKind, Host, Note, Phase
+from bmhctl.domain.model import EventKind, Host, Note, Phase, Verb
 from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
-from bmhctl.lifecycle.machine import NOT_CLEANED, GuardInput
+from bmhctl.lifecycle.machine import NOT_CLEANED, GuardInput, ask
 from bmhctl.results import Outcome, Outcomes, already, failed, stayed
 from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
@@ -20,7 +20,7 @@ from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_changes import Removal
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
 from bmhctl.usecases.shared.refresh import refresh_and_reap
-from bmhctl.usecases.shared.transitions import check_leaves, quarantine, record_event
+from bmhctl.usecases.shared.transitions import decide, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, Leaving, each
 from bmhctl.usecases.steps.step_outcomes import failure_of
@@ -29,10 +29,9 @@ from bmhctl.usecases.steps.step_outcomes import failure_of
 def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
     """Retire hosts: each free host leaves the inventory when its steps have passed; return the outcomes.
 
-    The hosts can't be reserved any more from now on. A dirty host is cleaned before its retire steps run. A host on
-    which a step fails goes to maintenance, and can be retired again. The outcome of a held host is a
+    A host on which a step fails goes to maintenance, and can be retired again. The outcome of a held host is a
     :class:`StateRefusedError`; with ``when_free``, ``recycle`` or another ``retire`` retires it after it was given
-    back. ``jobs`` is how many hosts are processed at once. Raises :class:`UsageError` for an empty reason.
+    back. Raises :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")
@@ -116,7 +115,9 @@ def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun)
     host = held.host
     cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
     inputs = GuardInput.of(host, ctx.clock(), is_claimed=False)
-    check_leaves(host, replace(inputs, cleanup=cleaned, retirement=run.refusal))
+    inputs = replace(inputs, cleanup=cleaned, retirement=run.refusal)
+    if ask(Verb.RETIRE, host.state, inputs).refusals:
+        decide(Verb.RETIRE, host, inputs)  # raises the error of the guard that refuses
     reason = host.cordon.reason if host.cordon else "retired"
     words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
     steps = (*(cleanup.results if cleanup else ()), *run.results)

@@ -39,8 +39,7 @@ def run_in_order(
     """Run steps in threads, each after the steps ``before`` it; return their results in the order of ``steps``.
 
     A step in ``before`` that is not in ``steps`` counts as passed. A step that needs one that did not pass is not run,
-    and its verdict is unknown. Once ``goes_on`` returns false, no further step starts, and the running ones are waited
-    for.
+    and its verdict is unknown. Once ``goes_on`` returns false, no further step starts.
     """
     by_name = {step.name: step for step in steps}
     sorter = TopologicalSorter({name: before[name] & by_name.keys() for name in by_name})

@@ -14,7 +14,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import move, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
-from bmhctl.usecases.steps.parallel import NO_STEPS, Job
+from bmhctl.usecases.steps.parallel import Job
 
 
 def to_available(
@@ -29,8 +29,7 @@ def to_available(
     """Return the job that makes an initial host available: the remaining setup steps, then its readiness checks.
 
     ``overridden`` names steps that count as passed, each with the reason. ``again`` repeats setup steps that are done.
-    ``so_far`` is the outcome of the verb before this job, if any. With ``recycles``, failures are counted, and too many
-    in a row lead to maintenance.
+    ``so_far`` is the outcome of the verb before this job. ``recycles`` counts failures: too many lead to maintenance.
     """
 
     def check(setup: StepsRun | None = None) -> Job:
@@ -115,10 +114,9 @@ def finish(
 ) -> Outcome:
     """Move a claimed host with ``verb`` and the results of its steps; raise the error if the lifecycle refuses.
 
-    ``checks`` and ``cleanup`` are the results of those steps that ran. With ``recycles``, ``recycle`` makes a host that
-    becomes initial available afterwards.
+    ``checks`` and ``cleanup`` are the results of those steps that ran. ``recycles`` is as in :func:`move`.
     """
-    run = checks or cleanup or NO_STEPS
+    run = checks or cleanup or StepsRun((), None, "maintenance complete")
 
     def go(now: datetime) -> Outcome:
         host = held.save_observed(held.unchanged(), run.results, now)
@@ -129,7 +127,7 @@ def finish(
             setup=None,  # the checks run only after the setup, so its steps passed
         )
         words = run.refusal or run.summary
-        ran = None if run is NO_STEPS else run.results
+        ran = run.results if checks or cleanup else None
         left = move(ctx, host, verb, inputs, now, reason=words, steps=ran, recycles=recycles)
         if run.results:
             ctx.store.step_results.save(host, run.results, now)

@@ -1,4 +1,4 @@
-"""Ready, reset, check and recycle.
+"""Ready, reset, check and recycle; end a step that outlived its bmhctl.
 
 A host is claimed, and its steps run in a thread. The results are saved in one transaction if the host has not changed
 meanwhile. The threads never use the inventory.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bmhctl.domain.model import Host, Phase, State, Verb
+from bmhctl.domain.model import EventKind, Host, Phase, State, Verb
 from bmhctl.domain.policy import PHASES
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.lifecycle.machine import refuse_impossible
-from bmhctl.results import Outcome, Outcomes, already
+from bmhctl.results import Outcome, Outcomes, already, attempt, failed, stayed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
 from bmhctl.usecases.shared.leases import check_token
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
-from bmhctl.usecases.steps.execution import Claimed, ClaimedError
+from bmhctl.usecases.steps.execution import Claimed, ClaimedError, record_alone
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 from bmhctl.usecases.steps.step_outcomes import cleaned, record_checks, to_available
 
@@ -38,8 +38,7 @@ def ready(
     """Set up each initial host, run its readiness checks, and make it available if they pass; return the outcomes.
 
     Setup steps that are done are not repeated, except with ``again``. Steps in ``override`` count as passed without
-    running; this needs a ``reason``, which is recorded in the history. ``jobs`` is how many hosts are processed at
-    once.
+    running; this needs a ``reason``, which is recorded in the history.
     """
     overridden = _overridden(ctx, override, reason)
 
@@ -62,9 +61,7 @@ def ready(
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Run the cleanup of each tainted host, and make the host initial if it succeeds; return the outcomes.
 
-    A host with a fault is cleaned only when its exact name is given; otherwise its outcome is a
-    :class:`StateRefusedError`. After ``quarantine_after`` failed cleanups in a row (see the policy), the host goes to
-    maintenance. ``jobs`` is how many hosts are processed at once.
+    A host with a fault is cleaned only when its exact name is given; otherwise it is refused.
     """
 
     def early(host: Host) -> Outcome | None:
@@ -98,11 +95,9 @@ def _tidy(ctx: Context) -> None:
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Reset used hosts and make them ready, all tainted hosts or those that are chosen; return the outcomes.
 
-    Initial hosts are made ready, too, if an earlier ``recycle`` failed to make them available, or if their planned
-    maintenance ended by itself; other initial hosts only if they are named. A host with a fault is skipped unless its
-    exact name is given, and a host on which a step of another command runs is skipped unless it is named. After
-    ``quarantine_after`` failures in a row (see the policy), a host goes to maintenance. A host that is being retired is
-    retired instead. ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
+    Initial hosts are made ready, too, if they are named, if an earlier ``recycle`` failed to make them available, or if
+    their planned maintenance ended by itself. A host with a fault is skipped unless its exact name is given, and a host
+    on which another command runs a step unless it is named. A host that is being retired is retired instead.
     """
     _tidy(ctx)
     named = set(unfold(choice.names))
@@ -177,11 +172,59 @@ def _retires(host: Host) -> bool:
     return host.cordon is not None and host.cordon.retires
 
 
+def end_step(ctx: Context, choice: Choice) -> Outcomes:
+    """End the processes that still run a step on the named hosts after their bmhctl has died; return the outcomes.
+
+    Each end is recorded as an event. The outcome of a host is a :class:`StateRefusedError` if the bmhctl of the step is
+    alive, or if this user can't see or end the step's process. Raises :class:`UsageError` without names.
+    """
+    from bmhctl.stores.claims import host_claim
+
+    if not choice.names:
+        raise UsageError("--end-step needs the names of hosts", hint="bmhctl recycle --end-step node01")
+    refresh_and_reap(ctx)
+    hosts, missing = choose(ctx, choice)
+
+    def one(host: Host) -> Outcome:
+        claim = host_claim(host.id)
+        if not ctx.store.claims.claimed_hosts([host.id]):
+            return already(host, "no step is running on it")
+        holders = ctx.store.claims.holders(claim)
+        for holder in holders:
+            if holder.is_runner:
+                raise StateRefusedError(
+                    f"its step is run by bmhctl: {holder}",
+                    host=host.name,
+                    hint=f"end bmhctl instead: kill {holder.id}" if holder.id else "end bmhctl instead, on its machine",
+                )
+            if holder.ends_by_itself:
+                raise StateRefusedError(
+                    f"{holder}: {holder.ends_by_itself}", host=host.name, hint="try again after that"
+                )
+        if not holders:
+            raise StateRefusedError(
+                "a step is running on it, in a process that is not seen from here",
+                host=host.name,
+                hint="try again as the user that started it, or as root",
+            )
+        words = "; ".join(map(str, holders))
+        if not ctx.dry_run:
+            try:
+                ctx.store.claims.end_holders(claim)
+            except PermissionError:
+                raise StateRefusedError(
+                    f"its step belongs to another user: {words}", host=host.name, hint="try again as that user, or root"
+                ) from None
+            record_alone(ctx, host, EventKind.STEP_FAILED, f"ended: {words}")
+        return stayed(host, f"ended: {words}")
+
+    return Outcomes("end-step", (*(attempt(host, one) for host in hosts), *(failed(error) for error in missing)))
+
+
 def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
     """Run readiness checks without moving a host, and record their results; return the outcomes.
 
-    ``only`` names the checks to run; empty for all. A host that another owner has reserved is checked only with
-    ``force``. ``jobs`` is how many hosts are processed at once.
+    ``only`` names the checks to run; empty for all. A host that another owner has reserved needs ``force``.
     """
     _known_steps(ctx, only, Phase.CHECKS)
 
@@ -195,10 +238,10 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
         return None
 
     def prepare(held: Claimed) -> Job:
-        program = held.plan(Phase.CHECKS)
+        plan = held.plan(Phase.CHECKS)
         if only:
-            program = replace(program, steps=tuple(step for step in program.steps if step.name in only))
-        return Job(held, program, lambda run: record_checks(ctx, held, run, not only))
+            plan = replace(plan, steps=tuple(step for step in plan.steps if step.name in only))
+        return Job(held, plan, lambda run: record_checks(ctx, held, run, not only))
 
     refresh_and_reap(ctx)
     return each(

@@ -72,8 +72,7 @@ class Stream:
     def run(self) -> None:
         """Run until a signal or an error ends it; then end all steps. Hosts whose steps have ended keep the result.
 
-        An inventory that becomes invalid is reported once, and no step starts until it is valid again. Raises
-        :class:`InvalidError` when the inventory is invalid at the beginning or for too long, and
+        Raises :class:`InvalidError` when the inventory is invalid at the beginning or for too long, and
         :class:`UnreachableError` when it can't be reached while no step runs.
         """
         try:
@@ -193,15 +192,11 @@ class Stream:
         host = job.held.host
         operation, began = self._began[host.id]
         steps = sorted(dict(self._runner.active.get(host.id, {})).items(), key=lambda one: one[1])
-        names = [step.name for step in job.program.steps] if job.program else []
+        names = [step.name for step in job.plan.steps]
         last = max((names.index(name) for name, _ in steps if name in names), default=-1)
         later = names[last + 1 :]
-        if (
-            job.program is not None
-            and job.program.phase in (Phase.CLEANUP, Phase.SETUP)
-            and operation.verb == "recycle"
-        ):
-            phases = (Phase.SETUP, Phase.CHECKS) if job.program.phase is Phase.CLEANUP else (Phase.CHECKS,)
+        if job.plan.phase in (Phase.CLEANUP, Phase.SETUP) and operation.verb == "recycle":
+            phases = (Phase.SETUP, Phase.CHECKS) if job.plan.phase is Phase.CLEANUP else (Phase.CHECKS,)
             later += [step.name for phase in phases for step in job.held.policy.applying(phase, host.spec)]
         ages = tuple((name, now - at) for name, at in steps)
         return Activity(host.name, operation.verb, now - began, ages, tuple(later))

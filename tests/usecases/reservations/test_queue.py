@@ -759,49 +759,49 @@ def test_hosts_that_pass_are_free_again_when_another_of_the_same_request_fails(f
 
 
 def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bmhctl.usecases.steps.execution import Claimed
+    from bmhctl.usecases.steps.execution import StepPlan
 
-    run_checks = Claimed.run_checks
+    run = StepPlan.run
 
-    def cordoned(self: Claimed) -> object:
+    def cordoned(self: StepPlan) -> object:
         if self.host.name == "node1":
             lifecycle_verbs.cordon(fleet.context("operator"), Choice(("node1",)))
-        return run_checks(self)
+        return run(self)
 
-    monkeypatch.setattr(Claimed, "run_checks", cordoned)
+    monkeypatch.setattr(StepPlan, "run", cordoned)
     assert names(wait(fleet, check=True)) == ["node2"]
     assert states(fleet) == ["available", "reserved", "available", "available"]
 
 
 def test_a_ticket_holds_no_other_hosts_while_its_hosts_are_checked(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bmhctl.usecases.steps.execution import Claimed
+    from bmhctl.usecases.steps.execution import StepPlan
 
     take(fleet, count=4)
-    run_checks = Claimed.run_checks
+    run = StepPlan.run
 
-    def meanwhile(self: Claimed) -> object:
-        monkeypatch.setattr(Claimed, "run_checks", run_checks)
+    def meanwhile(self: StepPlan) -> object:
+        monkeypatch.setattr(StepPlan, "run", run)
         give_back(fleet, "node2")
         assert names(take(fleet, count=1)) == ["node2"]
-        return run_checks(self)
+        return run(self)
 
     def back() -> None:
         give_back(fleet, "node1")
-        monkeypatch.setattr(Claimed, "run_checks", meanwhile)
+        monkeypatch.setattr(StepPlan, "run", meanwhile)
 
     assert names(wait(fleet, back, check=True)) == ["node1"]
 
 
 def test_checks_that_outlast_the_deadline_reserve_nothing(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bmhctl.usecases.steps.execution import Claimed
+    from bmhctl.usecases.steps.execution import StepPlan
 
-    run_checks = Claimed.run_checks
+    run = StepPlan.run
 
-    def slow(self: Claimed) -> object:
+    def slow(self: StepPlan) -> object:
         fleet.clock.move(minutes=30)
-        return run_checks(self)
+        return run(self)
 
-    monkeypatch.setattr(Claimed, "run_checks", slow)
+    monkeypatch.setattr(StepPlan, "run", slow)
     with pytest.raises(WaitTimeoutError):
         wait(fleet, timeout=60, check=True)
     assert states(fleet) == ["available"] * 4

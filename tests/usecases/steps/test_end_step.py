@@ -15,7 +15,7 @@ from bmhctl.errors import StateRefusedError, UsageError
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import explain, hosts
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.steps import end_step
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 from tests.processes import spawn, until
 from tests.usecases.steps.test_step_verbs import host, said
@@ -57,7 +57,7 @@ def test_end_step_ends_the_step_of_a_killed_bmhctl_with_its_children(fleet: Lab)
             r" bmhctl recycle --end-step node1 ends it",
             found[0],
         )
-        outcomes = end_step.end_step(fleet.context(), NODE)
+        outcomes = step_verbs.end_step(fleet.context(), NODE)
         assert step.wait(5) == -9
     [(is_good, words)] = said(outcomes).values()
     assert is_good
@@ -65,13 +65,13 @@ def test_end_step_ends_the_step_of_a_killed_bmhctl_with_its_children(fleet: Lab)
     assert not fleet.context().store.claims.claimed_hosts([host(fleet).id])
     [event] = fleet.context().store.events.read("node1", last=1)
     assert (event.verb, event.reason) == (EventKind.STEP_FAILED, words)
-    assert said(end_step.end_step(fleet.context(), NODE)) == {"node1": (True, "no step is running on it")}
+    assert said(step_verbs.end_step(fleet.context(), NODE)) == {"node1": (True, "no step is running on it")}
 
 
 def test_end_step_refuses_the_step_of_a_running_bmhctl(fleet: Lab) -> None:
     """Another connection acts as another process, because this process is not listed as a holder of the file."""
     with fleet.context().store.claims.claim(host_claim(host(fleet).id)):
-        [outcome] = end_step.end_step(fleet.context(), NODE).items
+        [outcome] = step_verbs.end_step(fleet.context(), NODE).items
         assert isinstance(outcome.error, StateRefusedError)
         facts = explain.why(fleet.context(), "node1").facts
     if "postgres" in fleet.location:
@@ -88,7 +88,7 @@ def test_why_says_that_the_bmhctl_of_a_step_is_running(fleet: Lab) -> None:
     with spawn("-m", "bmhctl", "-i", fleet.location, "ready", "node1") as runner:
         until(place.exists)
         facts = explain.why(fleet.context(), "node1").facts
-        [refused] = end_step.end_step(fleet.context(), NODE).items
+        [refused] = step_verbs.end_step(fleet.context(), NODE).items
         runner.terminate()
         runner.communicate()
     assert re.match(rf"its steps are run by bmhctl: .*process {runner.pid}\b", facts[0])
@@ -102,4 +102,4 @@ def test_why_says_that_the_bmhctl_of_a_step_is_running(fleet: Lab) -> None:
 
 def test_end_step_without_host_names_is_a_usage_error(fleet: Lab) -> None:
     with pytest.raises(UsageError, match="needs the names"):
-        end_step.end_step(fleet.context(), Choice())
+        step_verbs.end_step(fleet.context(), Choice())
