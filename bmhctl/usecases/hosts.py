@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 
 from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
 from bmhctl.domain.units import plural
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes, failed
 from bmhctl.support.values import Frozen, field, replace
+from bmhctl.usecases.shared.confirmation import confirm_names
 from bmhctl.usecases.shared.context import Context, once
 from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.host_changes import (
@@ -19,7 +22,7 @@ from bmhctl.usecases.shared.host_changes import (
     HostAddition,
     Removal,
     SpecChange,
-    check_removable,
+    check_removal,
     differences,
     refuse_known_macs,
     shown,
@@ -28,7 +31,13 @@ from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unf
 from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh_and_reap
-from bmhctl.usecases.shared.spread import has_range, spread
+
+_RANGES = {  # by the base of the numbers
+    10: re.compile(r"\[([0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*)\]"),
+    16: re.compile(r"\[([0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?(?:,[0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?)*)\]"),
+}
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_MOST_VALUES = 100_000  # of one range
 
 
 class AttributeChanges(Frozen):
@@ -55,16 +64,15 @@ class AttributeChanges(Frozen):
 def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcomes:
     """Add hosts, all or none, as initial; return the outcome of each. A folded range in ``names`` means several hosts.
 
-    ``changes`` are the attributes of the hosts. Raises :class:`UsageError` for attributes that are not valid,
-    :class:`bmhctl.errors.StateRefusedError` for a name that is taken, and :class:`InvalidError` for a MAC that a known
-    host has.
+    ``changes`` are their attributes. Raises :class:`UsageError` for attributes that are not valid,
+    :class:`StateRefusedError` for a name that is taken, and :class:`InvalidError` for a MAC that a known host has.
     """
     unfolded = unfold(names)
     if not unfolded:
         raise UsageError("no host is named", hint="bmhctl add node01, or bmhctl add 'node[01-20]'")
     each = _spread(changes, len(unfolded))
-    shares_address = changes.address and "{name}" not in changes.address and not has_range(changes.address)
-    if len(unfolded) > 1 and ((changes.mac and not has_range(changes.mac, base=16)) or shares_address):
+    shares_address = changes.address and "{name}" not in changes.address and not _has_range(changes.address)
+    if len(unfolded) > 1 and ((changes.mac and not _has_range(changes.mac, base=16)) or shares_address):
         raise UsageError(
             "several hosts can't share a MAC or an address",
             hint="give each host its own: --address '{name}.lab' or '10.0.1.[11-20]', --mac '02:00:00:00:00:[01-0a]'",
@@ -76,18 +84,17 @@ def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcom
 
 
 def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> Outcomes:
-    """Change the declaration of hosts; return the outcome of each.
+    """Change the declaration of hosts; return the outcome of each, which may be an error.
 
     A changed BMC address drops the BMC's credentials unless new ones are given, because they would be sent to another
-    machine. Raises :class:`UsageError` when nothing is to be set, or one MAC for several hosts. Errors of single hosts
-    are in their outcomes.
+    machine. Raises :class:`UsageError` when nothing is to be set, or one MAC for several hosts.
     """
     if changes == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, confirmed(ctx, "set", choice))
     each = dict(zip((host.name for host in hosts), _spread(changes, len(hosts)), strict=True))
-    if len(hosts) > 1 and changes.mac and not has_range(changes.mac, base=16):
+    if len(hosts) > 1 and changes.mac and not _has_range(changes.mac, base=16):
         raise UsageError("several hosts can't share a MAC")
     gone = [host for host in hosts if host.undeclared and ctx.store.declaration is not None]
     errors: list[BmhctlError] = [
@@ -102,9 +109,8 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
     """Rename a host, or each host of a range, all or none; states, reservations and history stay. Return the outcomes.
 
-    Raises :class:`bmhctl.errors.NotFoundError` when there is no host ``old``, :class:`UsageError` when ``new`` is not a
-    host name, or not a range of as many other names, and :class:`bmhctl.errors.StateRefusedError` when ``new`` is
-    taken.
+    Raises :class:`bmhctl.errors.NotFoundError` when there is no host ``old``, and :class:`UsageError` when ``new`` is
+    not a host name, or not a range of as many other names.
     """
     refresh_and_reap(ctx)
     olds, news = unfold([old]), unfold([new])
@@ -134,9 +140,10 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     errors: list[BmhctlError] = list(missing)
     removals = []
     for host in hosts:
+        removal = Removal(host.name, reason, force)
         try:
-            check_removable(host, force)
-            removals.append(Removal(host.name, reason, force))
+            check_removal(host, removal)
+            removals.append(removal)
         except BmhctlError as error:
             errors.append(error)
     done = change(ctx, Changes(removals=tuple(removals))) if removals else []
@@ -144,13 +151,11 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
 
 
 def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False, overwrite: bool = False) -> Imported:
-    """Import the hosts of files, all or none: new hosts enter in the state in the files, known hosts get the attributes
-    in the files.
+    """Import the hosts of files, all or none: add those that are new, and merge the attributes of those that are known.
 
-    The state and the credentials of a known host never change; a second import of the same files changes nothing.
-    Values that were set here since the last import are kept and reported, unless ``overwrite``: see :func:`merge`. A
-    policy in the files names commands to run, so it is imported only ``with_policy``, and only into a database.
-    Raises :class:`InvalidError` if there is nothing to import.
+    The state and the credentials of a known host never change. Values that were set here since the last import are kept
+    and reported, unless ``overwrite``: see :func:`merge`. A policy names commands to run, so it is imported only
+    ``with_policy``, and only into a database. Raises :class:`InvalidError` if there is nothing to import.
     """
     ctx = replace(ctx, report=once(ctx.report, batch.warnings))  # the change would repeat the warnings of its preview
     refresh_and_reap(ctx)
@@ -170,7 +175,7 @@ def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False,
         if now_said != last:
             said[host.name] = now_said
         if known is None:
-            origin = _origin(arrival)
+            origin = f"imported from {arrival.origin}" + (f" ({arrival.source_state})" if arrival.source_state else "")
             newcomers.append(HostAddition(host, origin))
             items.append(Outcome(host.name, True, f"new, {origin}", None, host.state))
             continue
@@ -188,12 +193,9 @@ def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False,
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
         ctx.report("attributes that were set here are kept where the files differ; import --overwrite replaces them")
-    if ctx.confirm is not None:
-        from bmhctl.usecases.shared.confirmation import confirm_names
-
-        changed = [item.host for item in items if item.changed]
-        act = "adds" if len(newcomers) == len(changed) else "adds or changes" if newcomers else "changes"
-        confirm_names(ctx, "import", changed, act=act)
+    changed = [item.host for item in items if item.changed]
+    act = "adds" if len(newcomers) == len(changed) else "adds or changes" if newcomers else "changes"
+    confirm_names(ctx, "import", changed, act=act)
     if specs or newcomers or policy or said:
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), batch.skipped, batch.warnings, ctx.dry_run)
@@ -228,11 +230,6 @@ def _without_references(ctx: Context, host: Host) -> Host:
     return replace(host, spec=replace(host.spec, bmc=replace(bmc, credentials=None)))
 
 
-def _origin(arrival: ImportedHost) -> str:
-    word = f" ({arrival.source_state})" if arrival.source_state else ""
-    return f"imported from {arrival.origin}{word}"
-
-
 def _merged(
     ctx: Context, known: HostSpec, *, brought: HostSpec, last: Mapping[str, PropertyValue] | None, overwrite: bool
 ) -> Merged:
@@ -248,9 +245,53 @@ def _merged_spec(edit: Callable[[Context, HostSpec], Merged], ctx: Context, know
 
 def _spread(changes: AttributeChanges, count: int) -> list[AttributeChanges]:
     """Return the changes for each of ``count`` hosts; an address, a MAC or a BMC may have a range."""
-    addresses = spread("--address", changes.address, count)
-    macs, bmcs = spread("--mac", changes.mac, count, base=16), spread("--bmc", changes.bmc, count)
+    addresses = _spread_value("--address", changes.address, count)
+    macs, bmcs = _spread_value("--mac", changes.mac, count, base=16), _spread_value("--bmc", changes.bmc, count)
     return [replace(changes, address=a, mac=m, bmc=b) for a, m, b in zip(addresses, macs, bmcs, strict=True)]
+
+
+def _has_range(text: str | None, *, base: int = 10) -> bool:
+    """Return whether a value has a range, and so stands for several values; an IPv6 address in brackets has none."""
+    return text is not None and bool(_RANGES[base].search(text))
+
+
+def _spread_value(option: str, text: str | None, count: int, *, base: int = 10) -> list[str | None]:
+    """Return the values for ``count`` hosts, in their order: those of the range, or the same value for each.
+
+    ``base`` is 16 for the numbers of a MAC address. Raises :class:`UsageError` for a range of another length.
+    """
+    if text is None:
+        return [None] * count
+    for name in _PLACEHOLDER.findall(text):
+        if name != "name":
+            raise UsageError(
+                f"{option} has the placeholder {{{name}}}, which is not known",
+                hint="{name} is the host's name; a range gives each host its own: --address '10.0.1.[11-20]'",
+            )
+    if not _has_range(text, base=base):
+        return [text] * count
+    groups = [list(_numbers(group, base)) for group in _RANGES[base].findall(text)]
+    values: list[str | None] = [_filled(text, iter(numbers), base) for numbers in product(*groups)]
+    if len(values) != count:
+        hosts = "1 host is" if count == 1 else f"{count} hosts are"
+        digits = ", counted in hexadecimal" if base == 16 else ""
+        raise UsageError(f"{option} {text} stands for {len(values)} values{digits}, but {hosts} named")
+    return values
+
+
+def _filled(text: str, numbers: Iterator[str], base: int) -> str:
+    """Return the text with each of its ranges replaced by the next number."""
+    return _RANGES[base].sub(lambda _: next(numbers), text)
+
+
+def _numbers(group: str, base: int) -> Iterator[str]:
+    for span in group.split(","):
+        first, _, last = span.partition("-")
+        start, end = int(first, base), int(last or first, base)
+        if not start <= end < start + _MOST_VALUES:
+            raise UsageError(f"[{group}] is not a range", hint="write it like [11-20] or [1,3,5-7]")
+        form = f"0{len(first)}{'x' if base == 16 else 'd'}"
+        yield from (format(number, form) for number in range(start, end + 1))
 
 
 def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> HostSpec:

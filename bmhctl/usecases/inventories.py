@@ -7,6 +7,8 @@ import os
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
+from bmhctl.stores.meta import FINGERPRINT, OWNER
+from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.sqlite.files import building, create_database
 from bmhctl.stores.state_files import state_file
 from bmhctl.usecases.shared.context import Context
@@ -74,8 +76,6 @@ def init(location: str, *, group: str | None = None) -> Done:
             f"{path} was created by another command at the same time", hint=f"look at it: bmhctl -i {path} status"
         ) from error
     except OSError as error:
-        from bmhctl.stores.os_files import unreachable
-
         raise unreachable(f"can't create {path}", error) from error
     return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))
 
@@ -100,9 +100,9 @@ def adopt(ctx: Context) -> Done:
     """
     if ctx.store.declaration is None:
         raise UsageError("--adopt is for a TOML inventory", hint="-i lab.toml")
-    from bmhctl.usecases.shared.declaration_sync import adopt as take
-
-    take(ctx)
+    with ctx.store.transaction():
+        ctx.store.meta.put(OWNER, ctx.store.declaration.identity)
+        ctx.store.meta.put(FINGERPRINT, None)
     state = str(ctx.store.declaration.state_path)
     return Done("init", f"{state} belongs to {ctx.store.location} now", {"inventory": ctx.store.location})
 

@@ -7,6 +7,7 @@ a rename, and a removal a removal. A change by hand has no intent: a missing nam
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -15,6 +16,7 @@ from pathlib import Path
 from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Outcome, failed
+from bmhctl.stores.declared_hosts import host_of, host_values
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
 from bmhctl.stores.toml.declaration import Declaration, parse_declaration, read_declaration
@@ -24,6 +26,7 @@ from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.host_changes import (
     Changes,
     HostAddition,
+    Removal,
     SpecChange,
     apply,
     check_removal,
@@ -31,7 +34,6 @@ from bmhctl.usecases.shared.host_changes import (
     replace_policy,
     undeclare,
 )
-from bmhctl.usecases.shared.intents import intent_of, read_intent, write_intent
 
 _TRIES = 10
 
@@ -93,10 +95,7 @@ def rehearse(ctx: Context) -> None:
 
 
 def declared(ctx: Context) -> Declaration | None:
-    """Return the declaration in the TOML file if the state is synced with it, else None.
-
-    Raises the errors of :func:`sync_declaration`.
-    """
+    """Return the declaration in the TOML file if the state is synced with it; raise as :func:`sync_declaration`."""
     file = _file(ctx)
     _check_owner(ctx, file)
     declaration, known = read_declaration(file), _known(ctx)
@@ -116,7 +115,7 @@ def left_intent(ctx: Context) -> str | None:
     text = ctx.store.meta.get(INTENT)
     if text is None:
         return None
-    sha256, actor = intent_of(text)
+    sha256, actor = _intent_of(text)
     return None if sha256 == read_declaration(_file(ctx)).fingerprint.sha256 else actor
 
 
@@ -160,7 +159,7 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
         with ctx.store.transaction():
             with undone(ctx.store.savepoint()):
                 outcomes[:] = _reconcile(_silent(ctx), declaration, (ctx.actor, changes), ctx.clock())
-            ctx.store.meta.put(INTENT, write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
+            ctx.store.meta.put(INTENT, _write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
 
     edit_file(file.path, make, rehearse)
     if not outcomes:  # nothing changes in the file, because the changes concern only undeclared hosts
@@ -198,13 +197,6 @@ def _check_taken(ctx: Context, changes: Changes) -> None:
         known = ctx.store.hosts.named(newcomer.host.name)
         if known is not None and not known.undeclared and known.name not in leaving:
             refuse_taken(ctx, known.name, "is in the inventory already", known.name)
-
-
-def adopt(ctx: Context) -> None:
-    """Tie the state file to this TOML file, if it belonged to another one."""
-    with ctx.store.transaction():
-        ctx.store.meta.put(OWNER, _file(ctx).identity)
-        ctx.store.meta.put(FINGERPRINT, None)
 
 
 def _silent(ctx: Context) -> Context:
@@ -252,7 +244,7 @@ def _intent(ctx: Context, declaration: Declaration) -> tuple[str, Changes] | Non
     A host may have been reserved since the edit was rehearsed. The file has changed already, so the removal of such a
     host can't be refused any more; it is left out instead, and the host becomes undeclared.
     """
-    intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
+    intent = _read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
     if intent is None or not intent[1].removals:
         return intent
     actor, changes = intent
@@ -267,6 +259,49 @@ def _intent(ctx: Context, declaration: Declaration) -> tuple[str, Changes] | Non
         except StateRefusedError as error:
             ctx.report(f"{removal.name}: {error.message}; it is no longer declared")
     return actor, replace(changes, removals=tuple(possible))
+
+
+def _write_intent(sha256: str, actor: str, changes: Changes) -> str:
+    """Return the text of an intent to make changes; ``sha256`` is the hash of the TOML file after the changes."""
+    return json.dumps(
+        {
+            "sha256": sha256,
+            "actor": actor,
+            "renames": changes.renames,
+            "removals": [[r.name, r.reason, r.force, r.retires, r.last_event] for r in changes.removals],
+            "newcomers": [(*host_values(n.host), n.reason) for n in changes.newcomers],
+            "reason": changes.reason,
+            "imported": changes.imported,
+            "command": changes.command,
+        }
+    )
+
+
+def _read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
+    """Return the actor and the changes of an intent; None if its hash is not that of the TOML file."""
+    kept = json.loads(text) if text else None
+    if kept is None or kept["sha256"] != sha256:
+        return None
+    return str(kept["actor"]), Changes(
+        renames=tuple((old, new) for old, new in kept["renames"]),
+        removals=tuple(Removal(*removal) for removal in kept["removals"]),
+        newcomers=tuple(HostAddition(host_of((host, held)), reason) for host, held, reason in kept["newcomers"]),
+        reason=kept["reason"],
+        imported=kept.get("imported", {}),
+        command=kept.get("command"),
+    )
+
+
+def _intent_of(text: str) -> tuple[str | None, str]:
+    """Return the hash that the TOML file has after the edit, and the edit's actor, from the text of an intent.
+
+    Returns None and "an unknown actor" for a text that can't be read.
+    """
+    try:
+        kept = json.loads(text)
+        return kept["sha256"], str(kept["actor"])
+    except (ValueError, LookupError, TypeError):
+        return None, "an unknown actor"
 
 
 def _made(ctx: Context, changes: Changes, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -156,8 +156,7 @@ def _enter(
     """Add a host in its state; if an undeclared host has this name, declare it again.
 
     ``granted`` holds the reservations that were added for hosts before, so that hosts with the same reservation share
-    it. A host never joins a reservation that exists already. A host that was removed while dirty enters tainted,
-    because its removal cleaned nothing.
+    it; a host never joins one that exists already. A host that was removed while dirty enters tainted.
     """
     host, reason = newcomer.host, newcomer.reason
     if known is not None:
@@ -307,9 +306,9 @@ def _refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
                 )
 
 
-def check_removable(host: Host, force: bool) -> None:
-    """Raise :class:`StateRefusedError` for a reserved or dirty host, unless ``force`` is true."""
-    if (host.reservation is not None or host.dirty) and not force:
+def check_removal(host: Host, removal: Removal) -> None:
+    """Raise the errors of :func:`remove` for a removal that is refused; remove nothing."""
+    if (host.reservation is not None or host.dirty) and not removal.force:
         why = f"is held by {host.reservation.words}" if host.reservation else f"is {host.state} and dirty"
         before = "release" if host.reservation else "resume" if host.state is State.MAINTENANCE else "reset"
         raise StateRefusedError(
@@ -318,11 +317,6 @@ def check_removable(host: Host, force: bool) -> None:
             hint=f"bmhctl {before} {host.name} first, or use --force --reason TEXT",
             details={"state": host.state.value},
         )
-
-
-def check_removal(host: Host, removal: Removal) -> None:
-    """Raise the errors of :func:`remove` for a removal that is refused; remove nothing."""
-    check_removable(host, removal.force)
     if removal.last_event is not None and host.last_event != removal.last_event:
         raise changed_meanwhile(host)
 

@@ -84,13 +84,11 @@ def _unknown_keys(ctx: Context, selector: Selector) -> Iterator[str]:
     for key, term in {term.key: term for term in selector.terms}.items():
         if _is_known(ctx, key):
             continue
-        values = [value for value in term.values if value in [*State]]
-        if key == "owner":
-            whom = term.values[0] if term.values else "NAME"
-            yield f"no host has the key owner; bmhctl reservations --owner {whom} lists what it holds"
-            continue
-        if key == "state":
-            yield f"no host has the key state; states are chosen with --state {values[0] if values else 'STATE'}"
-            continue
-        near = _nearest_key(ctx, key)
-        yield f"no host has the key {key}" + (f"; did you mean {near}?" if near else "")
+        owner = next(iter(term.values), "NAME")
+        state = next((value for value in term.values if value in [*State]), "STATE")
+        options = {
+            "owner": f"; bmhctl reservations --owner {owner} lists what it holds",
+            "state": f"; states are chosen with --state {state}",
+        }
+        near = None if key in options else _nearest_key(ctx, key)
+        yield f"no host has the key {key}" + options.get(key, f"; did you mean {near}?" if near else "")
