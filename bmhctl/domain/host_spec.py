@@ -91,8 +91,7 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
     """Return a host as environment variables, named without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK``, …
 
     There is no variable for an attribute that is not declared. In names, keys are in upper case, with ``_`` for all but
-    letters and digits. If several keys give the same name, the first in alphabetical order gets this name, and the next
-    ones end in ``_2``, ``_3`` and so on.
+    letters and digits; if several keys give the same name, the later ones end in ``_2``, ``_3`` and so on.
     """
     bmc = spec.bmc
     found = {"HOST": spec.name, "ADDRESS": spec.address, "MAC": spec.mac}
@@ -219,10 +218,7 @@ def known_mac(value: str | None) -> str | None:
 
 
 def normal_mac(value: str) -> str | None:
-    """Return a MAC in lower case with colons; None for a text that is not a MAC.
-
-    Accepts colons, hyphens, dots or no separators.
-    """
+    """Return a MAC in lower case with colons, whatever separators it has; None for a text that is not a MAC."""
     mac = value.strip().lower().replace("-", ":")
     if _MAC.fullmatch(mac):
         return mac

@@ -10,8 +10,7 @@ class ImportedHost(Frozen):
     """A host in a file to import, with the state that the file gives.
 
     A ``host.reservation`` with an empty id says that the other system has given the host to the reservation's owner.
-    ``source_state`` is the state in the words of the file. ``origin`` is where the host is in the import: the file and
-    the document.
+    ``source_state`` is the state in the words of the file, and ``origin`` names the file and the document.
     """
 
     host: Host

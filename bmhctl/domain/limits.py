@@ -38,8 +38,7 @@ class Limit(Frozen):
     """A limit on the hosts that fit ``selector``, for each owner whose name matches ``owner`` (with ``*`` and ``?``).
 
     ``max_hosts`` is how many hosts an owner may hold at a time. ``max_ttl`` is how long a lease may last from each
-    grant and extension. ``max_ahead`` is how far ahead a booking may begin. None means that the limit does not restrict
-    this.
+    grant and extension. ``max_ahead`` is how far ahead a booking may begin. None means no limit.
     """
 
     name: str

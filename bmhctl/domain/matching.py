@@ -80,8 +80,7 @@ class Claimant(Frozen):
 def match(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap] = ()) -> Match:
     """Return the largest match; if there are several, the one that uses the first hosts in ``free``.
 
-    The hosts come in the order of the requirements. If the match would exceed one of ``caps``, hosts that few caps
-    count are preferred.
+    The hosts come in the order of the requirements. Under ``caps``, hosts that few of them count are preferred.
     """
     found = _match(requirements, free)
     if all(sum(cap.selector.fits(host.spec) for host in found.hosts) <= cap.number for cap in caps):
@@ -111,8 +110,7 @@ def _match(
 ) -> Match:
     """Return the largest match of requirements and hosts; ``is_allowed`` is called when the search reaches a host.
 
-    ``takes`` is called with each host that enters the match. Such a host stays in it, and only its requirement may
-    change.
+    ``takes`` is called with each host that enters the match. Such a host stays in it; its requirement may change.
     """
     fits = [[number for number, requirement in enumerate(requirements) if requirement.fits(host.spec)] for host in free]
     room = [requirement.count for requirement in requirements]
@@ -162,8 +160,7 @@ def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Ca
 
     The order of ``free`` does not matter. Hosts that the same caps count form a group, and a maximum flow with a limit
     for each group is the largest match for these limits. If the flow exceeds a cap, every allowed match gives fewer
-    hosts to at least one of the groups that the cap counts. So the limit of each such group is lowered in turn (branch
-    and bound).
+    hosts to a group that the cap counts, so the limit of each such group is lowered in turn (branch and bound).
     """
     kinds: dict[_Kind, list[Host]] = {}
     for host in free:

@@ -74,9 +74,8 @@ class Guard(Words):
 class Edge(Frozen):
     """One way from one state to another; a ``source`` or ``dest`` of None is outside the inventory (``[*]``).
 
-    ``label`` is the edge's label in the diagram, ``why`` one sentence that says why the edge exists. Several edges of
-    one verb from one state are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves
-    out.
+    ``label`` is the edge's label in the diagram, ``why`` one sentence on why it exists. Several edges of one verb from
+    one state are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves out.
     """
 
     verb: Verb
@@ -125,8 +124,7 @@ class Bmc(Frozen):
     """How to reach a host's baseboard management controller.
 
     ``credentials`` is a reference (``env:NAME``, ``file:PATH``, ``command:…``), never a secret itself.
-    ``tls_min_version`` is the oldest TLS version to accept, such as ``1.0``; None for the default of the machine on
-    which bmhctl runs.
+    ``tls_min_version`` is the oldest TLS version to accept, such as ``1.0``; None for the default of this machine.
     """
 
     address: str
@@ -170,8 +168,7 @@ class BootTarget(Words):
 class HostSpec(Frozen):
     """What is declared about a host; the lifecycle never changes it.
 
-    ``observed`` are hardware properties that steps reported. They belong to the state, and are never written into a
-    declaration.
+    ``observed`` are hardware properties that steps reported; they are never written into a declaration.
     """
 
     name: str
@@ -273,8 +270,7 @@ class Reservation(Frozen):
     unique for an owner. ``renewed_at`` is when the lease was last extended (None: never). ``params`` are the values
     with which the hosts are prepared (None: no prepare step runs on them), ``prepared_at`` is when the last host was
     prepared. ``asked_at`` is when the owner first requested the hosts (None: not known, or they were handed over).
-    ``tags`` are the tags that the owner set. ``shared_with`` are other owners who may extend and release the
-    reservation.
+    ``tags`` are the tags that the owner set. ``shared_with`` are other owners who may extend and release it.
     """
 
     id: str

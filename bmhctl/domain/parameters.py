@@ -74,8 +74,7 @@ def _narrowed(requirement: Requirement, terms: Sequence[Term]) -> Requirement:
 def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[HostSpec]) -> dict[str, str] | None:
     """Return the values of the prepare parameters, with defaults; None when no prepare step runs on any of the hosts.
 
-    Raises the errors of :func:`complete`, and :class:`UsageError` when a given parameter does not apply to one of the
-    hosts.
+    Raises the errors of :func:`complete`, and :class:`UsageError` for a parameter that does not apply to a host.
     """
     values = complete(steps, given)
     running = with_values(steps, values)

@@ -70,8 +70,7 @@ class ReservationRequest(Frozen):
     ``ttl`` is the length of the lease (None: the policy's). ``endless`` requests a lease without end, if the policy
     allows it. ``request_id`` makes a retry safe: the same id returns the same reservation. ``token`` is the id for the
     reservation, if the caller needs to know it before. ``params`` are values for the prepare steps. ``tags`` are kept
-    with the reservation. ``booking`` is the id of the booking to take, whose requirements then replace those of the
-    request.
+    with the reservation. ``booking`` is the id of the booking to take, whose requirements then replace these.
     """
 
     requirements: Requirements
@@ -106,8 +105,7 @@ def reservation_request(
 ) -> ReservationRequest:
     """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
 
-    ``names`` are exact names, in upper or lower case. Raises :class:`UsageError` for parameters that can't be combined,
-    and for values that are not valid.
+    Raises :class:`UsageError` for parameters that can't be combined, and for values that are not valid.
     """
     ways = [bool(names), selector is not None or count is not None, bool(requirements)]
     if sum(ways) > 1:
@@ -174,10 +172,7 @@ def describe_requirements(requirements: Sequence[Requirement]) -> str:
 
 
 def dump_requirements(requirements: Sequence[Requirement]) -> str:
-    """Return the requirements as a text that :func:`load_requirements` reads back.
-
-    Equal requirements give equal texts.
-    """
+    """Return the requirements as a text that :func:`load_requirements` reads back; equal ones give equal texts."""
     rows = [
         [",".join(sorted(map(str, requirement.selector.terms))), requirement.count]
         if requirement.name is None

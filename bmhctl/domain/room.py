@@ -63,8 +63,7 @@ def unusable(booking: Booking, hosts: Sequence[Host]) -> list[Host]:
 class Room(Frozen):
     """A way to make room: the ``hosts`` of the request, in the order of its requirements, and the bookings that move.
 
-    ``moves`` has an entry for each booking that moves: its id, and all the hosts that it has after the move, in the
-    order of its requirements.
+    ``moves`` has, by the id of each booking that moves, its hosts after the move in the order of its requirements.
     """
 
     hosts: tuple[Host, ...]

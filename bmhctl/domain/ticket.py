@@ -51,8 +51,7 @@ class QueueVerb(Words):
 class QueueEvent(Frozen):
     """One entry of the queue's history; ``requirements`` are in the form in which the ticket has them.
 
-    A ticket is ``left`` when its command ended for another reason than its deadline, and ``lost`` when its process was
-    killed.
+    ``left`` means that its command ended for another reason than its deadline, ``lost`` that its process was killed.
     """
 
     ticket: int

@@ -21,7 +21,7 @@ from bmhctl.domain.model import (
     Verb,
     holding_back,
 )
-from bmhctl.domain.units import local_time, plural
+from bmhctl.domain.units import format_age, local_time, plural
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE
 from bmhctl.results.why import Graph, VerbAnswer, Why
@@ -257,7 +257,6 @@ def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[
     """Yield how far the setup of an initial host is, and what failed."""
     if Phase.SETUP not in policy.steps:
         return
-    from bmhctl.domain.units import format_age
     from bmhctl.usecases.shared.setup_progress import setup_state
 
     state = setup_state(policy, host, ctx.store.step_results.of(host))

@@ -47,8 +47,7 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
     """Return the requested events, the oldest first unless ``newest_first``; they are read while they are used.
 
     Names may be those of removed hosts. Raises :class:`NotFoundError` for a name that no host ever had and for an
-    unknown reservation, and :class:`UsageError` for an unknown verb, an empty actor, or a period that ends before it
-    begins.
+    unknown reservation, and :class:`UsageError` for an unknown verb, an empty actor, or an impossible period.
     """
     if request.since is not None:
         check_period(request.since, request.until)

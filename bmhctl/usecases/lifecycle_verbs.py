@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import WHEN_FREE, End, EventKind, Host, Note, Reservation, State, TaskResult, Verb
+from bmhctl.domain.model import WHEN_FREE, End, EventKind, Host, Note, State, TaskResult, Verb
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.lifecycle.machine import refuse_impossible
@@ -40,9 +40,8 @@ def taint(
     """Taint the chosen hosts and take them out of their reservations; return the outcome of each.
 
     ``reservation`` is the id of their reservation; without it, the actor must be the owner. ``force`` with a ``reason``
-    overrides this. ``fault`` records what is broken. The reason is not recorded for a host that is tainted already, and
-    its outcome says so. A host without a reservation is skipped; it is refused if its exact name or a ``fault`` is
-    given. ``word`` is the name of the command in messages.
+    overrides this. ``fault`` records what is broken. A host without a reservation is skipped; it is refused if its
+    exact name or a ``fault`` is given. ``word`` is the name of the command in messages.
     """
     forced_reason(force, reason or fault)
     named = frozenset(unfold(choice.names))
@@ -51,8 +50,9 @@ def taint(
         if host.state is State.TAINTED:
             return _taint_again(ctx, host, now, reason, fault, reservation)
         if host.reservation is None and fault is None and host.name not in named:
-            if reservation is not None and not force:
-                _refuse_lost(known_reservation(ctx, reservation), now)
+            lost = None if reservation is None or force else known_reservation(ctx, reservation)
+            if lost is not None and (lost.is_open() or lost.was_lost()):  # its holder did not give it back
+                check_valid(lost, now)
             return already(host, "skipped: no reservation holds it")
         if not force and (reservation is not None or host.reservation is not None):
             check_token(ctx, host, reservation, now)
@@ -67,12 +67,6 @@ def taint(
 
 _REASONS = {"taint": "task completed", "release": "released"}
 """For each command, the reason that is recorded if none is given."""
-
-
-def _refuse_lost(reservation: Reservation, now: datetime) -> None:
-    """Raise :class:`NotYoursError` if a reservation has ended in another way than that its holder gave it back."""
-    if reservation.is_open() or reservation.was_lost():
-        check_valid(reservation, now)
 
 
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:
@@ -143,15 +137,12 @@ def release(
 ) -> Outcomes:
     """Give back the chosen hosts as ``taint`` does; if none are named, all that the reservation still holds.
 
-    Returns the outcome of each. A selector sees the tags of a host's reservation before the host's labels, so that
-    ``job=4711`` selects the hosts of a job. ``fault`` and ``task`` apply when all hosts are given back: ``fault``
-    records what is broken, and ``task`` how the task ended. A host on which too many tasks failed in a row goes to
-    maintenance. Asks for confirmation before all hosts of another owner are given back, unless the environment names
-    the reservation.
+    A selector sees the tags of a host's reservation before the host's labels. ``fault`` (what is broken) and ``task``
+    (how the task ended) apply when all hosts are given back. Asks before all hosts of another owner are given back,
+    unless the environment names the reservation.
 
-    A reservation that its holder has given back already is a success without hosts. Raises
-    :class:`bmhctl.errors.NotYoursError` if its lease was lost, :class:`bmhctl.errors.NotFoundError` for an unknown
-    reservation, and :class:`UsageError` without hosts and reservation, or for ``force`` without a ``reason``.
+    A reservation that its holder has given back already is a success without hosts. Raises :class:`NotYoursError` if
+    its lease was lost, and :class:`bmhctl.errors.NotFoundError` for an unknown one.
     """
     forced_reason(force, reason)
     words = reason or "released"
@@ -184,9 +175,8 @@ def maintain(
 ) -> Outcomes:
     """Put hosts into maintenance with a reason; if they are in maintenance, add the reason. Return the outcomes.
 
-    A reserved host keeps its reservation. With ``when_free`` it is cordoned instead, and goes to maintenance when it is
-    given back, in the same commit. ``until`` is when the host should be back; it is only information, nothing happens
-    then. Raises :class:`UsageError` for an empty reason.
+    With ``when_free``, a reserved host is cordoned instead, and goes to maintenance when it is given back, in the same
+    commit. ``until`` is when the host should be back, for information. Raises :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")

@@ -46,21 +46,16 @@ class _Counts:
             elif kind.verb == EventKind.FAULT:
                 self.failures["fault"] += kind.number
         for seconds, number in queries.waits_between(ctx.store, self.last, last):
-            self.waits[_bucket(seconds)] += number
+            self.waits[next((f"{bound:g}" for bound in BOUNDS if seconds <= bound), "more")] += number
             self.waited += seconds * number
         if last is not None:
             self.last = last
 
 
-def _bucket(seconds: float) -> str:
-    return next((f"{bound:g}" for bound in BOUNDS if seconds <= bound), "more")
-
-
 def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
     """Return the metrics of an inventory; with ``per_host`` also those of each host.
 
-    Counts that can't change any more are kept in the inventory. A user who may not write to it gets the same numbers,
-    but each call then counts all events again.
+    Counts that can't change any more are kept in the inventory. For a user who may not write, each call counts again.
     """
     seen = status(ctx)
     with ctx.store.snapshot():

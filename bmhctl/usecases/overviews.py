@@ -84,10 +84,9 @@ def _last_events(ctx: Context, hosts: list[Host]) -> dict[tuple[str, object], Ev
 
 
 def fleet(ctx: Context, key: str) -> Fleet:
-    """Return all hosts, grouped by the value of a label or hardware property.
+    """Return all hosts, grouped by the value of a label or hardware property, which may be written ``label:KEY``.
 
-    ``label:KEY`` means the same as ``KEY``. Hosts without the key are the last group. Raises :class:`UsageError` for a
-    key that no host has.
+    Hosts without the key are the last group. Raises :class:`UsageError` for a key that no host has.
     """
     key = key.removeprefix("label:")
     now = refresh(ctx)

@@ -23,13 +23,9 @@ def plan_maintenance(
 ) -> Outcomes:
     """Plan a maintenance of hosts from ``starts`` until just before ``ends``; return the outcome of each.
 
-    Leases that are granted or extended from now on end before the maintenance. The first command that writes after its
-    start moves the hosts to maintenance. With ``resumes`` the maintenance ends by itself, and a clean host then starts
-    over as initial.
-
-    The outcome of a host that is booked for this time is a :class:`BusyError`. The outcome of a host whose present
-    lease ends later says so. Raises :class:`UsageError` for an empty reason, an end before the beginning, or a time too
-    far ahead.
+    Leases that are granted or extended from now on end before it. With ``resumes`` it ends by itself, and a clean host
+    then starts over as initial. The outcome of a host that is booked for this time is a :class:`BusyError`. Raises
+    :class:`UsageError` for an empty reason, an end before the beginning, or a time too far ahead.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'power work'")

@@ -32,8 +32,7 @@ def show_policy(ctx: Context) -> Document:
 def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> Plan:
     """Return which steps apply to which host, under the inventory's policy or under the one in ``text``.
 
-    Nothing changes. ``name`` is the file name of ``text`` in messages. Raises :class:`InvalidError` for a text that is
-    not a policy.
+    ``name`` is the file name of ``text`` in messages. Raises :class:`InvalidError` for a text that is not a policy.
     """
     refresh(ctx)
     policy = ctx.store.policy() if text is None else _parsed(text, name)
@@ -47,8 +46,7 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
     """Replace the policy of a database with ``text``; ``name`` is the name of its file in messages.
 
-    Raises :class:`UsageError` for a TOML inventory, whose policy is in the TOML file, and :class:`InvalidError` for a
-    text that is not a policy.
+    Raises :class:`UsageError` for a TOML inventory, and :class:`InvalidError` for a text that is not a policy.
     """
     refresh_and_reap(ctx)
     if ctx.store.declaration is not None:

@@ -192,8 +192,7 @@ def reservations(
     """Return the open reservations with their hosts, the oldest first; with ``ended``, also all that have ended.
 
     With ``ids``, returns the reservations with these ids, open or ended. ``selector`` keeps those whose tags fit,
-    ``owner`` those whose owner matches (with ``*`` and ``?``). Raises :class:`NotFoundError` for an unknown id, and
-    :class:`UsageError` for an empty owner.
+    ``owner`` those whose owner matches (with ``*`` and ``?``). Raises :class:`NotFoundError` for an unknown id.
     """
     now = refresh(ctx)
     with ctx.store.snapshot():

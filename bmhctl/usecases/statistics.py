@@ -76,8 +76,7 @@ def statistics(
 def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> HourlyUse:
     """Return the share of the fleet that was reserved in each hour of the week, in the local zone.
 
-    The figures are from the time ``since`` to ``until`` (default: now). Raises :class:`UsageError` for an impossible
-    window.
+    The window and the errors are those of :func:`statistics`.
     """
     now = refresh(ctx)
     until = _checked(since, until, now)
@@ -256,8 +255,7 @@ def _waits(found: Counter[float | None]) -> Waits | None:
 def _per_host(ctx: Context, window: Window) -> dict[int, _Sums]:
     """Return, by host id, the sums of each host that was in the inventory during the window.
 
-    A host that was added as initial and removed in the window is left out if nothing else happened to it: its addition
-    was a mistake.
+    A host that was added and removed in the window is left out if nothing else happened to it: it was a mistake.
     """
     found: dict[int, _Sums] = defaultdict(_Sums)
     for flow in queries.flows(ctx.store, window):

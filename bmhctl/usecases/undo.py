@@ -87,11 +87,9 @@ def _command(event: Event) -> str:
 def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -> Outcomes:
     """Undo the last change of the declaration, of a cordon or of the policy; return the outcome of each host.
 
-    These are the changes by ``add``, ``set``, ``rename``, ``remove``, ``import``, ``cordon``, ``uncordon`` and ``policy
-    apply``. ``names`` limits the undo to some hosts of the change, also by patterns and ranges. ``event`` is the id of
-    an event of an earlier change to undo instead. An undo is a change, too, so a second ``undo`` makes the first change
-    again. Raises :class:`StateRefusedError` when there is no change to undo, when a later change of its hosts depends
-    on it, or when it added a host that has later events.
+    ``names`` limits the undo to some hosts of the change, also by patterns and ranges. ``event`` is the id of an event
+    of an earlier change to undo instead. An undo is a change, too, so a second one makes the first change again. Raises
+    :class:`StateRefusedError` when there is no change to undo, or when a later event prevents it.
     """
     refresh_and_reap(ctx)
     whole = _change(ctx, event)
@@ -101,7 +99,7 @@ def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -
     confirm_names(ctx, f"undo of the {last.words}", names, most=MANY if last.actor == ctx.actor else 0)
     if not names and last.actor != ctx.actor and ctx.confirm is not None:
         ctx.confirm(f"undo of the {last.words} changes the policy")
-    if _is_mark(last):
+    if last.policy is None and all(event.verb in _MARKS for _, event in last.events):
         items = _unmark(ctx, last)
     else:  # an event that was recorded while the user was asked may also prevent the undo
         items = tuple(change(ctx, _inverse(ctx, last), partial(_check_undoable, ctx, last)))
@@ -205,10 +203,6 @@ def _is_as_before(ctx: Context, host_id: int, later: Event) -> bool:
 
 def _kept(event: Event) -> Mapping[str, object]:
     return event.before or {}
-
-
-def _is_mark(last: _Change) -> bool:
-    return all(event.verb in _MARKS for _, event in last.events) and last.policy is None
 
 
 @retried

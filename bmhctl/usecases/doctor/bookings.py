@@ -25,8 +25,7 @@ _LATE = timedelta(minutes=1)  # how long an action for a booking may be overdue 
 def look_at_bookings(ctx: Context, seen: Examination) -> None:
     """Record where bookings and the rows of their hosts contradict each other.
 
-    The booking counts as right, because its owner was told its hosts and time. A fix changes only rows of hosts, and
-    only if the time is free on the host.
+    The booking counts as right, because its owner was told its hosts and time. A fix changes only rows of hosts.
     """
     now = ctx.clock()
     known = {each.id: each for each in ctx.store.bookings.open()}

@@ -126,18 +126,10 @@ def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
         return repr(value)  # a value that bmhctl did not write
 
 
-def _lease_end(value: object) -> str:
-    return "has no end" if value is None else f"lasts until {_moment(value, '%Y-%m-%d %H:%M')}"
-
-
-def _others(value: object) -> str:
-    return f" (and {value} more)" if value else ""
-
-
 _WORDS: dict[str, Callable[[object], str]] = {
     "state": _state,
     "latest": _moment,
-    "until": _lease_end,
-    "others": _others,
+    "until": lambda end: "has no end" if end is None else f"lasts until {_moment(end, '%Y-%m-%d %H:%M')}",
+    "others": lambda number: f" (and {number} more)" if number else "",
 }
 """By column, the words for its values in messages; the values of other columns are shown as they are."""

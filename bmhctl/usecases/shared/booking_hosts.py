@@ -151,8 +151,7 @@ def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelt
 def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
     """Move the bookings that make room, in the caller's transaction; return a match with the request's hosts.
 
-    Each host that a booking leaves or joins gets an event, with ``why``. The notes of the match say which bookings
-    moved.
+    Each host that a booking leaves or joins gets an event, with ``why``. The match has notes on the moves.
     """
     moves = [(booking, hosts) for each, hosts in room.moves.items() if (booking := ctx.store.bookings.get(each))]
     notes = []
@@ -212,8 +211,8 @@ def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
     return None
 
 
-def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
-    """Book hosts for the rest of a booking whose taker did not get its hosts, in the caller's transaction; return it.
+def reopen(ctx: Context, booking: Booking, now: datetime) -> None:
+    """Book hosts for the rest of a booking whose taker did not get its hosts, in the caller's transaction.
 
     The least recently used hosts come first. The owner again has the full ``no_show`` time to take the booking.
     """
@@ -222,6 +221,4 @@ def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
     hosts = choose_for(ctx, Demand.of(rest, policy.turnaround)).hosts
     for host in hosts:
         set_aside(ctx, host, rest, now, f"{booking.id}: booked again until {booking.ends_at:%Y-%m-%d %H:%M} UTC")
-    rest = replace(rest, hosts=tuple(host.id for host in hosts), due_at=due_of(rest, policy))
-    ctx.store.bookings.save(rest)
-    return rest
+    ctx.store.bookings.save(replace(rest, hosts=tuple(host.id for host in hosts), due_at=due_of(rest, policy)))

@@ -27,12 +27,9 @@ def await_change(
 ) -> _Result:
     """Call ``look`` at once, and again after every commit, until it returns a result; return the result.
 
-    ``look`` is also called when ``is_due()`` is true after a pause, for changes that no commit shows.
-
-    While the inventory can't be reached, this waits; after the inventory was moved or replaced, it opens the new one. A
-    changed TOML file is synced; one that has become invalid is waited for, too. Raises the error of the inventory when
-    it can't be used for longer than :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look``
-    raise.
+    ``look`` is also called when ``is_due()`` is true after a pause, for changes that no commit shows. A changed TOML
+    file is synced. While the inventory can't be used, this waits, as :class:`~bmhctl.usecases.shared.absence.Absence`
+    describes. Also raises what ``pause`` and ``look`` raise.
     """
     has_looked = False
     with Absence(ctx.report, ctx.store.location, ctx.store) as absence:

@@ -50,10 +50,7 @@ class Choice(Frozen):
     reservable: bool = False
 
     def query(self, now: datetime | None) -> HostQuery:
-        """Return the query for the hosts that fit the selector and the states, whatever their names are.
-
-        ``now`` is needed if ``reservable`` is set.
-        """
+        """Return the query for hosts that fit the selector and states; ``now`` is needed if ``reservable`` is set."""
         from bmhctl.domain.selector import EVERY_HOST
         from bmhctl.stores.host_query import HostQuery
 
