@@ -113,9 +113,10 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
 
 
 def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
+    kinds = f"import reads {', '.join(WORDS)}; choose one with --from KIND; " if looks_like else ""
     return InvalidError(
         f"{origin}: nothing to import: {said}",
-        hint=f"import reads {', '.join(WORDS)}; choose one with --from KIND; see bmhctl help formats",
+        hint=f"{kinds}see bmhctl help formats",
         details={"file": origin, "looks_like": looks_like},
     )
 

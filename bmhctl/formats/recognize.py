@@ -99,7 +99,6 @@ _RECORDS = (
     ("a bifrost host list", {"driver_info", "nics"}),
     ("Ironic nodes", {"driver_info", "driver"}),
     ("Ironic nodes without provision_state", {"driver_info", "uuid"}),
-    ("nodes of TripleO: baremetal node list --long -f json writes them with their states", {"pm_type", "pm_addr"}),
     ("an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts", {"baseDomain", "platform"}),
     ("Ironic nodes without their UUID and Provisioning State", {"Resource Class"}),
     (

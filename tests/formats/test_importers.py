@@ -310,6 +310,35 @@ def test_nodes_that_baremetal_create_enrolls_have_their_ports_inside() -> None:
     assert caught.value.hint == "baremetal node list --long -f json writes it"
 
 
+def test_the_nodes_of_tripleo_have_their_bmcs_macs_and_properties() -> None:
+    size = {"cpu": "8", "arch": "x86_64", "memory": "32768", "disk": "100"}
+    nodes = [
+        {"name": "tr1", "mac": ["52:54:00:00:06:01"], "pm_type": "pxe_ipmitool", "pm_addr": "10.0.1.7", **size},
+        {"name": "tr2", "mac": "52:54:00:00:06:02", "pm_type": "ipmi", "pm_addr": "10.0.1.8", "pm_port": "6230"},
+        {"name": "tr3", "pm_type": "redfish", "pm_addr": "10.0.1.9", "pm_system_id": "/redfish/v1/Systems/1"},
+        {"name": "tr4", "ports": [{"address": "52:54:00:00:06:04"}], "pm_type": "pxe_drac", "pm_addr": "10.0.1.10"},
+        {"name": "tr5", "mac": ["52:54:00:00:06:05"], "pm_type": "pxe_ssh", "pm_addr": "10.0.1.11"},
+    ]
+    for node in nodes:
+        node |= {"pm_user": "root", "pm_password": "hunter2"}
+    batch = read(json.dumps({"ssh-user": "stack", "arch": "x86_64", "nodes": nodes}))
+    assert set(states(batch).values()) == {("initial", None, None)}
+    assert {name: entry(batch, name) for name in hosts(batch)} == {
+        "tr1": {
+            "mac": "52:54:00:00:06:01",
+            "bmc": {"address": "ipmi://10.0.1.7", "type": "pxe_ipmitool"},
+            "hardware": {"cpus": 8, "arch": "x86_64", "memory": "32GiB", "storage": "100GiB"},
+        },
+        "tr2": {"mac": "52:54:00:00:06:02", "bmc": {"address": "ipmi://10.0.1.8:6230", "type": "ipmi"}},
+        "tr3": {
+            "bmc": {"address": "redfish+https://10.0.1.9", "type": "redfish", "system_id": "/redfish/v1/Systems/1"}
+        },
+        "tr4": {"mac": "52:54:00:00:06:04", "bmc": {"address": "idrac://10.0.1.10", "type": "pxe_drac"}},
+        "tr5": {"mac": "52:54:00:00:06:05"},
+    }
+    assert batch.skipped == ("standard input: 5 secrets skipped, which are never stored: pm_password",)
+
+
 def test_ironic_properties_may_be_written_as_text() -> None:
     node = {"UUID": "u", "Name": "n", "Provisioning State": "enroll", "Properties": "{'cpus': '4', 'cpu_arch': 'arm'}"}
     assert entry(read(json.dumps([node])), "n") == {"hardware": {"cpus": 4, "arch": "arm"}}

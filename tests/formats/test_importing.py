@@ -304,10 +304,6 @@ TABLE = "a table for people: write JSON, YAML or CSV"
             "an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts",
         ),
         (
-            '{"nodes": [{"name": "n1", "pm_type": "ipmi", "pm_addr": "10.0.0.1", "pm_password": "hunter2"}]}',
-            "nodes of TripleO: baremetal node list --long -f json writes them with their states",
-        ),
-        (
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n",
             "a manifest of the kind 'Kustomization': kubectl kustomize FOLDER | bmhctl import -",
         ),

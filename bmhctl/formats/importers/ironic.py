@@ -1,4 +1,4 @@
-"""Ironic nodes: the API's JSON, the headings of `baremetal node list -f json`, and files for `baremetal create`."""
+"""Ironic nodes: the API's JSON, the headings of `baremetal node list -f json`, and the files that nodes are made from."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ _BMC = (
 _HEADINGS = (("provisioning_state", "provision_state"), ("pxe_boot_enabled", "pxe_enabled"))
 """Headings of the command line that differ from the names of the API."""
 
+_TRIPLEO = (("cpu", "cpus"), ("arch", "cpu_arch"), ("memory", "memory_mb"), ("disk", "local_gb"))
+"""The properties of a node in TripleO's `instackenv.json`, each with its name in the API."""
 _PAIR = re.compile(r"(\w+)='([^']*)'")
 _FALSE = ("false", "no", "off", "0")
 
@@ -92,6 +94,8 @@ def _ports(fields: Fields, found: Mapping[str, list[tuple[bool, str]]]) -> list[
 
 def _by_field(data: Mapping[str, object]) -> Mapping[str, object]:
     """Return a record with the names of the API, also for the command line, which has other headings."""
+    if "pm_type" in data:
+        return _of_tripleo(Fields(data))
     if "UUID" not in data and "Provisioning State" not in data:
         return data
     # In CSV, older versions of the command line write None for an empty cell.
@@ -100,6 +104,24 @@ def _by_field(data: Mapping[str, object]) -> Mapping[str, object]:
         if heading in named:
             named[name] = named.pop(heading)
     return named
+
+
+def _of_tripleo(fields: Fields) -> Mapping[str, object]:
+    """Return a node of TripleO's `instackenv.json` with the names of the API."""
+    data = {key: value for key, value in fields.data.items() if not key.startswith("pm_")}
+    driver = fields.line("pm_type") or ""  # such as idrac, or pxe_ipmitool in older files
+    key = next((key for key, _ in _BMC if key.partition("_")[0] in driver), None)
+    return {
+        **data,
+        "driver": driver,
+        "driver_info": {
+            key or "": fields.data.get("pm_addr"),
+            "ipmi_port": fields.data.get("pm_port"),
+            "redfish_system_id": fields.data.get("pm_system_id"),
+        },
+        "ports": [*({"address": mac} for mac in texts(fields, "mac")), *(row.data for row in fields.rows("ports"))],
+        "properties": {**{name: data.get(old) for old, name in _TRIPLEO}, "capabilities": data.get("capabilities")},
+    }
 
 
 def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record:

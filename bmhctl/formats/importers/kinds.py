@@ -154,6 +154,7 @@ KINDS = (
             "address,node_uuid",
             "Address,UUID",
             "driver,driver_info",
+            "pm_type,pm_addr",
         ),
     ),
     Kind("maas", "MAAS machines", "maas", records=_keys("system_id,status_name", "system_id,fqdn")),

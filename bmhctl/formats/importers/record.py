@@ -143,7 +143,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
     if state is None:
         return Found(skipped=_skipped(item, name or identity, record.gone))
     if name is None and (options.names is None or options.names.needs("name")):
-        way = ": --name 'host-{id}' names it" if identity else ""
+        way = ": --name 'host-{id}' names it" if identity else ": add one there"
         return Found(skipped=_skipped(item, identity, f"it has no name in the file{way}"), nameless=True)
     named = host_name(options.names, name or "", labels, record.namespace, identity, _PATHS)
     spec = _spec(named, record, mapped, labels, hardware)
