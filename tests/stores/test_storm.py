@@ -81,9 +81,9 @@ def settled(attempt, policy, hosts, token):
     look(attempt, None, hosts)
     return at_once(attempt, policy, hosts, token)
 
-def settled_in_turn(attempt, policy, ticket, hosts):
+def settled_in_turn(attempt, policy, ticket, hosts, checks):
     look(attempt, ticket, hosts)
-    return in_turn(attempt, policy, ticket, hosts)
+    return in_turn(attempt, policy, ticket, hosts, checks)
 
 grants.settle, contended._settle = settled, settled_in_turn
 with open_inventory(inventory) as lab:

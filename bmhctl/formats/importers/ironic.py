@@ -1,4 +1,4 @@
-"""Ironic nodes: the API's JSON, the headings of `baremetal node list -f json`, and the files that nodes are made from."""
+"""Ironic nodes: the API's JSON, the headings of `baremetal node list -f json`, and files that declare nodes."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _settle(
     policy: Policy,
     ticket: Ticket | None,
     hosts: Sequence[Host],
-    checks: Mapping[int, tuple[CheckResult, ...]] | None = None,
+    checks: Mapping[int, tuple[CheckResult, ...]] | None,
 ) -> Grant:
     """Grant the hosts and remove the ticket, in the caller's transaction; past the deadline, do neither.
 
