@@ -17,19 +17,19 @@ from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.stores.sqlite.open_files import OpenFiles
 from bmhctl.usecases.inventories import init
 from tests import forked
-from tests.conftest import Lab, environment
+from tests.conftest import Lab, environment, run_bmhctl
 from tests.faults.scenarios import FILES, start_of
 from tests.faults.snapshots import write_folder
 from tests.processes import until
 
-GROUP = 65532
+GROUP, OUTSIDER = 65532, 2003
 
 
 def act(user: int, lines: Sequence[Sequence[str]]) -> int:
-    """Runs command lines as a member of the group whose new files are for that user only."""
+    """Runs command lines as a member of the group, or as the outsider, whose new files are for that user only."""
     from bmhctl.cli.main import run
 
-    os.setgroups([GROUP])
+    os.setgroups([] if user == OUTSIDER else [GROUP])
     os.setgid(user)
     os.setuid(user)
     os.umask(0o077)
@@ -106,3 +106,22 @@ def test_a_link_in_place_of_the_log_gives_the_group_no_other_file(tmp_path: Path
     path.with_name("lab.db-wal").symlink_to(other)
     files.add_beside()
     assert other.stat().st_gid == group
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as several users")
+def test_an_edit_that_would_take_the_file_from_its_group_is_refused_and_leaves_nothing(folder: Path) -> None:
+    write_folder(start_of("reserve", "toml"), folder)
+    lab = folder / FILES["toml"]
+    for path in folder, *folder.iterdir():
+        os.chown(path, OUTSIDER if path == lab else -1, GROUP)
+        path.chmod(0o777 if path is folder else 0o666)
+    before = lab.read_bytes()
+    arguments = (OUTSIDER, [("-i", lab.name, "set", "node4", "--note", "x")])
+    assert forked.run(arguments, folder, environment(), act=f"{__name__}:act") == (
+        11,
+        b"",
+        b"bmhctl: may not edit lab.toml: you are not in its group 65532, so its group could not stay\n"
+        b"hint: edit it as a member of that group, or have its owner change the group: chgrp 2003 lab.toml\n",
+    )
+    assert lab.read_bytes() == before
+    assert "did not reach it" not in run_bmhctl("-i", lab.name, "doctor", cwd=folder).stdout

@@ -23,9 +23,9 @@ def edit_file(
 
     A lock on the folder keeps other edits out; it ends with its process and leaves no file behind. If another program
     writes the file meanwhile, ``change`` is called again with the new content. If ``change`` returns the same content,
-    nothing is written. ``before_replace`` is called with the content that is about to be written. Links are followed.
-    Mode and group stay, as do owner and attributes where the system allows it. A file with several hard links is
-    refused, because replacing it would separate them.
+    nothing is written. ``before_replace`` is called when the new content is on the disk, and only the replacement is
+    left to do. Links are followed. Mode and group stay, as do owner and attributes where the system allows it. A file
+    with several hard links is refused, because replacing it would separate them.
 
     Do not call this while holding a lock on a database for which ``before_replace`` waits, here or in another process.
     Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then unchanged. The only
@@ -39,9 +39,7 @@ def edit_file(
             if new == old:
                 return old
             _refuse_what_a_rename_would_break(target)
-            if before_replace is not None:
-                before_replace(new)
-            if _replace(target, folder, old, new):
+            if _replace(target, folder, old, new, before_replace):
                 return new
     raise UnreachableError(
         f"{shown(target)} keeps changing while it is edited",
@@ -96,7 +94,7 @@ def _refuse_what_a_rename_would_break(target: Path) -> None:
         )
 
 
-def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
+def _replace(target: Path, folder: int, old: bytes, new: bytes, before_replace: Callable[[bytes], None] | None) -> bool:
     """Put the new content in the file's place unless the file changed meanwhile; return whether that was done."""
     draft = draft_of(target)
     try:
@@ -108,6 +106,8 @@ def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
                 file.flush()
                 _make_alike(target, draft)
                 os.fsync(file.fileno())
+            if before_replace is not None:
+                before_replace(new)
             if read_file(target) != old:
                 return False
             os.replace(draft, target)
@@ -136,6 +136,14 @@ def _make_alike(target: Path, draft: Path) -> None:
             os.chown(draft, there.st_uid, there.st_gid)
         except PermissionError:
             # Only root can keep another owner. The group must stay, or the mode would admit other users.
-            os.chown(draft, -1, there.st_gid)
+            try:
+                os.chown(draft, -1, there.st_gid)
+            except PermissionError as error:
+                name, mine = shown(target), here.st_gid
+                raise UnreachableError(
+                    f"may not edit {name}: you are not in its group {there.st_gid}, so its group could not stay",
+                    hint=f"edit it as a member of that group, or have its owner change the group: chgrp {mine} {name}",
+                    details={"file": name},
+                ) from error
     shutil.copystat(target, draft)
     os.utime(draft)
