@@ -314,7 +314,13 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
 
     function = _with_groups(getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function))
     command = get_command_from_info(
-        CommandInfo(name=name.split(" ")[-1], cls=OptionalValueCommand, callback=function, short_help=entry.help),
+        CommandInfo(
+            name=name.split(" ")[-1],
+            cls=OptionalValueCommand,
+            callback=function,
+            help=function.__doc__ or entry.help,  # PYTHONOPTIMIZE=2 removes docstrings
+            short_help=entry.help,
+        ),
         pretty_exceptions_short=False,
         rich_markup_mode=None,
     )

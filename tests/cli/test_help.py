@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.docs import TOPICS, page, topics
 from tests.cli.conftest import Bmhctl, Cli, Terminal, error_of
+from tests.conftest import environment
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 
@@ -153,3 +156,9 @@ def test_a_page_is_written_at_once_where_the_pager_cannot_be_run(
 def test_a_short_text_and_a_pager_that_ends_early_are_not_failures(terminal: Terminal) -> None:
     assert "Usage: bmhctl init" in terminal("help", "init", PAGER="false").text
     assert terminal("help", "inventory", PAGER="true").status == 0
+
+
+def test_without_docstrings_the_help_of_a_command_has_its_line_in_the_root_help(tmp_path: Path) -> None:
+    line = [sys.executable, "-OO", "-B", "-m", "bmhctl", "reserve", "--help"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    assert "\n  Reserve hosts, all or none\n" in done.stdout
