@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -444,3 +445,25 @@ def test_a_closed_inventory_says_so(path: str) -> None:
     for method in (lab.hosts, partial(lab.add, "node1")):
         with pytest.raises(UsageError, match="is closed"):
             method()
+
+
+@pytest.mark.parametrize("at", [datetime(2026, 12, 1), "now", None])
+def test_a_clock_without_a_zone_is_refused_before_anything_is_made(at: object, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"clock returned .* not a datetime with a zone"):
+        open_inventory(tmp_path / "lab.db", clock=lambda: cast("datetime", at), create=True)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_clock_may_lose_its_zone_later_and_may_be_of_any_zone(path: str) -> None:
+    times: list[datetime] = []
+    with open_inventory(path, actor="alice", clock=lambda: times[-1] if times else TOKYO, create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        held = lab.reserve("node1", ttl="2h")
+        assert held.reservation.expires_at == datetime(2099, 12, 1, 2, tzinfo=UTC)
+        times.append(datetime(2099, 12, 1, 10))
+        with pytest.raises(UsageError, match="clock returned"):
+            lab.extend(held.reservation.id, "3h")
+
+
+TOKYO = datetime(2099, 12, 1, 9, tzinfo=timezone(timedelta(hours=9)))

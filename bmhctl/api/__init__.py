@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 from bmhctl.api.arguments import checked
@@ -17,7 +17,7 @@ from bmhctl.api.bmcs import Bmcs
 from bmhctl.api.changing import Changing
 from bmhctl.api.reading import Reading
 from bmhctl.api.reserving import Reserving
-from bmhctl.errors import StateRefusedError
+from bmhctl.errors import StateRefusedError, UsageError
 from bmhctl.usecases.shared.context import Context
 
 
@@ -34,8 +34,8 @@ def open_inventory(
 
     Only the thread that opened an inventory may use it, and no fork of its process. ``actor`` is the name under which
     this program acts (default: ``$BMHCTL_ACTOR``, or user@hostname). ``clock`` returns the time by which leases are
-    judged (default: the store's clock). ``tell`` is called with each warning, a line of text. ``create`` makes an empty
-    inventory if there is none.
+    judged, with its zone (default: the store's clock). ``tell`` is called with each warning, a line of text. ``create``
+    makes an empty inventory if there is none.
 
     Raises :class:`~bmhctl.errors.UnreachableError` if the inventory can't be opened, and
     :class:`~bmhctl.errors.InvalidError` if it is damaged or written by a newer bmhctl.
@@ -54,6 +54,7 @@ def open_inventory(
     """
     from bmhctl.stores import default_actor, open_store, state_files
 
+    now = None if clock is None else _in_utc(clock)
     path = os.fsdecode(location)
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     if create:
@@ -66,11 +67,24 @@ def open_inventory(
     context = Context(
         store=store,
         actor=actor,
-        clock=clock or store.now,
+        clock=now or store.now,
         environ=dict(os.environ),
         report=tell or (lambda _: None),
     )
     return Inventory(context)
+
+
+def _in_utc(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """Return the clock in UTC, after a first look at it; it raises :class:`UsageError` for a time without a zone."""
+
+    def now() -> datetime:
+        at: object = clock()
+        if not isinstance(at, datetime) or at.utcoffset() is None:
+            raise UsageError(f"clock returned {at!r}, not a datetime with a zone", hint="such as datetime.now(UTC)")
+        return at.astimezone(UTC)
+
+    now()
+    return now
 
 
 class Inventory(Reading, Changing, Bmcs, Reserving):

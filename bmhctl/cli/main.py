@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
@@ -18,6 +19,8 @@ from bmhctl.cli.session import Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
 from bmhctl.output import silence
 from bmhctl.stores import state_files
+
+_DAY = 86_400  # seconds
 
 
 def run(args: list[str]) -> int:
@@ -77,6 +80,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             signal.signal(number, _end)
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     try:
+        _check_zone()
         _check_text(args)
         if not args:
             sys.stdout.write(WELCOME)
@@ -161,6 +165,16 @@ def _check_text(args: list[str]) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise UsageError(f"{what} {text!r} is not UTF-8", hint="write it in UTF-8") from None
+
+
+def _check_zone() -> None:
+    """Raise :class:`UsageError` if the local zone is a day or more from UTC, which no local time in Python can be.
+
+    For a ``$TZ`` that is no zone at all, the C library takes UTC.
+    """
+    if max(abs(time.timezone), abs(time.altzone)) >= _DAY:
+        zone = os.environ.get("TZ")
+        raise UsageError(f"TZ={zone} is a day or more from UTC", hint="set TZ to a zone such as Europe/Berlin")
 
 
 def _open_streams() -> bool:

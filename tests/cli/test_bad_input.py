@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import INVENTORY, Cli, error_of, files
-from tests.conftest import Run, environment
+from tests.conftest import Bmhctl, Run, environment
 from tests.faults.snapshots import settle
 
 BROKEN: dict[str, tuple[str, str, str | None]] = {
@@ -351,3 +351,24 @@ def test_no_lifecycle_command_changes_the_declaration(cli: Cli, lab: Path) -> No
     ends = [cli(*args).status for args in LIFE]
     assert ends == [0] * (len(LIFE) - 1) + [4]
     assert (lab.read_bytes(), lab.stat().st_ino, lab.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("zone", ["UTC+25", "AAA-23BBB-24,J1,J300", "UTC-999999999"])
+def test_a_zone_without_local_times_is_refused_before_anything_is_done(
+    zone: str, bmhctl: Bmhctl, tmp_path: Path
+) -> None:
+    for line in ("init", "status", "why node01", "run -n 1 -- true"):
+        done = bmhctl(*line.split(), TZ=zone)
+        assert (done.status, done.stdout) == (125 if line.startswith("run") else 2, "")
+        assert done.stderr.startswith(f"bmhctl: TZ={zone} is a day or more from UTC\nhint: ")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "zone", ["", "nonsense", ":bad", "AAA+23:59:59BBB-23:59:59,J1,J365", "<\x1b[31mX>3", "/etc/passwd"]
+)
+def test_any_other_zone_is_shown_as_the_c_library_understands_it(zone: str, bmhctl: Bmhctl) -> None:
+    assert bmhctl("init", TZ=zone).status == 0
+    assert bmhctl("add", "node01", TZ=zone).status == 0
+    done = bmhctl("why", "node01", TZ=zone)
+    assert (done.status, "\x1b" in done.stdout) == (0, False)
