@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from bmhctl import Inventory, open_inventory
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Phase, State
 from bmhctl.errors import AwayError, BusyError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
@@ -474,7 +474,7 @@ def test_a_step_whose_claim_another_process_took_does_not_run(server: Server, tm
         with claimed(lab._context, host) as held:
             list(store.database.execute("UPDATE claims SET token = 'another'"))
             with pytest.raises(StateRefusedError, match="another process has it"):
-                held.run_checks()
+                held.plan(Phase.CHECKS).run()
         assert not ran.exists()
 
 
