@@ -5,18 +5,22 @@ The result of a step counts only if the host has no event since the step began, 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from bmhctl import open_inventory
 from bmhctl.domain.model import State, Verb
 from bmhctl.domain.requirements import reservation_request
+from bmhctl.errors import StateRefusedError
 from bmhctl.probes import command
 from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
 from bmhctl.stores.host_query import HostQuery
@@ -172,3 +176,49 @@ def test_a_file_in_the_place_of_the_folder_of_lock_files_is_named(
     assert (ends[0].status, claims_of(file_lab).name in ends[0].stderr) == (11, True)
     claims_of(file_lab).unlink()
     assert forked.run(file_lab.path.parent, ("-i", file_lab.path.name, "ready", "node1")).status == 0
+
+
+def test_a_fork_while_a_step_runs_in_another_thread_does_not_keep_the_claim(file_lab: Lab, tmp_path: Path) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    file_lab.policy(
+        f"[checks.slow]\ncommand = ['sh', '-c', 'touch {begun}; until test -e {go}; do sleep 0.02; done']\n"
+    )
+    hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())
+    file_lab.close()
+
+    def check() -> None:
+        with open_inventory(file_lab.location) as lab:
+            lab.ready("node1")
+
+    runner = threading.Thread(target=check)
+    runner.start()
+    until(begun.exists)
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    try:
+        with open_inventory(file_lab.location) as lab, pytest.raises(StateRefusedError):
+            lab.maintain("node1", reason="the step still runs")
+        go.touch()
+        runner.join()
+        with open_inventory(file_lab.location) as lab:
+            lab.maintain("node1", reason="fan")
+        assert not claims_of(file_lab).exists()
+    finally:
+        fork.kill()
+        fork.join()
+
+
+def test_a_fork_that_returns_through_a_held_claim_leaves_it_to_its_parent(tmp_path: Path) -> None:
+    claims = FileClaims(tmp_path / "lab.db")
+    (tmp_path / "lab.db").touch()
+    fork = -1
+    try:
+        with claims.claim("host-1"), claims.share("ticket-1"):
+            fork = os.fork()
+            if fork:
+                assert os.waitpid(fork, 0)[1] == 0
+                assert (claims.claimed(["host-1"]), claims.shared(["ticket-1"])) == ({"host-1"}, {"ticket-1"})
+    finally:
+        if fork == 0:
+            os._exit(sys.exc_info()[0] is not None)
+    assert [*tmp_path.iterdir()] == [tmp_path / "lab.db"]

@@ -24,6 +24,9 @@ _TRIES = 5  # attempts to take a held lock, since another process may only be te
 _PAUSE = 0.002  # seconds between attempts; a test holds the lock for microseconds
 _MOST_TRIES = 500
 
+_locked: set[int] = set()
+"""The descriptors by which this process holds claims; only a program that they are passed to has the claims, too."""
+
 
 def folder_beside(inventory: Path) -> Path:
     """Return the folder with the claims of the inventory in the file ``inventory``."""
@@ -59,7 +62,7 @@ class FileClaims:
             try:
                 self._tidy(handle, name, sharers=True)
             finally:
-                os.close(handle)
+                _close(handle)
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Hold | None]:
@@ -76,6 +79,7 @@ class FileClaims:
         with STARTING:
             if self._files is not None and not self._marked:
                 self._marked = self._files.marks.hold()
+                _locked.update(self._marked)
             self._alone += 1
         try:
             yield Hold((handle, *self._marked))
@@ -86,12 +90,12 @@ class FileClaims:
                 if not self._alone:
                     self._unmark()
                 # If a step that inherited the descriptor still runs, it keeps the lock, and the file stays.
-                os.close(handle)
+                _close(handle)
                 self.forget(name)
 
     def _unmark(self) -> None:
         for each in self._marked:
-            os.close(each)
+            _close(each)
         self._marked = ()
 
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
@@ -168,7 +172,7 @@ class FileClaims:
                     hint=f"{self._folder.name} belongs to the inventory: keep both where nothing deletes files",
                 ) from None
             os.dup2(fresh, handle, inheritable=False)
-            os.close(fresh)
+            _close(fresh)
 
     def _ask(self, name: str, question: Callable[[int], object]) -> bool:
         try:
@@ -190,6 +194,7 @@ class FileClaims:
             try:
                 # Open read-only, so that a file of another member of the group can be locked, too.
                 handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+                _locked.add(handle)
                 self._share(handle)
             except FileNotFoundError:
                 continue  # the folder was removed in between
@@ -198,11 +203,11 @@ class FileClaims:
             try:
                 lock(handle)
             except BaseException:
-                os.close(handle)
+                _close(handle)
                 raise
             if _is_file(handle, path):
                 return handle
-            os.close(handle)  # the file was removed in between: lock the new one
+            _close(handle)  # the file was removed in between: lock the new one
 
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Remove the file of a claim that no process holds; a killed process leaves one."""
@@ -251,6 +256,26 @@ class FileClaims:
 
     def _unreachable(self, error: OSError) -> UnreachableError:
         return unreachable(f"can't make claims in {self._folder}", error, f"make {self._folder.parent} writable")
+
+
+def _close(handle: int) -> None:
+    _locked.discard(handle)
+    os.close(handle)
+
+
+def _leave_claims() -> None:
+    """In a fork of this process, give up the inherited claims, which would last as long as the fork.
+
+    The descriptors stay open, because code that the fork returns to may close them.
+    """
+    with suppress(OSError):
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        for handle in _locked:
+            os.dup2(nothing, handle, inheritable=False)
+        os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_leave_claims)
 
 
 def _take(handle: int, *, sharers: bool, tries: int) -> bool:
