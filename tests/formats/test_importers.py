@@ -607,8 +607,25 @@ def test_the_port_of_a_bmc_beside_its_address_counts(name: str, port: str, addre
         found = read(text)
         assert (found.arrivals[0].host.spec.mac, found.arrivals[0].host.spec.bmc) == (mac, Bmc(address))
     assert any("not imported: bmc_port" in line for line in read(table).skipped) == (number == "eth3")
-    for full in ("10.0.1.1:9000", "https://10.0.1.1"):
-        assert str(entry(read(f"name,bmc_ip,bmc_port\nx,{full},8443\n"), "x")["bmc"]).endswith(f"{full}'}}")
+
+
+@pytest.mark.parametrize(
+    ("address", "imported"),
+    [
+        ("10.0.1.1:9000", "redfish+https://10.0.1.1:9000"),
+        ("https://10.0.1.1", "https://10.0.1.1:8443"),
+        ("https://10.0.1.1:9000", "https://10.0.1.1:9000"),
+        ("redfish+http://bmc.lab/redfish/v1/Systems/1", "redfish+http://bmc.lab:8443/redfish/v1/Systems/1"),
+        ("https://[fd00::1]/", "https://[fd00::1]:8443/"),
+        ("https://[fd00::1]:9000/", "https://[fd00::1]:9000/"),
+        ("https://root@10.0.1.1", "https://10.0.1.1:8443"),
+    ],
+)
+def test_the_port_beside_an_address_without_a_port_counts_whatever_form_the_address_has(
+    address: str, imported: str
+) -> None:
+    for text in (f"name,bmc_ip,bmc_port\nx,{address},8443\n", f"[lab]\nx bmc_ip={address} bmc_port=8443\n"):
+        assert entry(read(text), "x")["bmc"] == {"address": imported}
 
 
 def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:

@@ -42,6 +42,8 @@ _NOT_IN_LABEL = pattern(r"[^A-Za-z0-9_.-]+")
 _USER = pattern(r"(?<=//)[^/@]*@")
 _PASSWORD = pattern(r"(?<=//)[^/@\s]*:[^/@\s]+@")
 """A name and a password in a URL."""
+_WITHOUT_PORT = pattern(r"\A[^/]+//(?:[^/@]*@)?(?:\[[^]/]*\]|[^]/@:[]+)(?=/|\Z)")
+"""The protocol and the server of a URL that has no port."""
 _PREFIX = pattern(r"(.*)/\d{1,3}")
 _SECRET = pattern(
     r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
@@ -349,9 +351,9 @@ def port_beside(data: Mapping[str, object], name: str) -> int | None:
 
 
 def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
-    """Return the address of a BMC with a protocol; one that it already has is unchanged, and so is a port."""
+    """Return the address of a BMC with a protocol and a port; one that it already has is unchanged."""
     if address and "://" in address:
-        return address
+        return _WITHOUT_PORT.sub(rf"\g<0>:{port}", address) if port else address
     bare = without_prefix(address)
     if not bare:
         return None
