@@ -8,6 +8,7 @@ tainted when the lease expires.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -131,7 +132,13 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
     except TimeoutError:
         return returning.give_back_lost("it ended before the task could be started; the task was not started")
     except OSError as error:
-        ctx.report(f"{task.command[0]}: {error.strerror}")
+        why = error.strerror
+        if error.errno == errno.E2BIG:
+            why = (
+                f"the BMH_* variables of {len(held.hosts)} hosts are too long for this system; give each run fewer "
+                "hosts, or reserve and release them yourself: bmhctl help ci"
+            )
+        ctx.report(f"{task.command[0]}: {why}")
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
         return returning.give_back(f"task not started: {error.strerror}", status)
     lease.tell_deadline = child.tell_deadline

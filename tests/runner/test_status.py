@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
-from tests.runner.conftest import Fleet
+from tests.conftest import Lab, Run
+from tests.runner.conftest import Fleet, make_fleet
 
 ENDS = {
     "exit 0": (0, "task completed"),
@@ -270,3 +270,16 @@ def test_recycle_goes_on_with_a_host_that_on_exit_recycle_could_not_make_availab
     sign.touch()
     assert fleet.bmhctl("recycle").status == 0
     assert fleet.states()["node1"] == "available"
+
+
+def test_variables_that_are_too_long_for_the_system_are_reported_and_the_hosts_given_back(toml_lab: Lab) -> None:
+    fleet = make_fleet(toml_lab, f"{'a' * 63}.{'b' * 63}.{'c' * 63}.d[001-700]")
+    done = fleet.bmhctl("run", "-n", "700", "true")
+    assert done == Run(
+        126,
+        "",
+        "true: the BMH_* variables of 700 hosts are too long for this system; give each run fewer hosts, or reserve "
+        "and release them yourself: bmhctl help ci\n",
+    )
+    assert {*fleet.states().values()} == {"tainted"}
+    assert fleet.open_reservations() == []
