@@ -6,7 +6,7 @@ import os
 import select
 import stat
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -45,10 +45,15 @@ def wait(
 
 
 def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
-    """Return how ``--wait`` waits: it reports its position on stderr, and ends when the pipe on stdout is closed."""
+    """Return how ``--wait`` waits: it reports its position on stderr, and ends when the pipe on stdout is closed.
+
+    If stderr is a pipe that is full, the line is dropped: the ticket must be refreshed meanwhile.
+    """
     display = invocation_of(ctx).display()
 
     def progress(waiting: Waiting) -> None:
+        if not _takes_line(display.stderr):
+            return
         position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
         until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
         eta = "" if waiting.why == IS_NEXT else f"; {in_words(waiting.eta)}"
@@ -97,6 +102,16 @@ def pause_on(display: Display) -> Callable[[float, int | None], None]:
             raise BrokenPipeError("the program that reads the output has ended")
 
     return pause
+
+
+def _takes_line(stream: TextIO) -> bool:
+    """Return whether a line can be written to a stream without waiting for its reader."""
+    poll = select.poll()
+    try:
+        poll.register(stream, select.POLLOUT)
+    except (OSError, ValueError):  # not a stream of the system
+        return True
+    return bool(poll.poll(0))
 
 
 def _pipe_of(display: Display) -> int | None:

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -354,3 +355,26 @@ def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used, which it reports itself."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_waiter_whose_stderr_is_full_and_not_read_keeps_its_place(lab: Lab, fleet: Inventory) -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with suppress(BlockingIOError):
+        while os.write(writes, bytes(4096)):
+            pass
+    os.set_blocking(writes, True)
+    with Process(
+        ("-i", lab.location, "reserve", "-o", "name", "node1", "--wait"),
+        Path.cwd(),
+        environment(BMHCTL_ACTOR="first"),
+        stderr=writes,
+    ) as process:
+        try:
+            until(lambda: queue_of(fleet) == ["first"])
+            give_back(fleet, "node1")
+            assert process.communicate(timeout=5) == ("node1\n", "")
+        finally:
+            process.kill()
+            os.close(reads)
+            os.close(writes)
