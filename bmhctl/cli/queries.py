@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States, Watch
-from bmhctl.cli.session import Session, invocation_of, session, until_next_try
+from bmhctl.cli.session import Session, invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
@@ -44,7 +44,7 @@ def list_(
     from bmhctl.usecases.shared.host_selection import choice
 
     names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields or watch)
-    with session(ctx, Names if names_only else Hosts, fields, watch=watch) as lab:
+    with session(ctx, Names if names_only else Hosts, fields, endless=watch is not None) as lab:
         wanted = choice(hosts, selector, state)
         if names_only:
             lab.show(list_names(lab.context, wanted))
@@ -84,7 +84,9 @@ def status(
 
     if reasons and by is not None:
         raise UsageError("--reasons and --by can't be combined", hint="give one of them")
-    with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields, watch=watch) as lab:
+    with session(
+        ctx, Reasons if reasons else Status if by is None else Fleet, fields, endless=watch is not None
+    ) as lab:
         if watch is None:
             lab.show(_look(lab.context, reasons, by))
             return
@@ -172,7 +174,7 @@ def history(
         with session(ctx, QueueHistory, fields) as lab:
             lab.show(queue_history(lab.context, last))
         return
-    with session(ctx, History, fields, pause=until_next_try if follow else None) as lab:
+    with session(ctx, History, fields, endless=follow) as lab:
         if len(hosts or ()) < 2 and not any(other not in (None, False, 0) for other in others):
             name = hosts[0] if hosts else None
             if name is None or not any(sign in name for sign in "*?["):

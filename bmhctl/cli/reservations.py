@@ -49,7 +49,7 @@ def reservations(
         from bmhctl.domain.selector import parse_selector
 
         wanted = parse_selector(selector)
-    with session(ctx, Reservations, fields, watch=watch) as lab:
+    with session(ctx, Reservations, fields, endless=watch is not None) as lab:
         read = partial(list_reservations, ids=which or (), ended=ended, selector=wanted, owner=owner)
         if watch is None:
             lab.show(read(lab.context))
@@ -143,7 +143,7 @@ def queue(ctx: typer.Context, watch: Watch = None, fields: Fields = None) -> Non
     from bmhctl.results.queue import Queue
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
-    with session(ctx, Queue, fields, watch=watch) as lab:
+    with session(ctx, Queue, fields, endless=watch is not None) as lab:
         if watch is None:
             lab.show(look_at_queue(lab.context))
             return

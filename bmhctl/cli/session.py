@@ -148,11 +148,11 @@ class Target(Frozen):
 
 
 @contextmanager
-def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterator[Target]:
+def target(ctx: typer.Context, kind: type, fields: str | None = None, *, endless: bool = False) -> Iterator[Target]:
     """Find the inventory that the options mean, for a command whose result is of ``kind``.
 
     A format, or one of the ``fields`` (``a,b,c``), that the result does not have is refused before the command does
-    anything.
+    anything. A command that is ``endless`` reports at once in JSON mode, too, not when it ends.
     """
     invocation = invocation_of(ctx)
     wanted = field_list(fields)
@@ -168,10 +168,12 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
 
         def report(text: str) -> None:
             line.clear()
-            if display.format is Format.JSON:
-                invocation.notes.append(text)
-            else:
+            if display.format is not Format.JSON:
                 note(text, display)
+                return
+            invocation.notes.append(text)
+            if endless:
+                invocation.write_notes()
 
         location = invocation.inventory or os.environ.get(VARIABLE)
         location = location or find_inventory(None, os.environ, Path.cwd(), report)
@@ -185,18 +187,17 @@ def session(
     fields: str | None = None,
     *,
     pause: Callable[[], None] | None = None,
-    watch: str | None = None,
+    endless: bool = False,
 ) -> Iterator[Session]:
     """Open the inventory that the options mean; find it and check ``fields`` as :func:`target` does.
 
     With ``pause``, wait while the inventory is unavailable: ``pause`` sleeps between two tries, and may raise to end
-    the wait. With ``watch``, the value of ``--watch``, there is such a wait, too.
+    the wait. A command that is ``endless`` waits, too; it goes on until a signal ends it, and shows meanwhile what it
+    does.
     """
-    if watch is not None:
-        pause = until_next_try
-    with target(ctx, kind, fields) as found:
-        if pause is until_next_try and found.display.format is Format.JSON:  # it has no end at which to write the notes
-            found = replace(found, report=partial(note, display=replace(found.display, format=Format.JSONL)))
+    if endless:
+        pause = _until_next_try
+    with target(ctx, kind, fields, endless=endless) as found:
         if pause is None:
             store = open_store(found.location)
         else:
@@ -213,17 +214,14 @@ def session(
             try:
                 yield lab
             except KeyboardInterrupt:
-                if (
-                    pause is not until_next_try
-                ):  # other commands go on until a signal ends them, and show meanwhile what they do
+                if not endless:
                     from bmhctl.usecases.shared.bulk import report_saved
 
                     report_saved(lab.context)
                 raise
 
 
-def until_next_try() -> None:
-    """Sleep until an unavailable inventory is tried again."""
+def _until_next_try() -> None:
     import time
 
     from bmhctl.usecases.shared.absence import PAUSE

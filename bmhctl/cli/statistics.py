@@ -75,7 +75,7 @@ def timeline(
         end = None if until is None else parse_until(until, now)
         return draw(context, choice(hosts, selector), parse_past(since, now), end)
 
-    with session(ctx, Timeline, watch=watch) as lab:
+    with session(ctx, Timeline, endless=watch is not None) as lab:
         if watch is None:
             lab.show(read(lab.context))
             return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States
-from bmhctl.cli.session import Changing, Chosen, Unasked, session, unasked, until_next_try
+from bmhctl.cli.session import Changing, Chosen, Unasked, session, unasked
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes
@@ -89,7 +89,7 @@ def recycle(
         return
     from bmhctl.cli.recycle_watch import recycle_for_ever
 
-    with session(ctx, Outcomes, pause=until_next_try) as lab:
+    with session(ctx, Outcomes, endless=True) as lab:
         recycle_for_ever(lab, chosen, jobs, parse_duration(watch))
 
 

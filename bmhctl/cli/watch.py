@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from bmhctl.output.live import LiveView
 
 Look = Callable[[Context], Any]
-"""Reads a result that has the time ``now`` and is otherwise equal to the one before if nothing to show has changed."""
+"""Reads a result with the time ``now``.
+
+It is equal to the one before if nothing to show has changed: in its ``content`` if it has one, else without ``now``.
+"""
 
 _AGES = 60.0  # seconds after which the screen is drawn again, because it shows ages
 
@@ -79,12 +82,15 @@ class _Watching:
         self._is_pending = now - self._looked < self._interval
         if self._is_pending:
             return
-        seen = self._look(self._ctx)
+        notes: list[str] = []
+        seen = self._look(replace(self._ctx, report=notes.append))
         self._looked = time.monotonic()
-        before = self._shown and replace(self._shown, now=seen.now)
-        if seen != before or self._repeat is not None:
+        content = seen.content if hasattr(seen, "content") else replace(seen, now=None)
+        if content != self._shown or self._repeat is not None:
             self._show(seen)
-        self._shown = seen
+        self._shown = content
+        for text in notes:
+            self._ctx.report(text)
 
     def is_due(self) -> bool:
         """Return whether a postponed look at the inventory is due, or the ages on the screen are out of date."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from bmhctl.domain.ticket import QueueEvent, Ticket
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 
 
 class Queued(Frozen):
@@ -26,6 +26,14 @@ class Queue(Frozen):
 
     items: tuple[Queued, ...]
     now: datetime
+
+    @property
+    def content(self) -> object:
+        """What changes only with the queue, and not when a waiting process shows that it is alive."""
+        return [
+            replace(each, ticket=replace(each.ticket, refreshed_at=each.ticket.created_at, excused_at=None))
+            for each in self.items
+        ]
 
 
 class TicketChange(Frozen):

@@ -129,6 +129,16 @@ class Timeline(Frozen):
     inventory: str
     planned: tuple[Booked, ...] = ()
 
+    @property
+    def content(self) -> object:
+        """What does not change as time passes: the present state of each host, and what lies ahead."""
+        present = [
+            [(stay.state, stay.owner, stay.start if stay.start > self.since else None) for stay in row.stays[-1:]]
+            for row in self.hosts
+        ]
+        ahead = [(row.host, row.owner, row.lease_end, row.planned) for row in self.hosts]
+        return present, ahead, [held.reservation for held in self.leases], self.planned
+
 
 class HourlyUse(Frozen):
     """How much of the fleet was reserved in each hour of the week, in the local zone.

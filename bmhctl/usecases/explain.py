@@ -210,8 +210,6 @@ def _details(
         is_known = any(text in last.reason for text in known if text)
         yield f"last event: {last.verb} by {last.actor}" + ("" if is_known else f": {last.reason}")
     if host.state is State.AVAILABLE and host.proven_at:
-        from bmhctl.domain.units import format_age
-
         if _names(policy(), host, Phase.CHECKS):
             yield f"its checks last passed {format_age(now - host.proven_at)} ago"
         else:

@@ -9,6 +9,8 @@ import signal
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -16,6 +18,9 @@ from typing import Any
 import pexpect
 import pytest
 
+from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.ticket import Ticket
+from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.cli.conftest import spawn
@@ -115,6 +120,63 @@ def test_a_watched_table_without_rows_says_so_on_the_screen(lab: Lab, tmp_path: 
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_why_a_selector_fits_no_host_stays_below_the_watched_table(lab: Lab, tmp_path: Path) -> None:
+    child = spawn("-i", lab.location, "list", "-l", "rak=r1", "--watch", cwd=tmp_path, NO_COLOR="1")
+    child.timeout = 30
+    child.expect("no hosts: bmhctl list shows all[^$]*no host has the key rak; did you mean rack")
+    child.send("q")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("command", ["queue", "timeline"])
+def test_a_watch_in_a_pipe_prints_nothing_for_a_commit_that_changes_nothing_it_shows(lab: Lab, command: str) -> None:
+    wants, now = dump_requirements((Requirement(count=1),)), datetime.now(UTC)
+    with lab.visit() as ctx, ExitStack() as claims:
+        with ctx.store.transaction():
+            ticket = ctx.store.tickets.add(Ticket("alice", wants, now, now))
+        claims.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
+        watch = spawn_in_pipe("-m", "bmhctl", "-i", lab.location, command, "--watch", "1s", "-o", "json")
+        limit = Timer(20, watch.kill)
+        limit.start()
+        assert watch.stdout is not None
+        while watch.stdout.readline() != "}\n":
+            pass
+        for note in ("one", "two"):
+            time.sleep(1.2)
+            with ctx.store.transaction():
+                ctx.store.tickets.refresh(ticket.id, datetime.now(UTC))
+            hosts.set_attributes(ctx, Choice(("node1",)), hosts.AttributeChanges(note=note))
+        time.sleep(1.5)
+        watch.send_signal(signal.SIGINT)
+        assert watch.communicate(timeout=10) == ("", "")
+        limit.cancel()
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_watch_in_json_reports_at_once_also_which_inventory_it_ignored(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bmh.db").symlink_to(lab.location)
+    folder = tmp_path / "below"
+    folder.mkdir()
+    (folder / "bmh.toml").touch()
+    (folder / "bmh.toml").chmod(0o666)
+    monkeypatch.chdir(folder)
+    watch = spawn_in_pipe("-m", "bmhctl", "list", "--watch", "-o", "json")
+    limit = Timer(20, watch.kill)
+    limit.start()
+    assert watch.stderr is not None
+    assert "below/bmh.toml" in json.loads(watch.stderr.readline())["note"]
+    assert watch.poll() is None
+    watch.send_signal(signal.SIGINT)
+    watch.communicate(timeout=10)
+    limit.cancel()
 
 
 @pytest.fixture
