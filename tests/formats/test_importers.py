@@ -628,6 +628,30 @@ def test_the_port_beside_an_address_without_a_port_counts_whatever_form_the_addr
         assert entry(read(text), "x")["bmc"] == {"address": imported}
 
 
+@pytest.mark.parametrize(
+    ("bmc", "address"),
+    [
+        ("10.0.1.1/redfish/v1/Systems/1", "redfish+https://10.0.1.1:8443/redfish/v1/Systems/1"),
+        ("10.0.1.1:9000/redfish/v1/Systems/1", "redfish+https://10.0.1.1:9000/redfish/v1/Systems/1"),
+        ("[2001:db8::1]:9000", "redfish+https://[2001:db8::1]:9000"),
+        ("2001:db8::1", "redfish+https://[2001:db8::1]:8443"),
+        ("10.0.1.1/24", "redfish+https://10.0.1.1:8443"),
+    ],
+)
+def test_the_port_stands_after_the_host_of_a_bmc_unless_the_address_has_one(bmc: str, address: str) -> None:
+    for text in (
+        f"name,bmc_ip,bmc_port\nx,{bmc},8443\n",
+        f"all: {{hosts: {{x: {{bmc_ip: '{bmc}', bmc_port: 8443}}}}}}",
+    ):
+        assert entry(read(text), "x")["bmc"] == {"address": address}
+
+
+def test_a_port_of_a_bmc_that_is_a_template_is_skipped_with_a_warning() -> None:
+    found = read("all: {hosts: {x: {ipmi_host: 10.0.1.1, ipmi_port: '{{ port }}'}}}")
+    assert entry(found, "x")["bmc"] == {"address": "ipmi://10.0.1.1"}
+    assert found.warnings == ("standard input, document 1, host x: ipmi_port is a template, which is not evaluated",)
+
+
 def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:
     text = '{"databases": {"hosts": ["db1"], "children": ["old"]}, "old": ["db0"], "web": ["w1", "db1"]}'
     assert {name: entry(read(text), name)["labels"] for name in ("db0", "db1", "w1")} == {

@@ -19,7 +19,7 @@ from bmhctl.formats.importers.record import (
     alone,
     bad_line,
     bmc_url,
-    port_beside,
+    port_of,
     text_of,
 )
 from bmhctl.formats.manifest_fields import bad_field
@@ -327,7 +327,8 @@ def _bmc(variables: Mapping[str, object], warnings: list[str]) -> str | None:
     for scheme, keys in _BMCS.items():
         for key in keys:
             if (found := _first(variables, (key,), warnings)) is not None:
-                return bmc_url(found, scheme, port_beside(variables, key))
+                port = f"{key.rpartition('_')[0] or key}_port"  # ipmi_port beside ipmi_ip
+                return bmc_url(found, scheme, port_of(_first(variables, (port,), warnings)))
     return None
 
 

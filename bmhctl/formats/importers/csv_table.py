@@ -21,7 +21,7 @@ from bmhctl.formats.importers.record import (
     bad_line,
     bmc_url,
     is_secret,
-    port_beside,
+    port_of,
     size,
     text_of,
     whole,
@@ -226,8 +226,8 @@ def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
         address=fields.line("address"),
         macs=macs or ([mac] if (mac := fields.line("mac")) else ()),
         bmc={
-            "address": bmc_url(fields.line("bmc"), port=port_beside(named, "bmc"))
-            or bmc_url(fields.line("ipmi"), "ipmi", port_beside(named, "ipmi"))
+            "address": bmc_url(fields.line("bmc"), port=port_of(fields.line("bmc_port")))
+            or bmc_url(fields.line("ipmi"), "ipmi", port_of(fields.line("ipmi_port")))
         },
         labels=labels,
         attributes=data,

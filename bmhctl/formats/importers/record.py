@@ -44,7 +44,7 @@ _PASSWORD = pattern(r"(?<=//)[^/@\s]*:[^/@\s]+@")
 """A name and a password in a URL."""
 _WITHOUT_PORT = pattern(r"\A[^/]+//(?:[^/@]*@)?(?:\[[^]/]*\]|[^]/@:[]+)(?=/|\Z)")
 """The protocol and the server of a URL that has no port."""
-_PREFIX = pattern(r"(.*)/\d{1,3}")
+_PREFIX = pattern(r"([^/]*)/\d{1,3}")
 _SECRET = pattern(
     r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
     r"|(?:^|_)(?:auth(?:$|_key)|pw(?:$|_)|k_?g(?:$|_))|community|vault"
@@ -344,21 +344,20 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
     return word, found
 
 
-def port_beside(data: Mapping[str, object], name: str) -> int | None:
-    """Return the port of a BMC whose address is under a name: ``ipmi_port`` for ``ipmi_ip``; None for a usual port."""
-    text = text_of(data.get(f"{name.rpartition('_')[0] or name}_port")) or ""
+def port_of(text: str | None) -> int | None:
+    """Return the port of a BMC in a text; None for a usual one, and for a text that is not the number of a port."""
+    text = text or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and text not in _USUAL_PORTS else None
 
 
 def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
     """Return the address of a BMC with a protocol and a port; one that it already has is unchanged."""
-    if address and "://" in address:
-        return _WITHOUT_PORT.sub(rf"\g<0>:{port}", address) if port else address
-    bare = without_prefix(address)
-    if not bare:
-        return None
-    host = f"[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else bare
-    return f"{scheme}://{host}{f':{port}' if port and bare.count(':') != 1 else ''}"
+    if address is not None and "://" not in address:
+        host, slash, path = (without_prefix(address) or "").partition("/")
+        if host.count(":") > 1 and not host.startswith("["):
+            host = f"[{host}]"
+        address = f"{scheme}://{host}{slash}{path}" if host else None
+    return _WITHOUT_PORT.sub(rf"\g<0>:{port}", address) if address and port else address
 
 
 def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> InvalidError:
