@@ -310,6 +310,20 @@ def test_nodes_that_baremetal_create_enrolls_have_their_ports_inside() -> None:
     assert caught.value.hint == "baremetal node list --long -f json writes it"
 
 
+@pytest.mark.parametrize(
+    ("driver", "address", "port", "found"),
+    [
+        ("ilo", "ilo_address", "client_port", "ilo://10.0.1.5:8443"),
+        ("idrac", "drac_address", "drac_port", "idrac://10.0.1.5:8443"),
+        ("irmc", "irmc_address", "irmc_port", "irmc://10.0.1.5:8443"),
+        ("xclarity", "xclarity_manager_ip", "xclarity_port", "https://10.0.1.5:8443"),
+    ],
+)
+def test_each_driver_of_ironic_has_its_own_key_for_the_port(driver: str, address: str, port: str, found: str) -> None:
+    node = {"name": "en1", "driver": driver, "driver_info": {address: "10.0.1.5", port: 8443}}
+    assert entry(read(json.dumps({"nodes": [node]})), "en1")["bmc"] == {"address": found, "type": driver}
+
+
 def test_the_nodes_of_tripleo_have_their_bmcs_macs_and_properties() -> None:
     size = {"cpu": "8", "arch": "x86_64", "memory": "32768", "disk": "100"}
     nodes = [
@@ -318,6 +332,7 @@ def test_the_nodes_of_tripleo_have_their_bmcs_macs_and_properties() -> None:
         {"name": "tr3", "pm_type": "redfish", "pm_addr": "10.0.1.9", "pm_system_id": "/redfish/v1/Systems/1"},
         {"name": "tr4", "ports": [{"address": "52:54:00:00:06:04"}], "pm_type": "pxe_drac", "pm_addr": "10.0.1.10"},
         {"name": "tr5", "mac": ["52:54:00:00:06:05"], "pm_type": "pxe_ssh", "pm_addr": "10.0.1.11"},
+        {"name": "tr6", "pm_type": "idrac", "pm_addr": "10.0.1.12", "pm_port": "8443"},
     ]
     for node in nodes:
         node |= {"pm_user": "root", "pm_password": "hunter2"}
@@ -335,8 +350,9 @@ def test_the_nodes_of_tripleo_have_their_bmcs_macs_and_properties() -> None:
         },
         "tr4": {"mac": "52:54:00:00:06:04", "bmc": {"address": "idrac://10.0.1.10", "type": "pxe_drac"}},
         "tr5": {"mac": "52:54:00:00:06:05"},
+        "tr6": {"bmc": {"address": "idrac://10.0.1.12:8443", "type": "idrac"}},
     }
-    assert batch.skipped == ("standard input: 5 secrets skipped, which are never stored: pm_password",)
+    assert batch.skipped == ("standard input: 6 secrets skipped, which are never stored: pm_password",)
 
 
 def test_ironic_properties_may_be_written_as_text() -> None:

@@ -37,13 +37,14 @@ STATES: dict[str, State | None] = {
 """Ironic's provision states, each with the state of a host in it."""
 
 _BMC = (
-    ("redfish_address", "redfish+https"),
-    ("ipmi_address", "ipmi"),
-    ("ilo_address", "ilo"),
-    ("drac_address", "idrac"),
-    ("irmc_address", "irmc"),
-    ("xclarity_manager_ip", "https"),
+    ("redfish_address", "redfish+https", None),
+    ("ipmi_address", "ipmi", "ipmi_port"),
+    ("ilo_address", "ilo", "client_port"),
+    ("drac_address", "idrac", "drac_port"),
+    ("irmc_address", "irmc", "irmc_port"),
+    ("xclarity_manager_ip", "https", "xclarity_port"),
 )
+"""The keys of ``driver_info`` that have the address of the BMC and its port, and the protocol of the address."""
 _HEADINGS = (("provisioning_state", "provision_state"), ("pxe_boot_enabled", "pxe_enabled"))
 """Headings of the command line that differ from the names of the API."""
 
@@ -110,13 +111,13 @@ def _of_tripleo(fields: Fields) -> Mapping[str, object]:
     """Return a node of TripleO's `instackenv.json` with the names of the API."""
     data = {key: value for key, value in fields.data.items() if not key.startswith("pm_")}
     driver = fields.line("pm_type") or ""  # such as idrac, or pxe_ipmitool in older files
-    key = next((key for key, _ in _BMC if key.partition("_")[0] in driver), None)
+    key, port = next(((key, port) for key, _, port in _BMC if key.partition("_")[0] in driver), ("", None))
     return {
         **data,
         "driver": driver,
         "driver_info": {
-            key or "": fields.data.get("pm_addr"),
-            "ipmi_port": fields.data.get("pm_port"),
+            key: fields.data.get("pm_addr"),
+            port or "": fields.data.get("pm_port"),
             "redfish_system_id": fields.data.get("pm_system_id"),
         },
         "ports": [*({"address": mac} for mac in texts(fields, "mac")), *(row.data for row in fields.rows("ports"))],
@@ -200,7 +201,7 @@ def driver_bmc(info: Fields, driver: str | None) -> dict[str, object]:
     """Return the BMC that a node's ``driver_info`` names, without its credentials."""
     if "power" in info.data and isinstance(info.data["power"], dict):  # the key in the first versions of bifrost
         info = Fields({**info.data, **info.data["power"]})
-    for key, scheme in _BMC:
+    for key, scheme, port in _BMC:
         address = info.line(key)
         if address is None:
             continue
@@ -211,6 +212,6 @@ def driver_bmc(info: Fields, driver: str | None) -> dict[str, object]:
             verify = text_of(info.data.get("redfish_verify_ca"))
             bmc["verify_tls"] = False if verify is not None and verify.lower() in _FALSE else None
         else:
-            bmc["address"] = bmc_url(address, scheme, whole(info, "ipmi_port") if scheme == "ipmi" else None)
+            bmc["address"] = bmc_url(address, scheme, whole(info, port) if port else None)
         return bmc
     return {}
