@@ -600,6 +600,9 @@ def test_what_is_not_a_group_of_an_ansible_inventory_is_skipped_and_named() -> N
     found = read(text)
     assert entry(found, "n1") == {"labels": {"lab": "true"}}
     assert found.skipped == ("standard input, document 1: x-login skipped: not a group",)
+    listed = read(f"x-racks: &racks [r1, r2]\n{text}")
+    assert [*hosts(listed)] == ["n1"]
+    assert listed.skipped[0] == "standard input, document 1: x-racks skipped: not a group"
     with pytest.raises(InvalidError, match="a group may have only hosts, vars and children"):
         read(text.replace("all:", "every:"))
 

@@ -64,8 +64,11 @@ def read_document(document: object, place: str) -> list[Item] | None:
         return None
     parsed = _Parsed({}, {})
     skipped = []
-    for name, body in document.items():  # type: ignore[attr-defined]  # _is_inventory says that it is a mapping
-        if not _is_group(body) and name != "_meta":
+    top = document.get("all")  # type: ignore[attr-defined]  # _is_inventory says that it is a mapping
+    # Only what a script prints has groups that are lists; in a file of YAML, hosts and children are mappings.
+    is_file = isinstance(top, dict) and any(isinstance(top.get(key), dict) for key in ("hosts", "children"))
+    for name, body in document.items():  # type: ignore[attr-defined]
+        if name != "_meta" and (not _is_group(body) or (is_file and isinstance(body, list))):
             skipped.append(Item(place, {"skipped": f"{name!s:.80} skipped: not a group"}))
         elif name == "_meta":
             variables = body.get("hostvars") if isinstance(body, dict) else None
