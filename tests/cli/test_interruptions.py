@@ -287,6 +287,20 @@ def test_a_signal_before_the_output_leaves_a_report_of_what_was_saved(
     assert re.sub(r"\br-\w+", "r-…", said) == f"interrupted, but saved before: {saved}"
 
 
+def test_an_interrupted_dry_run_claims_no_change_of_another_command_with_the_same_actor(
+    cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("ready", "node01", "node02").status == 0
+
+    def act(*_: object) -> None:  # the event of the other command has the id that the dry run took
+        assert run_into(subprocess.PIPE, "--as", "ci", "cordon", "node02", cwd=lab.parent) == (0, "")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(session, "render", act)
+
+    assert cli("--as", "ci", "reserve", "node01", "--dry-run") == Run(143, "", "")
+
+
 def test_a_signal_before_the_output_of_a_dry_run_reports_nothing(
     cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

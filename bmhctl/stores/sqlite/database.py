@@ -181,6 +181,7 @@ class SqliteDatabase(WriteBuffer):
             self.open_files.await_earlier()
         # IMMEDIATE: else two transactions could both read first, and one would then fail to write.
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
+        before = len(self.unreported)
         try:
             yield [self.execute(*question) for question in questions]
             if write:
@@ -189,6 +190,8 @@ class SqliteDatabase(WriteBuffer):
             self._run("COMMIT")
         except BaseException:
             self.after_commit = None
+            if self._connection.in_transaction:  # the COMMIT was not reached, so the ids of its events are free again
+                del self.unreported[before:]
             self._undo("ROLLBACK")
             self._drop()
             raise
