@@ -41,9 +41,15 @@ def database(lab: Lab) -> Path:
 
 
 def removed(lab: Lab) -> None:
-    """Removes the files like ``git clean -ffdx``, which removes ignored files."""
+    """Removes the files like ``git clean -ffdx``, which removes ignored files.
+
+    A ``run`` may make its claim again in a folder that is just being removed.
+    """
     for path in lab.path.parent.glob(f"{database(lab).name}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            until(lambda folder=path: not folder.exists() or shutil.rmtree(folder, ignore_errors=True))
+        else:
+            path.unlink()
 
 
 def replaced(lab: Lab) -> None:
