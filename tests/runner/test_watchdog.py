@@ -18,6 +18,7 @@ import pytest
 from bmhctl.stores.claims import run_claim
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.support.left_tasks import LeftTask, left_tasks
+from bmhctl.support.watchdog import MARK
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, Run, environment
@@ -218,6 +219,49 @@ def test_a_task_that_was_left_is_ended_before_hosts_that_its_owner_gave_back_are
         cleaned = fleet.bmhctl("recycle", "node1")
         assert (was_alive, lives(int(printed[0]))) == (True, False)
     assert f"{token}: has ended (released), but its run was killed; its task was ended: " in cleaned.stderr
+
+
+DYING = """
+import ctypes, os, sys, threading, time
+from bmhctl.stores import open_store
+from bmhctl.stores.claims import run_claim
+
+def end():
+    sys.stdin.readline()
+    time.sleep(0.5)
+    os._exit(0)
+
+with open_store(sys.argv[1]).claims.claim(run_claim(sys.argv[2])):
+    threading.Thread(target=end).start()
+    print("claimed", flush=True)
+    ctypes.CDLL(None).pthread_exit(None)
+"""
+"""A process whose first thread has ended, which keeps a claim for a moment."""
+
+
+def test_a_task_is_ended_even_if_a_thread_of_the_killed_run_is_still_ending(toml_fleet: Fleet) -> None:
+    fleet = toml_fleet
+    fleet.bmhctl("reserve", "node1")
+    (token,) = fleet.open_reservations()
+    fleet.lab.close()
+    dying = subprocess.Popen(
+        [sys.executable, "-c", DYING, fleet.lab.location, token],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with dying, subprocess.Popen(["sleep", "1000"], env={**os.environ, MARK: f"{token}.1"}) as task:
+        assert dying.stdout is not None
+        assert dying.stdin is not None
+        dying.stdout.readline()
+        until(lambda: not lives(dying.pid))
+        fleet.bmhctl("release", "-R", token)
+        dying.stdin.write("\n")
+        dying.stdin.flush()
+        cleaned = fleet.bmhctl("recycle", "node1")
+        was_ended = not lives(task.pid)
+        task.kill()
+    assert (was_ended, "its task was ended" in cleaned.stderr) == (True, True)
 
 
 def test_a_task_whose_watchdog_was_killed_goes_on_after_its_hosts_were_given_back(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from bmhctl.usecases.shared.transitions import SELF, record_event
 
 if TYPE_CHECKING:
     from bmhctl.support.left_tasks import LeftTask
+
+_PATIENCE = 2.0  # seconds to wait for the end of a killed process
+_PAUSE = 0.02
 
 
 def reap(ctx: Context) -> list[Reservation]:
@@ -106,11 +110,17 @@ def _end_left_tasks(ctx: Context) -> set[str]:
 
 
 def _is_abandoned(ctx: Context, claim: str) -> bool:
-    """Return whether the bmhctl that made a claim was killed, even if a process that it has started has the claim."""
-    if not ctx.store.claims.claimed([claim]):
-        return ctx.store.claims.is_there(claim)  # else its bmhctl has just ended by itself
-    holders = ctx.store.claims.holders(claim)  # empty if this process holds it
-    return bool(holders) and not any(each.is_runner for each in holders)
+    """Return whether the bmhctl that made a claim was killed, even if a process that it has started has the claim.
+
+    A process that was killed keeps its locks until the last of its threads has ended, but has no open files any more.
+    """
+    until = time.monotonic() + _PATIENCE
+    while ctx.store.claims.claimed([claim]):
+        holders = ctx.store.claims.holders(claim)
+        if holders or time.monotonic() > until:
+            return bool(holders) and not any(each.is_runner for each in holders)
+        time.sleep(_PAUSE)
+    return ctx.store.claims.is_there(claim)  # else its bmhctl has just ended by itself
 
 
 def reservation_of(ctx: Context, claim: str) -> Reservation | None:
