@@ -1574,26 +1574,25 @@ def test_a_power_state_unknown_before_a_restart_is_not_taken_as_a_restart() -> N
 
 
 def test_the_login_is_named_when_no_session_is_opened() -> None:
+    def trouble(request: BaseHTTPRequestHandler, answer: Answer, logins: list[str]) -> bool:
+        if request.path.endswith("/Sessions"):
+            logins.append(request.path)
+            answer(request)
+        return request.path.endswith("/Sessions")
+
     limit = {"MessageId": "Base.1.8.SessionLimitExceeded", "Message": "Too many sessions."}
+    full = saying(json.dumps({"error": {"@Message.ExtendedInfo": [limit]}}), 503, "application/json")
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
-        logins: list[str] = []
-
-        def trouble(request: BaseHTTPRequestHandler, body: bytes, answer: Answer) -> bool:
-            if request.path.endswith("/Sessions"):
-                logins.append(request.path)
-                answer(request)
-            return request.path.endswith("/Sessions")
-
-        full = saying(json.dumps({"error": {"@Message.ExtendedInfo": [limit]}}), 503, "application/json")
-        bmc.trouble = lambda request, body: trouble(request, body, full)
+        bmc.trouble = lambda request, _: trouble(request, full, [])
         assert talk(bmc, status, login="admin:s3cret", seconds=2) == (
             "its BMC at BMC opens no session: Too many sessions. (503), for 2 s "
             "(sessions of other clients, or of a killed command, end at the BMC's "
             "session timeout, or when you end them in the BMC)"
         )
-        logins.clear()
-        bmc.trouble = lambda request, body: trouble(
-            request, body, lambda request: request.connection.shutdown(socket.SHUT_RDWR)
+    logins: list[str] = []
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:  # the last request to the other may come late
+        bmc.trouble = lambda request, _: trouble(
+            request, lambda each: each.connection.shutdown(socket.SHUT_RDWR), logins
         )
         assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC cut the connection at each of 3 logins"
         assert len(logins) == 3, "each may have opened a session"
