@@ -25,7 +25,7 @@ from bmhctl import open_inventory
 from bmhctl.errors import AwayError, MovedError
 from bmhctl.stores import open_store
 from bmhctl.stores.sqlite import left_log
-from bmhctl.stores.sqlite.open_files import OpenFiles
+from bmhctl.stores.sqlite.open_files import OpenFiles, boot
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.shared.context import Context
@@ -292,9 +292,22 @@ def test_a_file_that_is_overwritten_is_used_by_the_next_command_though_no_proces
     assert left_logs(fleet) == ["-wal.replaced"]
 
 
-def test_a_log_is_kept_if_no_process_vouches_for_its_index(fleet: Fleet) -> None:
+def test_a_file_that_is_overwritten_after_its_last_process_was_killed_is_used_without_the_old_log(fleet: Fleet) -> None:
+    killed_after_cordon(fleet, "node1")
+    subprocess.run(["cp", backup(fleet), database(fleet)], check=True)
+    assert cordoned(fleet) == []
+    assert left_logs(fleet) == ["-wal.replaced"]
+    killed_after_cordon(fleet, "node3")
+    assert cordoned(fleet) == ["node3"]
+    assert fleet.bmhctl("doctor").status == 0
+
+
+def test_the_log_of_an_earlier_boot_is_kept(fleet: Fleet) -> None:
     """After a power cut, the file may be newer than the index: SQLite syncs only the first."""
     killed_after_cordon(fleet, "node1")
+    log = f"{database(fleet)}{OpenFiles.LOG}"
+    stamp = os.getxattr(log, OpenFiles.STAMP)
+    os.setxattr(log, OpenFiles.STAMP, stamp.replace(boot(), b"an earlier boot"))
     with database(fleet).open("r+b") as file:
         file.seek(92)
         file.write(b"\xff")  # as if a page had been copied from the log

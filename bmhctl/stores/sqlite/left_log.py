@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bmhctl.errors import AwayError, GoneError, MovedError
 from bmhctl.stores.os_files import unreachable
-from bmhctl.stores.sqlite.open_files import OpenFiles, descriptor, lock_bytes, locked_byte, mounts
+from bmhctl.stores.sqlite.open_files import OpenFiles, boot, descriptor, lock_bytes, locked_byte, mounts
 
 _PATIENCE = 5.0
 _PAUSE = 0.05
@@ -21,6 +21,8 @@ _OF_READERS = (0x4000_0002, 510)  # of these, the bytes that readers share
 _OF_LOG = (120, 9)  # on the index of its log
 
 _NONE = (0, 0)  # the identity of no file
+
+_BOOT = 52  # where the id of the boot begins in a stamp
 
 _left_open: list[sqlite3.Connection] = []
 
@@ -87,13 +89,13 @@ def _is_other_content(files: OpenFiles, stamp: bytes, file: int, index: int) -> 
     return (
         before[0] != b""
         and before == files.copied(index)
-        and stamp[32:] == b"".join(before)
+        and stamp[32:_BOOT] == b"".join(before)
         and stamp[16:32] != content
     )
 
 
 def _stamp_of(files: OpenFiles, log: int) -> bytes:
-    """Return the stamp of a log: four numbers of 8 bytes, and how much of the log is in the file.
+    """Return the stamp of a log: four numbers of 8 bytes, how much of the log is in the file, and the id of the boot.
 
     The numbers are that of the log itself (:meth:`OpenFiles.number_of`), the inode of the file, and the file's size and
     checksum. The stamp of a copied log proves nothing, and is left out: the copy has another number.
@@ -239,7 +241,8 @@ def _is_own_now(files: OpenFiles) -> bool:
 def _has_other_stamp(files: OpenFiles, folder: int) -> bool:
     """Return whether the stamp of the log in a folder says that it belongs to another file, or to what was in this one.
 
-    The second is certain only while a process has the log open: after a power cut, the index may be an old one.
+    The second is certain while a process has the log open, and in the boot in which the stamp was written: after a
+    power cut, the index may be an old one.
     """
     try:
         log = os.open(f"{files.path.name}{files.LOG}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
@@ -252,7 +255,7 @@ def _has_other_stamp(files: OpenFiles, folder: int) -> bool:
     try:
         index, file = descriptor(Path(f"{files.path}{files.INDEX}")), descriptor(files.path)
         return (
-            locked_byte(index, *_OF_LOG) is not None
+            (locked_byte(index, *_OF_LOG) is not None or stamp[_BOOT:] == boot() != b"")
             and files.is_in(folder)
             and _identity(file) == files.known[str(files.path)]
             and _is_other_content(files, stamp, file, index)

@@ -124,7 +124,7 @@ class OpenFiles:
                 part == self._part or (self._part == _NO_PART and part[8:] == _NO_PART[8:])
             )
             if log and is_as_taken and self.copied(self._index) == (log, part):
-                stamp += self.content + log + part
+                stamp += self.content + log + part + boot()
             is_new = recorded[:8] != stamp[:8]
             if is_new or (recorded[8:16] == stamp[8:16] and len(stamp) > 16 and recorded[32:] != stamp[32:]):
                 os.setxattr(file, self.STAMP, stamp)
@@ -218,6 +218,17 @@ class OpenFiles:
         if not self._is_alone:
             self.marks.await_earlier()
             self._is_alone = True
+
+
+def boot() -> bytes:
+    """Return the id of the system's present boot (proc(5)); empty if the system is not Linux.
+
+    A log's index is not synced: after a power cut it may be older than the log and the file. In one boot it is not.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return b""
 
 
 def _number(number: int) -> bytes:
