@@ -286,6 +286,19 @@ class LazyGroup(_FittingHelp, TyperGroup):
 class _CommandGroup(_OptionalValues, LazyGroup):
     """A command that is also a group, such as ``queue``."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command of the group, which is run instead of the group; refuse options of the group before it."""
+        given = next((param.opts[0] for param in self.params if ctx.params.get(param.name)), None)
+        if given and args[0] in self.list_commands(ctx):
+            import shlex
+
+            raise UsageError(
+                f"{given} is an option of {ctx.command_path}, not of {ctx.command_path} {args[0]}",
+                hint=f"leave it out: {ctx.command_path} {shlex.join(args)}",
+            )
+        self.callback = None
+        return super().resolve_command(ctx, args)
+
 
 def application() -> LazyGroup:
     """Return the whole command line as one Typer group."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, lease
+from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, Watch, lease
 from bmhctl.cli.session import session
+from bmhctl.cli.watched import show_watched
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
@@ -28,15 +30,14 @@ def bookings(
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", help="Those of an owner, or of several: 'ci*'.")
     ] = None,
+    watch: Watch = None,
     fields: Fields = None,
 ) -> None:
     """List bookings and planned maintenances with owner, time and hosts, ordered by their beginning."""
-    if ctx.invoked_subcommand is not None:
-        return
     from bmhctl.usecases.reservations.bookings import bookings as list_bookings
 
-    with session(ctx, Bookings, fields) as lab:
-        lab.show(list_bookings(lab.context, ended=ended, owner=owner))
+    with session(ctx, Bookings, fields, endless=watch is not None) as lab:
+        show_watched(lab, partial(list_bookings, ended=ended, owner=owner), watch)
 
 
 def bookings_cancel(

@@ -8,6 +8,7 @@ import typer
 
 from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States, Watch
 from bmhctl.cli.session import Session, invocation_of, session
+from bmhctl.cli.watched import show_watched
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
@@ -56,9 +57,7 @@ def list_(
                 found = chosen(context, wanted, sort)
                 return replace(found, hosts=tuple(found.hosts))  # read now, to be compared with those before
 
-            from bmhctl.cli.watch import watch_result
-
-            watch_result(lab, read, watch)
+            show_watched(lab, read, watch)
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
@@ -87,12 +86,7 @@ def status(
     with session(
         ctx, Reasons if reasons else Status if by is None else Fleet, fields, endless=watch is not None
     ) as lab:
-        if watch is None:
-            lab.show(_look(lab.context, reasons, by))
-            return
-        from bmhctl.cli.watch import watch_result
-
-        watch_result(lab, lambda context: _look(context, reasons, by), watch)
+        show_watched(lab, lambda context: _look(context, reasons, by), watch)
 
 
 def _look(ctx: Context, reasons: bool, by: str | None) -> "Status | Reasons | Fleet":

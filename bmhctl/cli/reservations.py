@@ -22,6 +22,7 @@ from bmhctl.cli.options import (
     Yes,
 )
 from bmhctl.cli.session import asking, session
+from bmhctl.cli.watched import show_watched
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Reservations
 
@@ -51,12 +52,7 @@ def reservations(
         wanted = parse_selector(selector)
     with session(ctx, Reservations, fields, endless=watch is not None) as lab:
         read = partial(list_reservations, ids=which or (), ended=ended, selector=wanted, owner=owner)
-        if watch is None:
-            lab.show(read(lab.context))
-            return
-        from bmhctl.cli.watch import watch_result
-
-        watch_result(lab, read, watch)
+        show_watched(lab, read, watch)
 
 
 def extend(
@@ -138,18 +134,11 @@ def replace(
 
 def queue(ctx: typer.Context, watch: Watch = None, fields: Fields = None) -> None:
     """List the tickets of waiting commands: position, age, request, and what is missing."""
-    if ctx.invoked_subcommand is not None:
-        return
     from bmhctl.results.queue import Queue
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
     with session(ctx, Queue, fields, endless=watch is not None) as lab:
-        if watch is None:
-            lab.show(look_at_queue(lab.context))
-            return
-        from bmhctl.cli.watch import watch_result
-
-        watch_result(lab, look_at_queue, watch)
+        show_watched(lab, look_at_queue, watch)
 
 
 def queue_cancel(ctx: typer.Context, ticket: _Ticket, force: ForceOthers = False, reason: Reason = None) -> None:

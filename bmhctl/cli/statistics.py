@@ -10,6 +10,7 @@ import typer
 
 from bmhctl.cli.options import Fields, HostNames, SelectorText, Watch
 from bmhctl.cli.session import Session, session
+from bmhctl.cli.watched import show_watched
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
@@ -76,12 +77,7 @@ def timeline(
         return draw(context, choice(hosts, selector), parse_past(since, now), end)
 
     with session(ctx, Timeline, endless=watch is not None) as lab:
-        if watch is None:
-            lab.show(read(lab.context))
-            return
-        from bmhctl.cli.watch import watch_result
-
-        watch_result(lab, read, watch)
+        show_watched(lab, read, watch)
 
 
 def metrics(

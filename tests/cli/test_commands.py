@@ -268,6 +268,27 @@ def test_python_m_bmhctl_and_the_installed_command_do_the_same(tmp_path: Path) -
     assert [(end.returncode, end.stdout, end.stderr) for end in ends] == [(0, f"bmhctl {version('bmhctl')}\n", "")] * 2
 
 
+@pytest.mark.parametrize(
+    ("line", "message", "meant"),
+    [
+        (
+            "queue --watch 5s move 3 --first --reason x",
+            "--watch is an option of bmhctl queue, not of bmhctl queue move",
+            "bmhctl queue move 3 --first --reason x",
+        ),
+        (
+            "bookings --owner bob cancel b-1",
+            "--owner is an option of bmhctl bookings, not of bmhctl bookings cancel",
+            "bmhctl bookings cancel b-1",
+        ),
+    ],
+)
+def test_an_option_of_a_listing_is_refused_before_a_command_of_its_group(
+    line: str, message: str, meant: str, cli: Cli, lab: Path
+) -> None:
+    assert cli(*line.split()) == Run(2, "", f"bmhctl: {message}\nhint: leave it out: {meant}\n")
+
+
 @pytest.mark.parametrize(("command", "interval"), [("recycle", "30s"), ("status", "2s")])
 def test_each_command_with_watch_has_a_default_interval(command: str, interval: str) -> None:
     parsed: Any = build_command(command, ENTRIES[command])

@@ -69,6 +69,7 @@ def test_a_watch_in_a_pipe_prints_a_document_only_for_a_change(lab: Lab) -> None
         ("timeline node1 -o jsonl", '.*"state":"initial".*\n', '.*"state":"maintenance".*\n'),
         ("reservations -o csv --fields id", "id\n", ""),
         ("queue -o csv --fields ticket", "ticket\n", ""),
+        ("bookings -o csv --fields id", "id\n", ""),
     ],
 )
 @pytest.mark.parametrize("lab", ["toml", "postgres"], indirect=True)
@@ -110,21 +111,18 @@ def test_a_watch_in_json_reports_at_once_that_the_inventory_is_not_valid(lab: La
 
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_a_watched_table_without_rows_says_so_on_the_screen(lab: Lab, tmp_path: Path) -> None:
-    child = spawn("-i", lab.location, "queue", "--watch", cwd=tmp_path, NO_COLOR="1")
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("queue", "no tickets: no request waits for hosts"),
+        ("bookings", "no bookings"),
+        ("list -l rak=r1", "no hosts: bmhctl list shows all[^$]*no host has the key rak; did you mean rack"),
+    ],
+)
+def test_a_watched_table_without_rows_says_so_on_the_screen(lab: Lab, tmp_path: Path, command: str, shown: str) -> None:
+    child = spawn("-i", lab.location, *command.split(), "--watch", cwd=tmp_path, NO_COLOR="1")
     child.timeout = 30
-    child.expect("no tickets: no request waits for hosts")
-    child.send("q")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
-@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
-def test_why_a_selector_fits_no_host_stays_below_the_watched_table(lab: Lab, tmp_path: Path) -> None:
-    child = spawn("-i", lab.location, "list", "-l", "rak=r1", "--watch", cwd=tmp_path, NO_COLOR="1")
-    child.timeout = 30
-    child.expect("no hosts: bmhctl list shows all[^$]*no host has the key rak; did you mean rack")
+    child.expect(shown)
     child.send("q")
     child.expect(pexpect.EOF)
     child.close()
