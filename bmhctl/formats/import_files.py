@@ -93,11 +93,13 @@ def read_paths(
         if _PLACEHOLDER.search(error.message):
             error.hint = _FILL
         raise
-    if options.only is None and not any(part.hosts or part.hardware or part.policy for part in parts):
-        skipped = next((said for part in parts for said in part.skipped), None)
-        if skipped is not None:
-            raise _nothing(*skipped.partition(", ")[::2])
-    return combine([*parts, Part(warnings=others.warnings())], options.only)
+    batch = combine([*parts, Part(warnings=others.warnings())], options.only)
+    if options.only is None and not (batch.arrivals or batch.policy):
+        for said in batch.skipped:
+            raise _nothing(*said.partition(", ")[::2])
+        for kind in others.items:
+            raise _nothing(str(paths[0]), f"it looks like {kind_named(kind).title} without a host")
+    return batch
 
 
 def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, others: ForeignRecords) -> list[Part]:

@@ -26,6 +26,9 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 JSON = {name: text for name, text in SAMPLES.items() if text[0] in "{["}
 
 
+BMC = "apiVersion: metal.ironcore.dev/v1alpha1\nkind: BMC\nmetadata: {name: bmc1}\nspec: {endpoint: {ip: 10.0.0.1}}\n"
+
+
 def read(
     text: str | bytes,
     kind: str | None = None,
@@ -79,6 +82,11 @@ def test_a_missing_next_page_is_reported(name: str, pages: str) -> None:
         ("kea", samples.KEA.partition("\n")[0]),
         ("isc-dhcp", "lease 10.0.0.1 {\n  binding state free;\n}\n"),
         ("csv", "name,address\n"),
+        ("dnsmasq", "duid 00:01:00:01:2d:c6:80:86\n"),
+        ("dnsmasq", "# no hosts\nport=53\nlog-dhcp\ndhcp-boot=pxelinux.0\n"),
+        ("dnsmasq", "domain-needed \nbogus-priv\ndhcp-range=main,10.0.0.20,10.0.0.250\n"),
+        ("ansible", "all:\n  hosts:\n"),
+        ("metal-operator", BMC),
     ],
 )
 def test_a_file_without_a_record_is_refused(name: str, text: str) -> None:
@@ -355,6 +363,13 @@ def test_the_nodes_of_tripleo_have_their_bmcs_macs_and_properties() -> None:
     assert batch.skipped == ("standard input: 6 secrets skipped, which are never stored: pm_password",)
 
 
+def test_a_node_of_tripleo_may_have_only_a_mac() -> None:
+    nodes = json.dumps({"nodes": [{"mac": ["52:54:00:00:06:0A"], "pm_type": "fake-hardware"}], "network_details": {}})
+    with pytest.raises(InvalidError, match=r"52-54-00-00-06-0a skipped: .*: --name 'host-\{id\}' names it"):
+        read(nodes)
+    assert entry(read(nodes, name="n-{id}"), "n-52-54-00-00-06-0a") == {"mac": "52:54:00:00:06:0a"}
+
+
 def test_ironic_properties_may_be_written_as_text() -> None:
     node = {"UUID": "u", "Name": "n", "Provisioning State": "enroll", "Properties": "{'cpus': '4', 'cpu_arch': 'arm'}"}
     assert entry(read(json.dumps([node])), "n") == {"hardware": {"cpus": 4, "arch": "arm"}}
@@ -504,6 +519,16 @@ def test_metal_operator_servers_are_joined_with_bmcs_claims_and_maintenances() -
         },
         "hardware": {"cpus": 16, "arch": "x86_64", "memory": "96GiB", "nics": 1, "vendor": "Contoso"},
     }
+
+
+def test_a_server_that_no_claim_may_use_is_in_maintenance() -> None:
+    taint = "spec:\n  taints: [{key: lab/not-ready, effect: NoBind}]\n  systemUUID:"
+    found = hosts(read(samples.METAL_OPERATOR.replace("spec:\n  systemUUID:", taint, 1)))["srv1"]
+    assert (found.state, [note.reason for note in found.maintenance], found.came_from) == (
+        "maintenance",
+        ["taint lab/not-ready in the cluster"],
+        "available",
+    )
 
 
 def test_manifests_of_two_projects_may_be_in_one_file() -> None:
@@ -891,6 +916,7 @@ def test_lines_of_a_csv_with_one_name_that_are_not_of_nics_are_refused(old: str,
             "standard input, line 1: a host instead of the titles of the columns",
         ),
         ("# lab\nn1,10.0.0.1\n", None, "standard input, line 2: a host instead of the titles of the columns"),
+        ("n1;root;hunter2;22\n", None, "standard input, line 1: a host instead of the titles of the columns"),
         ("what,ip\nx,10.0.0.1\n", None, "standard input: no column has the names of hosts"),
         ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is not a state of bmhctl"),
     ],

@@ -218,6 +218,11 @@ def test_hardware_data_without_a_host_is_skipped_and_named() -> None:
     )
 
 
+def test_a_file_with_hardware_data_and_no_host_is_refused() -> None:
+    said = refusal(hardware_data("n1", "b")).message
+    assert said.startswith("standard input: nothing to import: document 1: HardwareData 'n1' skipped: these files have")
+
+
 def test_hardware_data_twice_is_refused_with_both_places() -> None:
     error = refusal(host("n1", "a"), hardware_data("n1", "a"), hardware_data("n1", "a"))
     assert error.message == ("standard input, document 3: HardwareData 'a/n1' is already in standard input, document 2")

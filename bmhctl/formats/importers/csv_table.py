@@ -92,7 +92,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
             if heading is None:
                 if _NO_HEADING.match(delimiter.join(row)):
                     continue
-                if any(is_ip(cell.strip()) or normal_mac(cell) for cell in row):
+                if any(is_ip(cell) or normal_mac(cell) or cell.isdigit() for cell in map(str.strip, row)):
                     said = "a host instead of the titles of the columns"
                     raise bad_line(origin, lines.line_num, said, "write titles above it, such as name,address,mac")
                 heading = _heading(row)

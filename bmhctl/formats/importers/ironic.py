@@ -9,7 +9,19 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from bmhctl.domain.model import State
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, flag, size, state_of, text_of, texts, whole
+from bmhctl.formats.importers.record import (
+    Item,
+    Reader,
+    Record,
+    bmc_url,
+    flag,
+    mac_id,
+    size,
+    state_of,
+    text_of,
+    texts,
+    whole,
+)
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
 
 STATES: dict[str, State | None] = {
@@ -133,14 +145,15 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
         state = State.RESERVED
     owner = fields.line("lessee") or (instance and f"instance {fields.line('instance_name') or instance}")
     properties = mapping(fields, "properties")
+    macs = _ports(fields, ports)
     fault = None
     if state is State.TAINTED and (word in ("error", "clean failed", "adopt failed")):
         fault = fields.squeezed("last_error") or word
     retired = flag(fields, "retired")
     return Record(
         fields.line("name") or uuid,
-        id=uuid,
-        macs=_ports(fields, ports),
+        id=uuid or (mac_id(macs[0]) if macs else None),  # many files of TripleO have neither names nor UUIDs
+        macs=macs,
         bmc=driver_bmc(mapping(fields, "driver_info"), fields.line("driver")),
         labels={
             "resource_class": fields.line("resource_class"),

@@ -91,8 +91,13 @@ def _sets_ansible(line: str) -> bool:
     return line[0] != "[" and ":" not in host and " ansible_" in f" {variable}"
 
 
-_is_leases = _begins(rf"(?:duid [0-9a-f:]++\r?\n)?+(?:\d++|infinite) (?:\d\d-)?+{_MAC} [0-9a-fA-F.:]++ \S")
-_DHCP_HOST = pattern(r"^[ \t]*+dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
+_is_leases = _begins(
+    rf"(?:duid [0-9a-f:]++\s*+\Z|(?:duid [0-9a-f:]++\r?\n)?+(?:\d++|infinite) (?:\d\d-)?+{_MAC} [0-9a-fA-F.:]++ \S)"
+)
+_DNSMASQ = pattern(
+    r"^[ \t]*+(?:dhcp-(?:host|range|option|boot)[ \t]*+=[ \t]*+[^\s\"'\[{]|(?:domain-needed|bogus-priv)[ \t]*+\r?$)",
+    re.M,
+)
 _NAME_OR_NOTHING = r"(?:,[A-Za-z0-9][\w.-]*+)?"
 _is_hostsfile = _begins(
     rf"{_MAC}(?:,(?:set:[^,\s]++|{_MAC}))*+{_NAME_OR_NOTHING},(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}}|\[[0-9A-Fa-f:]++\])"
@@ -101,8 +106,8 @@ _is_hostsfile = _begins(
 
 
 def _is_dnsmasq(text: str) -> bool:
-    """Return whether a text is a file of dnsmasq: leases, or a configuration or a hosts file that declares hosts."""
-    return _is_leases(text) or _is_hostsfile(text) or _DHCP_HOST.search(text) is not None
+    """Return whether a text is a file of dnsmasq: leases, a configuration, or a hosts file that declares hosts."""
+    return _is_leases(text) or _is_hostsfile(text) or _DNSMASQ.search(text) is not None
 
 
 _is_kea_leases = _begins("address,(?:hwaddr|duid),")
@@ -154,7 +159,7 @@ KINDS = (
             "address,node_uuid",
             "Address,UUID",
             "driver,driver_info",
-            "pm_type,pm_addr",
+            "pm_type",
         ),
     ),
     Kind("maas", "MAAS machines", "maas", records=_keys("system_id,status_name", "system_id,fqdn")),
@@ -168,7 +173,7 @@ KINDS = (
     Kind("tinkerbell", "Tinkerbell Hardware", "tinkerbell", api=("tinkerbell.org/", "bmc.tinkerbell.org/")),
     Kind("labgrid", "labgrid places", "labgrid", records=_keys("acquired,matches", "acquired,allowed,tags")),
     Kind("ansible", "an Ansible inventory", "ansible", text=_is_ansible, documents=True),
-    Kind("dnsmasq", "dnsmasq leases", "leases", text=_is_dnsmasq),
+    Kind("dnsmasq", "leases or a configuration of dnsmasq", "leases", text=_is_dnsmasq),
     Kind("isc-dhcp", "ISC DHCP leases", "isc_dhcp", text=_is_isc_dhcp),
     Kind("kea", "Kea leases or reservations", "kea_leases", text=_is_kea),
     Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+{_IP}[ \t]++[A-Za-z0-9]")),

@@ -128,6 +128,9 @@ def _aside(word: str, state: State | None, spec: Fields, maintenances: list[Fiel
     given = _reference("ServerMaintenance", spec.fields("serverMaintenanceRef"))
     if given is not None:
         return [f"{given} in the cluster"]
+    taints = [each.line("key") for each in spec.rows("taints") if each.line("effect") == "NoBind"]
+    if taints and state in (State.INITIAL, State.AVAILABLE):
+        return [f"taint {each} in the cluster" for each in taints]
     if state is State.MAINTENANCE:
         named = [_reference("ServerMaintenance", each.fields("metadata")) for each in maintenances]
         return [f"{each} in the cluster" for each in named if each] or [f"in state {word} in the cluster"]

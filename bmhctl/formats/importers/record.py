@@ -262,8 +262,12 @@ def client_name(name: str | None) -> str | None:
 
 def leased(name: str | None, address: str | None, macs: Sequence[str]) -> Record:
     """Return the host of a DHCP client; its id is its first MAC, because many clients send no name."""
-    identity = macs[0].lower().replace(":", "-") if macs and ":" in macs[0] else None
-    return Record(name, id=identity, address=address, macs=macs)
+    return Record(name, id=mac_id(macs[0]) if macs and ":" in macs[0] else None, address=address, macs=macs)
+
+
+def mac_id(mac: str) -> str:
+    """Return a MAC as the id of a host that has no other: ``52-54-00-00-00-01``."""
+    return mac.lower().replace(":", "-")
 
 
 def label_key(text: str) -> str | None:
