@@ -361,6 +361,8 @@ def test_the_nodes_of_tripleo_have_their_bmcs_macs_and_properties() -> None:
         "tr6": {"bmc": {"address": "idrac://10.0.1.12:8443", "type": "idrac"}},
     }
     assert batch.skipped == ("standard input: 6 secrets skipped, which are never stored: pm_password",)
+    said = "gets no BMC: bmhctl does not know the driver pxe_ssh, so pm_addr is ignored"
+    assert batch.warnings == (f"standard input, document 1, item 5: {said}",)
 
 
 def test_a_node_of_tripleo_may_have_only_a_mac() -> None:
@@ -637,6 +639,7 @@ def test_what_is_not_a_group_of_an_ansible_inventory_is_skipped_and_named() -> N
     [
         ("ipmi_address", "ipmi_port=6230", "ipmi://10.0.1.1:6230"),
         ("ipmi_address", "ipmi_port=623", "ipmi://10.0.1.1"),
+        ("ipmi_address", "ipmi_port=6230.0", "ipmi://10.0.1.1:6230"),
         ("bmc_ip", "bmc_port=8443", "redfish+https://10.0.1.1:8443"),
         ("bmc_ip", "bmc_port=443", "redfish+https://10.0.1.1"),
         ("bmc_ip", "ipmi_port=6230", "redfish+https://10.0.1.1"),
@@ -688,6 +691,35 @@ def test_the_port_stands_after_the_host_of_a_bmc_unless_the_address_has_one(bmc:
         f"all: {{hosts: {{x: {{bmc_ip: '{bmc}', bmc_port: 8443}}}}}}",
     ):
         assert entry(read(text), "x")["bmc"] == {"address": address}
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        (
+            "name,bmc_ip,bmc_port\nx,https://root@10.0.1.1:9443,443\n",
+            "line 2",
+            "port 443 of the BMC is ignored: https://10.0.1.1:9443 has another",
+        ),
+        (
+            "[lab]\nx bmc_ip=10.0.1.1:9000 bmc_port=8443\n",
+            "host x",
+            "port 8443 of the BMC is ignored: redfish+https://10.0.1.1:9000 has another",
+        ),
+        (
+            '{"nodes": [{"name": "x", "pm_type": "redfish", "pm_addr": "https://10.0.1.1:8000", "pm_port": "8001"}]}',
+            "document 1, item 1",
+            "port 8001 of the BMC is ignored: https://10.0.1.1:8000 has another",
+        ),
+        (
+            '[{"name": "x", "driver": "ibmc", "driver_info": {"ibmc_address": "https://10.0.1.1"}}]',
+            "document 1, item 1",
+            "gets no BMC: bmhctl does not know the driver ibmc, so ibmc_address is ignored",
+        ),
+    ],
+)
+def test_a_part_of_the_address_of_a_bmc_that_is_ignored_is_reported(text: str, place: str, said: str) -> None:
+    assert read(text).warnings == (f"standard input, {place}: {said}",)
 
 
 def test_a_port_of_a_bmc_that_is_a_template_is_skipped_with_a_warning() -> None:

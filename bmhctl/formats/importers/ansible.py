@@ -319,20 +319,20 @@ def reader(item: Item) -> Record | str:
         item.name,
         address=address,
         macs=[mac] if mac else (),
-        bmc={"address": _bmc(variables, warnings)},
+        bmc=_bmc(variables, warnings),
         groups=groups,
         attributes=variables,
         warnings=warnings,
     )
 
 
-def _bmc(variables: Mapping[str, object], warnings: list[str]) -> str | None:
+def _bmc(variables: Mapping[str, object], warnings: list[str]) -> dict[str, object]:
     for scheme, keys in _BMCS.items():
         for key in keys:
             if (found := _first(variables, (key,), warnings)) is not None:
                 port = f"{key.rpartition('_')[0] or key}_port"  # ipmi_port beside ipmi_ip
-                return bmc_url(found, scheme, port_of(_first(variables, (port,), warnings)))
-    return None
+                return {"address": bmc_url(found, scheme), "port": port_of(_first(variables, (port,), warnings))}
+    return {}
 
 
 def _first(variables: Mapping[str, object], keys: Iterable[str], warnings: list[str]) -> str | None:

@@ -59,12 +59,13 @@ def reader(item: Item) -> Record:
     fields = item.fields
     properties = mapping(fields, "properties")
     macs = [mac for nic in fields.rows("nics") if (mac := nic.line("mac"))]
+    bmc, warnings = driver_bmc(mapping(fields, "driver_info"), fields.line("driver"))
     return Record(
         fields.line("name") or item.name or fields.line("uuid"),
         id=fields.line("uuid"),
         address=fields.line("ipv4_address") or fields.line("ipv6_address"),
         macs=macs,
-        bmc=driver_bmc(mapping(fields, "driver_info"), fields.line("driver")),
+        bmc=bmc,
         labels={"resource_class": fields.line("resource_class")},
         groups=texts(fields, "host_groups"),
         attributes=_others(properties),
@@ -75,6 +76,7 @@ def reader(item: Item) -> Record:
             "storage": size(properties, "disk_size", 1024**3) or size(properties, "local_gb", 1024**3),
         },
         note=fields.squeezed("description"),
+        warnings=warnings,
     )
 
 

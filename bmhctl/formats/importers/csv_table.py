@@ -204,7 +204,7 @@ def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
     for key, value in data.items():
         group, name = _place(key)
         if group == "field" and name not in named:
-            if name.endswith("_port") and not str(value).isdigit():
+            if name.endswith("_port") and port_of(str(value)) is None:
                 continue  # a port of a switch
             if name in _FREE or str(value).lower() not in _NOTHING:
                 named[name] = value
@@ -226,8 +226,8 @@ def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
         address=fields.line("address"),
         macs=macs or ([mac] if (mac := fields.line("mac")) else ()),
         bmc={
-            "address": bmc_url(fields.line("bmc"), port=port_of(fields.line("bmc_port")))
-            or bmc_url(fields.line("ipmi"), "ipmi", port_of(fields.line("ipmi_port")))
+            "address": bmc_url(fields.line("bmc")) or bmc_url(fields.line("ipmi"), "ipmi"),
+            "port": port_of(fields.line("bmc_port" if "bmc" in named else "ipmi_port")),
         },
         labels=labels,
         attributes=data,

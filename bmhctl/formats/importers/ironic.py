@@ -49,7 +49,7 @@ STATES: dict[str, State | None] = {
 """Ironic's provision states, each with the state of a host in it."""
 
 _BMC = (
-    ("redfish_address", "redfish+https", None),
+    ("redfish_address", "redfish+https", "redfish_port"),  # this port is only in TripleO's files
     ("ipmi_address", "ipmi", "ipmi_port"),
     ("ilo_address", "ilo", "client_port"),
     ("drac_address", "idrac", "drac_port"),
@@ -123,13 +123,14 @@ def _of_tripleo(fields: Fields) -> Mapping[str, object]:
     """Return a node of TripleO's `instackenv.json` with the names of the API."""
     data = {key: value for key, value in fields.data.items() if not key.startswith("pm_")}
     driver = fields.line("pm_type") or ""  # such as idrac, or pxe_ipmitool in older files
-    key, port = next(((key, port) for key, _, port in _BMC if key.partition("_")[0] in driver), ("", None))
+    known = ((key, port) for key, _, port in _BMC if key.partition("_")[0] in driver)
+    key, port = next(known, ("pm_addr", "pm_port"))
     return {
         **data,
         "driver": driver,
         "driver_info": {
             key: fields.data.get("pm_addr"),
-            port or "": fields.data.get("pm_port"),
+            port: fields.data.get("pm_port"),
             "redfish_system_id": fields.data.get("pm_system_id"),
         },
         "ports": [*({"address": mac} for mac in texts(fields, "mac")), *(row.data for row in fields.rows("ports"))],
@@ -150,11 +151,12 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
     if state is State.TAINTED and (word in ("error", "clean failed", "adopt failed")):
         fault = fields.squeezed("last_error") or word
     retired = flag(fields, "retired")
+    bmc, warnings = driver_bmc(mapping(fields, "driver_info"), fields.line("driver"))
     return Record(
         fields.line("name") or uuid,
         id=uuid or (mac_id(macs[0]) if macs else None),  # many files of TripleO have neither names nor UUIDs
         macs=macs,
-        bmc=driver_bmc(mapping(fields, "driver_info"), fields.line("driver")),
+        bmc=bmc,
         labels={
             "resource_class": fields.line("resource_class"),
             "conductor_group": fields.line("conductor_group"),
@@ -177,6 +179,7 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
         aside=[fields.squeezed("maintenance_reason") or "in maintenance in Ironic"]
         if flag(fields, "maintenance")
         else (),
+        warnings=warnings,
     )
 
 
@@ -210,21 +213,19 @@ def mapping(fields: Fields, key: str) -> Fields:
     return Fields(pairs, fields, key)
 
 
-def driver_bmc(info: Fields, driver: str | None) -> dict[str, object]:
-    """Return the BMC that a node's ``driver_info`` names, without its credentials."""
+def driver_bmc(info: Fields, driver: str | None) -> tuple[dict[str, object], list[str]]:
+    """Return the BMC that a node's ``driver_info`` names, without its credentials; with a warning if it is unknown."""
     if "power" in info.data and isinstance(info.data["power"], dict):  # the key in the first versions of bifrost
         info = Fields({**info.data, **info.data["power"]})
     for key, scheme, port in _BMC:
         address = info.line(key)
         if address is None:
             continue
-        bmc: dict[str, object] = {"type": driver}
+        bmc: dict[str, object] = {"type": driver, "address": bmc_url(address, scheme), "port": whole(info, port)}
         if key == "redfish_address":
-            system = info.line("redfish_system_id")
-            bmc |= {"address": bmc_url(address), "system_id": system}
+            bmc["system_id"] = info.line("redfish_system_id")
             verify = text_of(info.data.get("redfish_verify_ca"))
             bmc["verify_tls"] = False if verify is not None and verify.lower() in _FALSE else None
-        else:
-            bmc["address"] = bmc_url(address, scheme, whole(info, port) if port else None)
-        return bmc
-    return {}
+        return bmc, []
+    unknown = next((key for key, value in info.data.items() if "_addr" in key and value), None)
+    return {}, [f"gets no BMC: bmhctl does not know the driver {driver}, so {unknown} is ignored"] if unknown else []

@@ -166,7 +166,8 @@ def _bmc(spec: Fields, cluster: _Cluster) -> tuple[dict[str, object], Source | N
     scheme = f"redfish+{protocol.line('scheme') or 'https'}" if name.startswith("Redfish") else name.lower()
     secret = access.fields("bmcSecretRef").line("name")
     return {
-        "address": bmc_url(address, scheme, port),
+        "address": bmc_url(address, scheme),
+        "port": port,
         "type": name,
         "system_id": spec.line("systemURI"),
         "credentials": reference(secret) if secret else None,

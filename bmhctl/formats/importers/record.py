@@ -42,8 +42,8 @@ _NOT_IN_LABEL = pattern(r"[^A-Za-z0-9_.-]+")
 _USER = pattern(r"(?<=//)[^/@]*@")
 _PASSWORD = pattern(r"(?<=//)[^/@\s]*:[^/@\s]+@")
 """A name and a password in a URL."""
-_WITHOUT_PORT = pattern(r"\A[^/]+//(?:[^/@]*@)?(?:\[[^]/]*\]|[^]/@:[]+)(?=/|\Z)")
-"""The protocol and the server of a URL that has no port."""
+_SERVER = pattern(r"\A[^/]+//(?:[^/@]*@)?(?:\[[^]/]*\]|[^]/@:[]+)(?::(\d+))?(?=/|\Z)")
+"""The protocol and the server of a URL, with its port if it has one."""
 _PREFIX = pattern(r"([^/]*)/\d{1,3}")
 _SECRET = pattern(
     r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
@@ -51,7 +51,7 @@ _SECRET = pattern(
 )
 _NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _VAULT = "$ANSIBLE_VAULT;"
-_USUAL_PORTS = ("443", "623")  # of HTTPS and IPMI
+_USUAL_PORTS = (443, 623)  # of HTTPS and IPMI
 
 
 class Item(Frozen):
@@ -71,7 +71,8 @@ class Record(Frozen):
     """What another system knows about one host, in the words of bmhctl; unknown values are None or empty.
 
     ``word`` is the other system's word for the host's state, ``state`` the state in bmhctl. If ``state`` is None, the
-    host is not imported, and ``gone`` says why. ``macs`` begins with the MAC of the boot interface. ``groups`` become
+    host is not imported, and ``gone`` says why. ``macs`` begins with the MAC of the boot interface. The ``port`` of
+    ``bmc`` becomes part of its ``address``, unless it is a usual one or the address has another. ``groups`` become
     labels if ``--label-from`` names them, for some kinds also without the option. ``attributes`` (host variables,
     columns, custom fields) become labels only if ``--label-from`` names them; ``used`` are the attributes that already
     fill another field.
@@ -148,7 +149,8 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         way = ": --name 'host-{id}' names it" if identity else ": add one there"
         return Found(skipped=_skipped(item, identity, f"it has no name in the file{way}"), nameless=True)
     named = host_name(options.names, name or "", labels, record.namespace, identity, _PATHS)
-    spec = _spec(named, record, mapped, labels, hardware)
+    bmc, ignored = _with_port({key: value for key, value in record.bmc.items() if value is not None})
+    spec = _spec(named, record, mapped, labels, hardware, bmc | _below("bmc.", mapped))
     owner = mapped.get("owner") or record.owner
     if owner is None and state is State.RESERVED:
         owner = f"unknown ({word})"
@@ -161,7 +163,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         aside=record.aside or (("in maintenance in the other system",) if state is State.MAINTENANCE else ()),
     )
     arrival = ImportedHost(host, word or None, item.place)
-    warnings = tuple([f"{item.place}: {said}" for said in record.warnings])
+    warnings = tuple([f"{item.place}: {said}" for said in (*record.warnings, *ignored)])
     return Found(FoundHost(arrival, None, record.secret, {}, identity), warnings=warnings)
 
 
@@ -217,14 +219,27 @@ def _own_state(word: str) -> State:
         raise bad_field("state", f"{word!r:.80} is not a state of bmhctl", hint=f"known: {', '.join(State)}") from None
 
 
+def _with_port(bmc: dict[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Return a BMC with its port as a part of its address, and a warning if the address has another port."""
+    port, address = bmc.pop("port", None), str(bmc.get("address", ""))
+    server = _SERVER.match(address)
+    if not port or server is None:
+        return bmc, []
+    if server[1] is not None:
+        has_other = int(server[1]) != port
+        return bmc, [f"port {port} of the BMC is ignored: {_USER.sub('', address)} has another"] if has_other else []
+    suffix = "" if port in _USUAL_PORTS else f":{port}"
+    return bmc | {"address": f"{server[0]}{suffix}{address[server.end() :]}"}, []
+
+
 def _spec(
     name: str,
     record: Record,
     mapped: Mapping[str, str],
     labels: Mapping[str, str],
     hardware: Mapping[str, PropertyValue],
+    bmc: dict[str, object],
 ) -> HostSpec:
-    bmc = {key: value for key, value in record.bmc.items() if value is not None} | _below("bmc.", mapped)
     if isinstance(address := bmc.get("address"), str) and "@" in address:
         bmc["address"] = _USER.sub("", address)
     entry: dict[str, object] = {
@@ -349,19 +364,19 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
 
 
 def port_of(text: str | None) -> int | None:
-    """Return the port of a BMC in a text; None for a usual one, and for a text that is not the number of a port."""
-    text = text or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and text not in _USUAL_PORTS else None
+    """Return the port of a BMC in a text, which a spreadsheet may write as ``6230.0``; None for any other text."""
+    text = (text or "").removesuffix(".0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
-    """Return the address of a BMC with a protocol and a port; one that it already has is unchanged."""
+def bmc_url(address: str | None, scheme: str = "redfish+https") -> str | None:
+    """Return the address of a BMC with a protocol; one that it already has is unchanged."""
     if address is not None and "://" not in address:
         host, slash, path = (without_prefix(address) or "").partition("/")
         if host.count(":") > 1 and not host.startswith("["):
             host = f"[{host}]"
         address = f"{scheme}://{host}{slash}{path}" if host else None
-    return _WITHOUT_PORT.sub(rf"\g<0>:{port}", address) if address and port else address
+    return address
 
 
 def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> InvalidError:

@@ -122,7 +122,8 @@ def _bmc(hardware: Source, name: str | None, machines: dict[Source, Fields]) -> 
     secret = connection.fields("authSecretRef").line("name")
     port = whole(options.fields("redfish"), "port") if redfish else whole(connection, "port")
     return {
-        "address": bmc_url(connection.line("host"), "redfish+https" if redfish else "ipmi", port),
+        "address": bmc_url(connection.line("host"), "redfish+https" if redfish else "ipmi"),
+        "port": port,
         "credentials": reference(secret) if secret else None,
         "verify_tls": False if connection.flag("insecureTLS") and redfish else None,
     }, (hardware[0], secret) if secret else None
