@@ -91,6 +91,7 @@ class Store:
         declaration: DeclarationFile | None = None,
         address: str | None = None,
         given: str | None = None,
+        location: str | None = None,
     ) -> None:
         self.database = database
         self.now, self.last_disruption, self.close = database.now, database.last_disruption, database.close
@@ -104,6 +105,8 @@ class Store:
         """Called with the bookings passed to :meth:`make_due`, after the commit of their transaction."""
         self._due: dict[str, None] = {}
         self.hosts = Hosts(database)
+        self.location = location or (str(declaration.path) if declaration else database.location)
+        """The name of this inventory in messages, without a password."""
         self.address = address or self.location
         """The location of this inventory for another process of bmhctl; it may hold a password."""
         self.given = given or self.address
@@ -165,18 +168,15 @@ class Store:
         return Retirement(self.database, self.location)
 
     @property
-    def location(self) -> str:
-        """The name of this inventory in messages, without a password."""
-        return str(self.declaration.path) if self.declaration else self.database.location
-
-    @property
     def role(self) -> str | None:
         """The database role with which a server knows the user; None for a file."""
         return self.database.role
 
     def undeclared(self) -> Store:
         """Return the same open inventory without its TOML file, so that it is never synced with the declaration."""
-        return Store(self.database, claims=lambda: self.claims, folder=self.folder, address=self.address)
+        return Store(
+            self.database, claims=lambda: self.claims, folder=self.folder, address=self.address, location=self.location
+        )
 
     def check_in_place(self) -> None:
         """Raise :class:`MovedError` when the inventory was removed or replaced since it was opened."""

@@ -11,6 +11,7 @@ from bmhctl.domain.requirements import Requirement, ReservationRequest, dump_req
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import ExitStatus, RetiredError, StateRefusedError, UsageError
 from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
+from bmhctl.support.values import replace
 from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, policy, queries
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.reservations import holder, reserve
@@ -76,6 +77,14 @@ def test_every_transaction_on_a_retired_inventory_is_refused(retired: Lab) -> No
     [held] = ctx.store.reservations.open()
     with pytest.raises(RetiredError), ctx.store.transaction():
         ctx.store.reservations.save(held)
+
+
+def test_a_task_names_its_retired_inventory_as_other_commands_do(retired: Lab, tmp_path: Path) -> None:
+    ctx = retired.context()
+    with pytest.raises(RetiredError) as caught:
+        holder.extend(replace(ctx, store=ctx.store.undeclared()), "r-one", silent=True)
+    successor = tmp_path / "new" / "lab.db"
+    assert caught.value.message == f"{ctx.store.location} is retired and can't be changed: its successor is {successor}"
 
 
 def test_a_retired_inventory_is_read_and_doctor_names_the_successor(retired: Lab) -> None:
