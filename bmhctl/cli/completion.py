@@ -52,7 +52,7 @@ _PROGRAM() {
         [[ $word == *[!A-Za-z0-9_.,/=:@%+-]* ]] && printf -v word %q "$word"
         COMPREPLY[reply]=$word
     done
-    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=.] ]] && compopt -o nospace
     return 0
 }
 complete -F _PROGRAM PROGRAM
@@ -65,7 +65,7 @@ _PROGRAM() {
     while IFS=$'\t' read -r value about; do
         [[ $value == FILES ]] && { _files; return }
         about=${${value//\\/\\\\}//:/\\:}${about:+:${about//\\/\\\\}}
-        if [[ $value == *= ]]; then begun+=("$about"); else whole+=("$about"); fi
+        if [[ $value == *[=.] ]]; then begun+=("$about"); else whole+=("$about"); fi
     done < <(VARIABLE="${(j: :)words[1,CURRENT]}" PROGRAM 2>/dev/null)
     [[ $PREFIX == --*=* ]] && compset -P 1 '*='
     (( $#begun )) && _describe value begun -S '' && found=0

@@ -81,10 +81,10 @@ def _figures(*_: object) -> Iterable[str]:
     return ("name", *SORT_KEYS)
 
 
-def _sort_keys(*_: object) -> Iterable[str]:
-    from bmhctl.usecases.queries import SORT_KEYS
+def _sort_keys(_: typer.Context, typed: str) -> Iterable[str]:
+    from bmhctl.usecases.queries import SORT_KEYS, SORT_OBJECTS
 
-    return SORT_KEYS
+    return (*SORT_KEYS, *(f"{field}." for field in SORT_OBJECTS if f"{field}." != typed))
 
 
 def _endings(*_: object) -> Iterable[str]:

@@ -107,6 +107,7 @@ def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli, for
         assert completed("bmhctl list --selector=arch=a") == "bmhctl list --selector=arch=arm64 "
         assert completed("bmhctl list -l 'ra").startswith("bmhctl list -l 'rack=")
         assert completed("bmhctl list --fields name,sta") == "bmhctl list --fields name,state "
+        assert completed("bmhctl list --sort la") == "bmhctl list --sort labels."
         assert completed("bmhctl check --check s") == "bmhctl check --check ssh "
         assert completed("bmhctl stats --by label:ra") == "bmhctl stats --by label:rack "
         assert completed("bmhctl bookings --owner bob@l") == "bmhctl bookings --owner bob@lab "
@@ -270,6 +271,7 @@ def test_every_option_with_known_values_is_completed(name: str) -> None:
         ("status --reasons -o c", ["csv"]),
         ("status -o c", []),
         ("list --sort s", ["state", "since"]),
+        ("list --sort l", ["labels."]),
         ("list --sort labels.", ["labels.rack"]),
         ("list --sort hardware.c", ["hardware.cpus"]),
         ("list --fields name.", []),
