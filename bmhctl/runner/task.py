@@ -94,6 +94,8 @@ class NotRunnableError(BmhctlError):
 def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
     """Raise :class:`NotRunnableError` for a command that can't be started, before anything is reserved."""
     name = command[0]
+    if not name:
+        raise NotRunnableError("the command is empty", NOT_FOUND)
     found = shutil.which(name, path=environ.get("PATH", os.defpath))
     if found is None:
         if os.sep in name and Path(name).exists():

@@ -94,6 +94,7 @@ OWN = {
     "bad option": (["-n", "1", "--bogus", "--", "true"], 125, "usage"),
     "no command": (["-n", "1"], 125, "usage"),
     "not found": (["-n", "1", "no-such-command"], 127, "not-runnable"),
+    "an empty command": (["-n", "1", "--", ""], 127, "not-runnable"),
     "no such file": (["-n", "1", "./no-such-file"], 127, "not-runnable"),
     "no interpreter": (["-n", "1", "./lost.sh"], 127, "not-runnable"),
     "not executable": (["-n", "1", "./plain.sh"], 126, "not-runnable"),
