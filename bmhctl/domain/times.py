@@ -71,6 +71,8 @@ def _iso_time(text: str) -> datetime:
 
 def _parsed(text: str, now: datetime, said: datetime, forms: str, *, past: bool = False) -> datetime:
     """Return the time that a text means, in UTC; ``forms`` says in an error how to write one."""
+    if text.strip().lower() == "now":
+        return said
     try:
         length = parse_duration(text)
     except UsageError:
@@ -137,7 +139,7 @@ def in_utc(at: datetime) -> datetime:
 
 
 def parse_past(text: str, now: datetime) -> datetime:
-    """Return a point in time in the past, in UTC: a duration before ``now`` (``30d``), a day, or an ISO time.
+    """Return a point in time in the past, in UTC: a duration before ``now`` (``30d``), a day, an ISO time, or "now".
 
     A time of day alone is the last such time. After ``today``, ``yesterday`` or a day of the week a time of day may
     follow, and a day alone means its beginning. A time without an offset is local. Raises :class:`UsageError` for any
