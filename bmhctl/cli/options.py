@@ -121,10 +121,9 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
         key, equals, value = item.partition("=")
         if equals and key:
             if _MORE_PAIRS.search(value) and not is_quoted(value):
-                raise UsageError(
-                    f"can't read the {what} {item!r}: a value with ',KEY=' needs double quotes",
-                    hint=f"repeat --{what} key=value for each",
-                )
+                quoting = "" if what == "label" else ": a value with ',KEY=' needs double quotes"
+                hint = f"repeat --{what} key=value for each"
+                raise UsageError(f"can't read the {what} {item!r}{quoting}", hint=hint)
             _put(found, key, value, what)
         elif item.endswith("-") and len(item) > 1:
             _put(found, item[:-1], None, what)

@@ -324,6 +324,12 @@ def test_a_list_of_values_in_one_option_is_answered_with_the_repeated_option(
     assert done.stderr.splitlines()[-1].split(" See ")[0] == f"hint: did you mean {meant}?"
 
 
+def test_several_labels_in_one_option_are_refused_without_a_word_about_quotes(cli: Cli, lab: Any) -> None:
+    wanted = "bmhctl: can't read the label 'x=a,b=2'\nhint: did you mean --label x=a --label b=2?\n"
+    assert cli("set", "node01", "--label", "x=a,b=2") == cli("add", "node09", "--label", "x=a,b=2")
+    assert cli("set", "node01", "--label", "x=a,b=2") == Run(2, "", wanted)
+
+
 def test_a_value_in_double_quotes_is_a_text_that_may_have_commas(cli: Cli, lab: Any) -> None:
     refused = cli("set", "node01", "--hardware", "boot=ro,uid=7")
     assert refused.status == 2
