@@ -6,7 +6,7 @@ the inventory are removed together, because each edit of a TOML file has its pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import cached_property, partial
@@ -14,7 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, State
-from bmhctl.domain.policy import Step
+from bmhctl.domain.policy import Policy, Step
 from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.support.values import Frozen, replace
@@ -53,11 +53,6 @@ class Job(Frozen):
     so_far: Outcome | None = None
     later: tuple[StepPlan, ...] = ()
     note: Callable[[CheckResult], None] | None = None
-
-    @property
-    def takes_time(self) -> bool:
-        """Whether the job has a step to run."""
-        return bool(self.plan.steps)
 
     def steps_to_run(self) -> list[str]:
         """Return the names of the steps that run if all pass, including those of the jobs that follow."""
@@ -100,9 +95,22 @@ class BulkOperation(Frozen):
 
 def _without_pause(found: Outcome | Job | Leaving) -> Outcome | Job | Leaving:
     """Finish a job and those that follow, up to one with steps to run; return that job, or what the last returns."""
-    while isinstance(found, Job) and not found.takes_time:
+    while isinstance(found, Job) and not found.plan.steps:
         found = found.finish(found.plan.run())
     return found
+
+
+def _begin_unclaimed(
+    ctx: Context, operation: BulkOperation, host: Host, busy: Collection[int], policy: Policy, now: datetime
+) -> Outcome | Job | Leaving:
+    """Process a host in the caller's transaction, up to the first job with steps to run; return that job or the end.
+
+    ``busy`` are the ids of the hosts on which a step of another command runs.
+    """
+    found = operation.early(host)
+    if found is None and host.id in busy:
+        raise ClaimedError(host)
+    return found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
 
 
 class Runner:
@@ -257,7 +265,12 @@ def each(
     try:
         begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes, pending)
         without = [host for host in begun if not operation.has_steps(host)]
-        _without_steps(ctx, operation, without, outcomes, runner, pending)
+        for start in range(0, len(without), _IN_ONE_COMMIT):
+            some = without[start : start + _IN_ONE_COMMIT]
+            ctx.progress(f"{operation.verb} {some[0].spec.name}", f"{start + 1} of {len(without)}")
+            done, leaving = _in_one_commit(ctx, operation, some, pending)
+            outcomes |= done
+            runner.remove(leaving)
         rest = [host for host in begun if host.id not in outcomes]
         if rest:
             runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
@@ -287,10 +300,7 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
             begun = host if operation.first is None else operation.first(host, now)
             if isinstance(begun, Outcome):
                 return begun
-            found: Outcome | Job | Leaving | None = operation.early(begun)
-            if found is None and host.id in busy:
-                raise ClaimedError(host)
-            found = found or _without_pause(operation.prepare(Unclaimed(ctx, begun, policy, now)))
+            found = _begin_unclaimed(ctx, operation, begun, busy, policy, now)
             if isinstance(found, Leaving):
                 return _retired(found)
             if isinstance(found, Job):
@@ -369,23 +379,6 @@ def _first(
     return begun
 
 
-def _without_steps(
-    ctx: Context,
-    operation: BulkOperation,
-    hosts: Sequence[Host],
-    outcomes: dict[int, Outcome],
-    runner: Runner,
-    pending: Pending,
-) -> None:
-    """Process the hosts on which no step has to run, and add their outcomes; skip the other hosts."""
-    for start in range(0, len(hosts), _IN_ONE_COMMIT):
-        some = hosts[start : start + _IN_ONE_COMMIT]
-        ctx.progress(f"{operation.verb} {some[0].spec.name}", f"{start + 1} of {len(hosts)}")
-        done, leaving = _in_one_commit(ctx, operation, some, pending)
-        outcomes |= done
-        runner.remove(leaving)
-
-
 @retried
 def _in_one_commit(
     ctx: Context, operation: BulkOperation, hosts: Sequence[Host], pending: Pending
@@ -400,12 +393,8 @@ def _in_one_commit(
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 
         def one(host: Host) -> Outcome | None:
-            host = fresh[host.id]
             with ctx.store.savepoint():
-                found: Outcome | Job | Leaving | None = operation.early(host)
-                if found is None and host.id in busy:
-                    raise ClaimedError(host)
-                found = found or _without_pause(operation.prepare(Unclaimed(ctx, host, policy, now)))
+                found = _begin_unclaimed(ctx, operation, fresh[host.id], busy, policy, now)
                 if isinstance(found, Job):  # the policy has changed meanwhile
                     raise _HasStepsError
                 if isinstance(found, Leaving):
