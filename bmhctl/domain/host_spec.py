@@ -7,20 +7,15 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, count
+from typing import Any
 
 from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key, with_slashes
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import TLS_VERSIONS, Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import is_label_key, is_label_value
-from bmhctl.domain.tables import check_keys, flag, optional_text, require_table, type_error
+from bmhctl.domain.tables import Kind, check_keys, flag, require_table, text, type_error
 from bmhctl.errors import InvalidError, nearest
 from bmhctl.support.lazy_regex import pattern
-
-SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
-"""The keys of a host's table."""
-
-_BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version")
-
 
 ONE_MACHINE = "one machine under two names can be reserved twice"
 """Why a warning says that two hosts share a MAC, an address or a system of a BMC."""
@@ -48,15 +43,12 @@ def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
     name = check_name(name)
     where = f"hosts.{name}"
     _check_spec_keys(name, entry)
-    return HostSpec(
-        name=name,
-        address=_address(entry, where),
-        mac=_mac(entry, where),
-        labels=_labels(require_table(entry.get("labels", {}), f"{where}.labels"), f"{where}.labels"),
-        bmc=_bmc(entry.get("bmc"), f"{where}.bmc"),
-        hardware=parse_properties(entry.get("hardware", {}), f"{where}.hardware"),
-        note=_line(entry, "note", where),
-    )
+    return HostSpec(name, **_values(entry, _SPEC, where))
+
+
+def _values(table: Mapping[str, object], kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:
+    """Return the values of a table with known keys; JSON may have null for a key without a value."""
+    return {key: kinds[key](value, f"{where}.{key}") for key, value in table.items() if value is not None}
 
 
 def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
@@ -83,7 +75,7 @@ def dump_spec(spec: HostSpec) -> dict[str, object]:
 
 
 def _dump_bmc(bmc: Bmc) -> dict[str, object]:
-    entry = {key: getattr(bmc, key) for key in _BMC_KEYS}
+    entry = {key: getattr(bmc, key) for key in _BMC}
     return {key: value for key, value in entry.items() if value is not None and value is not True}
 
 
@@ -158,29 +150,21 @@ def same(kind: str, value: str, names: list[str]) -> str:
     return f"{who} have the same {kind} {value}: {ONE_MACHINE}"
 
 
-def _line(entry: Mapping[str, object], key: str, where: str) -> str | None:
-    value = optional_text(entry, key, where)
-    if value is not None and not _is_line(value):
-        raise _not_a_line(value, f"{where}.{key}")
-    return value
-
-
-def _is_line(value: str) -> bool:
+def _line(value: object, where: str) -> str:
+    line = text(value, where)
     # isprintable first: it is many times as fast as the search, and true for most texts.
-    return len(value) <= 1000 and (value.isprintable() or not _CONTROL.search(value))
+    if len(line) > 1000 or not (line.isprintable() or not _CONTROL.search(line)):
+        raise type_error(where, "one line of at most 1000 characters without control characters", line)
+    return line
 
 
-def _not_a_line(value: str, where: str) -> InvalidError:
-    return type_error(where, "one line of at most 1000 characters without control characters", value)
-
-
-def _address(entry: Mapping[str, object], where: str) -> str | None:
-    value = optional_text(entry, "address", where)
-    if value is not None and not is_network_name(value):
-        error = type_error(f"{where}.address", "an IP address or a DNS name", value)
-        error.hint = _name_in_dns(value) or error.hint
+def _address(value: object, where: str) -> str:
+    address = text(value, where)
+    if not is_network_name(address):
+        error = type_error(where, "an IP address or a DNS name", address)
+        error.hint = _name_in_dns(address) or error.hint
         raise error
-    return value
+    return address
 
 
 def _name_in_dns(value: str) -> str | None:
@@ -226,17 +210,16 @@ def normal_mac(value: str) -> str | None:
     return ":".join(bare[at : at + 2] for at in range(0, 12, 2)) if bare else None
 
 
-def _mac(entry: Mapping[str, object], where: str) -> str | None:
-    value = optional_text(entry, "mac", where)
-    mac = None if value is None else normal_mac(value)
-    if value is not None and mac is None:
-        raise type_error(f"{where}.mac", "a MAC address such as bc:55:85:92:de:b7", value)
+def _mac(value: object, where: str) -> str:
+    mac = normal_mac(text(value, where))
+    if mac is None:
+        raise type_error(where, "a MAC address such as bc:55:85:92:de:b7", value)
     return mac
 
 
-def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
+def _labels(table: object, where: str) -> dict[str, str]:
     labels = {}
-    for key, value in entry.items():
+    for key, value in require_table(table, where).items():
         if not is_label_key(key):
             raise InvalidError(
                 f"{where}: {key!r:.80} is not a label key",
@@ -256,8 +239,7 @@ def parse_properties(table: object, where: str) -> dict[str, PropertyValue]:
         if not is_label_key(key):
             raise InvalidError(f"{where}: {key!r:.80} is not a key", hint="use letters, digits, '-', '_' and '.'")
         if isinstance(value, str):
-            if not _is_line(value):
-                raise _not_a_line(value, f"{where}.{key}")
+            _line(value, f"{where}.{key}")
         elif isinstance(value, bool) or not isinstance(value, int):
             raise type_error(f"{where}.{key}", 'a text, a whole number or a size such as "256GiB"', value)
         elif abs(value) >= 2**63:
@@ -266,48 +248,44 @@ def parse_properties(table: object, where: str) -> dict[str, PropertyValue]:
     return hardware
 
 
-def _bmc(value: object, where: str) -> Bmc | None:
-    if value is None:
-        return None
-    entry = require_table(value, where)
-    for key in entry:
-        if key not in _BMC_KEYS and nearest(key.lower(), ("password", "username", "user", "token", "secret")):
+def _bmc(value: object, where: str) -> Bmc:
+    table = require_table(value, where)
+    for key in table:
+        if key not in _BMC and nearest(key.lower(), ("password", "username", "user", "token", "secret")):
             raise InvalidError(
                 f"{where}.{key}: an inventory holds no secrets",
                 hint='keep it elsewhere and refer to it: credentials = "env:NAME", "file:PATH" or "command:…"',
                 details={"key": f"{where}.{key}"},
             )
-    check_keys(entry, _BMC_KEYS, where)
-    address = optional_text(entry, "address", where)
-    if address is None:
+    check_keys(table, tuple(_BMC), where)
+    entry = _values(table, _BMC, where)
+    if "address" not in entry:
         raise InvalidError(
             f"{where} has no address",
             hint='such as address = "redfish+https://10.0.1.11/redfish/v1/Systems/1"',
         )
-    verify_tls = flag(entry.get("verify_tls", True), f"{where}.verify_tls")
-    credentials = _line(entry, "credentials", where)
-    if credentials is not None and not _CREDENTIALS.fullmatch(credentials):
+    entry["address"] = _bmc_address(entry["address"], entry.get("system_id"), f"{where}.address")
+    return Bmc(**entry)
+
+
+def _credentials(value: object, where: str) -> str:
+    credentials = _line(value, where)
+    if not _CREDENTIALS.fullmatch(credentials):
         raise InvalidError(
-            f"{where}.credentials is not a reference",  # never show the value: it may be a password
+            f"{where} is not a reference",  # never show the value: it may be a password
             hint='an inventory holds no secrets: refer to them with "env:NAME", "file:PATH" or "command:…"',
-            details={"key": f"{where}.credentials"},
+            details={"key": where},
         )
-    tls_min_version = optional_text(entry, "tls_min_version", where)
-    if tls_min_version not in (None, *TLS_VERSIONS):
-        raise type_error(f"{where}.tls_min_version", f"one of {', '.join(TLS_VERSIONS)}", tls_min_version)
-    system_id = _line(entry, "system_id", where)
-    return Bmc(
-        address=_bmc_address(address, system_id, where),
-        type=_line(entry, "type", where),
-        system_id=system_id,
-        credentials=credentials,
-        verify_tls=verify_tls,
-        tls_min_version=tls_min_version,
-    )
+    return credentials
 
 
-def _bmc_address(address: str, system_id: str | None, within: str) -> str:
-    where = f"{within}.address"
+def _tls_version(value: object, where: str) -> str:
+    if value not in TLS_VERSIONS:
+        raise type_error(where, f"one of {', '.join(TLS_VERSIONS)}", value)
+    return str(value)
+
+
+def _bmc_address(address: str, system_id: str | None, where: str) -> str:
     if "@" in address:  # anywhere in the address: a parser would end the password at its first "/"
         raise InvalidError(
             f"{where} holds a user name or a password",
@@ -338,3 +316,23 @@ def _bmc_address(address: str, system_id: str | None, within: str) -> str:
 @lru_cache(maxsize=1000)  # apart from the host names, most BMC addresses of a fleet are the same
 def _check_resource(scheme: str, rest: str, system_id: str | None) -> None:
     redfish_endpoint(f"{scheme}bmc{rest}", system_id)
+
+
+_BMC: dict[str, Kind] = {
+    "address": text,
+    "type": _line,
+    "system_id": _line,
+    "credentials": _credentials,
+    "verify_tls": flag,
+    "tls_min_version": _tls_version,
+}
+_SPEC: dict[str, Kind] = {
+    "address": _address,
+    "mac": _mac,
+    "labels": _labels,
+    "bmc": _bmc,
+    "hardware": parse_properties,
+    "note": _line,
+}
+SPEC_KEYS = tuple(_SPEC)
+"""The keys of a host's table."""
