@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, Reservation, Verb
-from bmhctl.domain.policy import CheckOnReserve, LeaseTerms, Policy
+from bmhctl.domain.policy import CheckOnReserve, Policy
 from bmhctl.domain.requirements import (
     Requirements,
     ReservationRequest,
@@ -129,70 +129,50 @@ def settle(
     asked_at: datetime | None = None,
     checks: Mapping[int, tuple[CheckResult, ...]] = NO_CHECKS,
 ) -> Grant:
-    """Grant the chosen hosts in the caller's transaction, under the id ``token``.
+    """Grant the chosen hosts, on which no step runs, in the caller's transaction, under the id ``token``.
 
     ``asked_at`` is when another process first made the same request, if one did. ``checks`` are the results of checks
     that just passed, by host id. Raises :class:`WaitTimeoutError` past the attempt's deadline, and :class:`UsageError`
     for parameters that the prepare steps do not accept. After an error, the caller has to undo the transaction.
     """
+    ctx, request = attempt.ctx, attempt.request
     attempt.token = token
     params, steps = None, policy.steps.get(Phase.PREPARE, ())
-    if steps or attempt.request.params:
+    if steps or request.params:
         from bmhctl.domain.parameters import values_for
 
-        params = values_for(steps, attempt.request.params, (host.spec for host in hosts))
-    asked = attempt.asked_at if asked_at is None else min(asked_at, attempt.asked_at)
-    lease = policy.lease_of(attempt.request)
+        params = values_for(steps, request.params, (host.spec for host in hosts))
+    lease = policy.lease_of(request)
     if policy.limits:
         from bmhctl.usecases.reservations.limits import capped
 
-        lease = capped(policy.limits, attempt.ctx.actor, lease, hosts)
-    if attempt.request.booking is not None or any(host.planned for host in hosts):
+        lease = capped(policy.limits, ctx.actor, lease, hosts)
+    if request.booking is not None or any(host.planned for host in hosts):
         from bmhctl.usecases.reservations.booked import take
 
-        hosts, lease = take(attempt.ctx, attempt.request, hosts, lease, policy, token, attempt.asked)
-    granted = grant(attempt, token, lease, hosts, asked, params, checks)
-    attempt.check_time()
-    return granted
-
-
-def grant(
-    attempt: Attempt,
-    token: str,
-    terms: LeaseTerms,
-    hosts: Sequence[Host],
-    asked_at: datetime,
-    params: Mapping[str, str] | None,
-    checks: Mapping[int, tuple[CheckResult, ...]],
-) -> Grant:
-    """Reserve the chosen hosts for :func:`settle`, after its caller has found no claim on them.
-
-    ``params`` are the values with which the hosts are prepared; None: they are not.
-    """
-    ctx, request = attempt.ctx, attempt.request
+        hosts, lease = take(ctx, request, hosts, lease, policy, token, attempt.asked)
     now = ctx.clock()
     reservation = Reservation(
         id=token,
         owner=ctx.actor,
         purpose=request.purpose,
         created_at=now,
-        expires_at=terms.end(now),
-        ttl=terms.ttl,
+        expires_at=lease.end(now),
+        ttl=lease.ttl,
         requirements=dump_requirements(request.requirements),
         request_id=request.request_id,
         params=params,
-        asked_at=min(asked_at, now),  # the clock may have been set back
+        asked_at=min(asked_at or now, attempt.asked_at, now),  # the clock may have been set back
         tags=request.tags,
     )
     ctx.store.reservations.add(reservation)
     taken = []
     for host in hosts:
         inputs = GuardInput.of(host, now, is_claimed=False, lease_end=reservation.expires_at or NEVER)
-        steps = checks.get(host.id)
-        taken.append(
-            move(ctx, host, Verb.RESERVE, inputs, now, reason=request.purpose, reservation=reservation, steps=steps)
-        )
-    return Grant(Held(reservation, tuple(taken)), terms.notes)
+        ran, why = checks.get(host.id), request.purpose
+        taken.append(move(ctx, host, Verb.RESERVE, inputs, now, reason=why, reservation=reservation, steps=ran))
+    attempt.check_time()
+    return Grant(Held(reservation, tuple(taken)), lease.notes)
 
 
 def granted_before(ctx: Context, request: ReservationRequest) -> Grant | None:

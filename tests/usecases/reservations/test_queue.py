@@ -326,13 +326,13 @@ def test_a_wait_ends_at_its_deadline_and_its_ticket_with_it(fleet: Lab) -> None:
 
 def late(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every grant take an hour."""
-    granting = grants.grant
+    moving = grants.move
 
-    def slowly(*args: object, **options: object) -> Grant:
+    def slowly(*args: object, **options: object) -> Host:
         lab.clock.move(hours=1)
-        return granting(*args, **options)  # type: ignore[arg-type]  # passed on as they came
+        return moving(*args, **options)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(grants, "grant", slowly)
+    monkeypatch.setattr(grants, "move", slowly)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
