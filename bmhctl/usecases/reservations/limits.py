@@ -178,11 +178,10 @@ def exceeds_none(
     limits: Limits,
     kept: Sequence[Host],
     bad: Collection[int],
-    fits: Callable[[Host], bool],
 ) -> Callable[[Host], bool]:
-    """Return a test whether a host fits and may replace a bad host of a reservation under the owner's limits.
+    """Return a test whether a host may replace a bad host of a reservation under the owner's limits.
 
-    ``kept`` are the hosts that stay, ``bad`` the ids of those that are replaced, ``fits`` the test without limits.
+    ``kept`` are the hosts that stay, ``bad`` the ids of those that are replaced.
     """
     owner, now = reservation.owner, ctx.clock()
     mine = allowances(ctx, owner, limits, {*bad, *(host.id for host in kept)})
@@ -195,7 +194,7 @@ def exceeds_none(
         )
         return is_short and all(number > 0 for limit, number in left if limit.counts(host.spec))
 
-    return lambda host: fits(host) and is_within(host)
+    return is_within
 
 
 def capped(limits: Limits, owner: str, terms: LeaseTerms, hosts: Iterable[Host]) -> LeaseTerms:

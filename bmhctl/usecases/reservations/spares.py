@@ -37,10 +37,12 @@ def spare_host(
     """
     policy, requirements = ctx.store.policy(), requirements_of(held)
     before, known = match(requirements, kept).missing, {host.id for host in kept}
-    fits = exceeds_none(ctx, held, policy.limits, kept, bad, fits)
+    may_take = exceeds_none(ctx, held, policy.limits, kept, bad)
 
     def is_spare(host: Host) -> bool:
-        return host.id not in known and fits(host) and match(requirements, [*kept, host]).missing < before
+        if host.id in known or not fits(host) or not may_take(host):
+            return False
+        return match(requirements, [*kept, host]).missing < before
 
     def spares(until: datetime | None, more: int = 0) -> list[Host]:
         return [host for host in free_for(ctx, requirements, None, policy.limits, more, until) if is_spare(host)]
