@@ -46,15 +46,9 @@ class Booking(Frozen):
         """Whether this is a planned maintenance, not a booking of an owner."""
         return self.id.startswith("m-")
 
-    @property
-    def has_lapsed(self) -> bool:
-        """Whether the booking ended because its owner did not take it in time."""
-        return (self.end_reason or "").startswith(LAPSED)
-
-    @property
-    def was_cancelled(self) -> bool:
-        """Whether a person cancelled the booking."""
-        return (self.end_reason or "").startswith(CANCELLED)
+    def ended_as(self, how: str) -> bool:
+        """Return whether the booking ended in one way, :data:`LAPSED` or :data:`CANCELLED`."""
+        return (self.end_reason or "").startswith(how)
 
     @property
     def span(self) -> Planned:

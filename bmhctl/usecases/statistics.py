@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import TypeVar
 
+from bmhctl.domain.booking import CANCELLED, LAPSED
 from bmhctl.domain.model import EventKind, State, Verb
 from bmhctl.domain.times import check_period
 from bmhctl.errors import UsageError
@@ -200,8 +201,8 @@ def _bookings(ctx: Context, window: Window) -> dict[str, BookingFigures]:
             BookingFigures(
                 made=int(since <= each.created_at < until),
                 taken=int(ended and each.reservation is not None),
-                lapsed=int(ended and each.has_lapsed),
-                cancelled=int(ended and each.was_cancelled),
+                lapsed=int(ended and each.ended_as(LAPSED)),
+                cancelled=int(ended and each.ended_as(CANCELLED)),
                 booked=max(0.0, span.total_seconds()) * len(each.hosts),
                 used=used.get(each.id, 0) / 1_000_000,
             )

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from hashlib import sha256
 
-from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, State, Verdict
+from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, SetupProgress, State, Verdict
 from bmhctl.domain.policy import HttpStep, Policy, RedfishStep, Step
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import Frozen, replace
@@ -39,7 +39,8 @@ class SetupState(Frozen):
     @property
     def failed(self) -> CheckResult | None:
         """The newest result that did not pass."""
-        return max((r for r in self.results if r.verdict is not Verdict.PASS), key=_when, default=None)
+        bad = (result for result in self.results if result.verdict is not Verdict.PASS)
+        return max(bad, key=lambda result: result.at or NEVER, default=None)
 
     @property
     def progress(self) -> SetupProgress:
@@ -111,7 +112,3 @@ def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:
 def _settings(value: HttpStep | RedfishStep | None) -> dict[str, object]:
     """Return the settings that have a value: a setting of a later version changes no digest unless it is used."""
     return {name: found for name in value.__match_args__ if (found := getattr(value, name))} if value else {}
-
-
-def _when(result: CheckResult) -> float:
-    return result.at.timestamp() if result.at else float("inf")
