@@ -122,6 +122,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
 
 
+@retried
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
 ) -> Grant:
@@ -133,14 +134,6 @@ def handover(
     """
     from bmhctl.usecases.shared.expiry import forget_left_claims
 
-    granted = _hand_over(ctx, reservation, to, token, force, reason)
-    with suppress(BmhctlError):  # the reservation is handed over, whether or not this is possible
-        forget_left_claims(ctx)  # ends a task that a killed run has left on the hosts
-    return granted
-
-
-@retried
-def _hand_over(ctx: Context, reservation: str, to: str, token: str | None, force: bool, reason: str | None) -> Grant:
     forced_reason(force, reason)
     if not to.strip():
         raise UsageError("no new owner is given", hint="bmhctl handover RESERVATION --to OWNER")
@@ -181,6 +174,8 @@ def _hand_over(ctx: Context, reservation: str, to: str, token: str | None, force
             record_event(ctx, replace(host, reservation=new), EventKind.HANDOVER, now, reason=words) for host in hosts
         ]
         ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
+    with suppress(BmhctlError):  # the reservation is handed over, whether or not this is possible
+        forget_left_claims(ctx)  # ends a task that a killed run has left on the hosts
     return Grant(Held(new, tuple(hosts)), (f"{old.id} has ended; {to} acts with {new.id}", *notes))
 
 
