@@ -10,7 +10,7 @@ from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import Requirements, load_requirements, total
 from bmhctl.domain.room import Demand, Room, make_room
-from bmhctl.stores.host_query import EVERY_FIT, FREE, HostQuery
+from bmhctl.stores.host_query import EVERY_FIT, FREE, HostQuery, query_for
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import due_of, hosts_of, leave, set_aside
@@ -43,7 +43,7 @@ def choose_for(
     if preferred and not (found := match(requirements, first, caps)).missing:
         return found
     most = demand.total + len(known)
-    free = replace(FREE, by_turn=True, limit=most)
+    free = replace(FREE, limit=most)
     # Read in growing batches: the first few hosts usually suffice, however many are booked.
     some, then = replace(free, limit=_SOME * most), replace(free, free_until=demand.ends_at + demand.turnaround)
     for query in (free, some, then, HostQuery(declared=True)):
@@ -140,7 +140,6 @@ def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelt
         query = HostQuery(
             states=_CLEAN_AND_FREE,
             reservable=True,
-            by_turn=True,
             free_until=booking.ends_at + turnaround,
             limit=total(requirements) + _NEAR,
         )
@@ -176,10 +175,7 @@ def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> It
     """Return the hosts of ``query`` that fit one of the requirements, and named hosts in any state."""
     found: dict[int, Host] = {}
     for requirement in dict.fromkeys(requirements):
-        if requirement.name is not None:
-            each = HostQuery(names=(requirement.name,))
-        else:
-            each = replace(query, selector=requirement.selector)
+        each = query_for(requirement, query if requirement.name is None else HostQuery())
         found |= {host.id: host for host in ctx.store.hosts.find(each)}
     return found.values()
 
