@@ -22,15 +22,6 @@ class Setup:
         self._state = setup_state(held.policy, held.host, ())
         self._was_complete = False
 
-    @property
-    def applies(self) -> bool:
-        """Whether any setup step applies to the host."""
-        return bool(self._state.steps)
-
-    def start_over(self) -> None:
-        """Discard what is done, so that all steps run again, even if this process does not get to them."""
-        self._held.settle(lambda _: self._ctx.store.step_results.forget(self._held.host, Phase.SETUP))
-
     def plan(self) -> StepPlan:
         """Return a plan with the steps that are not done."""
         results = self._ctx.store.step_results.of(self._held.host)

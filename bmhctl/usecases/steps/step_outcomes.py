@@ -40,15 +40,13 @@ def to_available(
 
         return Job(held, held.plan(Phase.CHECKS, overridden), checked, so_far)
 
-    if Phase.SETUP not in held.policy.steps:
+    if Phase.SETUP not in held.policy.steps or not held.policy.applying(Phase.SETUP, held.host.spec):
         return check()
     from bmhctl.usecases.steps.setup import Setup
 
     setup = Setup(ctx, held, overridden)
-    if not setup.applies:
-        return check()
-    if again:
-        setup.start_over()
+    if again:  # even if this process does not get to the steps
+        held.settle(lambda _: ctx.store.step_results.forget(held.host, Phase.SETUP))
 
     def then(run: StepsRun) -> Job:
         run = setup.judged(run)
