@@ -48,7 +48,8 @@ def _hint_together(ctx: Context, unknown: Mapping[str, NotFoundError]) -> None:
         return
     first = next(iter(unknown))
     known = ctx.store.hosts.names_near(first, _NEAR)
-    width = len(_last_number(_same_number(first, known) or ""))
+    padded = _LAST_NUMBER.search(_same_number(first, known) or "")
+    width = len(padded[0]) if padded else 0
     meant = [_LAST_NUMBER.sub(lambda number: number[0].lstrip("0").zfill(width), name) for name in unknown]
     hosts = ctx.store.hosts.with_names(meant) if width else {}
     hint = _SHOW_ALL if known else _NO_HOSTS
@@ -65,11 +66,6 @@ def _hint_together(ctx: Context, unknown: Mapping[str, NotFoundError]) -> None:
 def _left(name: str) -> NotFoundError:
     hint = f"bmhctl history {name} shows what became of it"
     return NotFoundError("was removed, or has another name now", host=name, hint=hint)
-
-
-def _last_number(name: str) -> str:
-    found = _LAST_NUMBER.search(name)
-    return found[0] if found else ""
 
 
 def _same_number(name: str, known: Iterable[str]) -> str | None:
