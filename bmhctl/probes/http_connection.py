@@ -95,7 +95,8 @@ class HttpConnection:
         try:
             return self._once(method, target, headers or {}, body, seconds, most, may_cut)
         except HttpError as error:
-            if not is_reused or error.kind not in ("cut", "half"):
+            # Some servers send more than the body that they announce, which then precedes the next answer.
+            if not is_reused or error.kind not in ("cut", "half", "protocol"):
                 raise
         return self._once(method, target, headers or {}, body, seconds, most, may_cut)
 

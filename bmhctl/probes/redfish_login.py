@@ -8,7 +8,16 @@ from threading import Lock
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import Reply, basic
 from bmhctl.probes.redfish_errors import PassingError, RejectedError
-from bmhctl.probes.redfish_reply import Json, json_object, message_of, reason_of, retry_after, table, to_unicode
+from bmhctl.probes.redfish_reply import (
+    Json,
+    json_object,
+    message_of,
+    reason_of,
+    remark_of,
+    retry_after,
+    table,
+    to_unicode,
+)
 from bmhctl.probes.redfish_requests import Requests
 
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
@@ -100,7 +109,8 @@ class Login:
             reply = self._log_in({"UserName": to_unicode(user), "Password": to_unicode(password)})
             token = reply.headers.get("x-auth-token", "")
             if reply.status < 300 and not (token and token.isascii() and token.isprintable()):
-                raise BmcError(f"{self._requests.name} opens no session: it gives no token ({reply.status})")
+                said = self.shown(remark_of(reply)) or "it gives no token"
+                raise BmcError(f"{self._requests.name} opens no session: {said} ({reply.status})")
             if reply.status >= 300:
                 reason, is_passing = reason_of(reply)
                 if is_passing or reply.status in (429, 500, 502, 503, 504):

@@ -1598,17 +1598,28 @@ def test_the_login_is_named_when_no_session_is_opened() -> None:
         assert len(logins) == 3, "each may have opened a session"
 
 
-def test_a_login_without_a_token_is_not_taken_for_wrong_credentials() -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("<html>Welcome</html>", "it gives no token"),
+        ('{"@Message.ExtendedInfo": [{"Message": "Created.", "Severity": "OK"}]}', "it gives no token"),
+        (
+            '{"@Message.ExtendedInfo": [{"Message": "Change the password.", "Severity": "Critical"}]}',
+            "Change the password.",
+        ),
+    ],
+)
+def test_a_login_without_a_token_is_not_taken_for_wrong_credentials(answer: str, why: str) -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
 
         def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
             if request.path.endswith("/Sessions"):
-                saying("<html>Welcome</html>")(request)
+                saying(answer)(request)
             return request.path.endswith("/Sessions")
 
         bmc.trouble = trouble
         said = talk(bmc, status, login="admin:s3cret")
-        assert said == "its BMC at BMC opens no session: it gives no token (200)"
+        assert said == f"its BMC at BMC opens no session: {why} (200)"
 
 
 def test_a_restart_is_sent_after_a_login_that_was_lost() -> None:

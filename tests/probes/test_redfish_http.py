@@ -216,6 +216,21 @@ def test_answers_that_are_not_json_for_a_while_after_a_command_are_retried(answe
         assert bmc.resets == ["On"]
 
 
+def test_bytes_after_an_answer_do_not_spoil_the_next_one() -> None:
+    with fake_bmc() as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            code, said, headers = bmc.accept(request, body)
+            saying(json.dumps(said), code, "application/json", headers)(request)
+            time.sleep(0.05)  # so that the client has read the answer before the rest comes
+            request.wfile.write(b"\r\n")
+            return True
+
+        bmc.trouble = trouble
+        assert talk(bmc, switch(Power.OFF)) == "off"
+        assert bmc.resets == ["ForceOff"]
+
+
 # tests: logins
 
 
