@@ -15,6 +15,7 @@ from bmhctl.usecases.reservations import contended
 from tests.conftest import SCALE
 from tests.faults.conftest import some
 from tests.faults.figures import Figures
+from tests.faults.in_process import call
 from tests.faults.proxy import Fate, Message
 from tests.faults.server_link import ServerLink
 from tests.postgres import Server
@@ -119,6 +120,30 @@ def test_a_command_that_only_listens_notices_a_connection_that_was_cut_without_a
         command.kill()
         _, err = command.communicate()
     assert "it has not answered for 0.5 s; waiting until it is back" in err
+
+
+def test_a_command_gives_up_a_commit_that_a_synchronous_standby_does_not_confirm(
+    own_server: Server, link: ServerLink
+) -> None:
+    with psycopg.connect(own_server.url, autocommit=True) as admin:
+
+        def wait_for(standby: str) -> None:
+            admin.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
+            admin.execute("SELECT pg_reload_conf()")
+            until(lambda: admin.execute("SHOW synchronous_standby_names").fetchone() == (standby,))
+
+        wait_for("missing")
+        try:
+            done = call("-i", link.url, "cordon", "node1", "--reason", "fan")
+        finally:
+            wait_for("")
+    assert done.status == 11
+    assert done.stderr == (
+        f"bmhctl: can't reach {Address.parse(link.url).shown}: its synchronous standby does not confirm the commit,"
+        " during a commit: it is not known whether the change was made\n"
+        "hint: check before you repeat the command: bmhctl status, bmhctl history HOST\n"
+    )
+    until(lambda: link.lab.host("node1").cordon is not None)
 
 
 def test_a_command_waits_for_a_slow_statement(link: ServerLink) -> None:

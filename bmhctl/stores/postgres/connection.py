@@ -75,37 +75,42 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
             raise
 
     def _while_at_work(self, gen: PQGen[RV]) -> PQGen[RV]:
-        since, is_in_doubt = steady(), False
+        since, failure = steady(), ""
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if ready:
                     self.answered_at = since = steady()
-                    is_in_doubt = False
-                elif is_in_doubt:
+                    failure = ""
+                elif failure:
                     self.close()
-                    raise psycopg.OperationalError(f"it has not answered for {SILENCE:g} s")
+                    raise psycopg.OperationalError(failure)
                 elif steady() - since > SILENCE:
                     # Decided in the next round, because the answer may have arrived meanwhile.
-                    since, is_in_doubt = steady(), not self._is_at_work()
+                    since, failure = steady(), self._reason_to_leave()
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: RV = end.value
             return result
 
-    def _is_at_work(self) -> bool:
-        if self.again is None:
-            return False
-        try:
-            with closing(self.again()) as other:
-                return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
-        except psycopg.Error as error:
-            return "FATAL:" in str(error)  # it answers, even if it only says that it has no room for another connection
+    def _reason_to_leave(self) -> str:
+        """Return why no answer is to be expected; empty if the server works on the statement."""
+        found: list[tuple[Value, ...]] = []
+        if self.again is not None:
+            try:
+                with closing(self.again()) as other:
+                    found = other.execute(_AT_WORK, [self.backend]).fetchall()
+            except psycopg.Error as error:
+                if "FATAL:" in str(error):
+                    return ""  # it answers, even if it only says that it has no room for another connection
+        if found == [("SyncRep",)]:
+            return "its synchronous standby does not confirm the commit"
+        return "" if found else f"it has not answered for {SILENCE:g} s"
 
 
 # A backend that waits for the client to send or to read something does not work.
-_AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
+_AT_WORK = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
 
 
 _DEAD_AFTER = 45  # seconds of silence after which the server takes the machine of a client for dead
