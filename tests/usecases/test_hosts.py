@@ -137,6 +137,14 @@ def test_set_changes_only_the_given_values(lab: Lab) -> None:
     ]
 
 
+def test_the_verification_of_tls_is_named_only_if_it_changes(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
+    said = []
+    for changes in (AttributeChanges(bmc="https://10.0.1.1"), AttributeChanges(verify_tls=False)):
+        said += [item.message for item in hosts.set_attributes(lab.context(), Choice(("node1",)), changes).items]
+    assert said == ["changed: bmc.address (none) → https://10.0.1.1", "changed: bmc.verify_tls true → false"]
+
+
 def test_selectors_use_values_that_were_set(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-2]"], AttributeChanges(hardware={"memory": "64GiB"}))
     hosts.set_attributes(

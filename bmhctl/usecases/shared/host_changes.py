@@ -352,8 +352,9 @@ def differences(old: HostSpec, new: HostSpec) -> list[str]:
 def _pairs(old: HostSpec, new: HostSpec) -> Iterator[tuple[str, object, object]]:
     for key in ("address", "mac", "note"):
         yield key, getattr(old, key), getattr(new, key)
-    for key in ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version"):
+    for key in ("address", "type", "system_id", "credentials", "tls_min_version"):
         yield f"bmc.{key}", getattr(old.bmc, key, None), getattr(new.bmc, key, None)
+    yield "bmc.verify_tls", getattr(old.bmc, "verify_tls", True), getattr(new.bmc, "verify_tls", True)
     for group in ("labels", "hardware"):
         before, after = getattr(old, group), getattr(new, group)
         for key in dict.fromkeys((*before, *after)):
@@ -362,6 +363,8 @@ def _pairs(old: HostSpec, new: HostSpec) -> Iterator[tuple[str, object, object]]
 
 def shown(value: object) -> str:
     """Return a declared value as messages show it."""
+    if isinstance(value, bool):
+        return str(value).lower()  # as in TOML
     return "(none)" if value is None else str(value) or '""'
 
 
