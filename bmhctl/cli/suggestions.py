@@ -182,11 +182,12 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
         listed = meant_list(error.message, args, command) or meant_ids(args, name, command)
         if listed:
             return listed
-    if not isinstance(error, UsageError):
+    if not isinstance(error, UsageError) or error.message.startswith("no inventory"):
         return None
     words = [arg for before, arg in pairwise(args) if not before.startswith("-")]
     if name in ("add", "set"):
-        return next((f"--label {word}" for word in words if LABEL_WORD.fullmatch(word)), None)
+        option = next((arg for arg in reversed(args) if arg in ("--label", "--hardware")), "--label")
+        return next((f"{option} {word}" for word in words if LABEL_WORD.fullmatch(word)), None)
     if name == "maintain" and "--reason" not in args:
         sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
         return next((f"--reason {shlex.quote(word)}" for word in sentences), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from tests.conftest import Run
 NONE = "bmhctl: no inventory is named, and there is no bmh.toml or bmh.db in this folder or above it\n"
 HOW = "hint: create one: bmhctl -i bmh.toml init, or name one with -i or $BMHCTL_INVENTORY\n"
 NAMES = Run(0, "node01\nnode02\nnode03\n", "")
+
+
+@pytest.mark.parametrize("line", ["add node01 rack=r1", "maintain node01 'new disk'"])
+def test_a_missing_inventory_is_reported_with_how_to_make_one_whatever_else_is_wrong(line: str, cli: Cli) -> None:
+    assert cli(*shlex.split(line)) == Run(2, "", NONE + HOW)
 
 
 def test_reservations_of_an_owner_who_has_none_are_reported_with_the_owners_of_the_others(cli: Cli, lab: Path) -> None:

@@ -405,10 +405,19 @@ def test_a_property_may_have_commas_in_its_value(cli: Cli, lab: Any) -> None:
     assert cli("set", "node01", "--hardware", "nics=eth0,eth1").stdout.endswith("hardware.nics (none) → eth0,eth1\n")
 
 
-@pytest.mark.parametrize("line", ["add node01 rack=r1", "set node01 rack=r1"])
-def test_a_label_without_its_option_is_answered_with_the_option(line: str, cli: Cli, lab: Any) -> None:
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("add node01 rack=r1", "--label rack=r1"),
+        ("set node01 rack=r1", "--label rack=r1"),
+        ("add node09 --label rack=r1 --hardware cpus=64 memory=256GiB", "--hardware memory=256GiB"),
+    ],
+)
+def test_a_label_or_property_without_its_option_is_answered_with_the_option(
+    line: str, meant: str, cli: Cli, lab: Any
+) -> None:
     done = cli(*line.split())
-    assert (done.status, done.stderr.splitlines()[-1]) == (2, "hint: did you mean --label rack=r1?")
+    assert (done.status, done.stderr.splitlines()[-1]) == (2, f"hint: did you mean {meant}?")
 
 
 def test_power_with_the_action_before_the_hosts_is_answered_with_the_right_order(cli: Cli, lab: Any) -> None:
