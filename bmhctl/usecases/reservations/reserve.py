@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -61,43 +62,38 @@ def _reserve(
         now = refresh(ctx)
     else:
         now, deadline = _await_beginning(ctx, request, patience, deadline)
-    given = request
-    if request.params:
-        request = _with_parameters(ctx, request)
-    attempt = Attempt(ctx, request, check, patience, deadline, now)
-    try:
-        granted = None if attempt.check else grant_uncontended(ctx, attempt, now)
-        if granted is None:
-            reap_due(ctx, now)
-            granted = _reserve_or_wait(attempt, patience)
-    except UnsatisfiableError as error:
-        _explain_parameters(error, given, request)
-        raise
-    except UncertainError as error:
-        from bmhctl.usecases.reservations.contended import find_lost_grant
+    with _with_parameters(ctx, request) as request:
+        attempt = Attempt(ctx, request, check, patience, deadline, now)
+        try:
+            granted = None if attempt.check else grant_uncontended(ctx, attempt, now)
+            if granted is None:
+                reap_due(ctx, now)
+                granted = _reserve_or_wait(attempt, patience)
+        except UncertainError as error:
+            from bmhctl.usecases.reservations.contended import find_lost_grant
 
-        found = find_lost_grant(attempt, error)
-        if found is None:
-            raise UnreachableError(
-                f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
-            ) from error
-        granted = found
-    except AwayError:
-        if patience is None:
+            found = find_lost_grant(attempt, error)
+            if found is None:
+                raise UnreachableError(
+                    f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
+                ) from error
+            granted = found
+        except AwayError:
+            if patience is None:
+                raise
+            from bmhctl.usecases.reservations.waiting import wait
+
+            granted = wait(attempt, patience)  # the wait lasts until the inventory is back, too
+        except BmhctlError:
+            raise  # after any other error, nothing was committed
+        except BaseException:
+            # A signal may come after the commit and before the return; then the caller would not know of the grant.
+            if request.request_id is None and attempt.token is not None:
+                from bmhctl.usecases.reservations.holder import give_up
+
+                with suppress(BmhctlError):  # if this fails, the lease expires
+                    give_up(ctx, attempt.token, "interrupted before the answer")
             raise
-        from bmhctl.usecases.reservations.waiting import wait
-
-        granted = wait(attempt, patience)  # the wait lasts until the inventory is back, too
-    except BmhctlError:
-        raise  # after any other error, nothing was committed
-    except BaseException:
-        # A signal may come after the commit and before the return; then the caller would not know of the grant.
-        if request.request_id is None and attempt.token is not None:
-            from bmhctl.usecases.reservations.holder import give_up
-
-            with suppress(BmhctlError):  # if this fails, the lease expires
-                give_up(ctx, attempt.token, "interrupted before the answer")
-        raise
     return attempt, granted
 
 
@@ -129,22 +125,29 @@ def _await_beginning(
     return now, deadline
 
 
-def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRequest:
-    """Return the request for hosts that can be prepared with its values; raise :class:`UsageError` for bad values."""
+@contextmanager
+def _with_parameters(ctx: Context, request: ReservationRequest) -> Iterator[ReservationRequest]:
+    """Yield the request for hosts that can be prepared with its values; raise :class:`UsageError` for bad values.
+
+    If no hosts fit it, the hint of the error names the terms that the values added to its selectors.
+    """
+    if not request.params:
+        yield request
+        return
     from bmhctl.domain.parameters import complete, narrow
 
     steps = ctx.store.policy().of(Phase.PREPARE)
     complete(steps, request.params)
-    return replace(request, requirements=narrow(steps, request.params, request.requirements))
-
-
-def _explain_parameters(error: UnsatisfiableError, given: ReservationRequest, request: ReservationRequest) -> None:
-    """Name in the hint of an error the terms that the parameters added to the selectors of the given request."""
-    pairs = zip(given.requirements, request.requirements, strict=True)
-    added = dict.fromkeys(term for old, new in pairs for term in new.selector.terms if term not in old.selector.terms)
-    if added:
-        params = " ".join(f"--param {name}" for name in request.params)
-        error.hint = f"{params} needs hosts with {Selector(tuple(added))}, to which its prepare step applies"
+    narrowed = narrow(steps, request.params, request.requirements)
+    try:
+        yield replace(request, requirements=narrowed)
+    except UnsatisfiableError as error:
+        pairs = zip(request.requirements, narrowed, strict=True)
+        added = dict.fromkeys(t for old, new in pairs for t in new.selector.terms if t not in old.selector.terms)
+        if added:
+            params = " ".join(f"--param {name}" for name in request.params)
+            error.hint = f"{params} needs hosts with {Selector(tuple(added))}, to which its prepare step applies"
+        raise
 
 
 def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
@@ -182,15 +185,9 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     from bmhctl.usecases.reservations.contended import rehearse
 
     now = refresh(ctx)
-    given = request
-    if request.params:
-        request = _with_parameters(ctx, request)
-    attempt = Attempt(ctx, request, False, None, None, now)
-    try:
+    with _with_parameters(ctx, request) as request:
+        attempt = Attempt(ctx, request, False, None, None, now)
         granted = rehearse(attempt)
-    except UnsatisfiableError as error:
-        _explain_parameters(error, given, request)
-        raise
     hosts = granted.held.hosts
     items = [Outcome(host.name, True, "would be reserved", State.AVAILABLE, host.state) for host in hosts]
     if attempt.token is None:
