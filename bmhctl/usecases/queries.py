@@ -105,8 +105,7 @@ def noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[_T]) -> I
 def everything(ctx: Context, choice: Choice) -> Iterator[Everything]:
     """Yield the content of an export, as of one moment; it must be read within the block.
 
-    If not everything is chosen, these are the chosen hosts and their reservations, without the policy. Raises
-    :class:`NotFoundError` for a name that no host has.
+    If not everything is chosen, these are the chosen hosts and their reservations, without the policy.
     """
     from bmhctl.results.texts import Everything
 
@@ -167,8 +166,7 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
     """Return the events of one host under all its names, or of the whole inventory; the host may have been removed.
 
-    The events of hosts that were removed or retired under the name before are included. With ``last``, returns only the
-    newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host ever had.
+    The events of hosts that were removed or retired under the name before are included.
     """
     now = refresh(ctx)
     if name is None:
