@@ -72,8 +72,12 @@ def without_planned(host: Host, booking_id: str) -> Host:
 
 def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedelta = _NOTHING) -> Planned | None:
     """Return the first time set aside on a host that overlaps a span or is less than ``turnaround`` away, if any."""
-    overlapping = (p for p in host.planned if p.starts_at - turnaround < ends and starts < p.ends_at + turnaround)
-    return next(overlapping, None)
+    return next(all_in_the_way(host, starts, ends, turnaround), None)
+
+
+def all_in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedelta) -> Iterator[Planned]:
+    """Yield every time that :func:`in_the_way` looks for, the earliest first."""
+    return (p for p in host.planned if p.starts_at - turnaround < ends and starts < p.ends_at + turnaround)
 
 
 def is_set_aside(host: Host, now: datetime) -> bool:

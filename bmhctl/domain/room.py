@@ -9,10 +9,10 @@ Otherwise several places may be in the way on one host. Then the problem is NP-h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import Booking, in_the_way, is_broken, is_leased_past
+from bmhctl.domain.booking import Booking, all_in_the_way, is_broken, is_leased_past
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Planned
@@ -46,11 +46,17 @@ class Demand(Frozen):
         """How many hosts the demand is for."""
         return total(self.requirements)
 
+    def in_way(self, host: Host) -> Iterator[Planned]:
+        """Yield what is planned on a host at this time."""
+        return all_in_the_way(host, self.starts_at, self.ends_at, self.turnaround)
+
+    def could_be_met_by(self, host: Host) -> bool:
+        """Return whether a host could be booked for this time if nothing were planned: it is usable and not leased."""
+        return not (is_leased_past(host, self.starts_at - self.turnaround) or is_broken(host, self.starts_at))
+
     def is_met_by(self, host: Host) -> bool:
-        """Return whether a host may be booked for this time: it is usable, not leased then, and nothing is planned."""
-        if is_leased_past(host, self.starts_at - self.turnaround) or is_broken(host, self.starts_at):
-            return False
-        return in_the_way(host, self.starts_at, self.ends_at, self.turnaround) is None
+        """Return whether a host may be booked for this time."""
+        return self.could_be_met_by(host) and not any(self.in_way(host))
 
 
 def unusable(booking: Booking, hosts: Sequence[Host]) -> list[Host]:

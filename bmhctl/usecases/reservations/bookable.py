@@ -157,17 +157,13 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
 
     Raises :class:`UnsatisfiableError` if the booking is never possible.
     """
-    requirements, starts, ends, turnaround = demand.requirements, demand.starts_at, demand.ends_at, demand.turnaround
+    requirements, starts, ends = demand.requirements, demand.starts_at, demand.ends_at
     check_satisfiable(ctx, requirements)
     begins = earliest_start(ctx, demand)
     named: dict[str, list[str]] = {}
     for number, host in enumerate(candidates(ctx, requirements, HostQuery(declared=True))):
-        reasons = [
-            f"is {each.words}"
-            for each in host.planned
-            if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
-        ]
-        if host.reservation is not None and is_leased_past(host, starts - turnaround):
+        reasons = [f"is {each.words}" for each in demand.in_way(host)]
+        if host.reservation is not None and is_leased_past(host, starts - demand.turnaround):
             reasons.insert(0, f"is held by {host.reservation.words}")
         if is_broken(host, starts):
             reasons.append(_describe_trouble(host))

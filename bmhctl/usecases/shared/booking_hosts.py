@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import Booking, free_starts, is_broken, is_leased_past
+from bmhctl.domain.booking import Booking, free_starts
 from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import Requirements, load_requirements, total
@@ -54,14 +54,12 @@ def choose_for(
         if not found.missing:
             return found
 
-    def can_take(host: Host) -> bool:
-        return not (is_broken(host, demand.starts_at) or is_leased_past(host, demand.starts_at - demand.turnaround))
-
     def open_hosts(more: int) -> list[Host]:
         near = replace(free, states=_CLEAN_AND_FREE, limit=most + more)
         query = near if more == _NEAR else HostQuery(declared=True)
         others = candidates(ctx, requirements, query)
-        return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
+        wanted = (*preferred, *(each for each in others if each.id not in known))
+        return [host for host in wanted if demand.could_be_met_by(host)]
 
     room = find_room(ctx, demand, open_hosts, preferred=preferred, caps=caps)
     return found if room is None else apply_room(ctx, room, ctx.clock(), "to make room for a booking")
@@ -89,14 +87,7 @@ def find_room(
 
     def nearby() -> tuple[Sequence[Host], list[Booking], Iterable[Host]]:
         wanted = open_hosts(_NEAR)
-        ids = dict.fromkeys(
-            each.id
-            for host in wanted
-            for each in host.planned
-            if each.is_booking
-            and each.starts_at - turnaround < demand.ends_at
-            and demand.starts_at - turnaround < each.ends_at
-        )
+        ids = dict.fromkeys(each.id for host in wanted for each in demand.in_way(host) if each.is_booking)
         bookings = movable(ctx.store.bookings.get(each) for each in ids)
         return wanted, bookings, _room_nearby(ctx, bookings, turnaround)
 
