@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -120,17 +120,6 @@ def boot_once(
     )
 
 
-def _planned(
-    verb: str, hosts: Iterable[Host], missing: Iterable[BmhctlError], refused: Mapping[str, BmhctlError]
-) -> Outcomes:
-    """Return the result of a dry run: what each BMC would be asked to do."""
-    items = [
-        failed(refused[host.name], host) if host.name in refused else stayed(host, f"would send to its BMC: {verb}")
-        for host in hosts
-    ]
-    return Outcomes(verb, (*items, *(failed(error) for error in missing)))
-
-
 def _fenced(
     ctx: Context, hosts: Sequence[Host], what: str, reservation: str | None, force: bool, reason: str | None
 ) -> dict[str, BmhctlError]:
@@ -195,8 +184,13 @@ def _each(
 
     ``save`` then saves what has to be saved for all hosts; its failed outcomes replace those of ``outcome``.
     """
+    not_found = [failed(error) for error in missing]
     if ctx.dry_run:
-        return _planned(verb, hosts, missing, refused)
+        items = [
+            failed(refused[host.name], host) if host.name in refused else stayed(host, f"would send to its BMC: {verb}")
+            for host in hosts
+        ]
+        return Outcomes(verb, (*items, *not_found))
     policy = ctx.store.policy()
 
     def work(host: Host, cancelled: Event) -> _T | BmhctlError:
@@ -249,4 +243,4 @@ def _each(
             save_all()
         report_interrupted(ctx, verb, outcomes.values(), len(hosts))
         raise
-    return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))
+    return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *not_found))
