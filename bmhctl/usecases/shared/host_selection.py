@@ -164,7 +164,6 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
     hosts: dict[str, Host] = {}
     known = ctx.store.hosts.with_names(exact)
     missing: list[NotFoundError] = []
-    narrow = bool(choice.selector or choice.states)
     for name in names:
         if name in known:
             hosts[name] = known[name]
@@ -182,10 +181,9 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
 
         missing = explained_together(ctx, missing)
     missing = [_range_explained(error, choice.names) for error in missing]
-    if narrow:
-        narrowed = _fitting(ctx, choice, tuple(hosts)) if hosts else []
-        keep = {host.name for host in narrowed}
-        if hosts and not keep and not is_reading:
+    if hosts and (choice.selector or choice.states):
+        keep = {host.name for host in _fitting(ctx, choice, tuple(hosts))}
+        if not keep and not is_reading:
             ctx.report(_none_left(choice))
         hosts = {name: host for name, host in hosts.items() if name in keep}
     among = hosts if choice.among is None else choice.among
