@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State, StateName
@@ -14,13 +13,11 @@ from bmhctl.errors import AwayError, UnreachableError, UsageError
 from bmhctl.results import Hosts
 from bmhctl.support.folding import folded
 from bmhctl.usecases.queries import chosen
+from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.changes import await_change
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import reap_due
-
-if TYPE_CHECKING:
-    from bmhctl.usecases.reservations.waiting import WaitOptions
 
 _REAP = 5.0  # seconds between two checks for expired leases
 _REPORT = 1.0  # seconds between two reports

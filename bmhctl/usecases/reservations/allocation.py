@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Match, match
 from bmhctl.domain.model import State, Verb
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
@@ -21,9 +21,6 @@ from bmhctl.usecases.reservations.fairness import ticket_ahead
 from bmhctl.usecases.reservations.limits import refusal as refusal_of_limits
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import decide
-
-if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
 
 _HOLDERS = 100  # the most holders that the message for a busy request names
 

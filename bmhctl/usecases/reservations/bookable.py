@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import Booking, is_broken, is_leased_past
+from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
@@ -16,6 +16,7 @@ from bmhctl.domain.room import Demand
 from bmhctl.domain.ticket import Ticket
 from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BmhctlError, BusyError
+from bmhctl.results.bookings import Booked
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
@@ -26,11 +27,7 @@ from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earlies
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
 
-if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
-    from bmhctl.results.bookings import Booked
-
-    _Placed = tuple[Booked, tuple[str, ...]]
+_Placed = tuple[Booked, tuple[str, ...]]
 
 _PLURAL = {"is": "are", "has": "have", "goes": "go"}
 _MOST_IN_WAY = 100  # hosts of which a refusal says what is in the way

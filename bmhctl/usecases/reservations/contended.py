@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
+from bmhctl.domain.limits import Limit
 from bmhctl.domain.model import CheckResult, Host, Phase
+from bmhctl.domain.policy import Policy
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
@@ -19,10 +20,6 @@ from bmhctl.usecases.reservations.limits import check_hosts, check_role
 from bmhctl.usecases.shared.context import Context, undone
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import quarantine
-
-if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
-    from bmhctl.domain.policy import Policy
 
 _NEWEST = 100  # the newest events of the queue, searched for the cancellation
 _FIND_OUT = 15.0  # seconds for which a server that was lost during a commit is tried again

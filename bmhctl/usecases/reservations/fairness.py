@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
+from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Claimant, Match, Until, left_over, match, until_of
 from bmhctl.domain.model import LONG_AGO, Host
-from bmhctl.domain.requirements import Requirements, load_requirements
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import Requirements, ReservationRequest, load_requirements
 from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.stores.claims import ticket_claim
@@ -20,11 +21,6 @@ from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.limits import caps_of, is_within
 from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
-
-if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
-    from bmhctl.domain.policy import Policy
-    from bmhctl.domain.requirements import ReservationRequest
 
 REFRESH = timedelta(seconds=5)
 """The interval at which a waiting process refreshes its ticket."""
