@@ -15,7 +15,7 @@ from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
-from bmhctl.stores.os_files import SQLITE_SUFFIXES
+from bmhctl.stores.os_files import SQLITE_SUFFIXES, unreachable
 from bmhctl.stores.schema import SUCCESSOR_KEY
 from bmhctl.stores.sqlite.database import SqliteDatabase, open_database
 from bmhctl.stores.sqlite.files import building, new_database
@@ -222,8 +222,6 @@ def _free(*places: Path) -> Iterator[None]:
             f"there is {error.filename2} already: nothing was copied", hint="choose another name"
         ) from error
     except OSError as error:
-        from bmhctl.stores.os_files import unreachable
-
         raise unreachable(f"can't create {places[0]}", error) from error
 
 

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.model import Host, Reservation, State
+from bmhctl.domain.units import quantity
 from bmhctl.errors import NotFoundError, UsageError, combine
 from bmhctl.results import Held, History, HostDetail, Hosts, Names, Reservations
 from bmhctl.support.values import replace
@@ -46,7 +47,6 @@ def _sort_key(key: str) -> Callable[[Host], tuple[object, ...]] | None:
     if not (dot and name and field in SORT_OBJECTS):
         return SORT_KEYS.get(key)
     from bmhctl.domain.selector import canonical
-    from bmhctl.domain.units import quantity
     from bmhctl.support.folding import natural
 
     def value_first(host: Host) -> tuple[object, ...]:

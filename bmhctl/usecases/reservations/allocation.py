@@ -13,6 +13,7 @@ from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.lifecycle.table import where
+from bmhctl.stores import availability_queries
 from bmhctl.stores.availability_queries import CORDONED
 from bmhctl.stores.host_query import HostQuery, query_for
 from bmhctl.support.values import replace
@@ -56,8 +57,6 @@ def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
     possible = match(requirements, candidates(ctx, [requirements], HostQuery(declared=True)))
     if not possible.missing:
         return
-    from bmhctl.stores import availability_queries
-
     everyone = availability_queries.declared(ctx.store)
     terms = dict.fromkeys(term for requirement in requirements for term in requirement.selector.terms)
     excluded = {str(term): everyone - availability_queries.fitting(ctx.store, Selector((term,))) for term in terms}
@@ -74,7 +73,6 @@ def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
 def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
     if nearest:
         return f"{nearest} at once would be possible; bmhctl list -l SELECTOR shows what fits"
-    from bmhctl.stores import availability_queries
     from bmhctl.usecases.shared.unmatched_selector import known_values
 
     terms = [(requirement, term) for requirement in requirements for term in requirement.selector.terms]
@@ -128,8 +126,6 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
                 decide(Verb.RESERVE, host, inputs)
             except BmhctlError as error:
                 return error
-    from bmhctl.stores import availability_queries
-
     fitting = [query_for(requirement, HostQuery(declared=True)) for requirement in dict.fromkeys(requirements)]
     seen = availability_queries.occupation(ctx.store, fitting, _HOLDERS)
     spread, holders = seen.states, seen.holders
