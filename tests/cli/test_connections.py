@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -328,6 +329,24 @@ def test_a_wait_ends_at_once_when_the_parameters_of_the_connection_are_wrong(
     assert done.status == 11
     assert said in done.stderr
     assert "hint: correct the URL, or libpq's files and variables" in done.stderr
+
+
+def test_a_wait_ends_at_once_when_the_root_certificate_is_missing(cli: Cli) -> None:
+    with ThreadPoolExecutor() as pool, socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept_encryption() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(8)
+                client.sendall(b"S")
+                client.recv(1)
+
+        pool.submit(accept_encryption)
+        url = f"postgresql://lab@127.0.0.1:{server.getsockname()[1]}/lab?sslmode=verify-full&sslrootcert=/missing"
+        done = cli("reserve", "-n1", "--wait", "1h", "-i", url)
+    assert done.status == 11
+    assert 'root certificate file "/missing" does not exist' in done.stderr
+    assert "hint: check sslmode and sslrootcert in the URL, and the certificate of the server" in done.stderr
 
 
 def test_errors_of_several_hosts_in_a_url_are_each_reported_once(cli: Cli) -> None:

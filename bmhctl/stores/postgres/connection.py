@@ -290,6 +290,8 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
         return UnreachableError, "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
     if "pooling mode" in said:
         return UnreachableError, ONE_SESSION
+    if "certificate" in said:
+        return UnreachableError, "check sslmode and sslrootcert in the URL, and the certificate of the server"
     if said.startswith("connection is bad: ") and "connection to server" not in said:
         return UnreachableError, "correct the URL, or libpq's files and variables: the service file, $PGSSLMODE, …"
     state = error.sqlstate or _state_of(said, address)
