@@ -36,11 +36,12 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
 
     On a server, the destination may also be an inventory that ``init`` created and no command has changed since.
     Reserved hosts stay reserved, and dirty hosts stay dirty. The destination appears complete or not at all. Returns
-    what was copied.
+    what was copied. With ``retire_source``, this inventory then refuses changes and names the copy as its successor.
 
-    With ``retire_source``, this inventory then refuses changes and names the copy as its successor. This is refused,
-    unless ``force``, when a task of ``run``, a step, or a wait for hosts uses the inventory, because it could not go
-    on.
+    Raises :class:`StateRefusedError` when there is another destination already. With ``retire_source`` it is also
+    raised, unless ``force``, when the inventory is in use by a task of ``run``, a step, or a wait for hosts, which
+    could not go on.
+    Raises :class:`UsageError` for ``force`` without ``retire_source``.
     """
     if force and not retire_source:
         raise UsageError("--force is for --retire-source", hint="bmhctl copy --retire-source --force SRC DST")
@@ -132,7 +133,8 @@ def backup(ctx: Context, destination: str) -> Done:
     """Write the whole inventory as of one moment into a new SQLite file, while other commands may write.
 
     ``copy`` restores it into any backend; a TOML file is restored with its comments. Returns how many rows were
-    written.
+    written. Raises :class:`UsageError` for a destination that is not a SQLite file, and :class:`StateRefusedError` if
+    it exists.
     """
     path, is_declared = resolve(destination)
     if is_declared:

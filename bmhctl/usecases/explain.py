@@ -53,14 +53,20 @@ _DEPENDS = {
 
 
 def why(ctx: Context, name: str) -> Why:
-    """Return why a host is in its state, which verbs are possible now, and which guards refuse, in words."""
+    """Return why a host is in its state, which verbs are possible now, and which guards refuse, in words.
+
+    Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host has.
+    """
     now = refresh(ctx)
     with ctx.store.snapshot():
         return _why(ctx, _host(ctx, name), now)
 
 
 def graph(ctx: Context, name: str | None = None) -> Graph:
-    """Return the lifecycle with the number of hosts in each state; with ``name``, also that host's state and events."""
+    """Return the lifecycle with the number of hosts in each state; with ``name``, also that host's state and events.
+
+    Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host has.
+    """
     now = refresh(ctx)
     with ctx.store.snapshot():
         if name is None:

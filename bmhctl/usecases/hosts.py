@@ -62,7 +62,11 @@ class AttributeChanges(Frozen):
 
 
 def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcomes:
-    """Add hosts, all or none, as initial; return the outcome of each. A range in ``names`` means several hosts."""
+    """Add hosts, all or none, as initial; return the outcome of each. A folded range in ``names`` means several hosts.
+
+    ``changes`` are their attributes. Raises :class:`UsageError` for attributes that are not valid,
+    :class:`StateRefusedError` for a name that is taken, and :class:`InvalidError` for a MAC that a known host has.
+    """
     unfolded = unfold(names)
     if not unfolded:
         raise UsageError("no host is named", hint="bmhctl add node01, or bmhctl add 'node[01-20]'")
@@ -82,7 +86,8 @@ def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcom
 def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> Outcomes:
     """Change the declaration of hosts; return the outcome of each, which may be an error.
 
-    A changed BMC address drops the BMC's credentials unless new ones are given: they would be sent to another machine.
+    A changed BMC address drops the BMC's credentials unless new ones are given, because they would be sent to another
+    machine. Raises :class:`UsageError` when nothing is to be set, or one MAC for several hosts.
     """
     if changes == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
@@ -102,7 +107,11 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
-    """Rename a host, or each host of a range, all or none; all else about them stays. Return the outcomes."""
+    """Rename a host, or each host of a range, all or none; states, reservations and history stay. Return the outcomes.
+
+    Raises :class:`bmhctl.errors.NotFoundError` when there is no host ``old``, and :class:`UsageError` when ``new`` is
+    not a host name, or not a range of as many other names.
+    """
     refresh_and_reap(ctx)
     olds, news = unfold([old]), unfold([new])
     for name in olds:
@@ -122,7 +131,8 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:
     """Remove hosts; their history stays. Return the outcome of each.
 
-    A host that is removed while it is dirty is recorded: if it is added again, it enters tainted.
+    A reserved or dirty host is removed only with ``force`` and a ``reason``. A host that is removed while it is dirty
+    is recorded: if it is added again, it enters tainted.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)

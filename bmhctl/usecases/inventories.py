@@ -45,7 +45,9 @@ TEMPLATE = """\
 def init(location: str, *, group: str | None = None) -> Done:
     """Create an empty inventory at ``location``, a path or a URL; return what was created, and the next command.
 
-    ``group`` is a group of this machine whose members may write the inventory.
+    ``group`` is a group of this machine whose members may write the inventory. Raises :class:`StateRefusedError` if
+    there is an inventory already, :class:`UnreachableError` if it can't be written, and :class:`UsageError` for an
+    unknown group.
     """
     if is_on_server(location):
         return _init_on_server(location, group)
@@ -92,7 +94,10 @@ def _init_on_server(location: str, group: str | None) -> Done:
 
 
 def adopt(ctx: Context) -> Done:
-    """Tie the state file of a TOML inventory to this TOML file, if it belonged to another one; change nothing else."""
+    """Tie the state file of a TOML inventory to this TOML file, if it belonged to another one.
+
+    Nothing else changes. Raises :class:`UsageError` for an inventory without a TOML file.
+    """
     if ctx.store.declaration is None:
         raise UsageError("--adopt is for a TOML inventory", hint="-i lab.toml")
     with ctx.store.transaction():
@@ -112,7 +117,10 @@ def _group_id(group: str) -> int:
 
 
 def reactivate(ctx: Context) -> Done:
-    """Allow changes in a retired inventory again; return a note on its successor."""
+    """Allow changes in a retired inventory again; return a note on its successor.
+
+    Raises :class:`StateRefusedError` if the inventory is not retired.
+    """
     successor = ctx.store.retirement.successor()
     if successor is None:
         raise StateRefusedError(f"{ctx.store.location} is not retired", hint="bmhctl status")

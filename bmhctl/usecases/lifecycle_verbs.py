@@ -39,8 +39,9 @@ def taint(
 ) -> Outcomes:
     """Taint the chosen hosts and take them out of their reservations; return the outcome of each.
 
-    ``reservation`` is the id of their reservation; ``fault`` records what is broken. A host without a reservation is
-    skipped; it is refused if its exact name or a ``fault`` is given. ``word`` is the name of the command in messages.
+    ``reservation`` is the id of their reservation; without it, the actor must be the owner. ``force`` with a ``reason``
+    overrides this. ``fault`` records what is broken. A host without a reservation is skipped; it is refused if its
+    exact name or a ``fault`` is given. ``word`` is the name of the command in messages.
     """
     forced_reason(force, reason or fault)
     named = frozenset(unfold(choice.names))
@@ -138,8 +139,10 @@ def release(
 
     A selector sees the tags of a host's reservation before the host's labels. ``fault`` (what is broken) and ``task``
     (how the task ended) apply when all hosts are given back. Asks before all hosts of another owner are given back,
-    unless the environment names the reservation. A reservation that its holder has given back already is a success
-    without hosts.
+    unless the environment names the reservation.
+
+    A reservation that its holder has given back already is a success without hosts. Raises :class:`NotYoursError` if
+    its lease was lost, and :class:`bmhctl.errors.NotFoundError` for an unknown one.
     """
     forced_reason(force, reason)
     words = reason or "released"
@@ -172,7 +175,8 @@ def maintain(
 ) -> Outcomes:
     """Put hosts into maintenance with a reason; if they are in maintenance, add the reason. Return the outcomes.
 
-    With ``when_free``, a reserved host is cordoned instead, and goes to maintenance in the commit that gives it back.
+    With ``when_free``, a reserved host is cordoned instead, and goes to maintenance when it is given back, in the same
+    commit. ``until`` is when the host should be back, for information. Raises :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")

@@ -24,7 +24,8 @@ def plan_maintenance(
     """Plan a maintenance of hosts from ``starts`` until just before ``ends``; return the outcome of each.
 
     Leases that are granted or extended from now on end before it. With ``resumes`` it ends by itself, and a clean host
-    then starts over as initial. A host that is booked for this time is refused.
+    then starts over as initial. The outcome of a host that is booked for this time is a :class:`BusyError`. Raises
+    :class:`UsageError` for an empty reason, an end before the beginning, or a time too far ahead.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'power work'")

@@ -44,7 +44,10 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
 
 @retried
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
-    """Replace the policy of a database with ``text``; ``name`` is the name of its file in messages."""
+    """Replace the policy of a database with ``text``; ``name`` is the name of its file in messages.
+
+    Raises :class:`UsageError` for a TOML inventory, and :class:`InvalidError` for a text that is not a policy.
+    """
     refresh_and_reap(ctx)
     if ctx.store.declaration is not None:
         raise UsageError(
@@ -62,7 +65,8 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
 def role_grants(ctx: Context, prefix: str | None) -> Script:
     """Return the SQL that creates the roles for the users of an inventory on a server, and grants their rights.
 
-    The names of the roles begin with ``prefix`` (None: the name of the schema).
+    The names of the roles begin with ``prefix`` (None: the name of the schema). Raises :class:`UsageError` for an
+    inventory in a file, and for a prefix that can't begin the name of a role.
     """
     if not is_on_server(ctx.store.address):
         raise UsageError(

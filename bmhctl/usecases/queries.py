@@ -105,7 +105,8 @@ def noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[_T]) -> I
 def everything(ctx: Context, choice: Choice) -> Iterator[Everything]:
     """Yield the content of an export, as of one moment; it must be read within the block.
 
-    If not everything is chosen, these are the chosen hosts and their reservations, without the policy.
+    If not everything is chosen, these are the chosen hosts and their reservations, without the policy. Raises
+    :class:`NotFoundError` for a name that no host has.
     """
     from bmhctl.results.texts import Everything
 
@@ -166,7 +167,8 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
     """Return the events of one host under all its names, or of the whole inventory; the host may have been removed.
 
-    The events of hosts that were removed or retired under the name before are included.
+    The events of hosts that were removed or retired under the name before are included. With ``last``, returns only the
+    newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name that no host ever had.
     """
     now = refresh(ctx)
     if name is None:

@@ -30,7 +30,8 @@ def remind(ctx: Context, before: timedelta, tell: _Tell) -> None:
 
     A booking that lacks hosts is reported at once, however far ahead it is. Leases that a ``run`` renews are left out.
     A lease that was extended is reported again when its new end is near. When ``tell`` raises, nothing is recorded as
-    reported. While another process runs ``remind``, this call only reports that.
+    reported. While another process runs ``remind``, this call only reports that. Raises :class:`UsageError` if
+    ``before`` is zero.
     """
     if not before:
         raise UsageError("--before is zero", hint="such as --before 1h")

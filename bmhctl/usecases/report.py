@@ -25,7 +25,10 @@ _TIMELINE = timedelta(days=1)
 
 
 def report(ctx: Context, since: datetime) -> Report:
-    """Return what a report shows about the time since ``since``: the fleet now, its use, its waits, and each host."""
+    """Return what a report shows about the time since ``since``: the fleet now, its use, its waits, and each host.
+
+    Raises :class:`UsageError` for a time that is not in the past.
+    """
     figures = statistics(ctx, since, by="host", sort="failures")
     with ctx.store.snapshot():
         hosts = tuple(ctx.store.hosts.find(HostQuery()))

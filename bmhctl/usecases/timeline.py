@@ -24,7 +24,8 @@ _AHEAD = 4  # by default, the span reaches ahead by a quarter of the time that i
 def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | None = None) -> Timeline:
     """Return the states of the chosen hosts since a time; of all hosts if nothing is named.
 
-    Without ``until``, the span reaches beyond now by a quarter of the time before now.
+    Without ``until``, the span reaches beyond now by a quarter of the time before now. Raises :class:`UsageError` for
+    an impossible span, and :class:`NotFoundError` for a name that no host has.
     """
     now = refresh(ctx)
     if since >= now:

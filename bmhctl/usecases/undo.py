@@ -87,7 +87,9 @@ def _command(event: Event) -> str:
 def undo(ctx: Context, names: Sequence[str] = (), *, event: int | None = None) -> Outcomes:
     """Undo the last change of the declaration, of a cordon or of the policy; return the outcome of each host.
 
-    ``names`` may be patterns and ranges. An undo is a change, too, so a second one makes the first change again.
+    ``names`` limits the undo to some hosts of the change, also by patterns and ranges. ``event`` is the id of an event
+    of an earlier change to undo instead. An undo is a change, too, so a second one makes the first change again. Raises
+    :class:`StateRefusedError` when there is no change to undo, or when a later event prevents it.
     """
     refresh_and_reap(ctx)
     whole = _change(ctx, event)

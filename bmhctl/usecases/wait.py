@@ -33,7 +33,9 @@ def wait(
 ) -> Hosts:
     """Return the chosen hosts once all of them are in the wanted state; report what is missing whenever that changes.
 
-    A timeout of zero checks only once. Leases that expire meanwhile are ended. A host that is removed is an error.
+    A timeout of zero checks only once. Leases that expire meanwhile are ended. Raises :class:`UsageError` when no host
+    is chosen, :class:`WaitTimeoutError` with what is missing, :class:`NotFoundError` for a name that no host has, also
+    if the host is removed meanwhile, and what the pause of ``patience`` raises.
     """
     if not choice.names and not choice.selector:
         raise UsageError("no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")

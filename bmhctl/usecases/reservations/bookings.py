@@ -42,6 +42,8 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
     """Book hosts from ``starts`` until just before ``ends``, in each of ``weekly`` weeks at the same local time.
 
     Returns the bookings: all are made, or none. The same request under the same id returns those that it made before.
+    Raises :class:`BusyError` when too few hosts are free at that time, :class:`UnsatisfiableError` when too few could
+    ever fit, and :class:`UsageError` for a time or a number of weeks that is not allowed.
     """
     refresh_and_reap(ctx)
     policy = ctx.store.policy()
@@ -220,6 +222,7 @@ def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | 
     """Cancel a booking or a planned maintenance, so that its hosts can be reserved again.
 
     A maintenance that has begun and would end by itself ends now; its dirty hosts stay in maintenance until ``resume``.
+    Raises :class:`NotYoursError` for another owner's booking, unless ``force`` is given with a ``reason``.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -260,7 +263,9 @@ def reschedule(
 ) -> Bookings:
     """Move a booking to the time from ``starts`` to ``ends``, on the same hosts if they are free; return the booking.
 
-    Without ``ends``, the booking keeps its length. Another owner's booking needs ``force`` with a ``reason``.
+    Without ``ends``, the booking keeps its length. Raises :class:`BusyError` when too few hosts are free then,
+    :class:`StateRefusedError` for an ended booking and for a planned maintenance, and :class:`NotYoursError` for
+    another owner's booking, unless ``force`` is given with a ``reason``. After an error, nothing is changed.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)

@@ -78,7 +78,8 @@ def reap_expired(ctx: Context) -> Reservations:
 def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, silent: bool = False) -> Grant:
     """Make a lease end ``ttl`` from now (None: its own length), but not earlier than before, and within the policy.
 
-    With ``silent``, no event is written, as for the regular renewals of ``run``.
+    Raises :class:`NotYoursError` when the lease has ended, :class:`bmhctl.errors.NotFoundError` for an unknown id. With
+    ``silent``, no event is written, as for the regular renewals of ``run``.
     """
     refresh_and_reap(ctx)
     policy = ctx.store.policy()
@@ -127,8 +128,9 @@ def handover(
 ) -> Grant:
     """Give a reservation to another owner under a new id, with the same end of the lease; return the new reservation.
 
-    The old reservation ends. The caller must be its owner, give its id as ``token``, or use ``force`` with a
-    ``reason``.
+    The old reservation ends. Raises :class:`NotYoursError` unless the caller is the owner or gives the reservation's id
+    as ``token``; ``force`` with a ``reason`` overrides this. The error is also raised when the lease has ended. Raises
+    :class:`UsageError` for an empty owner, and the error of a limit that the new owner would exceed.
     """
     from bmhctl.usecases.shared.expiry import forget_left_claims
 
@@ -190,7 +192,8 @@ def share(
 ) -> Grant:
     """Let the owners in ``add`` extend and release a reservation by name, and those in ``remove`` no longer; return it.
 
-    The id and the owner stay. ``token``, ``force`` and ``reason`` are as in :func:`handover`.
+    The id and the owner stay. ``token``, ``force``, ``reason`` and :class:`NotYoursError` are as in :func:`handover`.
+    Raises :class:`UsageError` if no owner is given, and if one in ``remove`` does not share the reservation.
     """
     forced_reason(force, reason)
     if not (add or remove) or not all(each.strip() for each in (*add, *remove)):

@@ -140,7 +140,10 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
 
 @retried
 def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None) -> Done:
-    """Move a ticket to the front of the queue, or to just before ``before``, and record why; return what was done."""
+    """Move a ticket to the front of the queue, or to just before the ticket ``before``; return what was done.
+
+    The move is recorded with its reason. Raises :class:`UsageError` for an empty reason and for a move before itself.
+    """
     if not reason.strip():
         raise UsageError("moving a ticket needs a reason, which is recorded", hint="--reason 'release build'")
     if ticket_id == before:

@@ -19,8 +19,9 @@ from bmhctl.usecases.shared.transitions import record_event
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
     """Replace the host ``name`` of a reservation by another that fits, prepared as the others were; return the grant.
 
-    The bad host is tainted, with ``reason`` as its fault, also if the other host can't be prepared. If no other host is
-    free, nothing is changed.
+    The bad host is tainted, with ``reason`` as its fault. Raises :class:`BusyError` when no other host is free; then
+    nothing is changed. Raises :class:`StepFailedError` when no other host can be prepared; the bad host is tainted
+    then, too. Raises :class:`NotYoursError` when the lease has ended or does not hold the host.
     """
     granted, taken = _swap(ctx, name, reservation, reason)
     if granted.held.reservation.params is None:

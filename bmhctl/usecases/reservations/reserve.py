@@ -29,7 +29,9 @@ def reserve_or_wait(
     """Reserve hosts and prepare them, if the policy has prepare steps; with ``patience``, wait in the queue if needed.
 
     With ``check``, the readiness checks of each host run before it is granted. A host that fails goes to maintenance,
-    and the next one is tried. The ticket is removed however the wait ends; a grant after its end is undone.
+    and the next one is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when too few hosts are free or
+    fit, :class:`WaitTimeoutError` when the wait has timed out (a later grant is undone), and :class:`StepFailedError`
+    when hosts can't be prepared. The ticket is removed however the wait ends.
     """
     attempt, granted = _reserve(ctx, request, patience, check, None)
     reservation = granted.held.reservation

@@ -52,8 +52,9 @@ def power(
 ) -> Outcomes:
     """Switch the power of hosts and wait until BMCs report it; or read it (``STATUS``), or switch the indicator light.
 
-    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. With ``then_off``, a host that has not
-    shut down (``SOFT_OFF``) after ``timeout`` is switched off. Returns the outcomes.
+    ``timeout`` is for each BMC, and ``jobs`` how many BMCs are asked at once. A host that another owner has reserved is
+    switched only with ``force`` and a ``reason``, which is recorded. With ``then_off``, a host that has not shut down
+    (``SOFT_OFF``) after ``timeout`` is switched off. Returns the outcomes.
     """
     forced_reason(force, reason)
     if then_off and action is not Power.SOFT_OFF:

@@ -29,8 +29,9 @@ from bmhctl.usecases.steps.step_outcomes import failure_of
 def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
     """Retire hosts: each free host leaves the inventory when its steps have passed; return the outcomes.
 
-    A host on which a step fails goes to maintenance, and can be retired again. With ``when_free``, ``recycle`` or
-    another ``retire`` retires a held host after it was given back.
+    A host on which a step fails goes to maintenance, and can be retired again. The outcome of a held host is a
+    :class:`StateRefusedError`; with ``when_free``, ``recycle`` or another ``retire`` retires it after it was given
+    back. Raises :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")
