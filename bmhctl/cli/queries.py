@@ -202,9 +202,7 @@ def _follow(lab: Session, request: "HistoryRequest") -> None:
     from bmhctl.output.event_stream import EventStream
     from bmhctl.usecases.follow import follow
 
-    names = request.choice.names
-    is_one = len(names) == 1 and not any(sign in names[0] for sign in "*?[")
-    stream = EventStream(lab.display, lab.fields, lab.context.store.location, names[0] if is_one else None)
+    stream = EventStream(lab.display, lab.fields, lab.context.store.location, request.host)
 
     def show(events: "Sequence[Event]", now: "datetime") -> None:
         lab.line.clear()

@@ -42,6 +42,12 @@ class HistoryRequest(Frozen):
     after: int = 0
     upto: int | None = None
 
+    @property
+    def host(self) -> str | None:
+        """The only host whose events are requested; None for several, and for a glob or a range."""
+        name, *others = self.choice.names or ("*",)
+        return None if others or any(sign in name for sign in "*?[") else name
+
 
 def find_history(ctx: Context, request: HistoryRequest) -> History:
     """Return the requested events, the oldest first unless ``newest_first``; they are read while they are used.
@@ -67,8 +73,7 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
         after=request.after,
         upto=request.upto,
     )
-    names = request.choice.names
-    return History(_events(ctx, request, query), names[0] if len(names) == 1 else None, now, ctx.store.location)
+    return History(_events(ctx, request, query), request.host, now, ctx.store.location)
 
 
 def _events(ctx: Context, request: HistoryRequest, query: EventQuery) -> Iterable[Event]:

@@ -65,6 +65,15 @@ def test_events_are_found_by_hosts_time_actor_verb_and_reservation(lab: Lab, beg
         found(lab, reservation="r-00000000")
 
 
+@pytest.mark.parametrize(
+    ("names", "host"), [(("node1",), "node1"), (("node[1-2]",), None), (("node*",), None), (("node1", "node2"), None)]
+)
+def test_a_history_is_of_one_host_only_if_no_other_could_be_in_it(
+    names: tuple[str, ...], host: str | None, lab: Lab, began: datetime
+) -> None:
+    assert find_history(lab.context(), HistoryRequest(Choice(names), verbs=("ready",))).host == host
+
+
 def test_the_oldest_come_first_unless_the_newest_are_asked_for(lab: Lab, began: datetime) -> None:
     everything = found(lab)
     assert found(lab, newest_first=True) == everything[::-1]
