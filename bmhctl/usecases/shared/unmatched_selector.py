@@ -31,7 +31,7 @@ def note_unmatched(ctx: Context, selector: Selector) -> bool:
 
 
 def known_values(ctx: Context, term: Term) -> str:
-    """Return the values that hosts have for the key of a term, in words after ";".
+    """Return the values that hosts have for the key of a term, or a similar key if they have none, in words after ";".
 
     Empty if the term names no value, or one of them.
     """
@@ -43,7 +43,8 @@ def known_values(ctx: Context, term: Term) -> str:
         return ""
     known = values_of(ctx.store, term.key, _SHOWN + 1)
     if not known:
-        return ""
+        near = _nearest_key(ctx, term.key)
+        return f"; did you mean {near}?" if near else ""
     return f"; {term.key} is {', '.join(known[:_SHOWN])}" + (", …" if len(known) > _SHOWN else "")
 
 

@@ -319,6 +319,9 @@ def test_an_unsatisfiable_request_names_what_each_term_excludes_and_the_nearest_
     with pytest.raises(UnsatisfiableError) as refused:
         alice.reserve(selector="rack in (r8,r9)")
     assert refused.value.hint == "without rack in (r8,r9) there are 4; rack is r1, r2"
+    with pytest.raises(UnsatisfiableError) as refused:
+        alice.reserve(selector="rak=r1")
+    assert refused.value.hint == "without rak=r1 there are 4; did you mean rack?"
 
     with pytest.raises(UnsatisfiableError) as refused:
         alice.reserve(selector="rack=r1", count=3)
