@@ -20,6 +20,7 @@ from bmhctl.formats.metal3 import unpack_manifests
 from bmhctl.formats.naming import NameTemplate
 from bmhctl.formats.recognize import NEVER_HOSTS, content_looks_like, text_looks_like
 from bmhctl.formats.toml_export import unpack_inventory
+from bmhctl.support.toml_text import load
 from bmhctl.support.values import replace
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
@@ -149,6 +150,8 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
         looks_like = text_looks_like(text)
         if looks_like and ((kind is None and not toml) or looks_like in NEVER_HOSTS):
             return Part(looks_like=looks_like)
+    if toml and wanted is not None and wanted.documents and _takes_toml(text, origin, others):
+        return Part(elsewhere=True)
     if kind is not None and reads_text(kind, text):
         taken = others.take_text(text, origin, kind)
         return Part(looks_like=None if taken else f"{kind.title} without a host" if text.strip() else "an empty file")
@@ -156,10 +159,10 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
         try:
             return unpack_inventory(text, origin, now, options.names)
         except InvalidError as error:
-            if suffix != ".toml":
-                error.hint = (
-                    error.hint or "the file was read as TOML because of its first lines; --from KIND names another kind"
-                )
+            if _takes_toml(text, origin, others):
+                return Part(elsewhere=True)
+            because = "the file was read as TOML because of its first lines; --from KIND names another kind"
+            error.hint = error.hint or (because if suffix != ".toml" else _hint(text, wanted))
             raise
     try:
         return unpack_manifests(text, origin, now, options.names, others)
@@ -167,6 +170,15 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
         if "field" not in error.details:  # the text is neither YAML nor JSON
             error.hint = error.hint or _hint(text, wanted)
         raise
+
+
+def _takes_toml(text: str, origin: str, others: ForeignRecords) -> bool:
+    """Collect the hosts of an Ansible inventory in TOML; return False for any other text."""
+    try:
+        document = load(text, origin)
+    except InvalidError:
+        return False
+    return others.takes_document(origin, document)
 
 
 def _hint(text: str, wanted: Kind | None) -> str | None:

@@ -728,6 +728,35 @@ def test_a_port_of_a_bmc_that_is_a_template_is_skipped_with_a_warning() -> None:
     assert found.warnings == ("standard input, document 1, host x: ipmi_port is a template, which is not evaluated",)
 
 
+@pytest.mark.parametrize("kind", [None, "ansible"])
+def test_an_ansible_inventory_may_be_written_in_toml(kind: str | None, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        '[web]\nchildren = ["db"]\nvars = { rack = "r1" }\n[web.hosts."w1.lab"]\nansible_password = "hunter2"\n'
+        '[db.hosts]\nd1 = { ansible_host = "10.0.0.1" }\n'
+    )
+    batch = read_paths([tmp_path / "a.toml"], io.BytesIO(), NOW, import_options(kind, label_from=["groups", "rack"]))
+    assert {name: entry(batch, name) for name in hosts(batch)} == {
+        "w1.lab": {"labels": {"web": "true", "rack": "r1"}},
+        "d1": {"address": "10.0.0.1", "labels": {"web": "true", "db": "true", "rack": "r1"}},
+    }
+
+
+def test_an_ini_inventory_whose_name_ends_with_toml_is_refused_with_the_kind_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[all]\nn1 ansible_host=10.0.0.1\n")
+    with pytest.raises(InvalidError) as caught:
+        read_paths([tmp_path / "a.toml"], io.BytesIO(), NOW)
+    assert caught.value.hint == "the text looks like an Ansible inventory: --from ansible reads it"
+    assert hosts(read_paths([tmp_path / "a.toml"], io.BytesIO(), NOW, import_options("ansible"))).keys() == {"n1"}
+
+
+def test_a_variable_of_the_group_with_the_higher_priority_counts() -> None:
+    text = "[a]\nn[:2]\n[b]\nn[:2]\n[a:vars]\nrack=a\nansible_group_priority=10\n[b:vars]\nrack=b\n"
+    batch = read(text, label_from=["rack"])
+    assert [(name, host.spec.labels) for name, host in hosts(batch).items()] == [
+        (name, {"rack": "a"}) for name in ("n0", "n1", "n2")
+    ]
+
+
 def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:
     text = '{"databases": {"hosts": ["db1"], "children": ["old"]}, "old": ["db0"], "web": ["w1", "db1"]}'
     assert {name: entry(read(text), name)["labels"] for name in ("db0", "db1", "w1")} == {

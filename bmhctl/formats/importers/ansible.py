@@ -28,7 +28,7 @@ from bmhctl.support.values import Frozen
 _ALL = ("all", "ungrouped")
 _GROUP_KEYS = {"hosts", "vars", "children"}
 _SECTION = re.compile(r"\[([^\]:\s]+)(?::(\w+))?\]\s*(?:[#;].*)?")
-_RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
+_RANGE = re.compile(r"\[(\w*):(\w+)(?::(\d+))?\]")
 _PORT = re.compile(r"(.+):(\d{1,5})")
 _MOST_HOSTS = 100_000
 _MOST_LEVELS = 100
@@ -210,7 +210,7 @@ def _expanded(pattern: str, where: str) -> list[str]:
         return [pattern]
     texts, choices, total = parts[::4], [], 1
     for first, last, step in zip(parts[1::4], parts[2::4], parts[3::4], strict=True):
-        choices.append(values := _range(first, last, int(step or 1), where))
+        choices.append(values := _range(first or "0", last, int(step or 1), where))
         total *= len(values)
         if total > _MOST_HOSTS:
             raise bad_field(where, f"{pattern!r:.80} stands for more than {_MOST_HOSTS} hosts")
@@ -291,9 +291,15 @@ def _inherited(
         for each, distance in ancestors[name].items():
             distances[each] = max(distance, distances.get(each, 0))
     variables: dict[str, object] = {}
-    for name in sorted(distances, key=lambda each: (-distances[each], each)):
+    for name in sorted(distances, key=lambda each: (-distances[each], _priority(groups[each]), each)):
         variables |= groups[name].variables
     return [name for name in distances if name not in _ALL], variables
+
+
+def _priority(group: _Group) -> int:
+    """Return which of several groups at one distance counts, if they set the same variable: that with the highest."""
+    text = str(group.variables.get("ansible_group_priority"))
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 
 @alone
