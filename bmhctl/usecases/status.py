@@ -27,6 +27,8 @@ def status(ctx: Context) -> Status:
     However large the fleet is, only counts and the first :data:`SHOWN` of each list are read.
     """
     now = refresh(ctx)
+    if (successor := ctx.store.retirement.successor()) is not None:
+        ctx.report(f"{ctx.store.location} is retired: its successor is {successor}")
     with ctx.store.snapshot():
         totals = status_queries.totals(ctx.store, now)
         counts = ctx.store.hosts.counts()

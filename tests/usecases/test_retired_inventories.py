@@ -18,6 +18,7 @@ from bmhctl.usecases.reservations import holder, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab
 
@@ -95,6 +96,13 @@ def test_a_retired_inventory_is_read_and_doctor_names_the_successor(retired: Lab
     assert queries.show(retired.context(), "node1").host.name == "node1"
     found = [each for each in doctor(retired.context()).findings if each.kind == "retired"]
     assert [each.severity for each in found] == ["warning"]
+
+
+def test_the_status_of_a_retired_inventory_names_its_successor(retired: Lab, tmp_path: Path) -> None:
+    retired.said.clear()
+    ctx = retired.context()
+    assert status(ctx).counts["reserved"] == 1
+    assert retired.said == [f"{ctx.store.location} is retired: its successor is {tmp_path / 'new' / 'lab.db'}"]
 
 
 def test_the_successor_has_everything_and_may_be_changed(retired: Lab, tmp_path: Path) -> None:
