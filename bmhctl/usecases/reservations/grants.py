@@ -186,13 +186,19 @@ def granted_before(ctx: Context, request: ReservationRequest) -> Grant | None:
 def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) -> Grant:
     """Return the grant of a reservation that the same request got before, with its hosts in the order of the request.
 
-    Raises :class:`UsageError` when it had other requirements, :class:`NotYoursError` when its lease has ended.
+    Raises :class:`UsageError` when it asked for something else, :class:`NotYoursError` when its lease has ended.
     """
     from bmhctl.domain.matching import match
     from bmhctl.usecases.shared.leases import held_reservation
 
     check_same(request, known.requirements)
-    _check_same_params(request, known)
+    for name, value in request.params.items():
+        before = (known.params or {}).get(name)
+        if before != value:
+            raise UsageError(
+                f"request id {request.request_id!r} was used for {name}={before or '(none)'}, not {name}={value}",
+                hint="use another request id for another request",
+            )
     held_reservation(ctx, known.id, ctx.clock())
     hosts = ctx.store.hosts.held_by(known.id)
     as_asked = match(request.requirements, hosts).hosts
@@ -210,14 +216,3 @@ def check_same(request: ReservationRequest, requirements: str | None) -> None:
             f"not {describe_requirements(request.requirements)}",
             hint="use another request id for another request",
         )
-
-
-def _check_same_params(request: ReservationRequest, known: Reservation) -> None:
-    """Raise :class:`UsageError` when the request's id was used with other values for the prepare steps."""
-    for name, value in request.params.items():
-        before = (known.params or {}).get(name)
-        if before != value:
-            raise UsageError(
-                f"request id {request.request_id!r} was used for {name}={before or '(none)'}, not {name}={value}",
-                hint="use another request id for another request",
-            )
