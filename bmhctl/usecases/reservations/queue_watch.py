@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from bmhctl.domain.requirements import describe_requirements
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.reservations.fairness import REFRESH, is_gone, live_tickets, remove_dead
+from bmhctl.usecases.reservations.grants import Attempt
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
@@ -141,24 +143,20 @@ class Watch:
 class ProgressReporter:
     """Reports the position of a waiting process when it changes; uses at most a hundredth of the time for this.
 
-    At the back of a long queue it uses less, because all waiting processes do the same. ``requirements`` is what the
-    request asks for, in the words that its refusals have.
+    At the back of a long queue it uses less, because all waiting processes do the same.
     """
 
     def __init__(
         self,
-        ctx: Context,
+        attempt: Attempt,
         ticket: Ticket,
-        requirements: str,
         why_not: Callable[[], tuple[str, datetime | None]],
-        deadline: datetime | None,
         progress: Callable[[Waiting], None],
     ) -> None:
-        self._ctx = ctx
+        self._attempt = attempt
         self._ticket = ticket
-        self._requirements = requirements
+        self._requirements = describe_requirements(attempt.request.requirements)
         self._why_not = why_not
-        self._deadline = deadline
         self._progress = progress
         self._told: Waiting | None = None
         self._silent_until: datetime | None = None
@@ -170,7 +168,7 @@ class ProgressReporter:
         After the first report, a change is looked at a moment later: a host that is given back and recycled passes
         through states that are over at once. Raises errors that waiting can't resolve.
         """
-        ctx = self._ctx
+        ctx = self._attempt.ctx
         began = ctx.clock()
         if self._told is not None and not self._is_settling:
             self._is_settling = True
@@ -181,7 +179,7 @@ class ProgressReporter:
         with ctx.store.snapshot():
             why, eta = self._why_not()
             position = len(live_tickets(ctx, self._ticket.id)) + 1
-        waiting = Waiting(position, self._requirements, why, self._deadline, eta)
+        waiting = Waiting(position, self._requirements, why, self._attempt.deadline, eta)
         if self._told is None or _differ(waiting, self._told):
             self._told = waiting
             self._progress(waiting)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from bmhctl.domain.model import State
-from bmhctl.domain.requirements import ReservationRequest, describe_requirements, dump_requirements
+from bmhctl.domain.requirements import ReservationRequest, dump_requirements
 from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import (
@@ -119,10 +119,7 @@ def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
 
 def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
     watch = Watch(attempt.ctx, ticket.id)
-    wanted = describe_requirements(attempt.request.requirements)
-    reporter = ProgressReporter(
-        attempt.ctx, ticket, wanted, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress
-    )
+    reporter = ProgressReporter(attempt, ticket, lambda: _why_not(attempt, ticket), patience.progress)
     while True:
         if watch.must_try() and _is_worth_trying(attempt, ticket):
             granted = _try(attempt, ticket)
