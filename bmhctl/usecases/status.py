@@ -69,15 +69,15 @@ def status(ctx: Context) -> Status:
 
 def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, int]) -> tuple[Obstacle, ...]:
     """Return why hosts are not free; hosts with the same reason are one entry."""
-    are_any = {
-        "fault": ("faults", totals["faults"]),
-        "maintenance": ("in_maintenance", counts[State.MAINTENANCE]),
-        "cordoned": ("cordoned", totals["cordoned"]),
-    }
     found: dict[tuple[str, str, str | None], list[str]] = {}
-    for kind, (which, number) in are_any.items():
-        for host in status_queries.hosts(ctx.store, which, SHOWN) if number else ():
-            found.setdefault((kind, *_reason(kind, host)), []).append(host.name)
+    for host in status_queries.hosts(ctx.store, "faults", SHOWN) if totals["faults"] else ():
+        found.setdefault(("fault", host.fault or "", None), []).append(host.name)
+    for host in status_queries.hosts(ctx.store, "in_maintenance", SHOWN) if counts[State.MAINTENANCE] else ():
+        reason = "; ".join(note.reason for note in host.maintenance)
+        found.setdefault(("maintenance", reason, None), []).append(host.name)
+    for host in status_queries.hosts(ctx.store, "cordoned", SHOWN) if totals["cordoned"] else ():
+        if host.cordon is not None:
+            found.setdefault(("cordoned", host.cordon.reason, host.cordon.flag), []).append(host.name)
     may_fail = counts[State.INITIAL] or counts[State.TAINTED]
     failed = ctx.store.step_results.failed() if may_fail else {}
     failed = failed and ctx.store.policy().declared_by_host(failed)
@@ -85,17 +85,6 @@ def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, i
         reason = "; ".join(result.failure for result in failed[host.id])
         found.setdefault(("failed", reason, None), []).append(host.name)
     return tuple(Obstacle(kind, reason, tuple(names), flag) for (kind, reason, flag), names in found.items())
-
-
-def _reason(kind: str, host: Host) -> tuple[str, str | None]:
-    """Return the reason of an obstacle, and the flag of a host under a cordon."""
-    match kind:
-        case "fault":
-            return host.fault or "", None
-        case "maintenance":
-            return "; ".join(note.reason for note in host.maintenance), None
-        case _:
-            return (host.cordon.reason, host.cordon.flag) if host.cordon else ("", None)
 
 
 def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
