@@ -259,25 +259,20 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
 
     Returns how many rows each table has; None for an inventory on a server.
     """
+    from bmhctl.stores.toml.file import Fingerprint
+
     for _ in range(_TRIES):
         refresh(ctx)
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
         if not ctx.store.admin.copy_file_to(partial):
             return None
         with _writing(ctx, partial, open_database(partial)) as target:
-            if text is None or _is_synced_with(target, text):
+            synced = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
+            if text is None or (synced is not None and synced.sha256 == Fingerprint.of(text).sha256):
                 target.retirement.end()
                 _record_owner(target, text=text)
                 return target.admin.settle()
     raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
-
-
-def _is_synced_with(target: Store, text: bytes) -> bool:
-    """Return whether a state was synced with exactly this text."""
-    from bmhctl.stores.toml.file import Fingerprint
-
-    known = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
-    return known is not None and known.sha256 == Fingerprint.of(text).sha256
 
 
 def _declaration(store: Store) -> Iterator[bytes]:

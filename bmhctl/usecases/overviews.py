@@ -97,19 +97,15 @@ def fleet(ctx: Context, key: str) -> Fleet:
             values = selectable(host.spec)
             keys.update(dict.fromkeys(values))
             groups.setdefault(values.get(key), []).append(host)
-        due = _due(ctx)
+        due: set[int] = set()
+        if ctx.store.tickets.are_any():
+            from bmhctl.usecases.reservations.fairness import hosts_for_tickets
+
+            due = hosts_for_tickets(ctx, ctx.store.policy().limits)
     if groups and key not in keys:
         near = nearest(key, keys)
         hint = f"did you mean {near}? " if near else ""
         raise UsageError(f"no host has the label {key!r}", hint=f"{hint}known: {', '.join(sorted(keys)) or 'none'}")
     ordered = sorted(groups, key=lambda value: (value is None, natural(value or "")))
-    return Fleet(key, tuple(HostGroup(value, tuple(groups[value])) for value in ordered), ctx.store.location, now, due)
-
-
-def _due(ctx: Context) -> frozenset[int]:
-    """Return the ids of the hosts that are set aside for tickets."""
-    if not ctx.store.tickets.are_any():
-        return frozenset()
-    from bmhctl.usecases.reservations.fairness import hosts_for_tickets
-
-    return frozenset(hosts_for_tickets(ctx, ctx.store.policy().limits))
+    rows = tuple(HostGroup(value, tuple(groups[value])) for value in ordered)
+    return Fleet(key, rows, ctx.store.location, now, frozenset(due))
