@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -61,6 +61,10 @@ class Limit(Frozen):
         """Return whether grants to this owner must run one after the other, because the limit counts their hosts."""
         return self.concerns(owner) and (self.is_by_role or self.max_hosts is not None)
 
+    def counts_together(self, one: str, other: str) -> bool:
+        """Return whether the limit counts the hosts of two owners together: they are the same, or have one role."""
+        return one == other or (self.is_by_role and one.partition("@")[0] == other.partition("@")[0])
+
     def counts(self, spec: HostSpec) -> bool:
         """Return whether the limit counts a host: its selector fits."""
         return self.selector.fits(spec)
@@ -87,6 +91,19 @@ class Limit(Frozen):
     @property
     def _which(self) -> str:
         return f" of {self.selector}" if self.selector.terms else ""
+
+
+class Use(Frozen):
+    """Hosts that an owner has from one time to another (None: without end), by a booking or a lease."""
+
+    owner: str
+    hosts: tuple[Host, ...]
+    begin: datetime
+    end: datetime | None
+
+    def is_at(self, at: datetime) -> bool:
+        """Return whether the owner has the hosts at a time."""
+        return self.begin <= at and (self.end is None or at < self.end)
 
 
 def parse_limits(value: object) -> tuple[Limit, ...]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from bmhctl.domain.booking import Booking, is_broken, is_leased_past
-from bmhctl.domain.limits import Limit
+from bmhctl.domain.limits import Limit, Use
 from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
@@ -22,7 +22,7 @@ from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable
 from bmhctl.usecases.reservations.fairness import live_tickets
-from bmhctl.usecases.reservations.limits import Span, caps_of_booking, check_booking, check_role
+from bmhctl.usecases.reservations.limits import as_counted, caps_of_booking, check_booking, check_role
 from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earliest_start
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
@@ -55,39 +55,30 @@ def choose(
     owner = booking.owner
     if owner == ctx.actor:
         check_role(ctx, policy.limits)
-    asked = Span((), booking.starts_at, booking.ends_at)
-    counted = [(limits, [*_spans_of(ctx, booking, now, by_role)]) for by_role, limits in _by_role(policy)]
-    caps = [cap for limits, others in counted for cap in caps_of_booking(limits, owner, asked, others, now)]
+    asked, limits = Use(owner, (), booking.starts_at, booking.ends_at), as_counted(ctx, policy.limits)
+    others = [*_uses_beside(ctx, booking, now, limits)]
+    caps = caps_of_booking(limits, asked, others, now)
     found = find(caps=caps)
     if found.missing and caps:
         found = find()  # then the error names the limit that these hosts exceed
     if found.missing:
         raise _refusal(ctx, demand, len(found.hosts))
-    for limits, others in counted:
-        check_booking(limits, owner, replace(asked, hosts=found.hosts), others, now)
+    check_booking(limits, replace(asked, hosts=found.hosts), others, now)
     return found
 
 
-def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
-    """Return the limits in two groups: those that count by owner (False) and by role (True); without an empty group."""
-    found = ((by_role, [limit for limit in policy.limits if limit.is_by_role is by_role]) for by_role in (False, True))
-    return [(by_role, limits) for by_role, limits in found if limits]
-
-
-def _spans_of(ctx: Context, booking: Booking, now: datetime, by_role: bool) -> Iterator[Span]:
-    """Yield the other bookings and the leases of a booking's owner, or of every owner of the same role."""
-    owner = booking.owner
-    role = None if ctx.store.role is None else owner.partition("@")[0]
-
-    def counts(other: str) -> bool:
-        return other == owner or (by_role and other.partition("@")[0] == role)
-
-    for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(owner):
-        if counts(each.owner) and not each.is_maintenance and each.id != booking.id:
-            yield Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
+def _uses_beside(ctx: Context, booking: Booking, now: datetime, limits: Sequence[Limit]) -> Iterator[Use]:
+    """Yield the other bookings and the leases that a limit counts together with a booking."""
+    if not limits:
+        return
+    by_role = any(limit.is_by_role for limit in limits)
+    for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(booking.owner):
+        is_counted = any(limit.counts_together(each.owner, booking.owner) for limit in limits)
+        if is_counted and not each.is_maintenance and each.id != booking.id:
+            yield Use(each.owner, tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
     for held in ctx.store.reservations.open():
-        if counts(held.owner):
-            yield Span(tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
+        if any(limit.counts_together(held.owner, booking.owner) for limit in limits):
+            yield Use(held.owner, tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
 
 
 def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> _Placed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from bmhctl.domain.limits import Use
 from bmhctl.domain.model import LONG_AGO, Host, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, ReservationRequest, load_requirements, total
@@ -15,7 +16,8 @@ from bmhctl.stores import availability_queries
 from bmhctl.stores.host_query import EVERY_FIT, HostQuery, query_for
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.fairness import comes_back, length_of, live_tickets
-from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
+from bmhctl.usecases.reservations.forecast import Claim, Freeing, forecast
+from bmhctl.usecases.reservations.limits import as_counted
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
 
@@ -84,9 +86,8 @@ def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:
 
 def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[datetime | None]:
     now = ctx.clock()
-    limits = tuple(limit for limit in policy.limits if any(limit.concerns(claim.owner) for claim in claims))
-    if ctx.store.role is None:  # without roles, every limit counts by owner
-        limits = tuple(replace(limit, owner="*") if limit.is_by_role else limit for limit in limits)
+    mine = [limit for limit in policy.limits if any(limit.concerns(claim.owner) for claim in claims)]
+    limits = as_counted(ctx, mine)
     by_role = any(limit.is_by_role and limit.max_hosts is not None for limit in limits)
     owners = {_counted_as(claim.owner, by_role): claim.owner for claim in claims}
     held = {
@@ -96,17 +97,16 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
         for host in ctx.store.hosts.held_by_owner(owner, counted if by_role else None)
     }
     uses = [
-        Use(held_by.owner, host, held_by.expires_at)
+        Use(held_by.owner, (host,), now, held_by.expires_at)
         for host in held.values()
         if (held_by := host.reservation) is not None
     ]
     is_booked = ctx.store.bookings.is_any_open()
     if is_booked and limits:
         uses += [
-            Use(each.owner, host, each.ends_at, each.starts_at)
+            Use(each.owner, tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
             for each in ctx.store.bookings.open()
             if _counted_as(each.owner, by_role) in owners and not each.is_maintenance
-            for host in hosts_of(ctx, each)
         ]
     # Of each requirement, the hosts that become free first are enough, as many as all claims ask for, unless something
     # is planned on some of them.

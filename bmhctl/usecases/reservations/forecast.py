@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
 from bmhctl.domain.booking import free_until
-from bmhctl.domain.limits import Limit
+from bmhctl.domain.limits import Limit, Use
 from bmhctl.domain.matching import Cap, Claimant, match, until_of
 from bmhctl.domain.model import Host, Planned
 from bmhctl.domain.requirements import Requirements
@@ -44,19 +44,6 @@ class Claim(Frozen):
     may_be_short: bool = False
 
 
-class Use(Frozen):
-    """A host that an owner has until a time (None: without end); ``since`` is when a booking begins, None if now."""
-
-    owner: str
-    host: Host
-    until: datetime | None
-    since: datetime | None = None
-
-    def is_at(self, at: datetime) -> bool:
-        """Return whether the owner has the host at a time."""
-        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
-
-
 def forecast(
     now: datetime,
     hosts: Sequence[Freeing],
@@ -78,7 +65,7 @@ def forecast(
     waiting = dict(enumerate(claims))
     found: list[datetime | None] = [None] * len(claims)
     moments = [now, *(each.free_at for each in hosts)]
-    moments += [moment for moment in (*(use.until for use in uses), *(claim.deadline for claim in claims)) if moment]
+    moments += [moment for moment in (*(use.end for use in uses), *(claim.deadline for claim in claims)) if moment]
     moments += [_over(span, turnaround) for each in hosts for span in each.host.planned]
     heapify(moments)
     last: datetime | None = None
@@ -107,8 +94,8 @@ def forecast(
                 found[number] = at
                 del waiting[number]
                 end = _end(claim, limits, match_now.hosts, at, turnaround)
+                held.append(Use(claim.owner, match_now.hosts, at, end))
                 for host in match_now.hosts:
-                    held.append(Use(claim.owner, host, end))
                     if end is None:
                         del state[host.id]
                     else:
@@ -140,14 +127,10 @@ def _caps(owner: str, limits: Sequence[Limit], held: Sequence[Use], at: datetime
     caps = []
     for limit in limits:
         if limit.max_hosts is not None and limit.concerns(owner):
-            mine = (use for use in held if use.is_at(at) and _is_same(limit, use.owner, owner))
-            number = sum(limit.counts(use.host.spec) for use in mine)
+            mine = (use for use in held if use.is_at(at) and limit.counts_together(use.owner, owner))
+            number = sum(len(limit.of(use.hosts)) for use in mine)
             caps.append(Cap(limit.selector, max(0, limit.max_hosts - number)))
     return tuple(caps)
-
-
-def _is_same(limit: Limit, one: str, other: str) -> bool:
-    return one == other or (limit.is_by_role and one.partition("@")[0] == other.partition("@")[0])
 
 
 def _end(

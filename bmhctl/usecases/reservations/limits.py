@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.limits import Limit
+from bmhctl.domain.limits import Limit, Use
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.policy import LeaseTerms
@@ -19,7 +19,7 @@ from bmhctl.domain.units import format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.stores.host_query import EVERY_FIT, HostQuery
 from bmhctl.support.folding import folded
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.shared.context import Context
 
@@ -226,20 +226,20 @@ def longest_lease(limits: Limits, owner: str, hosts: Iterable[Host]) -> tuple[ti
     return min(mine, key=lambda found: found[0], default=None)
 
 
-class Span(Frozen):
-    """Hosts that an owner has from one time to another (None: without end), by a booking or a lease."""
+def as_counted(ctx: Context, limits: Limits) -> Limits:
+    """Return the limits as this inventory counts them: without roles, every limit counts by owner."""
+    if ctx.store.role is not None:
+        return limits
+    return [replace(limit, owner="*") if limit.is_by_role else limit for limit in limits]
 
-    hosts: tuple[Host, ...]
-    begin: datetime
-    end: datetime | None
 
-
-def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime) -> None:
+def check_booking(limits: Limits, booking: Use, others: Sequence[Use], now: datetime) -> None:
     """Raise the error of a limit that a booking would exceed, together with the owner's other bookings and leases.
 
     Raises :class:`UnsatisfiableError` if the booking alone exceeds the limit, and :class:`BusyError` if it does
     together with the ``others`` at the same time.
     """
+    owner = booking.owner
     for limit in limits:
         number = len(limit.of(booking.hosts))
         if not number or not limit.concerns(owner):
@@ -267,13 +267,11 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
             )
 
 
-def caps_of_booking(
-    limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime
-) -> tuple[Cap, ...]:
+def caps_of_booking(limits: Limits, booking: Use, others: Sequence[Use], now: datetime) -> tuple[Cap, ...]:
     """Return the caps of a booking without hosts yet, reduced by the owner's other bookings and leases at that time."""
     caps = []
     for limit in limits:
-        if not limit.concerns(owner):
+        if not limit.concerns(booking.owner):
             continue
         is_too_far = limit.max_ahead is not None and booking.begin - now > limit.max_ahead
         if is_too_far or _is_too_long(limit, booking):
@@ -283,26 +281,21 @@ def caps_of_booking(
     return tuple(caps)
 
 
-def _is_too_long(limit: Limit, booking: Span) -> bool:
+def _is_too_long(limit: Limit, booking: Use) -> bool:
     return limit.max_ttl is not None and (booking.end is None or booking.end - booking.begin > limit.max_ttl)
 
 
-def _most_at_once(limit: Limit, booking: Span, others: Sequence[Span]) -> tuple[int, datetime]:
+def _most_at_once(limit: Limit, booking: Use, others: Sequence[Use]) -> tuple[int, datetime]:
     """Return the most hosts counted by a limit that the others have at once during a booking, and since when."""
-    lasting = [each for each in others if _overlap(each, booking)]
-    moments = sorted({booking.begin, *(each.begin for each in lasting if each.begin > booking.begin)})
+    mine = [each for each in others if limit.counts_together(each.owner, booking.owner) and _overlap(each, booking)]
+    moments = sorted({booking.begin, *(each.begin for each in mine if each.begin > booking.begin)})
 
     def number(moment: datetime) -> int:
-        ids = {
-            host.id
-            for each in lasting
-            if each.begin <= moment and (each.end is None or moment < each.end)
-            for host in limit.of(each.hosts)
-        }
+        ids = {host.id for each in mine if each.is_at(moment) for host in limit.of(each.hosts)}
         return len(ids - {host.id for host in booking.hosts})
 
     return max(((number(moment), moment) for moment in moments), key=lambda found: found[0])
 
 
-def _overlap(one: Span, other: Span) -> bool:
+def _overlap(one: Use, other: Use) -> bool:
     return (one.end is None or other.begin < one.end) and (other.end is None or one.begin < other.end)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.limits import Limit
+from bmhctl.domain.limits import Limit, Use
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, HostSpec, Planned, State
 from bmhctl.domain.requirements import Requirements, parse_requirement, reservation_request
@@ -18,7 +18,7 @@ from bmhctl.errors import BusyError, WaitTimeoutError
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, queue, reserve
-from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
+from bmhctl.usecases.reservations.forecast import Claim, Freeing, forecast
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared import expiry
@@ -186,8 +186,8 @@ def test_reservations_of_an_owner_count_against_its_limit_until_they_end() -> No
     claim = Claim("o1", wants("a*1"), None)
     free = [Freeing(host, NOW, NOW)]
 
-    assert forecast(NOW, free, [claim], limits=[LIMIT], uses=[Use("o1", other, at(7))]) == [at(7)]
-    assert forecast(NOW, free, [claim], limits=[LIMIT], uses=[Use("o1", other, None)]) == [None]
+    assert forecast(NOW, free, [claim], limits=[LIMIT], uses=[Use("o1", (other,), NOW, at(7))]) == [at(7)]
+    assert forecast(NOW, free, [claim], limits=[LIMIT], uses=[Use("o1", (other,), NOW, None)]) == [None]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from bmhctl.domain.limits import Limit
+from bmhctl.domain.limits import Limit, Use
 from bmhctl.domain.requirements import parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
@@ -18,7 +18,7 @@ from bmhctl.results import Grant
 from bmhctl.usecases import explain, hosts, lifecycle_verbs
 from bmhctl.usecases.policy import check_policy
 from bmhctl.usecases.reservations import bookings, holder, queue, reserve
-from bmhctl.usecases.reservations.limits import Span, check_booking
+from bmhctl.usecases.reservations.limits import check_booking
 from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
@@ -260,19 +260,20 @@ def test_the_refusal_of_a_booking_names_the_limit_that_it_exceeds(fleet: Lab) ->
     now, hour = fleet.clock(), timedelta(hours=1)
     gpus = tuple(host for host in fleet.context().store.hosts.find() if "gpu" in host.spec.labels)
 
-    def book(first: int, last: int, begin: float, end: float, *others: Span, owner: str = "intern-1") -> None:
-        booking = Span(gpus[first:last], now + begin * hour, now + end * hour)
-        check_booking([limit], owner, booking, others, now)
+    def book(first: int, last: int, begin: float, end: float, *others: Use, owner: str = "intern-1") -> None:
+        booking = Use(owner, gpus[first:last], now + begin * hour, now + end * hour)
+        check_booking([limit], booking, others, now)
 
     book(0, 2, 24, 30)
     book(0, 3, 24, 99, owner="alice")
     for refused in ((0, 3, 24, 26), (0, 1, 24, 31), (0, 1, 24 * 15, 24 * 15 + 1)):
         with pytest.raises(UnsatisfiableError, match="limit interns allows intern-1"):
             book(*refused)
-    lease, later = Span(gpus[:1], now, now + 25 * hour), Span(gpus[1:2], now + 25 * hour, now + 30 * hour)
+    lease = Use("intern-1", gpus[:1], now, now + 25 * hour)
+    later = Use("intern-1", gpus[1:2], now + 25 * hour, now + 30 * hour)
     book(2, 3, 24, 30, lease, later)  # these two do not overlap, so only one of them counts at a time
     with pytest.raises(BusyError, match="intern-1 has 2 hosts from"):
-        book(2, 3, 24, 30, lease, Span(gpus[1:2], now + 24.5 * hour, now + 30 * hour))
+        book(2, 3, 24, 30, lease, Use("intern-1", gpus[1:2], now + 24.5 * hour, now + 30 * hour))
 
 
 def test_a_booking_gets_hosts_outside_the_selector_of_a_limit_that_is_reached(fleet: Lab) -> None:
