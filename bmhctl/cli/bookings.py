@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, Watch, lease
-from bmhctl.cli.session import session
-from bmhctl.cli.watched import show_watched
+from bmhctl.cli.session import session, show_or_watch
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
 from bmhctl.results import Done
 from bmhctl.results.bookings import Bookings
 from bmhctl.support.values import replace
+from bmhctl.usecases.reservations import bookings as usecases
 
 BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.")]
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
@@ -34,20 +34,15 @@ def bookings(
     fields: Fields = None,
 ) -> None:
     """List bookings and planned maintenances with owner, time and hosts, ordered by their beginning."""
-    from bmhctl.usecases.reservations.bookings import bookings as list_bookings
-
-    with session(ctx, Bookings, fields, endless=watch is not None) as lab:
-        show_watched(lab, partial(list_bookings, ended=ended, owner=owner), watch)
+    show_or_watch(ctx, Bookings, partial(usecases.bookings, ended=ended, owner=owner), watch, fields)
 
 
 def bookings_cancel(
     ctx: typer.Context, booking: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
 ) -> None:
     """Cancel a booking or a planned maintenance; others can then reserve its hosts."""
-    from bmhctl.usecases.reservations.bookings import cancel
-
-    with session(ctx, Done) as lab:
-        lab.show(cancel(replace(lab.context, dry_run=dry_run), booking, force=force, reason=reason))
+    with session(ctx, Done, dry_run=dry_run) as lab:
+        lab.show(usecases.cancel(lab.context, booking, force=force, reason=reason))
 
 
 def bookings_move(
@@ -64,13 +59,10 @@ def bookings_move(
 
     Its hosts stay the same if they are free then. If the booking can't be moved, nothing changes.
     """
-    from bmhctl.usecases.reservations.bookings import reschedule
-
-    with session(ctx, Bookings) as lab:
+    with session(ctx, Bookings, dry_run=dry_run) as lab:
         starts = parse_moment(begins, lab.context.clock())
         until = None if ends is None and length is None else end_of(starts, ends, length, lab.context.clock())
-        moving = replace(lab.context, dry_run=dry_run)
-        lab.show(reschedule(moving, booking, starts, until, force=force, reason=reason))
+        lab.show(usecases.reschedule(lab.context, booking, starts, until, force=force, reason=reason))
 
 
 def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime) -> datetime:
@@ -115,10 +107,8 @@ def book_hosts(
             "a booking can't be made with --wait, --check, --shell, --param, --tag or --booking",
             hint="give them when you take the booking: bmhctl reserve --booking ID",
         )
-    from bmhctl.usecases.reservations.bookings import book
-
-    with session(ctx, Bookings) as lab:
+    with session(ctx, Bookings, dry_run=dry_run) as lab:
         starts = parse_moment(begins, lab.context.clock())
-        booking = replace(lab.context, dry_run=dry_run)
         until = end_of(starts, ends, length, lab.context.clock())
-        lab.show(book(booking, replace(request, ttl=None), starts, until, weekly=1 if weekly is None else weekly))
+        request = replace(request, ttl=None)
+        lab.show(usecases.book(lab.context, request, starts, until, weekly=1 if weekly is None else weekly))

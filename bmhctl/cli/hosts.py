@@ -11,7 +11,6 @@ from bmhctl.cli.options import MOST, DryRun, Group, HostName, HostNames, Reason,
 from bmhctl.cli.session import Changing, Chosen, Unasked, asking
 from bmhctl.errors import UsageError
 from bmhctl.results import Imported
-from bmhctl.support.values import replace
 from bmhctl.usecases import hosts as usecases
 from bmhctl.usecases.hosts import AttributeChanges
 
@@ -177,10 +176,9 @@ def import_(
     from bmhctl.formats import import_options, read_paths
 
     options = import_options(kind, name, only, label_from, mapping)
-    with asking(ctx, Imported, yes=yes or dry_run) as lab:
+    with asking(ctx, Imported, yes=yes, dry_run=dry_run) as lab:
         batch = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
-        context = replace(lab.context, dry_run=dry_run)
-        lab.show(usecases.import_hosts(context, batch, with_policy=policy, overwrite=overwrite))
+        lab.show(usecases.import_hosts(lab.context, batch, with_policy=policy, overwrite=overwrite))
 
 
 def _numbers(properties: dict[str, str | None]) -> dict[str, str | int | None]:

@@ -147,4 +147,4 @@ def doctor(
 
     with target(ctx, Diagnosis, fields) as found:
         diagnosis = doctor_at(found.location, lambda store: found.session(store).context, fix=fix)
-        show(diagnosis, found.display, found.line, found.fields)
+        show(diagnosis, found)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States, Watch
-from bmhctl.cli.session import Session, invocation_of, session
-from bmhctl.cli.watched import show_watched
+from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, Watch
+from bmhctl.cli.session import Chosen, Session, invocation_of, session, show_or_watch
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
@@ -30,9 +29,7 @@ _BEFORE_FOLLOWING = 10  # how many earlier events history --follow shows first, 
 
 def list_(
     ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     sort: Annotated[
         str | None,
         typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used, labels.…; -KEY reverses."),
@@ -42,22 +39,18 @@ def list_(
 ) -> None:
     """List all hosts, or those that are named or match."""
     from bmhctl.usecases.queries import chosen, list_hosts, list_names
-    from bmhctl.usecases.shared.host_selection import choice
 
-    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields or watch)
-    with session(ctx, Names if names_only else Hosts, fields, endless=watch is not None) as lab:
-        wanted = choice(hosts, selector, state)
+    names_only = invocation_of(ctx).output == Format.NAME and not (hosts.names or sort or fields or watch)
+
+    def read(context: Context) -> Hosts | Names:
         if names_only:
-            lab.show(list_names(lab.context, wanted))
-        elif watch is None:
-            lab.show(list_hosts(lab.context, wanted, sort))
-        else:
+            return list_names(context, hosts)
+        if watch is None:
+            return list_hosts(context, hosts, sort)
+        found = chosen(context, hosts, sort)
+        return replace(found, hosts=tuple(found.hosts))  # read now, to be compared with those before
 
-            def read(context: Context) -> Hosts:
-                found = chosen(context, wanted, sort)
-                return replace(found, hosts=tuple(found.hosts))  # read now, to be compared with those before
-
-            show_watched(lab, read, watch)
+    show_or_watch(ctx, Names if names_only else Hosts, read, watch, fields)
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
@@ -83,10 +76,8 @@ def status(
 
     if reasons and by is not None:
         raise UsageError("--reasons and --by can't be combined", hint="give one of them")
-    with session(
-        ctx, Reasons if reasons else Status if by is None else Fleet, fields, endless=watch is not None
-    ) as lab:
-        show_watched(lab, lambda context: _look(context, reasons, by), watch)
+    kind = Reasons if reasons else Status if by is None else Fleet
+    show_or_watch(ctx, kind, lambda context: _look(context, reasons, by), watch, fields)
 
 
 def _look(ctx: Context, reasons: bool, by: str | None) -> "Status | Reasons | Fleet":

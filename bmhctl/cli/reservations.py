@@ -21,8 +21,7 @@ from bmhctl.cli.options import (
     Watch,
     Yes,
 )
-from bmhctl.cli.session import asking, session
-from bmhctl.cli.watched import show_watched
+from bmhctl.cli.session import asking, session, show_or_watch
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Reservations
 
@@ -50,9 +49,8 @@ def reservations(
         from bmhctl.domain.selector import parse_selector
 
         wanted = parse_selector(selector)
-    with session(ctx, Reservations, fields, endless=watch is not None) as lab:
-        read = partial(list_reservations, ids=which or (), ended=ended, selector=wanted, owner=owner)
-        show_watched(lab, read, watch)
+    read = partial(list_reservations, ids=which or (), ended=ended, selector=wanted, owner=owner)
+    show_or_watch(ctx, Reservations, read, watch, fields)
 
 
 def extend(
@@ -137,8 +135,7 @@ def queue(ctx: typer.Context, watch: Watch = None, fields: Fields = None) -> Non
     from bmhctl.results.queue import Queue
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
-    with session(ctx, Queue, fields, endless=watch is not None) as lab:
-        show_watched(lab, look_at_queue, watch)
+    show_or_watch(ctx, Queue, look_at_queue, watch, fields)
 
 
 def queue_cancel(ctx: typer.Context, ticket: _Ticket, force: ForceOthers = False, reason: Reason = None) -> None:
@@ -170,8 +167,7 @@ def queue_move(
 
 def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
     """End expired leases: their hosts become tainted. Every writing command does this first."""
-    from bmhctl.support.values import replace as changed
     from bmhctl.usecases.reservations.holder import reap_expired
 
-    with session(ctx, Reservations) as lab:
-        lab.show(reap_expired(changed(lab.context, dry_run=dry_run)))
+    with session(ctx, Reservations, dry_run=dry_run) as lab:
+        lab.show(reap_expired(lab.context))

@@ -95,19 +95,13 @@ class Session(Frozen):
         """Render a result; then raise the failures in it, for the exit status."""
         if self.context.dry_run and type(result) is Outcomes:
             result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
-        show(result, self.display, self.line, self.fields, self.context.store.database.unreported)
+        show(result, self, self.context.store.database.unreported)
 
 
-def show(
-    result: object,
-    display: Display,
-    line: Progress | _NoLine,
-    fields: tuple[str, ...] | None = None,
-    unreported: list[int] | None = None,
-) -> None:
+def show(result: object, lab: Session | Target, unreported: list[int] | None = None) -> None:
     """Print a result, and clear the list of unreported events; then raise the failures in the result."""
-    line.clear()
-    render(result, display, fields)
+    lab.line.clear()
+    render(result, lab.display, lab.fields)
     if unreported is not None:
         unreported.clear()
     missing = result.missing if isinstance(result, Hosts) else ()
@@ -126,7 +120,7 @@ class Target(Frozen):
     fields: tuple[str, ...] | None
     report: Callable[[str], None]
 
-    def session(self, store: Store) -> Session:
+    def session(self, store: Store, *, dry_run: bool = False) -> Session:
         """Return the session with the inventory that was opened."""
         context = Context(
             store=store,
@@ -136,6 +130,7 @@ class Target(Frozen):
             report=self.report,
             progress=self.line.progress,
             show_part=self._show_part,
+            dry_run=dry_run,
         )
         return Session(context, self.display, self.line, self.fields)
 
@@ -188,12 +183,13 @@ def session(
     *,
     pause: Callable[[], None] | None = None,
     endless: bool = False,
+    dry_run: bool = False,
 ) -> Iterator[Session]:
     """Open the inventory that the options mean; find it and check ``fields`` as :func:`target` does.
 
-    With ``pause``, wait while the inventory is unavailable: ``pause`` sleeps between two tries, and may raise to end
-    the wait. A command that is ``endless`` waits, too; it goes on until a signal ends it, and shows meanwhile what it
-    does.
+    With ``dry_run``, the session only plans. With ``pause``, wait while the inventory is unavailable: ``pause`` sleeps
+    between two tries, and may raise to end the wait. A command that is ``endless`` waits, too; it goes on until a
+    signal ends it, and shows meanwhile what it does.
     """
     if endless:
         pause = _until_next_try
@@ -210,7 +206,7 @@ def session(
             if store.database.is_updated:
                 roles = "; if it has roles, grant them again: bmhctl policy grants" if store.database.role else ""
                 found.report(f"updated the tables of {store.location}: an older bmhctl can't use it any more{roles}")
-            lab = found.session(store)
+            lab = found.session(store, dry_run=dry_run)
             try:
                 yield lab
             except KeyboardInterrupt:
@@ -229,21 +225,34 @@ def _until_next_try() -> None:
     time.sleep(PAUSE)
 
 
-@contextmanager
-def changing(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> Iterator[Session]:
+def show_or_watch(
+    ctx: typer.Context,
+    kind: type,
+    read: Callable[[Context], object],
+    watch: str | None,
+    fields: str | None = None,
+) -> None:
+    """Show the result that ``read`` returns; with ``--watch``, show it again whenever it changes."""
+    with session(ctx, kind, fields, endless=watch is not None) as lab:
+        if watch is None:
+            lab.show(read(lab.context))
+            return
+        from bmhctl.cli.watch import watch_result
+
+        watch_result(lab, read, watch)
+
+
+def changing(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> AbstractContextManager[Session]:
     """Open a session for a verb that changes hosts; with ``dry_run``, a session that only plans.
 
     Unless ``yes``, ask a person at a terminal before changing many hosts, or hosts that others have reserved.
     """
-    with asking(ctx, Plan if dry_run else Outcomes, yes=yes or dry_run) as lab:
-        yield replace(lab, context=replace(lab.context, dry_run=dry_run))
+    return asking(ctx, Plan if dry_run else Outcomes, yes=yes, dry_run=dry_run)
 
 
-@contextmanager
-def unasked(ctx: typer.Context, dry_run: DryRun = False) -> Iterator[Session]:
+def unasked(ctx: typer.Context, dry_run: DryRun = False) -> AbstractContextManager[Session]:
     """Open a session as :func:`changing` does, for a verb that never asks."""
-    with changing(ctx, dry_run, yes=True) as lab:
-        yield lab
+    return changing(ctx, dry_run, yes=True)
 
 
 def _chosen(hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> Any:
@@ -259,10 +268,10 @@ Chosen = Annotated["Choice", Group(_chosen)]
 
 
 @contextmanager
-def asking(ctx: typer.Context, kind: type, *, yes: bool) -> Iterator[Session]:
+def asking(ctx: typer.Context, kind: type, *, yes: bool, dry_run: bool = False) -> Iterator[Session]:
     """Open a session for a command that may ask a person at a terminal for confirmation, unless ``yes``."""
-    with session(ctx, kind) as lab:
-        confirm = None if yes or not _is_attended(lab.display) else partial(_confirm, lab)
+    with session(ctx, kind, dry_run=dry_run) as lab:
+        confirm = None if yes or dry_run or not _is_attended(lab.display) else partial(_confirm, lab)
         yield replace(lab, context=replace(lab.context, confirm=confirm))
 
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import Fields, HostNames, SelectorText, Watch
-from bmhctl.cli.session import Session, session
-from bmhctl.cli.watched import show_watched
+from bmhctl.cli.session import Session, session, show_or_watch
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
@@ -76,8 +75,7 @@ def timeline(
         end = None if until is None else parse_until(until, now)
         return draw(context, choice(hosts, selector), parse_past(since, now), end)
 
-    with session(ctx, Timeline, endless=watch is not None) as lab:
-        show_watched(lab, read, watch)
+    show_or_watch(ctx, Timeline, read, watch)
 
 
 def metrics(
