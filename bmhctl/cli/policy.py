@@ -12,15 +12,14 @@ from bmhctl.cli.options import HostNames, SelectorText
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import render
-from bmhctl.results import Done
+from bmhctl.results import Done, Plan
 from bmhctl.results.texts import Document, Script
+from bmhctl.usecases.policy import apply_policy, check_policy, role_grants, show_policy
 from bmhctl.usecases.shared.host_selection import choice
 
 
 def policy_show(ctx: typer.Context) -> None:
     """Show the policy as TOML: defaults of leases, readiness checks, cleanup steps."""
-    from bmhctl.usecases.policy import show_policy
-
     with session(ctx, Document) as lab:
         lab.show(show_policy(lab.context))
 
@@ -35,9 +34,6 @@ def policy_check(
     ] = None,
 ) -> None:
     """Validate the policy, and show for each host which steps apply to it."""
-    from bmhctl.results import Plan
-    from bmhctl.usecases.policy import check_policy
-
     text = None if file is None else _read(file)
     with session(ctx, Plan) as lab:
         lab.show(check_policy(lab.context, choice(hosts, selector), text, file or ""))
@@ -48,8 +44,6 @@ def policy_apply(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A TOML file with [defaults], [checks], [cleanup].")],
 ) -> None:
     """Replace the policy of a database; the policy of a TOML inventory is in the TOML file."""
-    from bmhctl.usecases.policy import apply_policy
-
     text = _read(file)
     with session(ctx, Done) as lab:
         lab.show(apply_policy(lab.context, text, file))
@@ -68,8 +62,6 @@ def policy_grants(
     sees all and changes nothing. A runner also reserves hosts, gives them back, runs their steps and cordons them. An
     operator also adds, changes and removes hosts, and replaces the policy.
     """
-    from bmhctl.usecases.policy import role_grants
-
     with session(ctx, Script) as lab:
         lab.show(role_grants(lab.context, prefix))
 
