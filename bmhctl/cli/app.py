@@ -13,7 +13,7 @@ import typer
 
 from bmhctl.cli.commands import COMMANDS, ENTRIES, GROUP_HELP, OWN_FAILURES, PROGRAM, Entry
 from bmhctl.cli.options import MOST, Group
-from bmhctl.cli.session import Invocation, invocation_of
+from bmhctl.cli.session import invocation_of
 from bmhctl.cli.typer_internals import (
     CommandInfo,
     TyperCommand,
@@ -256,12 +256,6 @@ class LazyGroup(_FittingHelp, TyperGroup):
         if command is not None:
             group.callback, group.params, group.invoke_without_command = command.callback, command.params, True
         return group
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Give every invocation its own record of the global options."""
-        if parent is None and "obj" not in extra:
-            extra["obj"] = Invocation()
-        return super().make_context(info_name, args, parent, **extra)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands from the static table, without building any of them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bmhctl.cli.commands import COMPLETION_VARIABLE, PROGRAM
-from bmhctl.cli.session import invocation_of
+from bmhctl.cli.session import Invocation, invocation_of
 from bmhctl.cli.typer_internals import TyperGroup, candidates
 from bmhctl.errors import BmhctlError
 
@@ -147,7 +147,7 @@ def answer(root: TyperGroup, line: str) -> None:
     """
     from bmhctl.output.sanitize import clean
 
-    for candidate in candidates(root, PROGRAM, line, _values):
+    for candidate in candidates(root, PROGRAM, line, _values, Invocation()):
         word, meaning = candidate or (_FILES, "")
         if clean(word) == word:
             sys.stdout.write(f"{word}\t{clean(meaning)}\n" if meaning else f"{word}\n")

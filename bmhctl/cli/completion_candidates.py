@@ -12,6 +12,7 @@ from bmhctl.domain.model import TLS_VERSIONS, BootTarget, EventKind, HostSpec, P
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import local_time
+from bmhctl.output.render import view_of
 from bmhctl.results import History, HostDetail, Hosts, Outcomes, Reservations
 from bmhctl.results.bookings import Bookings
 from bmhctl.results.queue import Queue, QueueHistory, Reminders
@@ -20,6 +21,7 @@ from bmhctl.results.status import Reasons, Status
 from bmhctl.results.why import Graph
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded_within
+from bmhctl.usecases.queries import SORT_KEYS, SORT_OBJECTS
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
@@ -76,14 +78,12 @@ def _groups(*_: object) -> Iterable[str]:
 
 
 def _figures(*_: object) -> Iterable[str]:
-    from bmhctl.usecases.statistics import SORT_KEYS
+    from bmhctl.usecases.statistics import SORT_KEYS as FIGURES
 
-    return ("name", *SORT_KEYS)
+    return ("name", *FIGURES)
 
 
 def _sort_keys(_: typer.Context, typed: str) -> Iterable[str]:
-    from bmhctl.usecases.queries import SORT_KEYS, SORT_OBJECTS
-
     return (*SORT_KEYS, *(f"{field}." for field in SORT_OBJECTS if f"{field}." != typed))
 
 
@@ -106,8 +106,6 @@ def _actions(ctx: typer.Context, typed: str) -> Iterable[str]:
 
 def _fields(ctx: typer.Context, typed: str) -> Iterator[str]:
     """Yield a typed list of fields with one more field of the command's records."""
-    from bmhctl.output.render import view_of
-
     done, comma, _ = typed.rpartition(",")
     chosen = done.split(",")
     kind = _result_of(ctx)
@@ -118,7 +116,6 @@ def _fields(ctx: typer.Context, typed: str) -> Iterator[str]:
 def _formats(ctx: typer.Context, _: str) -> Iterable[str]:
     """Return the output formats that the command has."""
     from bmhctl.formats.exporters.table import FORMATS
-    from bmhctl.output.render import view_of
 
     return FORMATS if ctx.info_name == "export" else view_of(_result_of(ctx) or Outcomes).formats
 
@@ -276,8 +273,6 @@ def _bookings(store: Store, ctx: typer.Context, _: str) -> Iterator[Candidate]:
 
 def _keys_of_fields(store: Store, ctx: typer.Context, typed: str) -> Iterator[str]:
     """Yield a typed list of fields that ends with a field and a dot, with a key of this field after it."""
-    from bmhctl.output.render import view_of
-
     field, dot, key = typed.rpartition(",")[2].partition(".")
     kind = _result_of(ctx)
     objects = {} if kind is None else view_of(kind).objects

@@ -31,12 +31,12 @@ def hide_range(param: Any, limit: int) -> None:
 
 
 def candidates(
-    root: TyperGroup, program: str, line: str, values: Callable[[Any, str, str], Iterable[tuple[str, str]]]
+    root: TyperGroup, program: str, line: str, values: Callable[[Any, str, str], Iterable[tuple[str, str]]], obj: object
 ) -> Iterator[tuple[str, str] | None]:
     """Yield the candidates for the last word of a command line, each with its meaning.
 
     None stands for all names of files. ``values`` returns those of an argument or option for which Typer knows none,
-    from the context, its name and what is typed.
+    from the context, its name and what is typed. ``obj`` keeps the global options.
     """
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string
 
@@ -44,7 +44,7 @@ def candidates(
     if not args:
         return
     last = args.pop().removesuffix(_CURSOR)
-    ctx = _resolve_context(root, {}, program, args)
+    ctx = _resolve_context(root, {"obj": obj}, program, args)
     place, last = _resolve_incomplete(ctx, args, last)
     for item in place.shell_complete(ctx, last):
         if item.type == "plain":
