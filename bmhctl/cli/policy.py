@@ -8,14 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import HostNames, SelectorText
-from bmhctl.cli.session import invocation_of, session
+from bmhctl.cli.session import Selected, invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import render
 from bmhctl.results import Done, Plan
 from bmhctl.results.texts import Document, Script
 from bmhctl.usecases.policy import apply_policy, check_policy, role_grants, show_policy
-from bmhctl.usecases.shared.host_selection import choice
 
 
 def policy_show(ctx: typer.Context) -> None:
@@ -26,8 +24,7 @@ def policy_show(ctx: typer.Context) -> None:
 
 def policy_check(
     ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
+    hosts: Selected,
     file: Annotated[
         str | None,
         typer.Option("--file", metavar="FILE|-", help="Check this policy, not the inventory's."),
@@ -36,7 +33,7 @@ def policy_check(
     """Validate the policy, and show for each host which steps apply to it."""
     text = None if file is None else _read(file)
     with session(ctx, Plan) as lab:
-        lab.show(check_policy(lab.context, choice(hosts, selector), text, file or ""))
+        lab.show(check_policy(lab.context, hosts, text, file or ""))
 
 
 def policy_apply(

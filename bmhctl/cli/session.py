@@ -261,10 +261,16 @@ def _chosen(hosts: HostNames = None, selector: SelectorText = None, state: State
     return choice(hosts, selector, state)
 
 
+def _selected(hosts: HostNames = None, selector: SelectorText = None) -> Any:
+    return _chosen(hosts, selector)
+
+
 Changing = Annotated[AbstractContextManager[Session], Group(changing)]
 Unasked = Annotated[AbstractContextManager[Session], Group(unasked)]
 Chosen = Annotated["Choice", Group(_chosen)]
 """The hosts that a command means, from their names, ``-l`` and ``--state``."""
+Selected = Annotated["Choice", Group(_selected)]
+"""The same for a command without ``--state``."""
 
 
 @contextmanager

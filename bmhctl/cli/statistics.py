@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import Fields, HostNames, SelectorText, Watch
-from bmhctl.cli.session import Session, session, show_or_watch
+from bmhctl.cli.options import Fields, Watch
+from bmhctl.cli.session import Selected, Session, session, show_or_watch
 from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
@@ -54,8 +54,7 @@ def stats(
 
 def timeline(
     ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
+    hosts: Selected,
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this time on: 24h, yesterday.")] = "24h",
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Up to this time: +12h from now, or a time.")
@@ -67,13 +66,12 @@ def timeline(
     -o svg draws for documents; -o ics writes a calendar of the leases and bookings.
     """
     from bmhctl.domain.times import parse_past, parse_until
-    from bmhctl.usecases.shared.host_selection import choice
     from bmhctl.usecases.timeline import timeline as draw
 
     def read(context: Context) -> Timeline:
         now = context.clock()
         end = None if until is None else parse_until(until, now)
-        return draw(context, choice(hosts, selector), parse_past(since, now), end)
+        return draw(context, hosts, parse_past(since, now), end)
 
     show_or_watch(ctx, Timeline, read, watch)
 

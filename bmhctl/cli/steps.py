@@ -6,20 +6,17 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States
-from bmhctl.cli.session import Changing, Chosen, Unasked, session, unasked
+from bmhctl.cli.options import DryRun, GivenReason, Jobs, Reason
+from bmhctl.cli.session import Changing, Chosen, Selected, Unasked, session, unasked
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes
-from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.step_verbs import JOBS
 
 
 def ready(
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
+    hosts: Chosen,
     jobs: Jobs = JOBS,
     override: Annotated[
         list[str] | None, typer.Option("--override", metavar="STEP", help="Count this step as passed; needs --reason.")
@@ -35,8 +32,7 @@ def ready(
     readiness check must pass now.
     """
     with opening as lab:
-        chosen = choice(hosts, selector, state)
-        lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason, again=again))
+        lab.show(step_verbs.ready(lab.context, hosts, jobs=jobs, override=override or (), reason=reason, again=again))
 
 
 def check(
@@ -55,8 +51,7 @@ def check(
 
 def recycle(
     ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
+    hosts: Selected,
     jobs: Jobs = JOBS,
     watch: Annotated[
         str | None,
@@ -74,23 +69,22 @@ def recycle(
     A host that fails is tried again by the next recycle; too many failures in a row lead to maintenance. A host with a
     fault is skipped unless it is named. Several recycle commands may run at the same time.
     """
-    chosen = choice(hosts, selector)
     if end_step:
         from bmhctl.usecases.steps.step_verbs import end_step as usecase
 
         if watch is not None:
             raise UsageError("--end-step ends steps once: leave out --watch")
         with unasked(ctx, dry_run) as lab:
-            lab.show(usecase(lab.context, chosen))
+            lab.show(usecase(lab.context, hosts))
         return
     if watch is None or dry_run:
         with unasked(ctx, dry_run) as lab:
-            lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
+            lab.show(step_verbs.recycle(lab.context, hosts, jobs=jobs))
         return
     from bmhctl.cli.recycle_watch import recycle_for_ever
 
     with session(ctx, Outcomes, endless=True) as lab:
-        recycle_for_ever(lab, chosen, jobs, parse_duration(watch))
+        recycle_for_ever(lab, hosts, jobs, parse_duration(watch))
 
 
 def reset(hosts: Chosen, jobs: Jobs = JOBS, *, opening: Changing) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated, TextIO
 
 import typer
 
-from bmhctl.cli.options import Fields, HostNames, SelectorText
-from bmhctl.cli.session import invocation_of, session
+from bmhctl.cli.options import Fields
+from bmhctl.cli.session import Selected, invocation_of, session
 from bmhctl.domain.model import StateName
 from bmhctl.domain.units import OF_DAY, local_time, parse_duration
 from bmhctl.output import Display, note
@@ -25,8 +25,7 @@ from bmhctl.usecases.shared.absence import PAUSE
 def wait(
     ctx: typer.Context,
     wanted: Annotated[StateName, typer.Option("--for", help="The state, or free (available and reservable).")],
-    hosts: HostNames = None,
-    selector: SelectorText = None,
+    hosts: Selected,
     timeout: Annotated[
         str | None,
         typer.Option("--timeout", metavar="DURATION", help="End with status 7 after this time; 0s checks once."),
@@ -34,14 +33,12 @@ def wait(
     fields: Fields = None,
 ) -> None:
     """Wait until all named or matching hosts are in a state, and show them."""
-    from bmhctl.usecases.shared.host_selection import choice
     from bmhctl.usecases.wait import wait as wait_for
 
     limit = None if timeout is None else parse_duration(timeout)
-    chosen = choice(hosts, selector)
     patience = WaitOptions(pause_on(invocation_of(ctx).display()), limit)
     with session(ctx, Hosts, fields, pause=pause_before_opening(patience)) as lab:
-        lab.show(wait_for(lab.context, chosen, wanted, patience))
+        lab.show(wait_for(lab.context, hosts, wanted, patience))
 
 
 def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
