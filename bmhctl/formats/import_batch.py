@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from itertools import chain, count
@@ -33,7 +33,7 @@ class Nic(Frozen):
     pxe: bool
 
 
-class FoundHost(Frozen):
+class FoundHost(ImportedHost):
     """A host of one file, before the files are combined.
 
     ``source`` is the host's namespace and name in a cluster, ``secret`` those of its BMC's Secret. ``pinned`` are the
@@ -41,11 +41,11 @@ class FoundHost(Frozen):
     identifier of the host in another system, if it differs from the name.
     """
 
-    arrival: ImportedHost
     source: Source | None = None
     secret: Source | None = None
     pinned: Mapping[str, PropertyValue] = field(default_factory=dict)
     id: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class FoundHardware(Frozen):
@@ -124,9 +124,9 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
         chain.from_iterable(part.hosts for part in parts), chain.from_iterable(part.hardware for part in parts)
     )
     if only is not None:
-        hosts = [each for each in hosts if only.fits(each.arrival.host.spec)]
+        hosts = [each for each in hosts if only.fits(each.host.spec)]
     _refuse_same_names(hosts)
-    arrivals = tuple(found.arrival for found in _with_credentials(hosts))
+    arrivals = tuple(ImportedHost(each.host, each.source_state, each.origin) for each in _with_credentials(hosts))
     policies = [part.policy for part in parts if part.policy is not None]
     if len(policies) > 1:
         raise InvalidError(
@@ -134,24 +134,19 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
             hint="import them one by one, or take the policy out of all but one",
         )
     skipped = (*chain.from_iterable(part.skipped for part in parts), *without_host)
-    warnings = (
+    warnings = [
         *chain.from_iterable(part.warnings for part in parts),
         *duplicates(arrival.host.spec for arrival in arrivals),
-        *_without_plans(parts),
-    )
+    ]
+    if planned := frozenset(chain.from_iterable(part.planned for part in parts)):
+        what = "bookings and planned maintenances in the files, not imported"  # they belong to the other inventory
+        warnings.append(f"{what}: {len(planned)}; bmhctl copy keeps them")
     return ImportBatch(
         arrivals,
         skipped=tuple(map(_short, skipped)),
         warnings=tuple(map(_short, warnings)),
         policy=policies[0] if policies else None,
     )
-
-
-def _without_plans(parts: Iterable[Part]) -> Iterator[str]:
-    """Yield a note if the files have bookings. These are not imported, because they belong to the other inventory."""
-    planned = frozenset(chain.from_iterable(part.planned for part in parts))
-    if planned:
-        yield f"bookings and planned maintenances in the files, not imported: {len(planned)}; bmhctl copy keeps them"
 
 
 _LONGEST_LINE = 900
@@ -165,8 +160,7 @@ def _short(line: str) -> str:
 def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
     seen: dict[str, FoundHost] = {}
     for found in hosts:
-        arrival = found.arrival
-        first = seen.setdefault(arrival.host.name, found)
+        first = seen.setdefault(found.host.name, found)
         if first is found:
             continue
         hint = "a name is unique in an inventory: remove or rename one of them, or import them into two inventories"
@@ -175,10 +169,10 @@ def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
         elif found.id and first.id and found.id != first.id:
             hint = "a name is unique in an inventory: import --name '{name}-{id}' distinguishes them"
         raise InvalidError(
-            f"{arrival.origin}: host {arrival.host.name!r} is already in {first.arrival.origin}",
-            host=arrival.host.name,
+            f"{found.origin}: host {found.host.name!r} is already in {first.origin}",
+            host=found.host.name,
             hint=hint,
-            details={"origins": [first.arrival.origin, arrival.origin]},
+            details={"origins": [first.origin, found.origin]},
         )
 
 
@@ -204,7 +198,7 @@ def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]
 def _inspected(found: FoundHost, hardware: FoundHardware | None) -> FoundHost:
     if hardware is None:
         return found
-    spec = found.arrival.host.spec
+    spec = found.host.spec
     return _with_spec(
         found,
         replace(
@@ -216,8 +210,7 @@ def _inspected(found: FoundHost, hardware: FoundHardware | None) -> FoundHost:
 
 
 def _with_spec(found: FoundHost, spec: HostSpec) -> FoundHost:
-    host: Host = replace(found.arrival.host, spec=spec)
-    return replace(found, arrival=replace(found.arrival, host=host))
+    return replace(found, host=replace(found.host, spec=spec))
 
 
 def address_of(nics: Iterable[Nic], boot_mac: str | None) -> str | None:
@@ -247,7 +240,7 @@ def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
     hosts = list(hosts)
     wanted: defaultdict[str, set[Source]] = defaultdict(set)
     for found in hosts:
-        bmc = found.arrival.host.spec.bmc
+        bmc = found.host.spec.bmc
         if found.secret is not None and bmc is not None and bmc.credentials is not None:
             wanted[bmc.credentials].add(found.secret)
     shared = [secrets for secrets in wanted.values() if len(secrets) > 1]
@@ -264,7 +257,7 @@ def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
 
 
 def _with_variable(found: FoundHost, variable: str) -> FoundHost:
-    spec = found.arrival.host.spec
+    spec = found.host.spec
     return found if spec.bmc is None else _with_spec(found, replace(spec, bmc=replace(spec.bmc, credentials=variable)))
 
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_spec import is_ip, known_mac
-from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
@@ -237,7 +236,7 @@ def _metal3(
         warnings.append(f"{place}: {declared.name} has a spec.image: Metal3 may be about to install it")
     host = entering(declared, state, now, owner=owner, fault=fault, aside=aside)
     source = _source(metadata)
-    return FoundHost(ImportedHost(host, word or None, place), source, _secret(source, secret), pinned)
+    return FoundHost(host, word or None, place, source, _secret(source, secret), pinned)
 
 
 def _hardware_data(top: Fields, place: str) -> FoundHardware:
@@ -322,7 +321,7 @@ def _lifecycle(top: Fields, place: str, now: datetime, names: NameTemplate | Non
     aside = ("in maintenance in the cluster",) if state is State.MAINTENANCE else ()
     host = entering(declared, state, now, owner=owner, aside=aside)
     source = _source(metadata)
-    return FoundHost(ImportedHost(host, word or None, place), source, _secret(source, secret))
+    return FoundHost(host, word or None, place, source, _secret(source, secret))
 
 
 def _state(fields: Fields, states: Mapping[str, State | None]) -> tuple[str, State | None]:

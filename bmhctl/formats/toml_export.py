@@ -8,7 +8,6 @@ from typing import Any
 
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_properties, parse_spec
-from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import FailedTask, Host, Note, Reservation, State
 from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.selector import is_label_key, is_label_value
@@ -170,7 +169,7 @@ def found_host(
     if names is not None:
         spec = replace(spec, name=names.fill(name, spec.labels, spec.labels.get("namespace")))
     if "lifecycle" not in entry:
-        return FoundHost(ImportedHost(Host(spec, State.INITIAL, since=now), None, place))
+        return FoundHost(Host(spec, State.INITIAL, since=now), None, place)
     where = f"hosts.{name}.lifecycle"
     life = _read(entry["lifecycle"], _LIFECYCLE, where, "state", "since")
     holder, observed = life.pop("reservation", None), life.pop("observed", {})
@@ -179,7 +178,7 @@ def found_host(
     held = None if holder is None else reservations[holder]
     host = Host(replace(spec, observed=observed), reservation=held, **life)
     _check(host, where)
-    return FoundHost(ImportedHost(host, host.state.value, place))
+    return FoundHost(host, host.state.value, place)
 
 
 def _check(host: Host, where: str) -> None:

@@ -69,7 +69,7 @@ def read_document(document: object, place: str) -> list[Item] | None:
     is_file = isinstance(top, dict) and any(isinstance(top.get(key), dict) for key in ("hosts", "children"))
     for name, body in document.items():  # type: ignore[attr-defined]
         if name != "_meta" and (not _is_group(body) or (is_file and isinstance(body, list))):
-            skipped.append(Item(place, {"skipped": f"{name!s:.80} skipped: not a group"}))
+            skipped.append(Item(place, {}, skipped=f"{name!s:.80} skipped: not a group"))
         elif name == "_meta":
             variables = body.get("hostvars") if isinstance(body, dict) else None
             for host, values in _mapping(variables, "_meta.hostvars").items():
@@ -305,8 +305,6 @@ def _priority(group: _Group) -> int:
 @alone
 def reader(item: Item) -> Record | str:
     """Return the host of an item."""
-    if isinstance(skipped := item.data.get("skipped"), str):
-        return skipped
     variables = item.data["variables"]
     groups = item.data["groups"]
     if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:

@@ -46,16 +46,16 @@ def read_text(text: str, origin: str) -> list[Item]:
     for block in _blocks(text, origin):
         key = (block.kind, block.name)
         recorded = block.kind != "host" or not block.fields.keys().isdisjoint(("dynamic", "deleted"))
+        place = f"{origin}, {block.kind} {block.name:.80}"
         if key in found and not recorded:
-            found[block.kind, f"{block.name} {opened}"] = Item(
-                f"{origin}, host {block.name:.80}", {"again": block.name}
-            )
+            said = f"{block.name} is declared again: only its first declaration counts"
+            found[block.kind, f"{block.name} {opened}"] = Item(place, {}, skipped=said)
             continue
         found.pop(key, None)
         opened += block.kind in _BLOCKS
         if block.fields.get("state", "active") == "active" and "deleted" not in block.fields:
             name = "address" if block.kind == "lease" else "include" if block.kind == "include" else "name"
-            found[key] = Item(f"{origin}, {block.kind} {block.name:.80}", {**block.fields, name: block.name})
+            found[key] = Item(place, {**block.fields, name: block.name})
     if not opened:
         looks_like = text_looks_like(text)
         said = f"it looks like {looks_like}" if looks_like else "it has no lease"
@@ -109,7 +109,5 @@ def reader(item: Item) -> Record | str:
     fields = item.fields
     if (included := fields.line("include")) is not None:
         return f"{included} is not read: import it together with this file"
-    if (again := fields.line("again")) is not None:
-        return f"{again} is declared again: only its first declaration counts"
     mac = ":".join(each.zfill(2) for each in (fields.line("mac") or "").split(":") if each)
     return leased(client_name(fields.line("name")), fields.line("address"), [mac] if mac else ())

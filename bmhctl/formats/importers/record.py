@@ -8,7 +8,6 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from bmhctl.domain.host_spec import is_ip, known_mac
-from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import Selector, is_label_key, is_label_value
 from bmhctl.domain.units import format_size, quantity
@@ -55,11 +54,15 @@ _USUAL_PORTS = (443, 623)  # of HTTPS and IPMI
 
 
 class Item(Frozen):
-    """One record of a file: ``place`` is its position, ``name`` its key if it has one."""
+    """One record of a file: ``place`` is its position, ``name`` its key if it has one.
+
+    ``skipped`` explains why it has no host, if that is clear before it is read.
+    """
 
     place: str
     data: Mapping[str, object]
     name: str | None = None
+    skipped: str | None = None
 
     @property
     def fields(self) -> Fields:
@@ -119,17 +122,11 @@ class ImportOptions(Frozen):
     mapping: tuple[tuple[str, str], ...] = ()
 
 
-class Found(Frozen):
-    """The result of one record: a host, or a line that says why there is none; and warnings."""
+def found_host(record: Record, place: str, now: datetime, options: ImportOptions) -> FoundHost | str | None:
+    """Return the host of a record, or a line that explains why it has none; None if ``--only`` excludes it.
 
-    host: FoundHost | None = None
-    skipped: str | None = None
-    warnings: tuple[str, ...] = ()
-    nameless: bool = False
-
-
-def found_host(record: Record, item: Item, now: datetime, options: ImportOptions) -> Found:
-    """Return the host of a record; raise `InvalidError` that names the field of a mistake."""
+    Raise `InvalidError` that names the field of a mistake.
+    """
     mapped = dict(_mapped(record, options)) if options.mapping else {}
     labels = _labels(record, mapped, options)
     hardware = {key: value for key, value in record.hardware.items() if value not in (None, "", 0)}
@@ -137,17 +134,17 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
     if len(record.macs) > 1 and "nics" not in hardware:
         hardware["nics"] = len({mac.lower() for mac in record.macs})
     if options.only is not None and not options.only.fits(HostSpec("x", labels=labels, hardware=hardware)):
-        return Found()
+        return None
     name = (mapped.get("name") or record.name or "").removesuffix(".") or None  # absolute DNS names end with a dot
     identity = mapped.get("id") or record.id
     word, state = record.word, record.state
     if "state" in mapped:
         word, state = mapped["state"], _own_state(mapped["state"])
     if state is None:
-        return Found(skipped=_skipped(item, name or identity, record.gone))
+        return f"{name or identity or 'a host':.100} skipped: {record.gone}"
     if name is None and (options.names is None or options.names.needs("name")):
         way = ": --name 'host-{id}' names it" if identity else ": add one there"
-        return Found(skipped=_skipped(item, identity, f"it has no name in the file{way}"), nameless=True)
+        return f"{identity or 'a host':.100} skipped: it has no name in the file{way}"
     named = host_name(options.names, name or "", labels, record.namespace, identity, _PATHS)
     bmc, ignored = _with_port({key: value for key, value in record.bmc.items() if value is not None})
     spec = _spec(named, record, mapped, labels, hardware, bmc | _below("bmc.", mapped))
@@ -162,13 +159,8 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         fault=record.fault,
         aside=record.aside or (("in maintenance in the other system",) if state is State.MAINTENANCE else ()),
     )
-    arrival = ImportedHost(host, word or None, item.place)
-    warnings = tuple([f"{item.place}: {said}" for said in (*record.warnings, *ignored)])
-    return Found(FoundHost(arrival, None, record.secret, {}, identity), warnings=warnings)
-
-
-def _skipped(item: Item, name: str | None, why: str) -> str:
-    return f"{item.place}: {name or 'a host':.100} skipped: {why}"
+    said = (*record.warnings, *ignored)
+    return FoundHost(host, word or None, place, secret=record.secret, id=identity, warnings=said)
 
 
 def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]:

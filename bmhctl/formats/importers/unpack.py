@@ -12,10 +12,8 @@ from bmhctl.formats.import_batch import FoundHost, Part
 from bmhctl.formats.importers.kinds import kind_named, module_of
 from bmhctl.formats.importers.record import (
     GROUPS,
-    Found,
     ImportOptions,
     Item,
-    Reader,
     Record,
     found_host,
     is_secret,
@@ -38,37 +36,42 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     seen: dict[str, None] = {}
     groups: dict[str, None] = {}
     used: set[str] = set()
-    records = nameless = 0
+    records = left_out = 0
     for number, item in enumerate(items):
         secrets_in(item.data, secrets, vaults=kind.documents)
-        record, found = _found(read, item, now, options)
-        warnings += found.warnings
-        if record is not None:
+        try:
+            record = item.skipped or read(item)
+            found = record if isinstance(record, str) else found_host(record, item.place, now, options)
+        except InvalidError as error:
+            where = {"file": _file_of(item), "record": item.place, "field": error.details.get("field", "")}
+            raise InvalidError(f"{item.place}: {error.message}", hint=error.hint, details=where) from error
+        if isinstance(record, Record):
             records += 1
+            left_out += isinstance(found, str)
             seen |= dict.fromkeys(record.attributes)
             groups |= dict.fromkeys(record.groups)
             used.update(record.used)
-        nameless += found.nameless
-        if found.skipped is not None:
-            skipped.append(found.skipped)
-        if found.host is None:
+        if isinstance(found, str) and found:
+            skipped.append(f"{item.place}: {found}")
+        if not isinstance(found, FoundHost):
             continue
+        warnings += [f"{item.place}: {said}" for said in found.warnings]
         # Pages of an API may contain a record twice: the later one is newer.
-        key = (found.host.id, found.host.arrival.host.name) if found.host.id else number
+        key = (found.id, found.host.name) if found.id else number
         if key in hosts:
             again[key] = again.get(key, 1) + 1
             del hosts[key]
-        hosts[key] = found.host
-    origin = items[0].place.partition(", ")[0]
+        hosts[key] = found
+    origin = _file_of(items[0])
     warnings += [
-        f"{hosts[key].arrival.host.name}: {count} records have the same id: the last one is used"
+        f"{hosts[key].host.name}: {count} records have the same id: the last one is used"
         for key, count in again.items()
     ]
     _refuse_unknown(options, seen, groups, origin)
     if left := _in_short([each for each in groups if not takes_group(options, each)]):
         skipped.append(f"{origin}: groups not imported: {left}: --label-from groups turns all into labels")
     if kind.word == "csv":
-        if records and nameless == records:
+        if records and left_out == records:  # a line of CSV is only left out if it has no name
             raise InvalidError(
                 f"{origin}: no column has the names of hosts",
                 hint="--map COLUMN=name says which column has them; the columns are: "
@@ -120,12 +123,5 @@ def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origi
     return [f"{origin}: columns not imported: {keys}: --label-from COLUMN turns one into a label, --map into any field"]
 
 
-def _found(read: Reader, item: Item, now: datetime, options: ImportOptions) -> tuple[Record | None, Found]:
-    try:
-        record = read(item)
-        if isinstance(record, str):
-            return None, Found(skipped=f"{item.place}: {record}" if record else None)
-        return record, found_host(record, item, now, options)
-    except InvalidError as error:
-        where = {"file": item.place.partition(", ")[0], "record": item.place, "field": error.details.get("field", "")}
-        raise InvalidError(f"{item.place}: {error.message}", hint=error.hint, details=where) from error
+def _file_of(item: Item) -> str:
+    return item.place.partition(", ")[0]
