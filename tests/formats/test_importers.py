@@ -899,6 +899,16 @@ def test_a_column_with_the_title_of_an_earlier_one_gets_a_number() -> None:
     assert "columns not imported: Mask, MAC, Mask 2, Mask 2 2, Mask 3:" in batch.skipped[0]
 
 
+def test_a_column_without_a_title_is_called_by_its_number() -> None:
+    text = ",name,ip\n7,n1,10.0.0.1\n8,n2,10.0.0.2\n"  # as pandas writes it
+    batch = read(text, label_from=["column 1"])
+    assert {name: entry(batch, name) for name in hosts(batch)} == {
+        "n1": {"address": "10.0.0.1", "labels": {"column-1": "7"}},
+        "n2": {"address": "10.0.0.2", "labels": {"column-1": "8"}},
+    }
+    assert "columns not imported: column 1:" in read(text).skipped[0]
+
+
 def test_a_line_of_a_csv_that_begins_with_a_number_sign_is_skipped_and_named() -> None:
     assert read("name,ip\n#n1,10.0.0.1\nn2,10.0.0.2\n").skipped == (
         "standard input, line 2: skipped: it begins with #",

@@ -73,8 +73,6 @@ _NOTHING = frozenset(("-", "--", "?", "n/a", "na", "none", "null", "tba", "tbd",
 _DELIMITERS = ",;\t|"
 _NO_HEADING = re.compile(r"#[^,;\t|]*\Z|sep=.{1,2}\Z", re.I)
 """Lines that may precede the heading: comments, and the line that names the separator for Excel."""
-_COMMENT = ""
-"""The key of a line that begins with ``#``, for which no column has a title."""
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 _UNIT = re.compile(r"(?<=[KMGT])B?\Z")
 
@@ -99,7 +97,7 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
                 continue
             place = f"{origin}, line {lines.line_num}"
             if row[0].startswith("#") and not heading[0].startswith("#"):
-                yield Item(place, {_COMMENT: True})
+                yield Item(place, {}, skipped="skipped: it begins with #")
                 continue
             if len(row) > len(heading):
                 said = f"{len(row)} cells, and the heading has {len(heading)}"
@@ -110,13 +108,13 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
 
 
 def _heading(row: list[str]) -> list[str]:
-    """Return the titles of the columns; each repetition of a title gets a number: ``Netmask`` and ``Netmask 2``."""
+    """Return the titles of the columns; a repetition gets a number (``Mask 2``), and no title becomes ``column 3``."""
     counts: dict[str, int] = {}
     titles: dict[str, None] = {}
     heading = []
-    for cell in row:
-        title = cell = cell.strip()
-        while cell and title in titles:
+    for number, cell in enumerate(row, 1):
+        title = cell = cell.strip() or f"column {number}"
+        while title in titles:
             counts[cell] = counts.get(cell, 1) + 1
             title = f"{cell} {counts[cell]}"
         titles[title] = None
@@ -145,8 +143,6 @@ def reader(items: list[Item]) -> Reader:
     joined = _by_host(items)
 
     def read(item: Item) -> Record | str:
-        if _COMMENT in item.data:
-            return "skipped: it begins with #"
         if item.place not in joined:
             return _host(item.data)
         lines = joined[item.place]
