@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, Watch
-from bmhctl.cli.session import Chosen, Session, invocation_of, session, show_or_watch
+from bmhctl.cli.options import MOST, Fields, HostName, HostNames, SelectorText, States, Watch
+from bmhctl.cli.session import Session, invocation_of, session, show_or_watch
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
@@ -29,7 +29,9 @@ _BEFORE_FOLLOWING = 10  # how many earlier events history --follow shows first, 
 
 def list_(
     ctx: typer.Context,
-    hosts: Chosen,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
     sort: Annotated[
         str | None,
         typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used, labels.…; -KEY reverses."),
@@ -39,15 +41,17 @@ def list_(
 ) -> None:
     """List all hosts, or those that are named or match."""
     from bmhctl.usecases.queries import chosen, list_hosts, list_names
+    from bmhctl.usecases.shared.host_selection import choice
 
-    names_only = invocation_of(ctx).output == Format.NAME and not (hosts.names or sort or fields or watch)
+    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields or watch)
 
     def read(context: Context) -> Hosts | Names:
+        wanted = choice(hosts, selector, state)
         if names_only:
-            return list_names(context, hosts)
+            return list_names(context, wanted)
         if watch is None:
-            return list_hosts(context, hosts, sort)
-        found = chosen(context, hosts, sort)
+            return list_hosts(context, wanted, sort)
+        found = chosen(context, wanted, sort)
         return replace(found, hosts=tuple(found.hosts))  # read now, to be compared with those before
 
     show_or_watch(ctx, Names if names_only else Hosts, read, watch, fields)
@@ -189,7 +193,7 @@ def history(
 
 def _follow(lab: Session, request: "HistoryRequest") -> None:
     """Show the requested events, then each new one as it is recorded; only an exception ends this."""
-    from bmhctl.cli.wait import pause_on
+    from bmhctl.cli.pauses import pause_on
     from bmhctl.output.event_stream import EventStream
     from bmhctl.usecases.follow import follow
 

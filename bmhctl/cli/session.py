@@ -23,6 +23,7 @@ from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
+    from bmhctl.cli.watch import Look
     from bmhctl.output.progress import Progress
     from bmhctl.stores.store import Store
     from bmhctl.usecases.shared.host_selection import Choice
@@ -225,13 +226,7 @@ def _until_next_try() -> None:
     time.sleep(PAUSE)
 
 
-def show_or_watch(
-    ctx: typer.Context,
-    kind: type,
-    read: Callable[[Context], object],
-    watch: str | None,
-    fields: str | None = None,
-) -> None:
+def show_or_watch(ctx: typer.Context, kind: type, read: Look, watch: str | None, fields: str | None = None) -> None:
     """Show the result that ``read`` returns; with ``--watch``, show it again whenever it changes."""
     with session(ctx, kind, fields, endless=watch is not None) as lab:
         if watch is None:
@@ -242,17 +237,21 @@ def show_or_watch(
         watch_result(lab, read, watch)
 
 
-def changing(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> AbstractContextManager[Session]:
+@contextmanager
+def changing(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> Iterator[Session]:
     """Open a session for a verb that changes hosts; with ``dry_run``, a session that only plans.
 
     Unless ``yes``, ask a person at a terminal before changing many hosts, or hosts that others have reserved.
     """
-    return asking(ctx, Plan if dry_run else Outcomes, yes=yes, dry_run=dry_run)
+    with asking(ctx, Plan if dry_run else Outcomes, yes=yes, dry_run=dry_run) as lab:
+        yield lab
 
 
-def unasked(ctx: typer.Context, dry_run: DryRun = False) -> AbstractContextManager[Session]:
+@contextmanager
+def unasked(ctx: typer.Context, dry_run: DryRun = False) -> Iterator[Session]:
     """Open a session as :func:`changing` does, for a verb that never asks."""
-    return changing(ctx, dry_run, yes=True)
+    with changing(ctx, dry_run, yes=True) as lab:
+        yield lab
 
 
 def _chosen(hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> Any:

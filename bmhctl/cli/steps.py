@@ -6,17 +6,20 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, GivenReason, Jobs, Reason
+from bmhctl.cli.options import DryRun, GivenReason, HostNames, Jobs, Reason, SelectorText, States
 from bmhctl.cli.session import Changing, Chosen, Selected, Unasked, session, unasked
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes
+from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.step_verbs import JOBS
 
 
 def ready(
-    hosts: Chosen,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
     jobs: Jobs = JOBS,
     override: Annotated[
         list[str] | None, typer.Option("--override", metavar="STEP", help="Count this step as passed; needs --reason.")
@@ -32,7 +35,8 @@ def ready(
     readiness check must pass now.
     """
     with opening as lab:
-        lab.show(step_verbs.ready(lab.context, hosts, jobs=jobs, override=override or (), reason=reason, again=again))
+        chosen = choice(hosts, selector, state)
+        lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason, again=again))
 
 
 def check(

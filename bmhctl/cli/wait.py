@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 from collections.abc import Callable
 from typing import Annotated, TextIO
 
 import typer
 
 from bmhctl.cli.options import Fields
+from bmhctl.cli.pauses import pause_on
 from bmhctl.cli.session import Selected, invocation_of, session
 from bmhctl.domain.model import StateName
 from bmhctl.domain.units import OF_DAY, local_time, parse_duration
-from bmhctl.output import Display, note
+from bmhctl.output import note
 from bmhctl.results import Hosts
 from bmhctl.usecases.reservations.eta import in_words
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, Waiting
@@ -77,30 +77,6 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
     return pause
 
 
-def polled(poll: select.poll, wakes: int | None, seconds: float) -> list[tuple[int, int]]:
-    """Poll for some time at most, also until ``wakes`` can be read; return the descriptors that are ready."""
-    if wakes is not None:
-        poll.register(wakes, select.POLLIN)
-    try:
-        return poll.poll(seconds * 1000)
-    finally:
-        if wakes is not None:  # a descriptor that was closed before the next pause would end that pause at once
-            poll.unregister(wakes)
-
-
-def pause_on(display: Display) -> Callable[[float, int | None], None]:
-    """Return a sleep that ends early when a descriptor can be read, and raises when the reader of stdout has ended."""
-    poll, output = select.poll(), _pipe_of(display)
-    if output is not None:
-        poll.register(output, 0)  # poll always reports errors and hang-ups
-
-    def pause(seconds: float, wakes: int | None) -> None:
-        if any(descriptor == output for descriptor, _ in polled(poll, wakes, seconds)):
-            raise BrokenPipeError("the program that reads the output has ended")
-
-    return pause
-
-
 def _takes_line(stream: TextIO) -> bool:
     """Return whether a line can be written to a stream without waiting for its reader."""
     poll = select.poll()
@@ -109,13 +85,3 @@ def _takes_line(stream: TextIO) -> bool:
     except (OSError, ValueError):  # not a stream of the system
         return True
     return bool(poll.poll(0))
-
-
-def _pipe_of(display: Display) -> int | None:
-    """Return the descriptor of stdout if it is a pipe or a socket."""
-    try:
-        descriptor = display.stdout.fileno()
-        mode = os.fstat(descriptor).st_mode
-    except (OSError, ValueError):
-        return None
-    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from bmhctl.cli.session import Session
-from bmhctl.cli.wait import pause_on, polled
+from bmhctl.cli.pauses import pause_on, polled
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format
@@ -24,6 +23,7 @@ from bmhctl.usecases.shared.changes import Pause, await_change
 from bmhctl.usecases.shared.context import Context, once
 
 if TYPE_CHECKING:
+    from bmhctl.cli.session import Session
     from bmhctl.output.live import LiveView
 
 Look = Callable[[Context], Any]
