@@ -79,7 +79,7 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
 def _host(ctx: Context, name: str) -> Host:
     host = ctx.store.hosts.named(name)
     if host is None:
-        from bmhctl.usecases.shared.named_host import not_found
+        from bmhctl.usecases.shared.unmatched import not_found
 
         raise not_found(ctx, name)
     return host

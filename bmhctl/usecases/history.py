@@ -16,9 +16,9 @@ from bmhctl.usecases.queries import noting_unmatched
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.shared.leases import known_reservation
-from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.owners import of_owner
 from bmhctl.usecases.shared.refresh import refresh
+from bmhctl.usecases.shared.unmatched import not_found
 
 MOST_HOSTS = 10_000
 """The most hosts that one history may name: databases limit the parameters of a statement."""

@@ -95,7 +95,7 @@ def noting_unmatched(ctx: Context, selector: Selector, hosts: Iterable[_T]) -> I
     first = next(found, None)
     if first is not None:
         return chain((first,), found)
-    from bmhctl.usecases.shared.unmatched_selector import note_unmatched
+    from bmhctl.usecases.shared.unmatched import note_unmatched
 
     note_unmatched(ctx, selector)
     return ()
@@ -147,7 +147,7 @@ def show(ctx: Context, name: str) -> HostDetail:
     with ctx.store.snapshot():
         host = ctx.store.hosts.named(name)
         if host is None:
-            from bmhctl.usecases.shared.named_host import not_found
+            from bmhctl.usecases.shared.unmatched import not_found
 
             raise not_found(ctx, name)
         events = tuple(ctx.store.events.read(host, last=SHOWN_EVENTS))
@@ -175,7 +175,7 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
         return History(ctx.store.events.read(last=last), None, now, ctx.store.location)
     events = list(ctx.store.events.read(name, last=last))
     if not events:
-        from bmhctl.usecases.shared.named_host import not_found
+        from bmhctl.usecases.shared.unmatched import not_found
 
         raise not_found(ctx, name)
     return History(events, name, now, ctx.store.location)

@@ -73,7 +73,7 @@ def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
 def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
     if nearest:
         return f"{nearest} at once would be possible; bmhctl list -l SELECTOR shows what fits"
-    from bmhctl.usecases.shared.unmatched_selector import known_values
+    from bmhctl.usecases.shared.unmatched import known_values
 
     terms = [(requirement, term) for requirement in requirements for term in requirement.selector.terms]
     for requirement, term in terms:

@@ -48,7 +48,7 @@ class Context(Frozen):
         """Return the host with this name; for an unknown name, raise :class:`NotFoundError`, which suggests another."""
         host = self.store.hosts.named(name)
         if host is None:
-            from bmhctl.usecases.shared.named_host import not_found
+            from bmhctl.usecases.shared.unmatched import not_found
 
             raise not_found(self, name)
         return host

@@ -143,7 +143,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
             "no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l or --state"
         )
     if choice.selector and not is_reading and any(term.is_negative for term in choice.selector.terms):
-        from bmhctl.usecases.shared.unmatched_selector import refuse_misspelt_exclusion
+        from bmhctl.usecases.shared.unmatched import refuse_misspelt_exclusion
 
         refuse_misspelt_exclusion(ctx, choice.selector)
     if not choice.names:
@@ -153,7 +153,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         if not fitting and choice.with_tags and choice.selector:
             ctx.report(f"no host fits {choice.selector}, by its labels or by the tags of its reservation")
         elif not fitting:
-            from bmhctl.usecases.shared.unmatched_selector import note_unmatched
+            from bmhctl.usecases.shared.unmatched import note_unmatched
 
             is_explained = choice.selector is not None and note_unmatched(ctx, choice.selector)
             if choice.states and not is_explained and not is_reading:
@@ -168,7 +168,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         if name in known:
             hosts[name] = known[name]
         elif name in exact:
-            from bmhctl.usecases.shared.named_host import not_found
+            from bmhctl.usecases.shared.unmatched import not_found
 
             missing.append(not_found(ctx, name, look_around=len(missing) < _HINTS))
         else:
@@ -177,7 +177,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if len(missing) > _HINTS:
-        from bmhctl.usecases.shared.named_host import explained_together
+        from bmhctl.usecases.shared.unmatched import explained_together
 
         missing = explained_together(ctx, missing)
     missing = [_range_explained(error, choice.names) for error in missing]
