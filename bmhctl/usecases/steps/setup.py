@@ -15,19 +15,15 @@ from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
 class Setup:
     """The setup steps of a host, and which of them are done since the host became initial."""
 
-    def __init__(self, ctx: Context, held: Claimed, overridden: Mapping[str, str]) -> None:
+    def __init__(self, ctx: Context, held: Claimed) -> None:
         self._ctx = ctx
         self._held = held
-        self._overridden = overridden
-        self._state = setup_state(held.policy, held.host, ())
-        self._was_complete = False
-
-    def plan(self) -> StepPlan:
-        """Return a plan with the steps that are not done."""
-        results = self._ctx.store.step_results.of(self._held.host)
-        self._state = setup_state(self._held.policy, self._held.host, results)
-        plan = self._held.plan(Phase.SETUP, self._overridden)
+        self._state = setup_state(held.policy, held.host, ctx.store.step_results.of(held.host))
         self._was_complete = not self._state.left
+
+    def plan(self, overridden: Mapping[str, str]) -> StepPlan:
+        """Return a plan with the steps that are not done; those in ``overridden`` count as passed."""
+        plan = self._held.plan(Phase.SETUP, overridden)
         left = {step.name for step in self._state.left}
         return replace(plan, steps=tuple(step for step in plan.steps if step.name in left))
 

@@ -44,9 +44,9 @@ def to_available(
         return check()
     from bmhctl.usecases.steps.setup import Setup
 
-    setup = Setup(ctx, held, overridden)
     if again:  # even if this process does not get to the steps
         held.settle(lambda _: ctx.store.step_results.forget(held.host, Phase.SETUP))
+    setup = Setup(ctx, held)
 
     def then(run: StepsRun) -> Job:
         run = setup.judged(run)
@@ -56,7 +56,7 @@ def to_available(
         return check(run)
 
     later = (held.plan(Phase.CHECKS, overridden),) if ctx.dry_run else ()
-    return Job(held, setup.plan(), then, so_far, later, lambda result: setup.save((result,)))
+    return Job(held, setup.plan(overridden), then, so_far, later, lambda result: setup.save((result,)))
 
 
 def _checked(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None, so_far: Outcome | None) -> Outcome:
