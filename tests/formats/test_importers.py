@@ -881,7 +881,7 @@ def test_lines_above_the_heading_of_a_csv_are_skipped(above: str, kind: str | No
     )
 
 
-@pytest.mark.parametrize("word", ["-", "N/A", "TBD", "unknown", "DHCP"])
+@pytest.mark.parametrize("word", ["-", "—", "N/A", "TBD", "unknown", "DHCP"])
 def test_words_for_an_unknown_value_in_a_csv_count_as_missing(word: str) -> None:
     batch = read(f"name,ip,mac,bmc ip,cpus,ram,model,notes\ndhcp,{word},{word},{word},{word},{word},{word},{word}\n")
     assert entry(batch, "dhcp") == {"note": word}

@@ -68,7 +68,7 @@ _OF_NIC = frozenset(
 _YES = ("true", "yes", "1")
 _FREE = ("name", "note", "id")
 """The fields that may have any word."""
-_NOTHING = frozenset(("-", "--", "?", "n/a", "na", "none", "null", "tba", "tbd", "unknown", "dhcp"))
+_NOTHING = frozenset(("-", "--", "–", "—", "?", "n/a", "na", "none", "null", "tba", "tbd", "unknown", "dhcp"))
 """The words with which people fill the cell of an address, a MAC or a property that is not known."""
 _DELIMITERS = ",;\t|"
 _NO_HEADING = re.compile(r"#[^,;\t|]*\Z|sep=.{1,2}\Z", re.I)
