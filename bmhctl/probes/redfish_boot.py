@@ -37,8 +37,8 @@ def boot_once(system: System, target: BootTarget) -> str:
     if target is not BootTarget.NONE:
         properties = {_TIMES: "Once", _SOURCE: _source(system, boot, target)}
     shown: Json = {key: boot[key] for key in (_SOURCE, _MODE) if isinstance(boot.get(key), str)}
-    if target is BootTarget.HTTP and _MODE in shown:
-        shown[_MODE] = _UEFI  # only UEFI boots over HTTP
+    if target is BootTarget.HTTP and shown.get(_MODE, _UEFI) != _UEFI:
+        properties[_MODE] = _UEFI  # only UEFI boots over HTTP
     change = _Change(system.path, properties, words, "Boot", whole=shown | properties)
     found = _apply(system, change, system.report)
     was, mode = boot.get(_MODE), table(found.get("Boot")).get(_MODE)

@@ -111,6 +111,15 @@ def test_the_next_boot_is_sent_with_its_mode_to_a_bmc_that_ignores_it_without_on
         ]
 
 
+def test_the_next_boot_over_http_is_sent_in_uefi_mode() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, "BootSourceOverrideMode": "Legacy"}})]) as bmc:
+        assert talk(bmc, booting(BootTarget.HTTP)) == "http"
+        assert bmc.systems[0].changes["Boot"]["BootSourceOverrideMode"] == "UEFI"
+        bmc.systems[0].changes.clear()
+        refusing(bmc, lambda _, body: (400, message("The mode is read-only")) if b"Mode" in body else None)
+        assert talk(bmc, booting(BootTarget.HTTP)) == "its BMC at BMC refuses: The mode is read-only (400)"
+
+
 def test_a_next_boot_that_the_bmc_keeps_for_ever_is_reported_with_the_command_that_ends_it() -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, "BootSourceOverrideEnabled": "Disabled"}})]) as bmc:
 
