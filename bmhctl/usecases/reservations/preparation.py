@@ -18,7 +18,7 @@ from bmhctl.domain.parameters import parameter_variables, with_values
 from bmhctl.domain.policy import Policy, Step
 from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import BmhctlError, NotYoursError, StepFailedError
-from bmhctl.probes.cancellation import AnyOf, Due
+from bmhctl.probes.cancellation import Due
 from bmhctl.results import Grant, Held
 from bmhctl.support.values import replace
 from bmhctl.support.watchdog import Deadline
@@ -260,9 +260,8 @@ def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Dea
         is_guarded=True,
         deadline=deadline,
     )
-    if deadline is not None:
-        environment = replace(environment, cancelled=AnyOf((plan.environment.cancelled, Due(deadline.term))))
-    return replace(plan, steps=with_values(plan.steps, values), environment=environment)
+    plan = replace(plan, steps=with_values(plan.steps, values), environment=environment)
+    return plan if deadline is None else plan.ended_by(Due(deadline.term))
 
 
 @retried

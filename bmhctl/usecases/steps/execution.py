@@ -20,6 +20,7 @@ from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import changed_meanwhile, record_event
 
 if TYPE_CHECKING:
+    from bmhctl.probes.cancellation import Cancelled
     from bmhctl.probes.step_environment import StepEnvironment
     from bmhctl.stores.claims import Hold
     from bmhctl.usecases.steps.step_graph import Before
@@ -65,15 +66,12 @@ class StepPlan(Frozen):
         ``report`` gets each result, in the thread of the steps; ``active`` the running steps, each with its start time.
         """
         active = {} if active is None else active
-        environment = self.environment
+        environment = (self if cancelled is None else self.ended_by(cancelled)).environment
         if environment is None or not self.steps:
             noun = self._rules.noun
             return StepsRun((), None, f"no {noun} applies to it" if self.declared else f"no {noun}s are declared")
         from bmhctl.probes import run as probe
-        from bmhctl.probes.cancellation import AnyOf
 
-        if cancelled is not None:
-            environment = replace(environment, cancelled=AnyOf((cancelled, environment.cancelled)))
         results: list[CheckResult] = []
 
         def run(step: Step) -> CheckResult:
@@ -101,6 +99,15 @@ class StepPlan(Frozen):
                 break
             run(step)
         return self._judged(results)
+
+    def ended_by(self, other: Cancelled) -> StepPlan:
+        """Return the same plan, whose steps also end when ``other`` is cancelled."""
+        if self.environment is None:
+            return self
+        from bmhctl.probes.cancellation import AnyOf
+
+        cancelled = AnyOf((other, self.environment.cancelled))
+        return replace(self, environment=replace(self.environment, cancelled=cancelled))
 
     @property
     def _rules(self) -> PhaseRules:

@@ -9,13 +9,12 @@ from threading import Event
 from bmhctl.domain.model import Host, Phase, State, Verb
 from bmhctl.domain.policy import AHEAD, Policy, is_within
 from bmhctl.domain.requirements import Requirement, load_requirements
-from bmhctl.probes.cancellation import AnyOf
 from bmhctl.results import Outcome, already, failed
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import quarantine
-from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
+from bmhctl.usecases.steps.execution import Claimed, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job
 from bmhctl.usecases.steps.step_outcomes import failure_of, finish, note_failure
 
@@ -72,7 +71,7 @@ class Rechecks:
             return Job(held, plan, lambda run: self._once(held, run))
         ends = Event()
         self._running[held.host.id] = held.host, ends
-        return Job(held, _ended_by(plan, ends), lambda run: self._checked(held, run, ends))
+        return Job(held, plan.ended_by(ends), lambda run: self._checked(held, run, ends))
 
     def _checked(self, held: Claimed, run: StepsRun, ends: Event) -> Outcome:
         self._running.pop(held.host.id, None)
@@ -116,12 +115,6 @@ class Rechecks:
 
     def _is_wanted(self, host: Host) -> bool:
         return host.cordon is None and any(wanted.fits(host.spec) for wanted in self._wanted)
-
-
-def _ended_by(plan: StepPlan, ends: Event) -> StepPlan:
-    if plan.environment is None:
-        return plan
-    return replace(plan, environment=replace(plan.environment, cancelled=AnyOf((ends, plan.environment.cancelled))))
 
 
 def _waiting_requirements(ctx: Context) -> Iterable[Requirement]:
