@@ -78,12 +78,11 @@ def allowances(ctx: Context, owner: str, limits: Limits, without: Collection[int
     """Return what the limits on the number of hosts leave to an owner; hosts with the ids ``without`` do not count."""
     found: dict[bool, list[Host]] = {}
     mine = []
-    for limit in limits:
+    for limit in as_counted(ctx, limits):
         if limit.max_hosts is None or not limit.concerns(owner):
             continue
         if limit.is_by_role not in found:
-            is_by_role = limit.is_by_role and ctx.store.role is not None
-            held = ctx.store.hosts.held_by_owner(owner, owner.partition("@")[0] if is_by_role else None)
+            held = ctx.store.hosts.held_by_owner(owner, owner.partition("@")[0] if limit.is_by_role else None)
             found[limit.is_by_role] = [host for host in held if host.id not in without]
         mine.append(Allowance(limit, owner, tuple(limit.of(found[limit.is_by_role]))))
     return tuple(mine)
