@@ -49,7 +49,7 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
         refresh(ctx)
         return _copied(ctx, *_copy(ctx, destination))
     successor = _successor(destination)
-    with _edits_locked(ctx):
+    with declaration_locked(ctx):
         refresh(ctx)
         with ctx.store.transaction():
             ctx.store.retirement.check()
@@ -61,7 +61,7 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
     return _copied(ctx, successor, counts, is_retired=True)
 
 
-def _edits_locked(ctx: Context) -> AbstractContextManager[object]:
+def declaration_locked(ctx: Context) -> AbstractContextManager[object]:
     """Keep other commands from editing the TOML file, if there is one: an edit that is not synced would be lost."""
     if ctx.store.declaration is None:
         return nullcontext()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.sqlite.files import log_of
 from bmhctl.stores.state_files import state_file
 from bmhctl.stores.store import Store
-from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import read_declaration
 from bmhctl.stores.toml.file import DeclarationFile
 from bmhctl.support.values import replace
-from bmhctl.usecases.copies import backup
+from bmhctl.usecases.copies import backup, declaration_locked
 from bmhctl.usecases.doctor import files as inventory_files
 from bmhctl.usecases.doctor.examine import Examination, examine, ordered, refused
 from bmhctl.usecases.doctor.question import Repair
@@ -109,9 +108,7 @@ def _repair(ctx: Context, *, is_damaged: bool) -> list[Finding]:
     """Run all repairs in one commit; return the findings that they fixed."""
     fixable: dict[Finding, None] = {}
     done: set[Repair] = set()
-    with ExitStack() as stack:
-        if ctx.store.declaration is not None:
-            stack.enter_context(edits_locked(ctx.store.declaration.path))
+    with declaration_locked(ctx):
         with ctx.store.transaction():
             for _ in range(_ROUNDS):
                 seen = examine(ctx, deep=is_damaged, fixing=True)
