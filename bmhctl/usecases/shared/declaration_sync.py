@@ -67,7 +67,10 @@ def sync_declaration(ctx: Context) -> None:
                 if intent is None:
                     _check_not_cut_off(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
-                _remember(ctx, file, declaration)
+                replace_policy(ctx, declaration.policy_text)
+                ctx.store.meta.put(FINGERPRINT, declaration.fingerprint.to_text())
+                ctx.store.meta.put(OWNER, file.identity)
+                ctx.store.meta.put(INTENT, None)
         if is_new and declaration.hosts:
             made = f"made {file.state_path.name}: all hosts are initial"
             ctx.report(f"{made} (if this file existed before, restore it)")
@@ -115,7 +118,11 @@ def left_intent(ctx: Context) -> str | None:
     text = ctx.store.meta.get(INTENT)
     if text is None:
         return None
-    sha256, actor = _intent_of(text)
+    try:
+        kept = json.loads(text)
+        sha256, actor = kept["sha256"], str(kept["actor"])
+    except (ValueError, LookupError, TypeError):  # not as it was written
+        sha256, actor = None, "an unknown actor"
     return None if sha256 == read_declaration(_file(ctx)).fingerprint.sha256 else actor
 
 
@@ -292,18 +299,6 @@ def _read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
     )
 
 
-def _intent_of(text: str) -> tuple[str | None, str]:
-    """Return the hash that the TOML file has after the edit, and the edit's actor, from the text of an intent.
-
-    Returns None and "an unknown actor" for a text that can't be read.
-    """
-    try:
-        kept = json.loads(text)
-        return kept["sha256"], str(kept["actor"])
-    except (ValueError, LookupError, TypeError):
-        return None, "an unknown actor"
-
-
 def _made(ctx: Context, changes: Changes, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return the outcomes after the sync, with an error for each host that could not be removed any more."""
     there = ctx.store.hosts.with_names(removal.name for removal in changes.removals) if changes.removals else {}
@@ -319,13 +314,6 @@ def _made(ctx: Context, changes: Changes, outcomes: Sequence[Outcome]) -> list[O
             outcome = failed(error, host)
         made.append(outcome)
     return made
-
-
-def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
-    replace_policy(ctx, declaration.policy_text)
-    ctx.store.meta.put(FINGERPRINT, declaration.fingerprint.to_text())
-    ctx.store.meta.put(OWNER, file.identity)
-    ctx.store.meta.put(INTENT, None)
 
 
 def _file(ctx: Context) -> DeclarationFile:
