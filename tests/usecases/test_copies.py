@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError
 from bmhctl.stores.schema import INVENTORY_KEY, TABLES
 from bmhctl.stores.sqlite import files
 from bmhctl.support.values import replace
 from bmhctl.usecases import copies, hosts, inventories, lifecycle_verbs, policy
+from bmhctl.usecases.reservations.fairness import note_ticket
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab
 from tests.usecases.test_hosts import specs, states, use
 
+NODE = dump_requirements((Requirement(count=1),))
 POLICY = '[defaults]\nttl = "2h"\n'
 
 
@@ -108,6 +112,10 @@ def test_a_copy_in_any_backend_has_every_host_state_reservation_event_and_the_po
     )
     lifecycle_verbs.cordon(lab.context("bob"), Choice(("node4",)), reason="audit")
     hosts.remove(lab.context("bob"), Choice(("node4",)))
+    with lab.context().store.transaction():
+        left = lab.context().store.tickets.add(Ticket("bob", NODE, lab.clock(), lab.clock()))
+        note_ticket(lab.context(), left, QueueVerb.LEFT)
+        lab.context().store.tickets.remove(left.id)
     destination = tmp_path / f"copy-{SUFFIX[kind]}"
 
     copied = Lab(destination, clock=lab.clock)
@@ -124,6 +132,8 @@ def test_a_copy_in_any_backend_has_every_host_state_reservation_event_and_the_po
         new = theirs.hosts.named("node9")
         assert new is not None
         assert [str(e.verb) for e in theirs.events.read(new)] == ["enter"], "an id of the past is not given again"
+        with theirs.transaction():
+            assert theirs.tickets.add(Ticket("bob", NODE, lab.clock(), lab.clock())).id > left.id
     finally:
         copied.close()
 
