@@ -11,7 +11,7 @@ from datetime import datetime
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.stores.hosts import HOST_SELECT, to_host, to_reservation
 from bmhctl.stores.rows import EPOCH, MICROSECOND, Value, from_time
-from bmhctl.stores.schema import RESERVATION_COLUMNS
+from bmhctl.stores.schema import RESERVATION_COLUMNS, SUCCESSOR_KEY
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
 
@@ -37,6 +37,7 @@ _LISTS = {
     "bookings": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'b-'",
     "maintenances": "FROM bookings WHERE due_at IS NOT NULL AND SUBSTR(id, 1, 2) = 'm-'",
     "tickets": "FROM tickets",
+    "retired": f"FROM meta WHERE key = '{SUCCESSOR_KEY}'",
 }
 # The state is tested in the counts: a condition on it would make SQLite walk the index of all hosts by state.
 _KEPT_BACK = (
@@ -54,7 +55,7 @@ def totals(store: Store, now: datetime) -> Mapping[str, int]:
     will expire, or have no end. ``maintenance`` are hosts with a time at which their maintenance should end.
     ``cordoned``, ``undeclared`` and ``faults`` are hosts in this condition. ``kept_back`` are hosts that are available
     but can't be reserved. ``bookings`` and ``maintenances`` are the open bookings and planned maintenances, ``tickets``
-    those in the queue.
+    those in the queue. ``retired`` is 1 if the inventory is retired.
     """
     counted = {name: which for name, which in _LISTS.items() if name != "reservations"}
     questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in counted.values())

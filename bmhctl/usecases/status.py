@@ -27,10 +27,10 @@ def status(ctx: Context) -> Status:
     However large the fleet is, only counts and the first :data:`SHOWN` of each list are read.
     """
     now = refresh(ctx)
-    if (successor := ctx.store.retirement.successor()) is not None:
-        ctx.report(f"{ctx.store.location} is retired: its successor is {successor}")
     with ctx.store.snapshot():
         totals = status_queries.totals(ctx.store, now)
+        if totals["retired"]:
+            ctx.report(f"{ctx.store.location} is retired: its successor is {ctx.store.retirement.successor()}")
         counts = ctx.store.hosts.counts()
         held = status_queries.reservations(ctx.store, "reservations", now, SHOWN)
         leases = status_queries.reservations(ctx.store, "leases", now, SHOWN) if totals["leases"] else []
