@@ -70,17 +70,15 @@ class Database(Protocol):
     def next_id(self, table: str) -> int:
         """Return an id for a new row of the table, larger than every id that the table has ever assigned."""
 
-    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
+    def transaction(
+        self, *questions: Question, write: bool, shared: bool = False
+    ) -> AbstractContextManager[Sequence[Sequence[Row]]]:
         """Return a transaction: durable when the block ends, undone when the block raises.
 
         Without ``write``, it is a read-only snapshot. Only one writing transaction runs at a time; but if the database
-        :attr:`locks_rows`, ``shared`` ones run beside each other.
-        """
-
-    def begin_with(self, *questions: Question) -> AbstractContextManager[Sequence[Sequence[Row]]]:
-        """Return a shared writing transaction that begins with these queries and yields the rows of each.
-
-        A server answers all queries in one round trip. Each query sees what was committed before it ran.
+        :attr:`locks_rows`, ``shared`` ones run beside each other. A shared one may begin with queries: it yields the
+        rows of each. A server answers them in the round trip that begins the transaction; each query sees what was
+        committed before it ran.
         """
 
     def lock(self, *questions: Question) -> None:

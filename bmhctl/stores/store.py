@@ -252,7 +252,7 @@ class Store:
             *(self.hosts.free(query) for query in queries),
             *self.claims.standing,  # last, when the hosts are locked: each query sees what was committed before it
         ]
-        with self.database.begin_with(*questions) as (hindrance, policy, *answers):
+        with self.database.transaction(*questions, write=True, shared=True) as (hindrance, policy, *answers):
             before = answers.pop(0) if request is not None else ()
             yield GrantView(
                 is_hindered=hindrance[0][0] is not None,

@@ -193,7 +193,7 @@ class Writer:
 
     def begin(self) -> None:
         """Take the id of an event before the transaction has an id, like a grant that has not locked a row yet."""
-        self.open = self.store.database.begin_with(("SELECT 1", ()))
+        self.open = self.store.database.transaction(("SELECT 1", ()), write=True, shared=True)
         self.open.__enter__()
         self.is_written = False
 

@@ -12,7 +12,7 @@ answer for each. psycopg's pipeline mode waits for each statement and twice more
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,14 +84,6 @@ class PostgresDatabase(Session):
             self._has_written = True
             self._note(statement)
         return self._run(statement, parameters)
-
-    def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
-        """Return a shared writing transaction; the message that begins it also runs these queries.
-
-        Each query sees what was committed before it ran. The message also asks whether any process waits for a
-        notification, which can't change until the transaction ends, and takes ids for events: see :meth:`_new_ids`.
-        """
-        return self._transaction(write=True, shared=True, questions=questions)
 
     def lock(self, *questions: Question) -> None:
         """Run queries that lock rows, in one message; for a shared transaction, the message also takes event ids."""
@@ -172,17 +164,12 @@ class PostgresDatabase(Session):
 
     # methods of transactions
 
-    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
+    @contextmanager
+    def transaction(self, *questions: Question, write: bool, shared: bool = False) -> Iterator[list[list[Row]]]:
         """Return a READ COMMITTED transaction for writing, shared or alone; or one snapshot for reading.
 
         Raises :class:`UncertainError` when the connection is lost while the server commits.
         """
-        return self._transaction(write=write, shared=shared)
-
-    @contextmanager
-    def _transaction(
-        self, *, write: bool, shared: bool = False, questions: Sequence[Question] = ()
-    ) -> Iterator[list[list[Row]]]:
         if self._depth:
             raise AssertionError("transactions do not nest: use a savepoint")
         try:
@@ -203,7 +190,11 @@ class PostgresDatabase(Session):
         self._drop()
 
     def _begin(self, *, write: bool, shared: bool, questions: Sequence[Question]) -> list[list[Row]]:
-        """Begin a transaction; return the rows of each query."""
+        """Begin a transaction; return the rows of each query.
+
+        The message that begins it runs the queries. With them, it also asks whether any process waits for a
+        notification, which can't change until the transaction ends, and takes ids for events: see :meth:`_new_ids`.
+        """
         self._usable()
         self._depth = 1
         self._notifies = self._notifies_all = self._has_written = False

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
@@ -163,19 +163,12 @@ class SqliteDatabase(WriteBuffer):
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
-        """Return a writing transaction; it yields the rows of each query."""
-        return self._transaction(True, questions)
-
-    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
+    @contextmanager
+    def transaction(self, *questions: Question, write: bool, shared: bool = False) -> Iterator[list[list[Row]]]:
         """Return a transaction; only one transaction writes at a time.
 
         Raises :class:`MovedError` when another file is at the path by now; then nothing is written.
         """
-        return self._transaction(write)
-
-    @contextmanager
-    def _transaction(self, write: bool, questions: Sequence[Question] = ()) -> Iterator[list[list[Row]]]:
         self.check_in_place()
         if write and self.open_files is not None:
             self.open_files.await_earlier()
