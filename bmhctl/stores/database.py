@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from bmhctl.stores.rows import Row, Value
@@ -17,12 +17,21 @@ Question = tuple[str, Sequence[Value]]
 
 
 class Database(Protocol):
-    """A connection to the tables of an inventory; its errors are those of :mod:`bmhctl.errors`."""
+    """A connection to the tables of an inventory; its errors are those of :mod:`bmhctl.errors`.
 
-    locks_rows: bool
+    Methods that have a body here need no other one for a file, to which one transaction writes at a time.
+    """
+
+    location: str
+    """The name of this database in messages, without a password."""
+
+    files: tuple[Path, ...] = ()
+    """The files on this machine that the database consists of; none for a server."""
+
+    locks_rows: bool = False
     """Whether transactions write at the same time; then they lock the rows that they read in order to change them."""
 
-    has_statistics: bool
+    has_statistics: bool = False
     """Whether the database's planner knows how many hosts fit a term; else a query searches from a rare term."""
 
     is_updated: bool
@@ -35,12 +44,9 @@ class Database(Protocol):
     """Called once after the open transaction has committed; dropped if the transaction is undone."""
 
     @property
-    def location(self) -> str:
-        """The name of this database in messages, without a password."""
-
-    @property
     def role(self) -> str | None:
         """The database role with which the server knows the user; None for a file."""
+        return None
 
     def now(self) -> datetime:
         """Return the time by which leases are judged, with its zone."""
@@ -48,12 +54,14 @@ class Database(Protocol):
     @property
     def is_connected(self) -> bool:
         """Whether the connection is open, as far as is known; a lost connection may be opened again later."""
+        return True
 
     def last_disruption(self) -> datetime:
         """Return when connections to the server were last lost, and with them the locks of their processes.
 
         For a file, return the earliest possible time.
         """
+        return datetime.min.replace(tzinfo=UTC)
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Sequence[Row]:
         """Run one statement and return its rows."""
@@ -82,7 +90,8 @@ class Database(Protocol):
         """
 
     def lock(self, *questions: Question) -> None:
-        """Run queries that lock rows, those of hosts first; only where the database :attr:`locks_rows`."""
+        """Run queries that lock rows, those of hosts first, where the database :attr:`locks_rows`."""
+        return
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Return a part of a transaction that is undone on its own when its block raises."""
@@ -95,6 +104,7 @@ class Database(Protocol):
 
         A transaction makes a full check at its beginning and before its commit, even if that takes a message.
         """
+        return
 
     def version(self) -> int:
         """Return a number that changes when another connection commits a change."""
@@ -104,6 +114,7 @@ class Database(Protocol):
 
     def follow(self) -> None:
         """From the next call on, make :meth:`version` change after every event, even while the queue is empty."""
+        return
 
     def settled_event(self) -> int:
         """Return the newest event id such that no smaller id can still appear; never less than at an earlier call."""
@@ -111,16 +122,14 @@ class Database(Protocol):
     @property
     def is_settling(self) -> bool:
         """Whether :meth:`settled_event` may soon return a larger id although :meth:`version` does not change."""
+        return False
 
     def wakes(self) -> int | None:
         """Return a descriptor that is readable when :meth:`version` may have changed; None if it must be polled."""
+        return None
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Make the table assign only ids larger than ``last`` from now on."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files on this machine that the database consists of; none for a server."""
 
     def upkeep(self) -> Upkeep:
         """Return the object that repairs the tables and retires the inventory."""

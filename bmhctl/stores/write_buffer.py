@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
+from bmhctl.stores.database import Database
 from bmhctl.stores.rows import Value
 
 LOCK_PATIENCE = 15.0
@@ -41,7 +42,7 @@ class _Savepoint:
         self.is_begun = False
 
 
-class WriteBuffer(ABC):
+class WriteBuffer(Database):
     """A database that may delay writes until the next read or the commit.
 
     A subclass calls ``_flush`` before it runs any other statement, and ``_flush`` or ``_take`` before it commits.

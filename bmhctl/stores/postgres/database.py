@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -57,7 +56,6 @@ class PostgresDatabase(Session):
 
     locks_rows = True
     has_statistics = True
-    files: tuple[Path, ...] = ()  # they are on the server
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
@@ -269,9 +267,6 @@ class PostgresDatabase(Session):
             f"the inventory in {self.location} was restored or replaced while it was in use",
             hint="nothing was written; run the command again to use the inventory that is there now",
         )
-
-    def check_in_place(self) -> None:
-        """Do nothing: the message that begins a transaction makes this check."""
 
     def version(self) -> int:
         """Return how many changes were announced to this connection since the first call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -59,6 +58,7 @@ class Session(WriteBuffer):
         super().__init__()
         self.address = address
         """The server, and the schema on it."""
+        self.location = address.shown
         self._connection = connect(address)
         self._depth = 0
         self._listens = False  # whether this connection is notified of changes
@@ -71,10 +71,6 @@ class Session(WriteBuffer):
         """Whether this role has the rights of the inventory's owner."""
         self._which: Row | None = None  # identifies the opened inventory: its table and its token
 
-    @abstractmethod
-    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
-        """Run one statement and return its rows."""
-
     @property
     def role(self) -> str | None:
         """The role with which the server knows the user."""
@@ -84,11 +80,6 @@ class Session(WriteBuffer):
     def encoding(self) -> str:
         """The encoding of the database, as the server calls it."""
         return self._connection.info.parameter_status("server_encoding") or ""
-
-    @property
-    def location(self) -> str:
-        """The name of this database in messages, without a password."""
-        return self.address.shown
 
     @property
     def is_connected(self) -> bool:

@@ -101,18 +101,10 @@ def _check_file(path: Path) -> OpenFiles:
 class SqliteDatabase(WriteBuffer):
     """A connection to one file; use :func:`open_database`."""
 
-    locks_rows = False  # one transaction writes at a time
-    has_statistics = False
-    is_connected = True  # a file has no connection that could be lost
-    is_settling = False  # ids are assigned in the order of the commits
-    role: str | None = None
-
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__()
         self.location = str(path)
-        """The path of the inventory file."""
-        self.files: tuple[Path, ...] = (path,)
-        """The inventory file; SQLite creates and removes other files beside it."""
+        self.files = (path,)  # SQLite creates and removes other files beside it
         self._path = path
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while the file is being built under a temporary name
@@ -129,10 +121,6 @@ class SqliteDatabase(WriteBuffer):
     def now(self) -> datetime:
         """Return the time of this machine's clock."""
         return datetime.fromtimestamp(_real_time(), UTC)
-
-    def last_disruption(self) -> datetime:
-        """Return the earliest possible time: a file has no connections that could be lost."""
-        return datetime.min.replace(tzinfo=UTC)
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run one statement and return its rows."""
@@ -202,9 +190,6 @@ class SqliteDatabase(WriteBuffer):
 
         return FileClaims(self._path, self.open_files)
 
-    def lock(self, *questions: Question) -> None:
-        """Do nothing: no other transaction writes at the same time."""
-
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Add many rows to a table."""
         self._flush(then_writes=True)
@@ -264,16 +249,9 @@ class SqliteDatabase(WriteBuffer):
         )
         return tuple(int(number or 0) for number in self.execute(newest)[0])
 
-    def follow(self) -> None:
-        """Do nothing: every commit changes the version."""
-
     def settled_event(self) -> int:
         """Return the newest event's id: ids are assigned in the order of the commits."""
         return int(self.execute("SELECT COALESCE(MAX(id), 0) FROM events")[0][0] or 0)
-
-    def wakes(self) -> int | None:
-        """Return None: the caller polls, because reading the version takes only microseconds."""
-        return None
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Make the table assign only ids larger than ``last`` from now on."""
