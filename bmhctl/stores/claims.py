@@ -17,6 +17,7 @@ from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
+    from bmhctl.probes.cancellation import Cancelled
     from bmhctl.stores.database import Question
     from bmhctl.stores.rows import Row
 
@@ -36,16 +37,6 @@ def ticket_claim(ticket_id: int) -> str:
     return f"ticket-{ticket_id}"
 
 
-class Lost(Protocol):
-    """Reports whether a claim that this process holds was lost."""
-
-    def is_set(self) -> bool:
-        """Return whether the claim is lost."""
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until the claim is lost, ``timeout`` seconds at most; return whether it is lost."""
-
-
 class Hold(Frozen):
     """A claim that this process holds.
 
@@ -56,7 +47,7 @@ class Hold(Frozen):
     """
 
     inherit: tuple[int, ...] = ()
-    lost: Lost | None = None
+    lost: Cancelled | None = None
     guard: Callable[[], None] = lambda: None
 
 
@@ -91,7 +82,7 @@ class LeftClaim(Frozen):
 class Claims(Protocol):
     """The claims of one inventory, each by its name."""
 
-    standing: tuple[Question, ...]
+    standing: tuple[Question, ...] = ()
     """The query for the claims that the inventory's database holds; empty where claims are files."""
 
     def share(self, name: str) -> AbstractContextManager[Callable[[], bool]]:
@@ -104,14 +95,16 @@ class Claims(Protocol):
     def claim(self, name: str) -> AbstractContextManager[Hold | None]:
         """Hold a claim alone until the block ends; yield None when another process holds it."""
 
-    def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Return the names of the claims that some process holds alone."""
-
-    def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
-        """Return the ids of the hosts that some process has claimed.
+    def claimed(self, names: Collection[str], standing: Sequence[Row] | None = None) -> frozenset[str]:
+        """Return the names of the claims that some process holds alone.
 
         ``standing`` are the rows that answered :attr:`standing`; without them, this method runs the query.
         """
+
+    def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
+        """Return the ids of the hosts that some process has claimed; ``standing`` as for :meth:`claimed`."""
+        names = {host_claim(host): host for host in hosts}
+        return frozenset(names[name] for name in self.claimed(names, standing))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that some process shares, and perhaps of some that several processes test."""
@@ -124,24 +117,27 @@ class Claims(Protocol):
 
     def is_there(self, name: str) -> bool:
         """Return whether there is a file or row of a claim: a process holds it, or was killed while it held it."""
+        return name in self.names()
 
     def names(self) -> list[str]:
         """Return the names of the claims for which :meth:`is_there` is true."""
 
     def restore(self) -> None:
-        """Lock the claims of this process again whose files were removed from outside.
+        """Lock the claims of this process again whose files were removed from outside; rows are not.
 
         Raises :class:`MovedError` when another process has taken one of them.
         """
+        return
 
     def holders(self, name: str) -> list[Holder]:
         """Return the processes that hold a claim alone, as far as this machine can see them; takes milliseconds."""
 
     def end_holders(self, name: str) -> None:
-        """End the steps that hold a claim although their bmhctl has ended.
+        """End the steps that hold a claim although their bmhctl has ended; where steps inherit no claim, none does.
 
         Raises :class:`PermissionError` when a step belongs to another user.
         """
+        return
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that no process holds, but whose files or rows still exist; :meth:`forget` removes them."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
-from bmhctl.stores.claims import Hold, Holder, LeftClaim, host_claim
+from bmhctl.stores.claims import Claims, Hold, Holder, LeftClaim
 from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.postgres.session import NOW, STARTED
 from bmhctl.stores.rows import to_moment
@@ -54,10 +54,10 @@ _LEFT = (
 )
 
 
-class LeasedClaims:
+class LeasedClaims(Claims):
     """The claims of one inventory in PostgreSQL."""
 
-    standing: tuple[Question, ...] = (_ANY,)
+    standing = (_ANY,)
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
@@ -109,13 +109,8 @@ class LeasedClaims:
         except UnreachableError:
             self._is_away = not self._database.is_connected
 
-    def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
-        """Return the ids of the hosts that some process has claimed; ``standing`` are the rows of :attr:`standing`."""
-        names = {host_claim(host): host for host in hosts}
-        return frozenset(names[name] for name in self.claimed(names, standing))
-
     def claimed(self, names: Collection[str], standing: Sequence[Row] | None = None) -> frozenset[str]:
-        """Return the names of the claims that some process holds alone; ``standing`` as for :meth:`claimed_hosts`."""
+        """Return the names of the claims that some process holds alone; ``standing`` are rows of :attr:`standing`."""
         if not names:
             return frozenset()
         rows = self._database.execute(*_ANY) if standing is None else standing
@@ -142,9 +137,6 @@ class LeasedClaims:
             found.append(Holder(str(holder), since=since, is_runner=began is not None, ends_by_itself=ends))
         return found
 
-    def end_holders(self, name: str) -> None:
-        """Do nothing: on PostgreSQL, a step always ends with its bmhctl."""
-
     def shared(self, names: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that some process shares."""
         return frozenset(self._database.holders(names))
@@ -154,16 +146,9 @@ class LeasedClaims:
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
-    def is_there(self, name: str) -> bool:
-        """Return whether there is a row of the claim."""
-        return bool(list(self._database.execute("SELECT 1 FROM claims WHERE name = ?", [name])))
-
     def names(self) -> list[str]:
         """Return the names of the claims that have a row."""
         return [str(name) for (name,) in self._database.execute(*_ANY)]
-
-    def restore(self) -> None:
-        """Do nothing: unlike the files of claims, rows are not removed from outside."""
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that have ended but still have a row; a holder may still run without its connection."""

@@ -107,7 +107,7 @@ class FileClaims:
         names = {host_claim(host): host for host in hosts}
         return frozenset(names[name] for name in self.claimed(names))
 
-    def claimed(self, names: Collection[str]) -> frozenset[str]:
+    def claimed(self, names: Collection[str], standing: Sequence[Row] | None = None) -> frozenset[str]:
         """Return the names of the claims that some process holds alone."""
         return self._those(names, lambda handle: not _lock(handle, fcntl.LOCK_SH))
 
