@@ -87,10 +87,6 @@ class Bookings(Frozen):
         """Return the open bookings for which a command has something to do by ``now``: see ``due_at``."""
         return self._where("due_at <= ? ORDER BY due_at, id", from_time(now))
 
-    def is_any_due(self, now: datetime) -> bool:
-        """Return whether :meth:`due` would return any booking."""
-        return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1", [from_time(now)]))
-
     def _where(self, condition: str, *values: Value) -> list[Booking]:
         return [_FORMAT.value(row) for row in self._database.execute(f"{_SELECT} WHERE {condition}", values)]
 

@@ -24,14 +24,14 @@ from bmhctl.usecases.shared.transitions import SELF, add_reason, move, record_ev
 _AGAIN = timedelta(minutes=1)  # the pause before another attempt
 
 
-def settle_due(ctx: Context, now: datetime) -> None:
-    """Do what is due for bookings and planned maintenances, in the caller's transaction.
+def settle_due(ctx: Context, bookings: Iterable[Booking], now: datetime) -> None:
+    """Do what is due for these bookings and planned maintenances, in the caller's transaction.
 
     A booking that was not taken in time lapses, unless its owner is waiting for it. A booked host that will be unusable
     is exchanged for another that fits. A planned maintenance begins; it also ends if it was planned to end by itself.
     """
     policy = ctx.store.policy()
-    for each in ctx.store.bookings.due(now):
+    for each in bookings:
         booking = ctx.store.bookings.get(each.id) or each  # settling an earlier one may have moved this booking
         due = due_of(booking, policy)
         if booking.is_maintenance:

@@ -52,10 +52,10 @@ def reap(ctx: Context) -> list[Reservation]:
             for host in hosts:
                 is_last = host is hosts[-1]
                 give_back(ctx, host, now, reason=reason, end=End.EXPIRED, actor=SELF, is_last=is_last)
-        if ctx.store.bookings.is_any_due(now):
+        if due := ctx.store.bookings.due(now):
             from bmhctl.usecases.shared.due_bookings import settle_due
 
-            settle_due(ctx, now)
+            settle_due(ctx, due, now)
     for reservation in expired:
         ctx.store.claims.forget(run_claim(reservation.id))
     return expired
