@@ -44,15 +44,8 @@ class Admin(Frozen):
         return {table: number_in(self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
 
     def copy_file_to(self, partial: Path) -> bool:
-        """Copy a SQLite file page by page into an empty file, as of one moment; return False for a database server."""
-        if not self._database.files:
-            return False
-        from bmhctl.stores.sqlite.database import SqliteDatabase
-
-        if not isinstance(self._database, SqliteDatabase):
-            raise AssertionError("only SQLite keeps an inventory in a file")
-        self._database.copy_to(partial)
-        return True
+        """Copy a SQLite file page by page into an empty one, as of one moment; return False for a database server."""
+        return self._database.upkeep().copy_file_to(partial)
 
 
 def _counted(table: str, place: str, rows: Iterator[Row], progress: Callable[[str, str], None]) -> Iterator[Row]:

@@ -156,3 +156,6 @@ class Upkeep(Protocol):
 
     def rebuild(self) -> None:
         """Rebuild from the rows what the database derives from them, in the caller's transaction."""
+
+    def copy_file_to(self, partial: Path) -> bool:
+        """Copy the database's file, damaged or not, into an empty one; return False for a database server."""

@@ -89,17 +89,6 @@ class Integrity(Frozen):
         """Rebuild from the rows what the database derives from them."""
         self._database.upkeep().rebuild()
 
-    def copy_to(self, path: Path) -> None:
-        """Copy a SQLite database, damaged or not, to a new file; the copy is of one moment.
-
-        Raises :class:`FileExistsError` when the file exists, :class:`UnreachableError` when it can't be written.
-        """
-        from bmhctl.stores.admin import Admin
-        from bmhctl.stores.sqlite.files import building
-
-        with building(path) as partial:
-            Admin(self._database).copy_file_to(partial)
-
     def answers(self, select: str, moments: Sequence[datetime]) -> Iterator[Answer]:
         """Yield the rows of a ``SELECT host, fixable, minor, …`` by host; ``moments`` are its parameters.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.postgres.connection import RETIRED
@@ -71,3 +72,7 @@ class PostgresUpkeep(Frozen):
             self._database.execute(f"REINDEX TABLE {table}")
         for table, last in [*self._ids_behind()]:
             self._database.start_ids_after(table, last)
+
+    def copy_file_to(self, partial: Path) -> bool:
+        """Return False: the files are on the server."""
+        return False

@@ -106,7 +106,7 @@ class SqliteDatabase(WriteBuffer):
         self.location = str(path)
         self.files = (path,)  # SQLite creates and removes other files beside it
         self._path = path
-        self._connection = connection
+        self.connection = connection
         self.open_files: OpenFiles | None = None  # None while the file is being built under a temporary name
 
     def configure(self) -> None:
@@ -130,7 +130,7 @@ class SqliteDatabase(WriteBuffer):
 
     def _rows(self, sql: str, parameters: Sequence[Value]) -> list[Row]:
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self.connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
@@ -139,7 +139,7 @@ class SqliteDatabase(WriteBuffer):
         if self._waiting or self._broken:
             self._flush()
         try:
-            cursor = self._connection.execute(sql, parameters)
+            cursor = self.connection.execute(sql, parameters)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
         return chain.from_iterable(self._batches(cursor))
@@ -171,7 +171,7 @@ class SqliteDatabase(WriteBuffer):
             self._run("COMMIT")
         except BaseException:
             self.after_commit = None
-            if self._connection.in_transaction:  # the COMMIT was not reached, so the ids of its events are free again
+            if self.connection.in_transaction:  # the COMMIT was not reached, so the ids of its events are free again
                 del self.unreported[before:]
             self._undo("ROLLBACK")
             self._drop()
@@ -204,8 +204,8 @@ class SqliteDatabase(WriteBuffer):
             if not isinstance(rows, list) or len(rows) >= _MANY:
                 from bmhctl.stores.sqlite.bulk_inserts import insert_together
 
-                rows = insert_together(self._connection, statement, rows)
-            self._connection.executemany(statement, rows)
+                rows = insert_together(self.connection, statement, rows)
+            self.connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
@@ -214,7 +214,7 @@ class SqliteDatabase(WriteBuffer):
 
     def _undo(self, statement: str) -> None:
         # SQLite may have rolled back the transaction already (disk full, I/O error). Report only the first error.
-        if self._connection.in_transaction:
+        if self.connection.in_transaction:
             with suppress(BmhctlError):
                 self._run(statement)
 
@@ -265,12 +265,6 @@ class SqliteDatabase(WriteBuffer):
 
         return SqliteUpkeep(self)
 
-    def copy_to(self, partial: Path) -> None:
-        """Copy the file, damaged or not, as of one moment into an empty file; other processes may write meanwhile."""
-        from bmhctl.stores.sqlite.upkeep import copy
-
-        copy(self._connection, self._path, partial)
-
     def close(self) -> None:
         """Close the connection."""
         try:
@@ -279,10 +273,10 @@ class SqliteDatabase(WriteBuffer):
             if self.open_files is not None:
                 from bmhctl.stores.sqlite.left_log import close
 
-                close(self._connection, self.open_files)
+                close(self.connection, self.open_files)
             return
         with suppress(sqlite3.Error):
-            self._connection.close()
+            self.connection.close()
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -75,20 +75,6 @@ def use_log(database: SqliteDatabase) -> None:
     database.schema_version()  # the first read opens the log
 
 
-def copy(connection: sqlite3.Connection, path: Path, partial: Path) -> None:
-    """Copy a file into an empty one, and give the copy the same permissions."""
-    try:
-        with closing(sqlite3.connect(partial)) as other:
-            connection.backup(other)
-    except sqlite3.Error as error:
-        raise translate(error, partial) from error
-    there = path.stat()
-    partial.chmod(there.st_mode & 0o700)
-    with suppress(OSError):  # the same group may read the copy; if that is refused, only the owner may
-        os.chown(partial, -1, there.st_gid)
-        partial.chmod(there.st_mode & 0o777)
-
-
 class SqliteUpkeep(Frozen):
     """The upkeep of one file; made by :meth:`SqliteDatabase.upkeep`."""
 
@@ -124,3 +110,17 @@ class SqliteUpkeep(Frozen):
     def rebuild(self) -> None:
         """Rebuild all indexes with ``REINDEX``."""
         self._database.execute("REINDEX")
+
+    def copy_file_to(self, partial: Path) -> bool:
+        """Copy the file, and give the copy the same permissions; other processes may write meanwhile."""
+        try:
+            with closing(sqlite3.connect(partial)) as other:
+                self._database.connection.backup(other)
+        except sqlite3.Error as error:
+            raise translate(error, partial) from error
+        there = os.stat(self._database.location)
+        partial.chmod(there.st_mode & 0o700)
+        with suppress(OSError):  # the same group may read the copy; if that is refused, only the owner may
+            os.chown(partial, -1, there.st_gid)
+            partial.chmod(there.st_mode & 0o777)
+        return True

@@ -127,6 +127,8 @@ def _repair(ctx: Context, *, is_damaged: bool) -> list[Finding]:
 
 def _keep_copy(ctx: Context) -> Path:
     """Copy the inventory to a new file and return its path; the file of a server's inventory is in this folder."""
+    from bmhctl.stores.sqlite.files import building
+
     files = ctx.store.integrity.files
     source = files[0] if files else Path.cwd() / "bmhctl"
     stem = f"{source.name}.before-doctor-{ctx.clock():%Y%m%dT%H%M%SZ}"
@@ -134,7 +136,8 @@ def _keep_copy(ctx: Context) -> Path:
         copy = source.with_name(f"{stem}{f'-{number}' if number > 1 else ''}.db")
         with suppress(FileExistsError, StateRefusedError):  # another ``doctor`` made a copy in the same second
             if files:
-                ctx.store.integrity.copy_to(copy)
+                with building(copy) as partial:
+                    ctx.store.admin.copy_file_to(partial)
             else:
                 backup(ctx, str(copy))
             return copy

@@ -580,15 +580,15 @@ def test_the_backup_is_the_inventory_as_it_was_with_the_same_permissions(fleet: 
 
 
 def test_nothing_is_fixed_without_room_for_a_backup(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bmhctl.stores.sqlite.database import SqliteDatabase
+    from bmhctl.stores.sqlite.upkeep import SqliteUpkeep
 
     unchecked(fleet, "DELETE FROM facts")
     before = everything(fleet)
 
-    def full(_: SqliteDatabase, partial: Path) -> None:
+    def full(_: SqliteUpkeep, partial: Path) -> bool:
         raise UnreachableError(f"the disk of {partial} is full")
 
-    monkeypatch.setattr(SqliteDatabase, "copy_to", full)
+    monkeypatch.setattr(SqliteUpkeep, "copy_file_to", full)
     with pytest.raises(UnreachableError, match="is full"):
         at(fleet, fix=True)
     assert everything(fleet) == before
