@@ -18,6 +18,8 @@ from bmhctl.api.changing import Changing
 from bmhctl.api.reading import Reading
 from bmhctl.api.reserving import Reserving
 from bmhctl.errors import StateRefusedError, UsageError
+from bmhctl.stores import default_actor, open_store, state_files
+from bmhctl.usecases.inventories import init
 from bmhctl.usecases.shared.context import Context
 
 
@@ -52,14 +54,10 @@ def open_inventory(
     ['node01', 'node02'] ['tainted', 'tainted']
     >>> folder.cleanup()
     """
-    from bmhctl.stores import default_actor, open_store, state_files
-
     now = None if clock is None else _in_utc(clock)
     path = os.fsdecode(location)
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     if create:
-        from bmhctl.usecases.inventories import init
-
         with suppress(StateRefusedError):  # the inventory exists already
             init(path)
     actor = actor or default_actor(os.environ)  # before the store is opened, because a failure here would leave it open

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from bmhctl.api.opened import Opened, done
+from bmhctl.domain.times import in_utc, parse_moment
 from bmhctl.results import Outcomes
+from bmhctl.usecases import hosts, lifecycle_verbs, undo
 from bmhctl.usecases.shared.host_selection import choice
+from bmhctl.usecases.steps import resume, retire, step_verbs
 
 
 class Changing(Opened):
@@ -33,9 +36,7 @@ class Changing(Opened):
         taken, :class:`~bmhctl.errors.InvalidError` for a MAC that another host has, and
         :class:`~bmhctl.errors.UsageError` for an attribute that is not valid.
         """
-        from bmhctl.usecases.hosts import AttributeChanges, add
-
-        changes = AttributeChanges(
+        changes = hosts.AttributeChanges(
             address=address,
             mac=mac,
             note=note,
@@ -44,7 +45,7 @@ class Changing(Opened):
             labels=labels or {},
             hardware=hardware or {},
         )
-        return done(add(self._with(dry_run), names, changes))
+        return done(hosts.add(self._with(dry_run), names, changes))
 
     def set(
         self,
@@ -66,9 +67,7 @@ class Changing(Opened):
         host's ``credentials`` unless they are given, too. Raises :class:`~bmhctl.errors.UsageError` for an attribute
         that is not valid.
         """
-        from bmhctl.usecases.hosts import AttributeChanges, set_attributes
-
-        changes = AttributeChanges(
+        changes = hosts.AttributeChanges(
             address=address,
             mac=mac,
             note=note,
@@ -77,7 +76,7 @@ class Changing(Opened):
             labels=labels or {},
             hardware=hardware or {},
         )
-        return done(set_attributes(self._with(dry_run), choice(names, selector), changes))
+        return done(hosts.set_attributes(self._with(dry_run), choice(names, selector), changes))
 
     def rename(self, old: str, new: str, *, dry_run: bool = False) -> Outcomes:
         """Rename a host, or the hosts of a range such as ``"node[01-20]"``, all or none; return the outcome of each.
@@ -85,9 +84,7 @@ class Changing(Opened):
         States, reservations and history stay. Raises :class:`~bmhctl.errors.NotFoundError` for an unknown host, and
         :class:`~bmhctl.errors.StateRefusedError` for a name that is taken.
         """
-        from bmhctl.usecases.hosts import rename
-
-        return done(rename(self._with(dry_run), old, new))
+        return done(hosts.rename(self._with(dry_run), old, new))
 
     def remove(
         self,
@@ -102,9 +99,7 @@ class Changing(Opened):
         A reserved or dirty host is refused (:class:`~bmhctl.errors.StateRefusedError`) unless ``force`` is given with a
         ``reason``.
         """
-        from bmhctl.usecases.hosts import remove
-
-        return done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
+        return done(hosts.remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
 
     def undo(self, *names: str, event: int | None = None, dry_run: bool = False) -> Outcomes:
         """Undo the last change of the declaration of hosts; return the outcome of each host.
@@ -113,9 +108,7 @@ class Changing(Opened):
         for these of its hosts. A second call makes the change again. Raises :class:`~bmhctl.errors.StateRefusedError`
         when there is no change, or when a later change of its hosts depends on it.
         """
-        from bmhctl.usecases.undo import undo
-
-        return done(undo(self._with(dry_run), names, event=event))
+        return done(undo.undo(self._with(dry_run), names, event=event))
 
     def ready(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Run the setup steps and readiness checks of initial hosts, and make those that pass available.
@@ -123,9 +116,7 @@ class Changing(Opened):
         Returns the outcome of each host. A host that is available already is not checked, and counts as done. Raises
         :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
-        from bmhctl.usecases.steps.step_verbs import ready
-
-        return done(ready(self._with(dry_run), choice(names, selector)))
+        return done(step_verbs.ready(self._with(dry_run), choice(names, selector)))
 
     def check(self, *names: str, selector: str | None = None, force: bool = False) -> Outcomes:
         """Run the readiness checks of hosts and record their results; no host moves. Return the outcome of each.
@@ -134,9 +125,7 @@ class Changing(Opened):
         :class:`~bmhctl.errors.StepFailedError` if a check failed, and :class:`~bmhctl.errors.NotYoursError` for a host
         of another owner.
         """
-        from bmhctl.usecases.steps.step_verbs import check
-
-        return done(check(self._context, choice(names, selector), force=force))
+        return done(step_verbs.check(self._context, choice(names, selector), force=force))
 
     def taint(
         self,
@@ -154,11 +143,11 @@ class Changing(Opened):
         what is broken. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host or the lease has
         ended, unless ``force`` is given with a ``reason``.
         """
-        from bmhctl.usecases.lifecycle_verbs import taint
-
         chosen = choice(names, selector)
         return done(
-            taint(self._with(dry_run), chosen, reason=reason, fault=fault, reservation=reservation, force=force)
+            lifecycle_verbs.taint(
+                self._with(dry_run), chosen, reason=reason, fault=fault, reservation=reservation, force=force
+            )
         )
 
     def reset(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
@@ -167,9 +156,7 @@ class Changing(Opened):
         A host that is initial already counts as done. A host with a fault is cleaned only if its exact name is given.
         Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
-        from bmhctl.usecases.steps.step_verbs import reset
-
-        return done(reset(self._with(dry_run), choice(names, selector)))
+        return done(step_verbs.reset(self._with(dry_run), choice(names, selector)))
 
     def recycle(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Make used hosts available again, with :meth:`reset` and :meth:`ready`; return the outcome of each.
@@ -177,9 +164,7 @@ class Changing(Opened):
         Without names and ``selector``, these are all tainted hosts. A host with a fault is skipped unless its exact
         name is given. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
-        from bmhctl.usecases.steps.step_verbs import recycle
-
-        return done(recycle(self._with(dry_run), choice(names, selector)))
+        return done(step_verbs.recycle(self._with(dry_run), choice(names, selector)))
 
     def retire(
         self, *names: str, selector: str | None = None, reason: str, when_free: bool = False, dry_run: bool = False
@@ -190,15 +175,11 @@ class Changing(Opened):
         retires it after it was given back; otherwise a held host raises :class:`~bmhctl.errors.StateRefusedError`. If a
         step fails, the host goes to maintenance, and :class:`~bmhctl.errors.StepFailedError` is raised.
         """
-        from bmhctl.usecases.steps.retire import retire
-
-        return done(retire(self._with(dry_run), choice(names, selector), reason=reason, when_free=when_free))
+        return done(retire.retire(self._with(dry_run), choice(names, selector), reason=reason, when_free=when_free))
 
     def undo_retire(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Cancel the retirement of hosts that are still in the inventory; return the outcome of each."""
-        from bmhctl.usecases.steps.retire import undo_retire
-
-        return done(undo_retire(self._with(dry_run), choice(names, selector)))
+        return done(retire.undo_retire(self._with(dry_run), choice(names, selector)))
 
     def maintain(
         self,
@@ -216,15 +197,14 @@ class Changing(Opened):
         then. Raises :class:`~bmhctl.errors.UsageError` for an empty reason and for a text that is not a time in the
         future.
         """
-        from bmhctl.domain.times import in_utc, parse_moment
-        from bmhctl.usecases.lifecycle_verbs import maintain
-
         if isinstance(until, str):
             until = parse_moment(until, self._context.clock())
         elif until is not None:
             until = in_utc(until)
         return done(
-            maintain(self._with(dry_run), choice(names, selector), reason=reason, until=until, when_free=when_free)
+            lifecycle_verbs.maintain(
+                self._with(dry_run), choice(names, selector), reason=reason, until=until, when_free=when_free
+            )
         )
 
     def resume(
@@ -235,9 +215,7 @@ class Changing(Opened):
 
         Returns the outcome of each host. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
-        from bmhctl.usecases.steps.resume import resume
-
-        return done(resume(self._with(dry_run), choice(names, selector), everyones=everyones))
+        return done(resume.resume(self._with(dry_run), choice(names, selector), everyones=everyones))
 
     def cordon(
         self, *names: str, selector: str | None = None, reason: str | None = None, dry_run: bool = False
@@ -247,9 +225,7 @@ class Changing(Opened):
         A reserved host stays with its holder. A host that is cordoned already counts as done; a new reason replaces the
         earlier one.
         """
-        from bmhctl.usecases.lifecycle_verbs import cordon
-
-        return done(cordon(self._with(dry_run), choice(names, selector), reason=reason))
+        return done(lifecycle_verbs.cordon(self._with(dry_run), choice(names, selector), reason=reason))
 
     def uncordon(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Allow hosts to be reserved again; return the outcome of each.
@@ -257,6 +233,4 @@ class Changing(Opened):
         A host that is not cordoned counts as done. Raises :class:`~bmhctl.errors.StateRefusedError` for a host that is
         being retired.
         """
-        from bmhctl.usecases.lifecycle_verbs import uncordon
-
-        return done(uncordon(self._with(dry_run), choice(names, selector)))
+        return done(lifecycle_verbs.uncordon(self._with(dry_run), choice(names, selector)))

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import select
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from bmhctl.api.opened import Opened, done
 from bmhctl.domain.model import Reservation, TaskResult
+from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
+from bmhctl.domain.times import in_utc, parse_moment
 from bmhctl.domain.units import parse_duration
-from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Held, Outcomes
+from bmhctl.results.bookings import Booked
+from bmhctl.stores import open_store
+from bmhctl.usecases import lifecycle_verbs
+from bmhctl.usecases.reservations import bookings, holder, queue, replacement, reserve, waiting
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, unfold
-
-if TYPE_CHECKING:
-    from bmhctl.domain.requirements import ReservationRequest
-    from bmhctl.results.bookings import Booked
 
 
 class Reserving(Opened):
@@ -56,14 +58,11 @@ class Reserving(Opened):
         :class:`~bmhctl.errors.StepFailedError` if hosts can't be prepared, and :class:`~bmhctl.errors.NotFoundError`
         for an unknown host or booking.
         """
-        from bmhctl.usecases.reservations.reserve import reserve_or_wait
-        from bmhctl.usecases.reservations.waiting import WaitOptions
-
         request = _request(names, selector, count, wants, ttl, purpose, request_id, params, tags, booking)
         patience = None
         if wait is not None and wait is not False:
-            patience = WaitOptions(_pause, None if wait is True else _length(wait))
-        return reserve_or_wait(self._context, request, patience, check=check).held
+            patience = waiting.WaitOptions(_pause, None if wait is True else _length(wait))
+        return reserve.reserve_or_wait(self._context, request, patience, check=check).held
 
     def plan_reserve(
         self,
@@ -78,9 +77,7 @@ class Reserving(Opened):
 
         The parameters are those of :meth:`reserve`.
         """
-        from bmhctl.usecases.reservations.reserve import plan_reserve
-
-        plan = plan_reserve(self._context, _request(names, selector, count, wants, ttl, params=params))
+        plan = reserve.plan_reserve(self._context, _request(names, selector, count, wants, ttl, params=params))
         return Outcomes("reserve", plan.items, plan.notes)
 
     @contextmanager
@@ -126,9 +123,9 @@ class Reserving(Opened):
         self._end_task(held, "task completed", TaskResult.COMPLETED)
 
     def _end_task(self, held: Held, reason: str, task: TaskResult) -> None:
-        from bmhctl.usecases.lifecycle_verbs import release
-
-        done(release(self._context, Choice(), reservation=held.reservation.id, reason=reason, task=task))
+        done(
+            lifecycle_verbs.release(self._context, Choice(), reservation=held.reservation.id, reason=reason, task=task)
+        )
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
         """Extend a lease until ``ttl`` from now (default: its own length); return the reservation with its hosts.
@@ -137,9 +134,7 @@ class Reserving(Opened):
         or planned maintenance of its hosts requires that. Raises :class:`~bmhctl.errors.NotYoursError` if the lease has
         ended, and :class:`~bmhctl.errors.NotFoundError` for an unknown id.
         """
-        from bmhctl.usecases.reservations.holder import extend
-
-        return extend(self._context, reservation, _length(ttl)).held
+        return holder.extend(self._context, reservation, _length(ttl)).held
 
     def handover(self, reservation: str, to: str) -> Held:
         """Give this actor's reservation to the owner ``to``; return it with its new id and its hosts.
@@ -149,9 +144,7 @@ class Reserving(Opened):
         :class:`~bmhctl.errors.UsageError` for an empty owner. A limit of the new owner raises
         :class:`~bmhctl.errors.BusyError` or :class:`~bmhctl.errors.UnsatisfiableError`.
         """
-        from bmhctl.usecases.reservations.holder import handover
-
-        return handover(self._context, reservation, to).held
+        return holder.handover(self._context, reservation, to).held
 
     def share(self, reservation: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Held:
         """Let the owners in ``add`` extend and release a reservation, and forbid it to those in ``remove``; return it.
@@ -160,9 +153,7 @@ class Reserving(Opened):
         an unknown id, and :class:`~bmhctl.errors.UsageError` if no owner is given, or one in ``remove`` does not share
         the reservation.
         """
-        from bmhctl.usecases.reservations.holder import share
-
-        return share(self._context, reservation, add=(*add,), remove=(*remove,), token=reservation).held
+        return holder.share(self._context, reservation, add=(*add,), remove=(*remove,), token=reservation).held
 
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
         """Replace the host ``name`` of a reservation by a free host that fits; return the reservation with its hosts.
@@ -172,24 +163,18 @@ class Reserving(Opened):
         :class:`~bmhctl.errors.StepFailedError` if the new host can't be prepared, and
         :class:`~bmhctl.errors.NotFoundError` for an unknown host or reservation.
         """
-        from bmhctl.usecases.reservations.replacement import replace_host
-
-        return replace_host(self._context, name, reservation, reason).held
+        return replacement.replace_host(self._context, name, reservation, reason).held
 
     def release(self, reservation: str, *, reason: str | None = None, dry_run: bool = False) -> Outcomes:
         """Give back all hosts that a reservation still holds; return the outcome of each.
 
         Raises :class:`~bmhctl.errors.NotYoursError` if its lease has ended.
         """
-        from bmhctl.usecases.lifecycle_verbs import release
-
-        return done(release(self._with(dry_run), Choice(), reservation=reservation, reason=reason))
+        return done(lifecycle_verbs.release(self._with(dry_run), Choice(), reservation=reservation, reason=reason))
 
     def reap(self, *, dry_run: bool = False) -> tuple[Held, ...]:
         """End the leases that have expired; return these reservations with the hosts that they held."""
-        from bmhctl.usecases.reservations.holder import reap_expired
-
-        return reap_expired(self._with(dry_run)).items
+        return holder.reap_expired(self._with(dry_run)).items
 
     def book(
         self,
@@ -214,8 +199,6 @@ class Reserving(Opened):
         :class:`~bmhctl.errors.UnsatisfiableError` if too few hosts could ever fit, and
         :class:`~bmhctl.errors.UsageError` for a beginning in the past or an end that is not after it.
         """
-        from bmhctl.usecases.reservations.bookings import book
-
         request = _request(names, selector, count, wants, purpose=purpose, request_id=request_id)
         now = self._context.clock()
         starts = _moment(begins, now)
@@ -223,7 +206,7 @@ class Reserving(Opened):
         if (ends is None) == (length is None):
             raise UsageError("give one end of the booking: ends or ttl")
         until = _moment(ends, starts, now) if ends is not None else starts + (length or timedelta())
-        return book(self._context, request, starts, until, weekly=weekly).items
+        return bookings.book(self._context, request, starts, until, weekly=weekly).items
 
     def cancel_booking(self, booking: str) -> None:
         """Cancel a booking of this actor, or a planned maintenance, by its id.
@@ -232,9 +215,7 @@ class Reserving(Opened):
         :class:`~bmhctl.errors.StateRefusedError` if it has ended, and :class:`~bmhctl.errors.NotFoundError` for an
         unknown id.
         """
-        from bmhctl.usecases.reservations.bookings import cancel
-
-        cancel(self._context, booking)
+        bookings.cancel(self._context, booking)
 
     def move_ticket(self, ticket: int, *, before: int | None = None, reason: str) -> None:
         """Move a ticket to the front of the queue, or to just before the ticket ``before``; record the ``reason``.
@@ -242,9 +223,7 @@ class Reserving(Opened):
         Raises :class:`~bmhctl.errors.NotFoundError` for a ticket that is not in the queue, and
         :class:`~bmhctl.errors.UsageError` for an empty reason.
         """
-        from bmhctl.usecases.reservations.queue import move
-
-        move(self._context, ticket, reason, before=before)
+        queue.move(self._context, ticket, reason, before=before)
 
 
 @contextmanager
@@ -254,21 +233,15 @@ def _renewed(context: Context, reservation: Reservation) -> Iterator[None]:
     if length is None:
         yield
         return
-    import threading
-
     over = threading.Event()
 
     def renew() -> None:
-        from bmhctl.errors import NotFoundError, NotYoursError
-        from bmhctl.stores import open_store
-        from bmhctl.usecases.reservations.holder import extend
-
         pause = length.total_seconds() / 3
         while not over.wait(pause):
             try:
                 with closing(open_store(context.store.address)) as store:
                     mine = Context(store=store, actor=context.actor, clock=store.now, environ=context.environ)
-                    extend(mine, reservation.id, silent=True)
+                    holder.extend(mine, reservation.id, silent=True)
                 pause = length.total_seconds() / 3
             except (NotFoundError, NotYoursError):
                 return  # the lease is lost, which the end of the block reports
@@ -296,8 +269,6 @@ def _request(
     tags: Mapping[str, str] | None = None,
     booking: str | None = None,
 ) -> ReservationRequest:
-    from bmhctl.domain.requirements import parse_requirement, reservation_request
-
     return reservation_request(
         unfold(names),
         None if selector is None else parse_selector(selector),
@@ -321,8 +292,6 @@ def _pause(seconds: float, wakes: int | None) -> None:
 
 
 def _moment(value: datetime | str, after: datetime, said: datetime | None = None) -> datetime:
-    from bmhctl.domain.times import in_utc, parse_moment
-
     return parse_moment(value, after, said=said) if isinstance(value, str) else in_utc(value)
 
 
