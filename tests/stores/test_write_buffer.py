@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.stores.database import WriteBuffer
 from bmhctl.stores.rows import Value
-from bmhctl.stores.write_buffer import WriteBuffer
 from bmhctl.usecases import hosts, queries
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs

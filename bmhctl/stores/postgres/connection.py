@@ -24,9 +24,9 @@ from bmhctl.errors import (
     UnreachableError,
     UsageError,
 )
+from bmhctl.stores.database import LOCK_PATIENCE
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
-from bmhctl.stores.write_buffer import LOCK_PATIENCE
 from bmhctl.support.redact import without_secrets
 from bmhctl.support.watchdog import steady
 

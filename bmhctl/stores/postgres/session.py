@@ -14,10 +14,10 @@ from psycopg import errors
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UnreachableError
+from bmhctl.stores.database import WriteBuffer
 from bmhctl.stores.postgres.connection import ONE_SESSION, Connection, connect, translate
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, to_moment
-from bmhctl.stores.write_buffer import WriteBuffer
 from bmhctl.support.watchdog import steady
 
 if TYPE_CHECKING:

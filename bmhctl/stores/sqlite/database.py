@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
+from bmhctl.stores.database import LOCK_PATIENCE, WriteBuffer
 from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import VERSION
 from bmhctl.stores.sqlite.errors import not_an_inventory, translate, unwritable
 from bmhctl.stores.sqlite.open_files import OpenFiles, descriptor, mounts, refuse_network, refuse_other_name
-from bmhctl.stores.write_buffer import LOCK_PATIENCE, WriteBuffer
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question

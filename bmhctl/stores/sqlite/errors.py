@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, RetiredError, UnreachableError
+from bmhctl.stores.database import LOCK_PATIENCE
 from bmhctl.stores.os_files import LOOK_AT_DISK, STATE_SUFFIX, unreachable
 from bmhctl.stores.sqlite.open_files import descriptor
-from bmhctl.stores.write_buffer import LOCK_PATIENCE
 
 _HEADER = 100  # bytes
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import UnreachableError
+from bmhctl.stores.database import LOCK_PATIENCE
 from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.toml.file import read_file, shown
-from bmhctl.stores.write_buffer import LOCK_PATIENCE
 
 _TRIES = 10
 
