@@ -120,15 +120,16 @@ def same_path(one: str, other: str) -> bool:
 
 
 def _normal_path(path: str) -> str:
-    return _unescaped(path).rstrip("/").casefold()
+    return unescaped(path).rstrip("/").casefold()
 
 
-def _unescaped(path: str) -> str:
-    if "%" not in path:
-        return path
+def unescaped(text: str) -> str:
+    """Return a part of a URL with its percent escapes decoded."""
+    if "%" not in text:
+        return text
     from urllib.parse import unquote
 
-    return unquote(path)
+    return unquote(text)
 
 
 def server_word(text: str) -> str:
@@ -205,5 +206,5 @@ def _system_path(root: str, system_id: str) -> str:
 
 def _has_odd_segment(path: str) -> bool:
     """Return whether a path has a segment, such as ``..``, that a server may resolve to another path."""
-    path = _unescaped(path)
+    path = unescaped(path)
     return "//" in path or ("." in path and any(part in (".", "..") for part in path.split("/")))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn
 
+from bmhctl.domain.bmc_address import unescaped
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.redact import _SECRETS
@@ -71,7 +72,7 @@ class Address(Frozen):
         named = [value for key, value in query if key == "schema"]
         if len(named) > 1:
             _refuse("it names two schemas")
-        schema = _decoded(named[0]) if named else SCHEMA
+        schema = unescaped(named[0]) if named else SCHEMA
         if not is_name(schema):
             raise UsageError(
                 f"{schema!r} is not a name for a schema",
@@ -113,7 +114,7 @@ class Address(Frozen):
         If one of them is a password, only those that identify the database are kept, because after an unencoded ``&``
         the rest of the password looks like another parameter.
         """
-        if any(_decoded(key) in _SECRETS for key, _ in self.query):
+        if any(unescaped(key) in _SECRETS for key, _ in self.query):
             return tuple((key, value) for key, value in self.query if key in _PLACE)
         return self.query
 
@@ -127,14 +128,6 @@ class Address(Frozen):
 def is_name(text: str, longest: int = _LONGEST) -> bool:
     """Return whether a text may name a schema or a role of bmhctl; such a name needs no quoting."""
     return len(text) <= longest and _NAME.fullmatch(text) is not None
-
-
-def _decoded(text: str) -> str:
-    if "%" not in text:
-        return text
-    from urllib.parse import unquote
-
-    return unquote(text)
 
 
 def _refuse(why: str) -> NoReturn:
