@@ -328,32 +328,30 @@ def settled(store: Store, after: int, before: datetime) -> int:
     return max(after, _number(newer) - 1 if newer is not None else _number(last))
 
 
-def counted(store: Store, after: int, last: int | None = None) -> Iterator[Counted]:
-    """Yield how many events of each kind have ids after ``after``, up to ``last`` if given."""
+def counted(store: Store, after: int, last: int) -> Iterator[Counted]:
+    """Yield how many events of each kind have ids after ``after``, up to ``last``."""
     sql = (
         f"SELECT e.verb, e.source, COUNT(*), SUM(CASE WHEN {_OF_FAILED_TASK} THEN 1 ELSE 0 END)"
-        f" FROM events e WHERE e.id > ?{'' if last is None else ' AND e.id <= ?'} GROUP BY e.verb, e.source"
+        " FROM events e WHERE e.id > ? AND e.id <= ? GROUP BY e.verb, e.source"
     )
-    parameters: list[Value] = [_FAILED_TASK, after, *([] if last is None else [last])]
-    for verb, source, number, failed in store.database.stream(sql, parameters):
+    for verb, source, number, failed in store.database.stream(sql, [_FAILED_TASK, after, last]):
         yield Counted(str(verb), to_text(source), _number(number), _number(failed))
 
 
-def waits_between(store: Store, after: int, last: int | None = None) -> Iterator[tuple[float, int]]:
+def waits_between(store: Store, after: int, last: int) -> Iterator[tuple[float, int]]:
     """Yield each known wait in seconds, with the number of reservations that waited so long.
 
-    Counts the reservations that events with ids after ``after`` made, up to ``last`` if given.
+    Counts the reservations that events with ids after ``after`` made, up to ``last``.
     """
     sql = (
         "SELECT CASE WHEN asked_at >= created_at THEN 0 ELSE (created_at - asked_at + 50000) / 100000 END, COUNT(*)"
         # Starts from the new events, because a scan of all reservations grows with the history. Comparing the times
         # leaves out events of hosts that replaced a broken one in an older reservation.
-        " FROM (SELECT DISTINCT reservation, at FROM events WHERE id > ?"
-        f"{'' if last is None else ' AND id <= ?'} AND verb = 'reserve') AS made"
+        " FROM (SELECT DISTINCT reservation, at FROM events WHERE id > ? AND id <= ? AND verb = 'reserve') AS made"
         " JOIN reservations r ON r.id = made.reservation AND r.created_at = made.at"
         " WHERE asked_at IS NOT NULL GROUP BY 1"
     )
-    for tenths, number in store.database.stream(sql, [after, *([] if last is None else [last])]):
+    for tenths, number in store.database.stream(sql, [after, last]):
         yield _number(tenths) / 10, _number(number)
 
 

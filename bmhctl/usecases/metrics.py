@@ -18,6 +18,7 @@ BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0)
 """The bounds of the histogram of waits, in seconds."""
 
 _KEY = "metrics"
+_NO_END = 2**63 - 1  # the largest id
 _SETTLED = CLOCK_SLACK + timedelta(minutes=4)  # older transactions, which could add older events, have ended
 
 
@@ -36,8 +37,8 @@ class _Counts:
         """Return the counts as a text for :meth:`__init__`."""
         return json.dumps(vars(self) | {"waited": round(self.waited, 1)})
 
-    def count(self, ctx: Context, last: int | None = None) -> None:
-        """Count the events after the last counted one, up to the id ``last`` if given."""
+    def count(self, ctx: Context, last: int) -> None:
+        """Count the events after the last counted one, up to the id ``last``."""
         for kind in queries.counted(ctx.store, self.last, last):
             self.events[kind.verb] += kind.number
             self.failures["task"] += kind.failed_tasks
@@ -48,8 +49,7 @@ class _Counts:
         for seconds, number in queries.waits_between(ctx.store, self.last, last):
             self.waits[next((f"{bound:g}" for bound in BOUNDS if seconds <= bound), "more")] += number
             self.waited += seconds * number
-        if last is not None:
-            self.last = last
+        self.last = last
 
 
 def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
@@ -66,7 +66,7 @@ def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
         if is_new:
             counts.count(ctx, last)
         kept = counts.to_text()
-        counts.count(ctx)
+        counts.count(ctx, _NO_END)
         hosts = tuple(ctx.store.hosts.find(HostQuery())) if per_host else ()
     if is_new:
         _keep(ctx, kept, last)
