@@ -25,7 +25,11 @@ def run(step: Step, spec: HostSpec, environment: StepEnvironment) -> CheckResult
     """
     started = time.monotonic()
     for attempt in range(step.retries + 1):
-        outputs = _outputs(step)
+        outputs: Outputs | None = None
+        if step.properties:
+            from bmhctl.probes.outputs import Outputs
+
+            outputs = Outputs(step.properties)
         verdict, detail = _try(step, spec, environment, outputs)
         if verdict is Verdict.PASS or attempt == step.retries or environment.cancelled.wait(RETRY_PAUSE):
             break
@@ -33,14 +37,6 @@ def run(step: Step, spec: HostSpec, environment: StepEnvironment) -> CheckResult
         detail = f"{detail} (tried {attempt + 1} times)"
     observed = outputs.found if outputs is not None and verdict is Verdict.PASS else {}
     return CheckResult(step.name, verdict, detail, time.monotonic() - started, phase=step.phase, observed=observed)
-
-
-def _outputs(step: Step) -> Outputs | None:
-    if not step.properties:
-        return None
-    from bmhctl.probes.outputs import Outputs
-
-    return Outputs(step.properties)
 
 
 def _try(step: Step, spec: HostSpec, environment: StepEnvironment, outputs: Outputs | None) -> tuple[Verdict, str]:

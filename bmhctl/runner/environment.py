@@ -31,21 +31,16 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
         "BMHCTL_ACTOR": actor,
         **keyed_variables("BMH_TAG", held.reservation.tags),
     }
-    environment |= _variables_of(held)
+    if held.reservation.params is not None:
+        from bmhctl.domain.parameters import parameter_variables
+
+        environment |= parameter_variables(held.reservation.params)
     for number, host in enumerate(held.hosts, 1):
         variables = host_variables(host.spec)
         environment.update((f"BMH_{number}_{name}", value) for name, value in variables.items())
         if number == 1:
             environment.update((f"BMH_{name}", value) for name, value in variables.items())
     return environment
-
-
-def _variables_of(held: Held) -> dict[str, str]:
-    if held.reservation.params is None:
-        return {}
-    from bmhctl.domain.parameters import parameter_variables
-
-    return parameter_variables(held.reservation.params)
 
 
 def export_line(held: Held, outer: Mapping[str, str]) -> str:
