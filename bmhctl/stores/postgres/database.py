@@ -16,7 +16,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UncertainError, UnreachableError
@@ -148,15 +147,13 @@ class PostgresDatabase(Session):
         """Add many rows to a table."""
         self._flush(then_writes=True)
         self._has_written = True
-        names = sql.SQL(", ").join(map(sql.Identifier, columns))
-        copy = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
         try:
             connection = self._usable()
-            with connection.cursor() as cursor, cursor.copy(copy) as out:
+            with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as out:
                 for row in rows:
                     out.write_row(row)
             # Until the table is analyzed, the planner would assume that it is empty.
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+            connection.execute(f"ANALYZE {table}")
         except psycopg.Error as error:
             raise self._failure(error) from error
 
@@ -273,7 +270,7 @@ class PostgresDatabase(Session):
         connection = self._usable()
         try:
             if not self._listens:
-                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+                connection.execute(f'LISTEN "{self._channel}"')
                 if self._follows:
                     connection.execute(f"SELECT pg_advisory_lock_shared({self._number(_FOLLOWERS)})")
                 self._listens = True
