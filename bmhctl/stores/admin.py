@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bmhctl.stores.rows import number_in
+from bmhctl.stores.database import Database
+from bmhctl.stores.rows import Row, number_in
 from bmhctl.stores.schema import NEWEST_IDS, TABLES
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
-    from bmhctl.stores.rows import Row
 
 _TOLD_EVERY = 10_000
 

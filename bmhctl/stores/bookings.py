@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import Booking
+from bmhctl.stores.database import Database
 from bmhctl.stores.reservations import random_id
 from bmhctl.stores.row_format import FLAG, MOMENT, MOMENT_OR_NONE, RowFormat, insert_into, update
 from bmhctl.stores.rows import Value, from_json, from_time, to_json
 from bmhctl.stores.schema import BOOKING_COLUMNS
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 _SELECT = f"SELECT {', '.join(BOOKING_COLUMNS)} FROM bookings"
 _ADD = insert_into("bookings", BOOKING_COLUMNS)

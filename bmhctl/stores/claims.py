@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from bmhctl.domain.units import SECONDS, local_time
+from bmhctl.stores.database import Question
+from bmhctl.stores.rows import Row
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.probes.cancellation import Cancelled
-    from bmhctl.stores.database import Question
-    from bmhctl.stores.rows import Row
 
 
 def host_claim(host_id: int) -> str:

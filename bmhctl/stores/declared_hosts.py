@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec
 from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
+from bmhctl.stores.database import Database
 from bmhctl.stores.hosts import Hosts, back_at, lifecycle_row, planned_at, to_host, to_spec
 from bmhctl.stores.reservations import reservation_row
 from bmhctl.stores.row_format import insert_into, update
 from bmhctl.stores.rows import UNREADABLE, Row, Value, from_json, to_json
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 _SAVE_SPEC = update("hosts", SPEC_COLUMNS)
 _ADD_HOST = insert_into("hosts", (*SPEC_COLUMNS, *LIFECYCLE_COLUMNS, "back_at", "planned_at", "last_event", "id"))

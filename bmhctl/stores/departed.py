@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from bmhctl.stores.database import Database
 from bmhctl.stores.rows import from_time, to_moment, to_text
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 _IS_IT = "retired IS NULL AND (key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?)))"
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
+from bmhctl.domain.model import PropertyValue
+from bmhctl.stores.database import Database
 from bmhctl.stores.hosts import in_parts
 from bmhctl.stores.rows import to_json
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.domain.model import PropertyValue
-    from bmhctl.stores.database import Database
 
 _KEY = "'imported/' || hosts.id"
 _SAVE = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"

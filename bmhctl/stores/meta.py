@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from bmhctl.stores.database import Database
 from bmhctl.stores.rows import from_time, to_moment
 from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 PARSED_POLICY = "policy_parsed"
 """The key in ``meta`` of the policy as JSON; it is stored beside the policy's text because every grant reads it."""

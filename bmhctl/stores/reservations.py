@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Reservation
+from bmhctl.stores.database import Database, Question
 from bmhctl.stores.hosts import to_reservation
 from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, from_time, to_json
 from bmhctl.stores.schema import DUE_LEASES, RESERVATION_COLUMNS
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database, Question
 
 _SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservations"
 _ADD = (

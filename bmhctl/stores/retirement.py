@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from bmhctl.errors import RetiredError
+from bmhctl.stores.database import Database
 from bmhctl.stores.meta import Meta
 from bmhctl.stores.schema import SUCCESSOR_KEY
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 
 @contextmanager
@@ -52,6 +50,4 @@ class Retirement(Frozen):
         """Raise :class:`bmhctl.errors.RetiredError` if the inventory is retired."""
         successor = self.successor()
         if successor is not None:
-            from bmhctl.errors import RetiredError
-
             raise RetiredError.of(self._location, successor)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import HOLDS_BACK, CheckResult, Host, Phase, State, Verdict
+from bmhctl.stores.database import Database
 from bmhctl.stores.rows import Row, from_time, to_time
 from bmhctl.support.values import Frozen
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 _COLUMNS = "phase, step, verdict, detail, seconds, at, digest"
 _SAVE = (

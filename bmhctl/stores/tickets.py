@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
+from bmhctl.stores.database import Database
 from bmhctl.stores.row_format import FLAG, MOMENT, MOMENT_OR_NONE, NUMBER, RowFormat, insert_into
 from bmhctl.stores.rows import MICROSECOND, Value, from_json, from_time, to_json
 from bmhctl.stores.schema import QUEUE_EVENT_COLUMNS, TICKET_COLUMNS
 from bmhctl.support.values import Frozen, replace
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Database
 
 _SELECT = f"SELECT {', '.join(TICKET_COLUMNS)} FROM tickets"
 _ADD = f"{insert_into('tickets', TICKET_COLUMNS[1:])} RETURNING id"

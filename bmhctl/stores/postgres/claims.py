@@ -12,19 +12,15 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Claims, Hold, Holder, LeftClaim
+from bmhctl.stores.database import Question
 from bmhctl.stores.postgres.database import PostgresDatabase
 from bmhctl.stores.postgres.session import NOW, STARTED
-from bmhctl.stores.rows import to_moment
+from bmhctl.stores.rows import Row, to_moment
 from bmhctl.support.watchdog import steady
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Question
-    from bmhctl.stores.rows import Row
 
 LENGTH = 30.0
 """Seconds after which a claim ends unless it is renewed."""

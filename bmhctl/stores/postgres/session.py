@@ -7,21 +7,17 @@ from contextlib import closing, suppress
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import errors
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UnreachableError
-from bmhctl.stores.database import WriteBuffer
+from bmhctl.stores.database import Question, WriteBuffer
 from bmhctl.stores.postgres.connection import ONE_SESSION, Connection, connect, translate
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.support.watchdog import steady
-
-if TYPE_CHECKING:
-    from bmhctl.stores.database import Question
 
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 """The SQL for the server's time, as a value for a column of times."""
