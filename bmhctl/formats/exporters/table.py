@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import cast
 
 from bmhctl.domain.model import Host
 from bmhctl.formats.exporters.known_hosts import KEY
-
-Write = Callable[[Iterable[Host], str | None], Iterator[str]]
-"""Writes hosts as parts of a text; the second argument is the id of the caller's reservation."""
 
 OF_OTHERS = ("metal3", "ansible", "ssh", "known-hosts", "dnsmasq", "netbox")
 """The formats of other systems, each with a module of its name."""
@@ -33,8 +29,8 @@ def export(
 
     ``omit`` is called with the name of each host that does not have what the format needs.
     """
-    write = cast("Write", import_module(f"bmhctl.formats.exporters.{output.replace('-', '_')}").write)
-    return "".join(write(_fitting(output, hosts, omit), mine))
+    module = import_module(f"bmhctl.formats.exporters.{output.replace('-', '_')}")
+    return "".join(module.write(_fitting(output, hosts, omit), mine))
 
 
 def _fitting(output: str, hosts: Iterable[Host], omit: Callable[[str], None]) -> Iterator[Host]:

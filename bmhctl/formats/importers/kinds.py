@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol, cast
+from types import ModuleType
 
 from bmhctl.errors import UsageError, nearest
-from bmhctl.formats.importers.record import Item, Reader
 from bmhctl.formats.recognize import text_looks_like
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
@@ -22,9 +21,11 @@ _DOCUMENT = pattern(r"\s*+(?:#[^\n]*+\n\s*+)*+(?:\{|\[\s*+[\[{\"\]]|---|[\w.-]++
 class Kind(Frozen):
     """One kind of file.
 
-    ``module`` has ``reader(items)``. For texts it also has ``read_text(text, origin)``, and for documents whose records
-    are not a list ``read_document(document, place)``. ``records`` are sets of keys: a record with all keys of one set
-    is of this kind. ``api`` is the beginning of the apiVersion of its manifests, ``text`` recognises its texts.
+    ``module`` has ``reader(items)``, which returns a :data:`Reader`; that may use all items while it reads one. For
+    texts it also has ``read_text(text, origin)``, which returns items. For documents whose records are not a list it
+    has ``read_document(document, place)``, which returns items, or None for a document of another kind. ``records`` are
+    sets of keys: a record with all keys of one set is of this kind. ``api`` is the beginning of the apiVersion of its
+    manifests, ``text`` recognises its texts. bmhctl's own kinds have no module.
     """
 
     word: str
@@ -34,20 +35,6 @@ class Kind(Frozen):
     api: tuple[str, ...] = ()
     text: Callable[[str], bool] | None = None
     documents: bool = False
-    own: bool = False
-
-
-class Module(Protocol):
-    """The functions of a kind's module."""
-
-    def reader(self, items: list[Item]) -> Reader:
-        """Return the reader of the items; while it reads one item, it may use the others."""
-
-    def read_text(self, text: str, origin: str) -> Iterable[Item]:
-        """Return the records of a text."""
-
-    def read_document(self, document: object, place: str) -> list[Item] | None:
-        """Return the records of a document; None if it is of another kind."""
 
 
 def _keys(*groups: str) -> tuple[frozenset[str], ...]:
@@ -139,8 +126,8 @@ def _is_csv(text: str) -> bool:
 
 
 KINDS = (
-    Kind("metal3", "BareMetalHost manifests", api=("metal3.io/", "metal.afritzler.github.io/"), own=True),
-    Kind("bmhctl", "what bmhctl export or list wrote", own=True),
+    Kind("metal3", "BareMetalHost manifests", api=("metal3.io/", "metal.afritzler.github.io/")),
+    Kind("bmhctl", "what bmhctl export or list wrote"),
     Kind(
         "bifrost",
         "a bifrost host list",
@@ -227,6 +214,6 @@ def look_of_text(text: str, wanted: Kind) -> str | None:
     return None if wanted.text is not None else text_looks_like(text)
 
 
-def module_of(kind: Kind) -> Module:
+def module_of(kind: Kind) -> ModuleType:
     """Return the module that reads a kind."""
-    return cast("Module", import_module(f"bmhctl.formats.importers.{kind.module}"))
+    return import_module(f"bmhctl.formats.importers.{kind.module}")

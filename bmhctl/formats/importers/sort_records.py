@@ -25,7 +25,7 @@ class ForeignRecords:
 
     def take_text(self, text: str, origin: str, kind: Kind) -> int:
         """Collect the records of a text, and return their number; raise `InvalidError` that begins with ``origin``."""
-        found = list(module_of(kind).read_text(text, origin))
+        found: list[Item] = list(module_of(kind).read_text(text, origin))
         if found and self.wanted is not kind:  # other kinds may also be written as CSV
             kind = next((each for each in KINDS if _fits(each, found[0].data)), kind)
             if self.wanted not in (None, kind):
@@ -76,7 +76,7 @@ class ForeignRecords:
         """
         version = manifest.get("apiVersion") if isinstance(manifest, dict) else None
         kind = next((each for each in KINDS if each.api and str(version).startswith(each.api)), None)
-        if kind is not None and isinstance(manifest, dict) and not kind.own and self.wanted in (None, kind):
+        if kind is not None and isinstance(manifest, dict) and kind.module is not None and self.wanted in (None, kind):
             self.items[kind.word].append(Item(place, manifest))
             return True
         if self.wanted is not None and self.wanted is not kind and not _is_secret(manifest):
@@ -112,9 +112,9 @@ def _recognised(document: object) -> Kind:
 
 def _items(kind: Kind, document: object, place: str) -> list[Item] | None:
     if kind.documents:
-        return module_of(kind).read_document(document, place)
-    found = list(_rows(kind, document, place, None, 0))
-    return found or None
+        of_document: list[Item] | None = module_of(kind).read_document(document, place)
+        return of_document
+    return list(_rows(kind, document, place, None, 0)) or None
 
 
 def _fits(kind: Kind, value: object) -> bool:

@@ -14,6 +14,7 @@ from bmhctl.formats.importers.record import (
     GROUPS,
     ImportOptions,
     Item,
+    Reader,
     Record,
     found_host,
     is_secret,
@@ -27,7 +28,7 @@ _GLOB = re.compile(r"[*?\[]")
 def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOptions) -> Part:
     """Return the hosts of the items of a kind; raise `InvalidError` that begins with the place of an item."""
     kind = kind_named(word)
-    read = module_of(kind).reader(items)
+    read: Reader = module_of(kind).reader(items)
     hosts: dict[object, FoundHost] = {}
     skipped: list[str] = []
     warnings: list[str] = []
