@@ -43,29 +43,13 @@ OTHER_GROUPS = ("metal.ironcore.dev/", "tinkerbell.org/", "bmc.tinkerbell.org/")
 _KIND = re.compile(r"[A-Za-z0-9]{1,63}")
 
 _METAL3_STATES: dict[str, State | None] = {
-    "": State.INITIAL,
-    "unmanaged": State.INITIAL,
-    "registering": State.INITIAL,
-    "inspecting": State.INITIAL,
-    "match profile": State.INITIAL,
-    "preparing": State.INITIAL,
-    "ready": State.AVAILABLE,
-    "available": State.AVAILABLE,
-    "provisioning": State.RESERVED,
-    "provisioned": State.RESERVED,
-    "externally provisioned": State.RESERVED,
+    **dict.fromkeys(("", "unmanaged", "registering", "inspecting", "match profile", "preparing"), State.INITIAL),
+    **dict.fromkeys(("ready", "available"), State.AVAILABLE),
+    **dict.fromkeys(("provisioning", "provisioned", "externally provisioned"), State.RESERVED),
     "deprovisioning": State.TAINTED,
-    "powering off before delete": None,
-    "deleting": None,
+    **dict.fromkeys(("powering off before delete", "deleting")),
 }
-_LIFECYCLE_STATES: dict[str, State | None] = {
-    "": State.INITIAL,
-    "Initial": State.INITIAL,
-    "Available": State.AVAILABLE,
-    "Reserved": State.RESERVED,
-    "Tainted": State.TAINTED,
-    "Maintenance": State.MAINTENANCE,
-}
+_LIFECYCLE_STATES: dict[str, State | None] = {"": State.INITIAL, **{state.capitalize(): state for state in State}}
 """The state here for each state of a manifest; None: such a host is not imported."""
 
 

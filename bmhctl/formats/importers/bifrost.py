@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.ironic import driver_bmc, mapping
 from bmhctl.formats.importers.record import Item, Record, alone, size, texts, whole
-from bmhctl.formats.manifest_fields import Fields
 
 _COLUMNS = (
     "mac",
@@ -68,7 +67,7 @@ def reader(item: Item) -> Record:
         bmc=bmc,
         labels={"resource_class": fields.line("resource_class")},
         groups=texts(fields, "host_groups"),
-        attributes=_others(properties),
+        attributes={key: value for key, value in properties.data.items() if not isinstance(value, dict | list)},
         hardware={
             "cpus": whole(properties, "cpus"),
             "arch": properties.line("cpu_arch"),
@@ -78,7 +77,3 @@ def reader(item: Item) -> Record:
         note=fields.squeezed("description"),
         warnings=warnings,
     )
-
-
-def _others(properties: Fields) -> dict[str, object]:
-    return {key: value for key, value in properties.data.items() if not isinstance(value, dict | list)}

@@ -84,7 +84,7 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
     bmc, secret = _bmc(spec, cluster)
     board = spec.fields("bmcRef").line("name")
     interfaces = status.rows("networkInterfaces")
-    nics = [nic(each, "ips", ip, each.line("macAddress")) for each in interfaces for ip in _ips(each)]
+    nics = [nic(each, "ips", ip) for each in interfaces for ip in (*texts(each, "ips"), *texts(each, "ip"))]
     macs = [mac for each in interfaces if (mac := each.line("macAddress"))]
     processors = [each for each in status.rows("processors") if (each.line("type") or "CPU") == "CPU"]
     drives = [drive for storage in status.rows("storages") for drive in storage.rows("drives")]
@@ -135,10 +135,6 @@ def _aside(word: str, state: State | None, spec: Fields, maintenances: list[Fiel
         named = [_reference("ServerMaintenance", each.fields("metadata")) for each in maintenances]
         return [f"{each} in the cluster" for each in named if each] or [f"in state {word} in the cluster"]
     return []
-
-
-def _ips(interface: Fields) -> list[str]:
-    return [*texts(interface, "ips"), *texts(interface, "ip")]
 
 
 def _sum(drives: list[Fields]) -> str | None:

@@ -73,11 +73,8 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     macs = [mac for lease in leases if (mac := lease.line("mac"))]
     machine = spec.fields("bmcRef").line("name")
     bmc, secret = _bmc(_source(fields), machine, machines)
-    nics = [
-        nic(lease.fields("ip"), "address", ip, lease.line("mac"))
-        for lease in leases
-        if (ip := lease.fields("ip").line("address"))
-    ]
+    addresses = [lease.fields("ip") for lease in leases]
+    nics = [nic(each, "address", ip) for each in addresses if (ip := each.line("address"))]
     return Record(
         metadata.line("name"),
         id=metadata.line("uid") or instance.line("id"),
