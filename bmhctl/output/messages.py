@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -28,8 +28,9 @@ def report(error: BmhctlError, display: Display) -> None:
 
             display.stderr.write(json.dumps(error_document(error)) + "\n")
         else:
-            text = _coloured if display.error_colour else _bare
-            lines = _error_lines(error, text, display.error_width if display.stderr_tty else None)
+            lines = _error_lines(
+                error, display.error_width if display.stderr_tty else None, colour=display.error_colour
+            )
             display.stderr.write(encodable("".join(lines), display.stderr))
         display.stderr.flush()
 
@@ -49,15 +50,8 @@ def silence(stream: TextIO) -> None:
         os.close(nothing)
 
 
-Painter = Callable[[str, str], str]
-
-
-def _bare(text: str, code: str) -> str:
-    return text
-
-
-def _coloured(text: str, code: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m"
+def _painted(text: str, code: str, *, colour: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if colour else text
 
 
 def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str], str]]:
@@ -88,16 +82,16 @@ def _hints(hints: Sequence[tuple[str, str]]) -> Iterable[str]:
         yield f"{next(iter(same))}{more}"
 
 
-def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Iterable[str]:
+def _error_lines(error: BmhctlError, width: int | None, *, colour: bool) -> Iterable[str]:
     each = error.details.get("errors")
     if not isinstance(each, list):
         each = [{"host": error.host, "message": error.message, "hint": error.hint}]
     for hosts, message in _grouped([(str(one.get("host") or ""), str(one["message"])) for one in each]):
         host = f"{clean(' '.join(hosts))}: " if any(hosts) else ""
-        said = paint("bmhctl:", "1;31") + " " + (paint(host, "1") if host else "")
+        said = _painted("bmhctl:", "1;31", colour=colour) + " " + (_painted(host, "1", colour=colour) if host else "")
         yield from _said(said, len("bmhctl: ") + len(host), message, width)
     for hint in _hints([(str(one.get("host") or ""), str(one["hint"])) for one in each if one.get("hint")]):
-        yield from _said(paint("hint:", "1;36") + " ", len("hint: "), hint, width)
+        yield from _said(_painted("hint:", "1;36", colour=colour) + " ", len("hint: "), hint, width)
 
 
 def _said(beginning: str, used: int, text: str, width: int | None) -> Iterable[str]:
