@@ -41,26 +41,15 @@ def _reason_lines(result: Reasons, display: Display) -> Iterator[Line]:
 
 def _reason_rows(item: Reason, now: datetime, room: int) -> Iterator[Sequence[Line]]:
     """Yield a row for a reason, and further rows for the hosts that do not fit in it."""
-    first, *more = _folded_lines(item.hosts, room)
+    first, *more = packed([[(word, "")] for word in map(clean, folded(item.hosts, room))], " ", room)
     yield [
         [(clean(item.reason) or "(no reason given)", "bold" if item.reason else "dim")],
         [(clean(item.actor or "-"), "cyan")],
         [(format_age(now - item.since), "")],
         [(item.kind, _STYLE.get(item.kind, "red"))],
-        [(first, "")],
+        first,
     ]
-    yield from ([[], [], [], [], [(hosts, "")]] for hosts in more)
-
-
-def _folded_lines(hosts: Sequence[str], room: int) -> list[str]:
-    """Return hosts as ranges, in lines of at most ``room`` cells unless a single range is longer."""
-    lines = [""]
-    for word in map(clean, folded(hosts, room)):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
+    yield from ([[], [], [], [], hosts] for hosts in more)
 
 
 def _mark(host: Host, fleet: Fleet) -> Span:
