@@ -1,14 +1,15 @@
-"""Events as a timeline and records."""
+"""Events as a timeline, records and CloudEvents."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Event
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Line, Span, transition_spans
-from bmhctl.output.records import event_record, iso
+from bmhctl.output.records import Record, event_record, iso
 from bmhctl.output.render import LISTED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean
 from bmhctl.output.spans import ago, joined, stamp
@@ -44,9 +45,37 @@ def _took(event: Event) -> str:
 
 
 def _cloudevents(result: History, _: Display) -> Iterator[str]:
-    from bmhctl.output.cloudevents import cloudevents
+    """Yield events as CloudEvents 1.0 in JSON, one per line: for webhooks, event buses and log shippers.
 
-    return cloudevents(result.events, result.inventory)
+    ``source`` and ``id`` together are unique, so that receivers recognise a repeat.
+    """
+    from bmhctl.output.machine_formats import jsonl
+
+    source = _uri(result.inventory)
+    return jsonl(_cloudevent(event, source) for event in result.events)
+
+
+def _cloudevent(event: Event, source: str) -> Record:
+    return {
+        "specversion": "1.0",
+        "id": str(event.id),
+        "source": source,
+        "type": f"bmhctl.host.{event.verb.value}",
+        "subject": event.host,
+        "time": iso(event.at),
+        "datacontenttype": "application/json",
+        "data": event_record(event),
+    }
+
+
+def _uri(inventory: str) -> str:
+    """Return the location of an inventory as a URI without its password."""
+    from pathlib import Path
+    from urllib.parse import quote
+
+    if "://" in inventory:
+        return quote(inventory, safe=":/?#[]@!$&'()*+,;=%~")
+    return Path(os.path.abspath(inventory)).as_uri()
 
 
 _FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")
