@@ -64,14 +64,10 @@ def policy_grants(
 
 
 def _read(file: str) -> str:
-    from bmhctl.formats.import_batch import MAX_BYTES, decode
+    from bmhctl.formats.import_batch import MAX_BYTES, decode, read_file
 
     try:
-        if file == "-":
-            content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with Path(file).open("rb") as stream:
-                content = stream.read(MAX_BYTES + 1)
+        content = sys.stdin.buffer.read(MAX_BYTES + 1) if file == "-" else read_file(Path(file))
     except OSError as error:
         raise UsageError(f"can't read {file}: {error.strerror}") from error
     return decode(content, file).replace("\r\n", "\n")

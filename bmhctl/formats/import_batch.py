@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from itertools import chain, count
+from pathlib import Path
 
 from bmhctl.domain.host_spec import duplicates
 from bmhctl.domain.import_batch import ImportBatch, ImportedHost
@@ -259,6 +260,12 @@ def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
 def _with_variable(found: FoundHost, variable: str) -> FoundHost:
     spec = found.host.spec
     return found if spec.bmc is None else _with_spec(found, replace(spec, bmc=replace(spec.bmc, credentials=variable)))
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file, up to one byte more than :func:`decode` accepts."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def decode(text: bytes, origin: str) -> str:

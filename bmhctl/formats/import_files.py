@@ -11,7 +11,7 @@ from typing import BinaryIO
 from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.selector import is_label_key, parse_selector
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode
+from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode, read_file
 from bmhctl.formats.importers.kinds import WORDS, Kind, as_csv, kind_named, kind_of_text, look_of_text, reads_text
 from bmhctl.formats.importers.record import TARGETS, ImportOptions
 from bmhctl.formats.importers.sort_records import ForeignRecords, not_as_wanted
@@ -231,13 +231,13 @@ def _contents(path: Path, stdin: BinaryIO) -> Iterator[tuple[str, bytes]]:
         return
     try:
         if not path.is_dir():
-            yield str(path), _read(path)
+            yield str(path), read_file(path)
             return
         files = _files(path, SUFFIXES)
         if not files:
             raise UsageError(f"no file in {path} ends with {', '.join(SUFFIXES)}", hint="name the files to read")
         for file in files:
-            yield str(file), _read(file)
+            yield str(file), read_file(file)
     except OSError as error:
         raise UsageError(f"can't read {error.filename or path}: {error.strerror}") from error
 
@@ -258,8 +258,3 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
