@@ -191,15 +191,10 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
     if name == "maintain" and "--reason" not in args:
         sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
         return next((f"--reason {shlex.quote(word)}" for word in sentences), None)
-    owner = _owner_in(args)
+    # An owner is no label, but often taken for one.
+    terms = (word for before, word in pairwise(args) if before in ("-l", "--selector"))
+    owner = next((term.removeprefix("owner=") for term in terms if term.startswith("owner=")), None)
     return f"{PROGRAM} reservations --owner {owner}" if owner and f"owner={owner}" in error.message else None
-
-
-def _owner_in(args: Sequence[str]) -> str | None:
-    """Return the owner that a selector of hosts names, as if an owner were a label."""
-    following = [*args[1:], ""]
-    terms = (value for arg, value in zip(args, following, strict=True) if arg in ("-l", "--selector"))
-    return next((value.removeprefix("owner=") for value in terms if value.startswith("owner=")), None)
 
 
 def meant_choice(message: str, param: Any) -> str | None:
