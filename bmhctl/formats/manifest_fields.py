@@ -51,10 +51,7 @@ class Fields:
     def rows(self, key: str) -> list[Fields]:
         """Return the mappings of the list under a key."""
         rows: list[Fields] = []
-        given = self._typed(key, list, "a list")
-        if not given:
-            return rows
-        for number, row in enumerate(given):
+        for number, row in enumerate(self._typed(key, list, "a list") or ()):
             if not isinstance(row, dict):
                 raise wrong_kind(f"{self.path_of(key)}[{number}]", "a mapping", row)
             rows.append(Fields(row, self, f"{key}[{number}]"))

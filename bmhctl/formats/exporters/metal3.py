@@ -177,15 +177,11 @@ def _address(bmc: Bmc) -> str:
 
 def _reference(owner: str) -> dict[str, str]:
     """Return an owner as a reference, which `import` reads as the same owner."""
-    kind, *rest = owner.split("/", 2)
-    if not all((kind, *rest)):
+    parts = owner.split("/", 2)
+    keys = {2: ("kind", "name"), 3: ("kind", "namespace", "name")}.get(len(parts))
+    if keys is None or not all(parts):
         return {"name": owner}
-    match rest:
-        case [namespace, name]:
-            return {"kind": kind, "namespace": namespace, "name": name}
-        case [name]:
-            return {"kind": kind, "name": name}
-    return {"name": owner}
+    return dict(zip(keys, parts, strict=True))
 
 
 def _set(values: Mapping[str, object]) -> dict[str, object]:
