@@ -89,16 +89,11 @@ _FLAG_STYLE = {
 }
 
 
-def _flags(host: Host) -> list[Span]:
+def flag_spans(host: Host) -> list[Span]:
     """Return a host's flags, each in its colour."""
     from bmhctl.output.records import flags
 
     return [(flag, _FLAG_STYLE.get(flag, "yellow")) for flag in flags(host)]
-
-
-def flags_line(host: Host) -> Line:
-    """Return a host's flags, each in its colour, with spaces between them."""
-    return [span for flag in _flags(host) for span in ((" ", ""), flag)][1:]
 
 
 def joined(parts: Iterable[Span], separator: str) -> Line:
@@ -156,7 +151,7 @@ def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
 def heading(host: Host, now: datetime) -> Iterator[Line]:
     """Yield a host's name, its state, how long it has been in it, and its flags."""
     line = [(host.name, "bold"), ("  ", ""), state_span(host.state), (f"  {ago(host.since, now)}", "dim")]
-    yield line + [(f"  {flag}", style) for flag, style in _flags(host)]
+    yield line + [(f"  {flag}", style) for flag, style in flag_spans(host)]
 
 
 def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line]:

@@ -7,7 +7,7 @@ from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, Column, Line, Listing, listing, state_span
 from bmhctl.output.records import FIELDS, OBJECTS, flatten, host_record, reasons
 from bmhctl.output.render import NAMED, View
-from bmhctl.output.spans import flags_line, joined, until_line
+from bmhctl.output.spans import flag_spans, joined, until_line
 from bmhctl.results import Hosts
 
 
@@ -40,7 +40,7 @@ _COLUMNS: Listing[Host, Hosts] = (
     (Column("OWNER", 1, 12), lambda host, _: [(host.reservation.owner, "")] if host.reservation else []),
     (Column("PURPOSE", 6, 10), lambda host, _: [(host.reservation.purpose or "", "dim")] if host.reservation else []),
     (Column("UNTIL", 2), _host_until),
-    (Column("FLAGS", 3), lambda host, _: flags_line(host)),
+    (Column("FLAGS", 3), lambda host, _: joined(flag_spans(host), " ")),
     (Column("ADDRESS", 9), lambda host, _: [(host.spec.address or "", "")]),
     (Column("LABELS", 8, 16), lambda host, _: [(flatten(dict(host.spec.labels)), "cyan")]),
     (Column("REASON", 4, 16), _reasons),
