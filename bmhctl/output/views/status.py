@@ -196,6 +196,11 @@ def _bar(status: Status, width: int, colour: bool) -> Line:
 def _head(status: Status) -> Record:
     from bmhctl.output.records import attributes_record, held_record, iso
 
+    planned: list[Json] = []
+    if status.planned:
+        from bmhctl.output.views.bookings import booking_record
+
+        planned = [booking_record(item, status.now) for item in status.planned]
     return {
         "now": iso(status.now),
         "inventory": status.inventory,
@@ -211,17 +216,9 @@ def _head(status: Status) -> Record:
         **attributes_record(status, ("cordoned", "undeclared", "faults", "expired", "limited")),
         "obstacles": [attributes_record(each, ("kind", "flag", "reason", "hosts")) for each in status.obstacles],
         "endings": [attributes_record(each, ("at", "what", "hosts")) for each in status.endings],
-        "planned": _planned_records(status),
+        "planned": planned,
         "reservations": [held_record(held) for held in status.held],
     }
-
-
-def _planned_records(status: Status) -> list[Json]:
-    if not status.planned:
-        return []
-    from bmhctl.output.views.bookings import booking_record
-
-    return [booking_record(item, status.now) for item in status.planned]
 
 
 VIEWS = {Status: View(STRUCTURED, kind="status", head=_head, lines=_lines)}
