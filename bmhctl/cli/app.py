@@ -54,7 +54,6 @@ def _option(*names: str, field: str, help: str, metavar: str | None = None) -> T
         callback=keep,
         help=help,
         metavar=metavar,
-        rich_help_panel="Global options",
     )
 
 
