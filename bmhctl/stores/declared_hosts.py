@@ -28,7 +28,6 @@ class DeclaredHosts(Frozen):
     """The declarations of the hosts."""
 
     _database: Database
-    _hosts: Hosts
 
     def specs(self) -> Iterator[tuple[HostSpec, bool]]:
         """Yield the declaration of every host, and whether the host has become undeclared."""
@@ -44,7 +43,7 @@ class DeclaredHosts(Frozen):
         system, in any spelling.
         """
         wanted = (("mac", macs), ("address", addresses), ("id", self._with_bmcs(bmcs)))
-        found = (host for column, values in wanted for host in self._hosts.having(column, values))
+        found = (host for column, values in wanted for host in Hosts(self._database).having(column, values))
         return list({host.id: host for host in found}.values())
 
     def _with_bmcs(self, bmcs: Iterable[Bmc]) -> Iterator[Value]:
@@ -72,7 +71,7 @@ class DeclaredHosts(Frozen):
     def add(self, host: Host, event: Event) -> None:
         """Save a host with the event of its entry, at which its state begins; a host that has no id gets a new one."""
         host_id = host.id or self._database.next_id("hosts")
-        last_event = self._hosts.add_event(host_id, event)
+        last_event = Hosts(self._database).add_event(host_id, event)
         row = [*spec_row(host.spec), *lifecycle_row(host, event.at), back_at(host), planned_at(host)]
         self._database.enqueue(_ADD_HOST, [*row, last_event, host_id])
         self._add_attributes(host_id, host.spec)
@@ -85,7 +84,7 @@ class DeclaredHosts(Frozen):
     def save_observed(self, host: Host, event: Event) -> Host:
         """Save a changed host with its observed properties, and the event; return the host with the event's id."""
         self.save_attributes(host)
-        return self._hosts.save(host, event)
+        return Hosts(self._database).save(host, event)
 
     def save_attributes(self, host: Host) -> None:
         """Save again the attributes that selectors match, computed from the host's declaration."""
@@ -94,7 +93,7 @@ class DeclaredHosts(Frozen):
 
     def remove(self, host: Host, event: Event) -> None:
         """Remove a host, and save its last event; its history stays."""
-        self._hosts.add_event(host.id, event)
+        Hosts(self._database).add_event(host.id, event)
         self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
         self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
 

@@ -27,7 +27,6 @@ class Retirement(Frozen):
     """Retires an inventory, and reports whether it is retired; made by :attr:`bmhctl.stores.store.Store.retirement`."""
 
     _database: Database
-    _location: str
 
     def successor(self) -> str | None:
         """Return the location of the inventory that replaced this one, without a password; None if none has."""
@@ -46,8 +45,8 @@ class Retirement(Frozen):
         self._database.upkeep().allow_changes()
         Meta(self._database).put(SUCCESSOR_KEY, None)
 
-    def check(self) -> None:
-        """Raise :class:`bmhctl.errors.RetiredError` if the inventory is retired."""
+    def check(self, location: str) -> None:
+        """Raise :class:`bmhctl.errors.RetiredError` if the inventory is retired; ``location`` is its name."""
         successor = self.successor()
         if successor is not None:
-            raise RetiredError.of(self._location, successor)
+            raise RetiredError.of(location, successor)

@@ -149,23 +149,15 @@ class Store:
     integrity: cached_property[Integrity] = _part("integrity", "Integrity")
     """The checks and repairs of the database itself, which ``doctor`` runs."""
 
-    @cached_property
-    def declared(self) -> DeclaredHosts:
-        """The declarations of the hosts."""
-        from bmhctl.stores.declared_hosts import DeclaredHosts
-
-        return DeclaredHosts(self.database, self.hosts)
+    declared: cached_property[DeclaredHosts] = _part("declared_hosts", "DeclaredHosts")
+    """The declarations of the hosts."""
 
     def policy(self) -> Policy:
         """Return the inventory's policy; the default policy if none is stored."""
         return _policy_in(self.database.execute(*_PARSED_POLICY))
 
-    @property
-    def retirement(self) -> Retirement:
-        """Whether the inventory was copied for good and refuses changes, and the methods that retire it."""
-        from bmhctl.stores.retirement import Retirement
-
-        return Retirement(self.database, self.location)
+    retirement: cached_property[Retirement] = _part("retirement", "Retirement")
+    """Whether the inventory was copied for good and refuses changes, and the methods that retire it."""
 
     @property
     def role(self) -> str | None:

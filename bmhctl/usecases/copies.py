@@ -52,7 +52,7 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
     with declaration_locked(ctx):
         refresh(ctx)
         with ctx.store.transaction():
-            ctx.store.retirement.check()
+            ctx.store.retirement.check(ctx.store.location)
             if not force:
                 _check_idle(ctx)
             # The copy is complete before the source is retired. If the command is killed in between, both can be used.
