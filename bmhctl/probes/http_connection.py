@@ -10,6 +10,9 @@ import errno
 import http.client
 import socket
 import ssl
+import warnings
+import zlib
+from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Lock
@@ -223,8 +226,6 @@ def _is_in(host: str, network: str) -> bool:
 
 def basic(user: str, password: str) -> str:
     """Return the value of an ``Authorization`` header, in UTF-8; bytes that were not UTF-8 are kept as they were."""
-    from base64 import b64encode
-
     return "Basic " + b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
 
 
@@ -257,8 +258,6 @@ def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> by
         has_header = content[0] & 0x0F == 8 and int.from_bytes(content[:2], "big") % 31 == 0
         if encoding != "deflate" and not content.startswith(b"\x1f\x8b"):
             continue  # the header is wrong: the body is not encoded
-        import zlib
-
         is_bare = encoding == "deflate" and not has_header
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS | 32)
         try:
@@ -275,8 +274,6 @@ _changing_filters = Lock()
 
 
 def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
-    import warnings
-
     if verify:
         context = ssl.create_default_context()
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bmhctl.domain.model import BootTarget, HostSpec, Power, Verdict
 from bmhctl.domain.policy import RedfishStep, Step
+from bmhctl.probes import redfish_media
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.placeholders import fill
 from bmhctl.probes.redfish_boot import boot_once
@@ -36,8 +37,6 @@ def consult(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[V
 def _act(client: Client, demand: RedfishStep) -> tuple[Verdict, str]:
     system, done = System(client), []
     if demand.eject or demand.insert is not None:
-        from bmhctl.probes import redfish_media
-
         if demand.eject:
             done.append(redfish_media.eject(system))
         if demand.insert is not None:

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 from bmhctl.probes.http_connection import Reply
 
@@ -137,8 +139,6 @@ def _text(value: object) -> str:
 
 def _phrase(status: int) -> str:
     """Return the words for an HTTP status."""
-    from http import HTTPStatus
-
     with suppress(ValueError):
         return HTTPStatus(status).phrase
     return "an unknown answer"
@@ -155,8 +155,6 @@ def retry_after(reply: Reply) -> float | None:
 
 def _date(text: str) -> float | None:
     """Return the seconds since the epoch of an HTTP date, None for any other text."""
-    from email.utils import parsedate_to_datetime
-
     with suppress(ValueError, OverflowError):
         return parsedate_to_datetime(text).timestamp()
     return None
