@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import HOLDS_BACK, CheckResult, Host, Phase, State, Verdict
 from bmhctl.stores.database import Database
-from bmhctl.stores.rows import Row, from_time, to_time
+from bmhctl.stores.rows import UNREADABLE, Row, from_time, to_time, unreadable
 from bmhctl.support.values import Frozen
 
 _COLUMNS = "phase, step, verdict, detail, seconds, at, digest"
@@ -74,12 +74,15 @@ class StepResults(Frozen):
 
 def _result(row: Row) -> CheckResult:
     phase, step, verdict, detail, seconds, at, digest = row
-    return CheckResult(
-        str(step),
-        Verdict(str(verdict)),
-        str(detail),
-        float(seconds or 0),
-        to_time(at),
-        Phase(str(phase)) if phase else None,
-        None if digest is None else str(digest),
-    )
+    try:
+        return CheckResult(
+            str(step),
+            Verdict(str(verdict)),
+            str(detail),
+            float(seconds or 0),
+            to_time(at),
+            Phase(str(phase)) if phase else None,
+            None if digest is None else str(digest),
+        )
+    except UNREADABLE as error:
+        raise unreadable("step result", step) from error

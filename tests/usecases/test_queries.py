@@ -10,9 +10,10 @@ import pytest
 from bmhctl.domain.model import State
 from bmhctl.domain.requirements import Requirement, dump_requirements, reservation_request
 from bmhctl.domain.ticket import Ticket
+from bmhctl.errors import InvalidError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.migrations import MIGRATIONS
-from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
@@ -177,3 +178,15 @@ def test_the_expected_end_of_a_maintenance_survives_a_migration_and_a_repair(
     for statement in counts.in_file if database.files else counts.on_server:  # like the migration of an older inventory
         list(database.execute(statement))
     assert status(fleet.context()).endings == kept
+
+
+def test_a_step_result_that_cannot_be_read_is_an_error_with_a_hint(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node01"], hosts.AttributeChanges())
+    unchecked(
+        lab,
+        "INSERT INTO results (host_id, phase, step, verdict, detail, seconds, at)"
+        " SELECT id, 'checks', 'ping', 'perhaps', '', 0, 1 FROM hosts",
+    )
+    with pytest.raises(InvalidError, match="the row of step result ping can't be read") as refused:
+        queries.show(lab.context(), "node01")
+    assert refused.value.hint == "bmhctl doctor reports what is wrong with it"

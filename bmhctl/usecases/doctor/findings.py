@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.domain.host_spec import ONE_MACHINE, shared_systems
-from bmhctl.domain.model import End, EventKind, State
+from bmhctl.domain.model import End, EventKind, Phase, State, Verdict
 from bmhctl.domain.ticket import QueueVerb
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.usecases.doctor.question import ALWAYS, FIX, WARNING, Fix, Question
@@ -89,6 +89,8 @@ _COUNTS = (
 )
 _OF_REMOVED = "host_id NOT IN (SELECT id FROM hosts)"
 _QUEUE_VERBS = ", ".join(f"'{verb}'" for verb in QueueVerb)
+_VERDICTS = ", ".join(f"'{verdict}'" for verdict in Verdict)
+_PHASES = ", ".join(f"'{phase}'" for phase in Phase)
 _ENDS = ", ".join(f"'{end}'" for end in End)
 _TIMES = (
     ("events", "at"),
@@ -248,6 +250,14 @@ QUESTIONS: tuple[Question, ...] = (
         host="NULL",
         severity=WARNING,
         remedy="bmhctl history --queue can't be read: update bmhctl, or restore a backup",
+    ),
+    Question(
+        "row",
+        "the result of its step {step} is of a kind that this version does not know: {phase!r}, {verdict!r}",
+        f"results.verdict NOT IN ({_VERDICTS}) OR results.phase NOT IN ('', {_PHASES})",
+        {"step": "results.step", "phase": "results.phase", "verdict": "results.verdict"},
+        "hosts JOIN results ON results.host_id = hosts.id",
+        remedy="update bmhctl, or restore a backup",
     ),
     # rules about reasons for maintenance
     Question(

@@ -212,6 +212,19 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
+    "a step result of an unknown kind": (
+        lambda lab: (
+            "INSERT INTO results (host_id, phase, step, verdict, detail, seconds, at)"
+            " SELECT id, 'checks', 'knock', 'perhaps', '', 0, 1 FROM hosts WHERE name = 'node2'",
+        ),
+        [
+            (
+                "row", "broken", "node2",
+                "the result of its step knock is of a kind that this version does not know: 'checks', 'perhaps'",
+                "update bmhctl, or restore a backup",
+            )
+        ],
+    ),
     "notes that contradict the state, and a broken history": (
         lambda lab: (
             f"DELETE FROM events WHERE id = {event_of(lab, 'node2', 0)}",
