@@ -126,8 +126,8 @@ def test_observed_properties_are_exported_and_imported_as_observed(lab: Lab) -> 
     fleet(lab, "echo BMH_PROPERTY memory=32GiB; echo BMH_PROPERTY cpus=8")
     step_verbs.ready(lab.context(), ALL)
     text = "".join(dump_parts([], [host(lab)], None, lab.clock.now))
-    [arrival] = unpack_inventory(text, "export", lab.clock.now).hosts
-    assert arrival.arrival.host.spec == host(lab).spec
+    [found] = unpack_inventory(text, "export", lab.clock.now).hosts
+    assert found.host.spec == host(lab).spec
     assert queries.show(lab.context(), "node1").host.spec.properties == {"memory": "64GiB", "disks": 2, "cpus": 8}
 
 
