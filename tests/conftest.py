@@ -123,15 +123,29 @@ class Clock:
         self.now += timedelta(**by)
 
 
+def _references(parameter: object) -> int:
+    return sys.getrefcount(parameter)
+
+
+def _references_of_local() -> int:
+    local = object()
+    return sys.getrefcount(local)
+
+
+_OF_CALL = next(_references(each) for each in [object()]) - 1
+_OF_LOCAL = _references_of_local()
+"""How many references a count itself adds, to what a generator passes on and to a local variable: fewer since 3.14."""
+
+
 def _is_unused(store: Store) -> bool:
     """Return whether a context is open, and only ``Lab.opened`` and ``_opened`` refer to it.
 
     The lab's ``settle`` may also keep its last context alive.
     """
     last = store.settle.args[0] if isinstance(store.settle, partial) else None
-    if store not in _opened or (last is not None and sys.getrefcount(last) > 3):
+    if store not in _opened or (last is not None and sys.getrefcount(last) > _OF_LOCAL + 1):
         return False
-    return sys.getrefcount(store) - (last is not None) <= 5
+    return sys.getrefcount(store) - (last is not None) <= _OF_CALL + 2
 
 
 def _open(location: str) -> Store:

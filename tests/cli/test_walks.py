@@ -34,7 +34,8 @@ entered = []
 
 def note(frame, event, _):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(package) and not code.co_name.startswith("<"):
+    is_function = not code.co_name.startswith("<") and code.co_name != "__annotate__"  # of Python 3.14
+    if event == "call" and code.co_filename.startswith(package) and is_function:
         if code.co_filename not in everywhere and entered[-1:] != [code.co_filename]:
             entered.append(code.co_filename)
 
