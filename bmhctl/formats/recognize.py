@@ -62,6 +62,7 @@ _OTHERS = (
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
 """The texts without hosts that are recognised, whatever the name of their file."""
 
+_COMMENTS = r"(?:\s++|#[^\n]*+\n)*+"
 _SETTINGS = r"(?:\s++|#[^\n]*+\n|(?!include\b)[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
 """Empty lines, comments and settings of a file of an ISC server."""
 _ABOVE = rf"(?:{_SETTINGS}include\b[^\n;]*+;)*+{_SETTINGS}"
@@ -84,6 +85,10 @@ _TEXTS = (
     (
         "a template: import what envsubst or Ansible makes of it",
         pattern(rf"{_LINE}[^{{]*+(?:\{{(?![{{%])[^{{]*+)*+\{{[{{%]"),
+    ),
+    (
+        "a list of names: --from ansible reads it",
+        pattern(rf"{_COMMENTS}(?:[A-Za-z0-9][\w.-]*+[ \t]*+(?:#[^\n]*+)?+\r?(?:\n|\Z){_COMMENTS}){{2,}}+\Z"),
     ),
     ("a text", pattern(_LINE)),
 )

@@ -287,7 +287,8 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ('[{"system_id": "a", "macaddress_set": [], "status": 6}]', "nodes of MAAS 1, without status_name"),
         ("10.0.0.1 dev eth0 lladdr 52:54:00:00:00:01 REACHABLE\n", "addresses of neighbours, without names"),
         ("52:54:00:00:00:01 n1\n", "an ethers file"),
-        ("node01\nnode02\n", "a text"),
+        ("# lab\nnode01\n\nnode02.lab # old\n", "a list of names: --from ansible reads it"),
+        ("node01\nnode02 is broken\n", "a text"),
         (
             "max-lease-time 7200;\noption routers {{ router }};\n",
             "a template: import what envsubst or Ansible makes of it",
