@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -163,9 +164,9 @@ def _italic(part: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text as a line that roff does not read as a request: those begin with a dot or an apostrophe."""
-    escaped = _escaped(text)
-    return f"\\&{escaped}" if escaped.startswith(".") else escaped
+    """Return a text in short lines that roff does not read as requests: those begin with a dot or an apostrophe."""
+    lines = textwrap.fill(_escaped(text), 78, break_long_words=False, break_on_hyphens=False)
+    return re.sub(r"(?m)^\.", r"\\&.", lines)
 
 
 def _escaped(text: str) -> str:
