@@ -28,12 +28,6 @@ class Requirement(Frozen):
     count: int = 1
     name: str | None = None
 
-    def __str__(self) -> str:
-        if self.name is not None:
-            return self.name
-        what = str(self.selector) or "any"
-        return f"{what}*{self.count}" if self.count > 1 else what
-
     def fits(self, spec: HostSpec) -> bool:
         """Return whether a host fits the requirement."""
         return spec.name == self.name if self.name is not None else self.selector.fits(spec)
