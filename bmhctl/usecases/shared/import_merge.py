@@ -70,7 +70,8 @@ def merge(
     moved = known.bmc is not None and values.get("bmc.address") != known.bmc.address
     if moved and (brought.bmc is None or brought.bmc.system_id is None):
         values.pop("bmc.system_id", None)  # the id names a system of the former BMC
-    return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and _has_credentials(known))
+    has_credentials = known.bmc is not None and known.bmc.credentials is not None
+    return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and has_credentials)
 
 
 def _is_respelled(known: Bmc | None, brought: Bmc | None) -> bool:
@@ -78,10 +79,6 @@ def _is_respelled(known: Bmc | None, brought: Bmc | None) -> bool:
     if known is None or brought is None or known.address == brought.address:
         return False
     return same_system((known.address, known.system_id), (brought.address, brought.system_id))
-
-
-def _has_credentials(spec: HostSpec) -> bool:
-    return spec.bmc is not None and spec.bmc.credentials is not None
 
 
 def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, PropertyValue], *, moved: bool) -> HostSpec:
