@@ -82,13 +82,13 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     former = Former(changes.by_hand, cache(partial(ctx.store.imported.of, names)), changes.command)
     outcomes = [rename(ctx, old, new, now, former, changes.reason) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
-    before = [ctx.host(each.name).spec for each in changes.specs]
-    specs = [each.edit(ctx, spec) for each, spec in zip(changes.specs, before, strict=True)]
-    _refuse_used_macs(ctx, specs)
-    _report_duplicates(ctx, [new for old, new in zip(before, specs, strict=True) if _identity(old) != _identity(new)])
-    outcomes += [_change_spec(ctx, ctx.host(spec.name), spec, now, changes.reason, former) for spec in specs]
+    hosts = [ctx.host(each.name) for each in changes.specs]
+    edited = [(host, each.edit(ctx, host.spec)) for each, host in zip(changes.specs, hosts, strict=True)]
+    _refuse_used_macs(ctx, edited)
+    _report_duplicates(ctx, [spec for host, spec in edited if _identity(host.spec) != _identity(spec)])
+    outcomes += [_change_spec(ctx, host, spec, now, changes.reason, former) for host, spec in edited]
     outcomes += _enter_all(ctx, changes.newcomers, now, former)
-    _forget_returned(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
+    _forget_returned(ctx, [*(spec for _, spec in edited), *(newcomer.host.spec for newcomer in changes.newcomers)])
     ctx.store.imported.save(changes.imported)
     return outcomes
 
@@ -126,7 +126,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, f
     known = ctx.store.hosts.with_names(spec.name for spec in arriving)
     refuse_known_macs(ctx, arriving)
     # An undeclared host that is declared again may have another MAC now.
-    _refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
+    _refuse_used_macs(ctx, [(known[spec.name], spec) for spec in arriving if spec.name in known])
     _report_duplicates(ctx, arriving)
     granted: dict[str, Reservation] = {}
     outcomes = []
@@ -279,13 +279,12 @@ def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
         raise StateRefusedError(words, host=host, hint=f"look at it: bmhctl show {name}")
 
 
-def _refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
-    """Raise :class:`InvalidError` for a clean host that is given the MAC of a dirty one.
+def _refuse_used_macs(ctx: Context, edited: Iterable[tuple[Host, HostSpec]]) -> None:
+    """Raise :class:`InvalidError` for a clean host whose new declaration has the MAC of a dirty one.
 
     Otherwise the used machine would count as clean under another name.
     """
-    for spec in specs:
-        host = ctx.host(spec.name)
+    for host, spec in edited:
         if spec.mac is None or host.dirty or host.spec.mac == spec.mac:
             continue
         departed = ctx.store.departed.reason("", spec.mac)
