@@ -62,16 +62,15 @@ class Allowance(Frozen):
 
 def check_role(ctx: Context, limits: Limits) -> None:
     """Raise :class:`NotYoursError` if a limit counts by role and the actor's name is not that of the role."""
-    role = ctx.store.role if any(limit.is_by_role for limit in limits) else None
-    if role is None or ctx.actor == role or ctx.actor.startswith(f"{role}@"):
+    limit = next((limit for limit in limits if limit.is_by_role), None)
+    role = None if limit is None else ctx.store.role
+    if limit is None or role is None or ctx.actor == role or ctx.actor.startswith(f"{role}@"):
         return
-    for limit in limits:
-        if limit.is_by_role:
-            raise NotYoursError(
-                f"limit {limit.name} counts by role: {ctx.actor} is connected as {role}",
-                hint=f"reserve as {role}, or as {role}@WORD: --as {role}@{ctx.actor.rpartition('@')[2]}",
-                details={"limit": limit.name, "role": role},
-            )
+    raise NotYoursError(
+        f"limit {limit.name} counts by role: {ctx.actor} is connected as {role}",
+        hint=f"reserve as {role}, or as {role}@WORD: --as {role}@{ctx.actor.rpartition('@')[2]}",
+        details={"limit": limit.name, "role": role},
+    )
 
 
 def allowances(ctx: Context, owner: str, limits: Limits, without: Collection[int] = ()) -> tuple[Allowance, ...]:
