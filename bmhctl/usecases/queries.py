@@ -174,7 +174,7 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
     if name is None:
         return History(ctx.store.events.read(last=last), None, now, ctx.store.location)
     events = list(ctx.store.events.read(name, last=last))
-    if not events:
+    if not events and not ctx.store.events.hosts_named(name):
         from bmhctl.usecases.shared.unmatched import not_found
 
         raise not_found(ctx, name)

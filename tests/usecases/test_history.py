@@ -9,7 +9,7 @@ import pytest
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import NotFoundError, UsageError
-from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.history import HistoryRequest, find_history
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
@@ -81,6 +81,13 @@ def test_the_oldest_come_first_unless_the_newest_are_asked_for(lab: Lab, began: 
     assert found(lab, last=2, newest_first=True) == everything[:-3:-1]
     first = next(iter(find_history(lab.context(), HistoryRequest(ALL)).events))
     assert found(lab, after=first.id) == everything[1:]
+
+
+def test_none_of_its_events_can_be_asked_for_of_a_host(lab: Lab, began: datetime) -> None:
+    assert queries.history(lab.context(), "node1", last=0).events == []
+    assert found(lab, Choice(("node1",)), last=0) == []
+    with pytest.raises(NotFoundError, match="there is no such host"):
+        queries.history(lab.context(), "node9", last=0)
 
 
 def test_invalid_filters_of_history_are_refused(lab: Lab, began: datetime) -> None:
