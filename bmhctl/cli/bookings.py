@@ -68,9 +68,7 @@ def bookings_move(
 def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime) -> datetime:
     """Return the end of a booking that begins at ``starts``, from its ``ends`` or its ``length``.
 
-    Raise :class:`UsageError` unless exactly one of them is given.
-
-    ``now`` is the time from which "tomorrow" counts.
+    Raise :class:`UsageError` unless exactly one of them is given. ``now`` is the time from which "tomorrow" counts.
     """
     if (ends is None) == (length is None):
         raise UsageError("give one end: --until or --ttl", hint="--until 12:00, or --ttl 3h")

@@ -193,7 +193,11 @@ def session(
     signal ends it, and shows meanwhile what it does.
     """
     if endless:
-        pause = _until_next_try
+        from time import sleep
+
+        from bmhctl.usecases.shared.absence import PAUSE
+
+        pause = partial(sleep, PAUSE)
     with target(ctx, kind, fields, endless=endless) as found:
         if pause is None:
             store = open_store(found.location)
@@ -216,14 +220,6 @@ def session(
 
                     report_saved(lab.context)
                 raise
-
-
-def _until_next_try() -> None:
-    import time
-
-    from bmhctl.usecases.shared.absence import PAUSE
-
-    time.sleep(PAUSE)
 
 
 def show_or_watch(ctx: typer.Context, kind: type, read: Look, watch: str | None, fields: str | None = None) -> None:
