@@ -10,7 +10,7 @@ from bmhctl.errors import UsageError
 from bmhctl.output import machine_formats
 from bmhctl.output.layout import ColumnWriter
 from bmhctl.output.records import cells, event_record
-from bmhctl.output.render import Display, Format, check, render, view_of
+from bmhctl.output.render import Display, Format, render, view_of
 from bmhctl.results import History
 
 
@@ -21,7 +21,6 @@ class EventStream:
     """
 
     def __init__(self, display: Display, fields: tuple[str, ...] | None, inventory: str, host: str | None) -> None:
-        check(History, display, fields)
         if display.format is Format.JSON:
             raise UsageError(
                 "-o json is one document, which would never end", hint="-o jsonl writes one event per line"
