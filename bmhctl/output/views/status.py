@@ -77,9 +77,10 @@ def _lines(status: Status, display: Display) -> Iterator[Line]:
         yield [("  the next command that writes ends an expired lease; to end it now: bmhctl reap", "dim")]
     if status.planned:
         planned = [_planned(item, status.now) for item in status.planned[:limit]]
-        beside = (*_PLANNED[:2], _beside([row[2] for row in planned], width), *_PLANNED[2:])
+        hosts_head = _beside([row[2] for row in planned], width)
+        heads = (Column(""), Column("", 0, 11), hosts_head, Column("", 1, 10), Column("", 3))
         left = status.total("planned") - len(status.planned[:limit])
-        yield from _section("Planned", columns(beside, planned, width or UNLIMITED), left, "bmhctl bookings")
+        yield from _section("Planned", columns(heads, planned, width or UNLIMITED), left, "bmhctl bookings")
     if status.limited:
         lines = ([("  ", ""), (text, "yellow")] for text in status.limited[:limit])
         yield from _section("At a limit", lines, len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
@@ -118,14 +119,6 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
     ):
         if names and word not in kinds:
             yield word, _names(names, limit, style, max(0, status.total(key) - len(names)))
-
-
-_PLANNED = (
-    Column(""),
-    Column("", 0, 11),
-    Column("", 1, 10),
-    Column("", 3),
-)  # the beginning, the owner, the purpose, the id; ``_beside`` adds the hosts before the purpose
 
 
 def _planned(item: Booked, now: datetime) -> list[Line]:
