@@ -8,7 +8,7 @@ from html import escape
 
 from bmhctl.domain.model import State
 from bmhctl.output.graph.text_formats import FONT, NEUTRAL, TONES
-from bmhctl.output.sanitize import clean
+from bmhctl.output.sanitize import clean, shorten
 from bmhctl.output.spans import stamp
 from bmhctl.output.time_axis import ticks
 from bmhctl.results.statistics import HostTimeline, Timeline
@@ -58,8 +58,9 @@ def _legend(timeline: Timeline) -> Iterator[tuple[str, str]]:
 
 
 def _row(timeline: Timeline, row: HostTimeline, top: int) -> Iterator[str]:
+    name = escape(shorten(clean(row.host), 22))
     yield (
-        f'  <text x="{_LEFT - 10}" y="{top + _BAR}" fill="{NEUTRAL}" text-anchor="end">{_text(row.host, 22)}'
+        f'  <text x="{_LEFT - 10}" y="{top + _BAR}" fill="{NEUTRAL}" text-anchor="end">{name}'
         f"<title>{_text(row.host)}</title></text>"
     )
     for stay in row.stays:
@@ -106,6 +107,5 @@ def _x(timeline: Timeline, at: datetime) -> float:
     return round(_LEFT + _WIDTH * min(1.0, max(0.0, share)), 1)
 
 
-def _text(text: str, most: int = 10**6) -> str:
-    shown = clean(text)
-    return escape(shown if len(shown) <= most else shown[: most - 1] + "…")
+def _text(text: str) -> str:
+    return escape(clean(text))
