@@ -46,12 +46,12 @@ def reader(item: Item) -> Record | str:
     disks = [disk.data.get("size") for disk in fields.rows("physicalblockdevice_set")]
     sizes = sum(each for each in disks if isinstance(each, int))
     arch = (fields.line("architecture") or "").partition("/")[0]
-    boot, *others = _interfaces(fields)
+    macs = _macs(fields)
     return Record(
         fields.line("hostname") or (fields.line("fqdn") or "").partition(".")[0] or None,
         id=fields.line("system_id"),
         address=_address(fields),
-        macs=[mac for mac in dict.fromkeys((boot, *others)) if mac],
+        macs=macs,
         bmc=_bmc(fields),
         labels={
             "pool": _name(fields, "pool"),
@@ -66,7 +66,7 @@ def reader(item: Item) -> Record | str:
             "memory": size(fields, "memory", 1024**2),
             "disks": len(disks),
             "storage": format_size(sizes) if sizes else None,
-            "nics": len({mac for mac in (boot, *others) if mac}),
+            "nics": len(macs),
             "vendor": _known(known, "system_vendor"),
             "model": _known(known, "system_product"),
             "serial": _known(known, "system_serial"),
@@ -90,10 +90,11 @@ def _known(fields: Fields, key: str) -> str | None:
     return None if text is None or text.lower() == "unknown" else text
 
 
-def _interfaces(fields: Fields) -> list[str | None]:
-    """Return the MAC of the boot interface, or None, and those of the physical interfaces."""
-    macs = [each.line("mac_address") for each in fields.rows("interface_set") if each.data.get("type") != "vlan"]
-    return [fields.fields("boot_interface").line("mac_address"), *macs]
+def _macs(fields: Fields) -> list[str]:
+    """Return the MACs of the physical interfaces, that of the boot interface first."""
+    interfaces = [each for each in fields.rows("interface_set") if each.data.get("type") != "vlan"]
+    macs = (each.line("mac_address") for each in (fields.fields("boot_interface"), *interfaces))
+    return [mac for mac in dict.fromkeys(macs) if mac]
 
 
 def _address(fields: Fields) -> str | None:

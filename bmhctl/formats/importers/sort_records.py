@@ -44,8 +44,10 @@ class ForeignRecords:
         Raise an error if it is not of the wanted kind.
         """
         if self.wanted is None:
-            if not isinstance(document, dict | list) or _is_manifest(document):
+            if not isinstance(document, dict | list):
                 return False
+            if isinstance(document, dict) and isinstance(document.get("kind"), str) and "apiVersion" in document:
+                return False  # a manifest
             kind = _recognised(document)
         elif self.wanted.api:
             return False
@@ -91,10 +93,6 @@ def not_as_wanted(wanted: Kind, looks_like: str | None, origin: str | None = Non
     if origin is None:
         return bad_field("", said, hint=hint)
     return InvalidError(f"{origin}: {said}", hint=hint, details={"file": origin})
-
-
-def _is_manifest(document: object) -> bool:
-    return isinstance(document, dict) and isinstance(document.get("kind"), str) and "apiVersion" in document
 
 
 def _is_secret(manifest: object) -> bool:
