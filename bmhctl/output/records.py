@@ -224,6 +224,7 @@ def event_record(event: Event) -> Record:
 
     ``before`` is what was declared before the event changed it; null means nothing, or not known.
     """
+    declared = None if event.before is None else event.before.get("declared")
     return {
         "id": event.id,
         "at": iso(event.at),
@@ -235,13 +236,8 @@ def event_record(event: Event) -> Record:
         "reason": event.reason,
         "reservation": event.reservation,
         "steps": None if event.steps is None else [step_record(step, _TIMING) for step in event.steps],
-        "before": _declared(event),
+        "before": declared if isinstance(declared, dict) else None,
     }
-
-
-def _declared(event: Event) -> Json:
-    declared = None if event.before is None else event.before.get("declared")
-    return declared if isinstance(declared, dict) else None
 
 
 def step_record(step: CheckResult | StepTiming, names: Iterable[str] = STEP_FIELDS) -> Record:

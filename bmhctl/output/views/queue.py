@@ -7,7 +7,7 @@ from itertools import islice
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, Line, Listing, listing
-from bmhctl.output.records import Fields, Record, attributes, attributes_record, flatten, record_of
+from bmhctl.output.records import Fields, attributes, attributes_record, flatten, record_of
 from bmhctl.output.render import LISTED, NAMED, Display, View
 from bmhctl.output.spans import ago, until_line
 from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
@@ -59,10 +59,6 @@ _HISTORY_COLUMNS: Listing[TicketChange, QueueHistory] = (
 )
 
 
-def _change_record(change: TicketChange) -> Record:
-    return attributes_record(change.event, _HISTORY_FIELDS) | {"requirements": change.requirements}
-
-
 _HISTORY_FIELDS = ("id", "at", "ticket", "verb", "owner", "requirements", "actor", "reservation", "reason")
 
 VIEWS = {
@@ -84,7 +80,10 @@ VIEWS = {
         _HISTORY_FIELDS[1:],
         kind="queue-history",
         key="events",
-        records=lambda result: map(_change_record, result.items),
+        records=lambda result: (
+            attributes_record(each.event, _HISTORY_FIELDS) | {"requirements": each.requirements}
+            for each in result.items
+        ),
         lines=lambda result, display: listing(_HISTORY_COLUMNS, result.items, result, display.width),
         empty=lambda _: "no events: no request has waited for hosts",
     ),
