@@ -1,14 +1,19 @@
-"""Settings and other texts that an inventory keeps about itself, by key; among them the policy."""
+"""The table ``meta``: texts by key, such as the policy, imported values, the successor of a retired inventory."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 
+from bmhctl.domain.model import PropertyValue
+from bmhctl.errors import RetiredError
 from bmhctl.stores.database import Database
-from bmhctl.stores.rows import from_time, to_moment
-from bmhctl.stores.schema import INVENTORY_KEY
+from bmhctl.stores.hosts import in_parts
+from bmhctl.stores.rows import from_time, to_json, to_moment
+from bmhctl.stores.schema import INVENTORY_KEY, SUCCESSOR_KEY
 from bmhctl.support.values import Frozen
 
 PARSED_POLICY = "policy_parsed"
@@ -23,6 +28,7 @@ OWNER = "declared_by"
 INTENT = "intent"
 """The key of an edit of the TOML file that is recorded before it is made."""
 
+_SAVE = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _POLICY = "policy"
 _POLICY_BEFORE = "policy_before"
 
@@ -42,10 +48,7 @@ class Meta(Frozen):
         if value is None:
             self._database.execute("DELETE FROM meta WHERE key = ?", [key])
         else:
-            self._database.execute(
-                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [key, value],
-            )
+            self._database.execute(_SAVE, [key, value])
 
     def renew_identity(self) -> None:
         """Save a new random identity, so that no open command takes a copy for the inventory that it was made of."""
@@ -86,3 +89,77 @@ class Meta(Frozen):
 
         text = self.policy_text()
         self.put(PARSED_POLICY, json.dumps(tomllib.loads(text)) if text else None)
+
+
+_IMPORTED_KEY = "'imported/' || hosts.id"
+_FORGET = f"DELETE FROM meta WHERE key = (SELECT {_IMPORTED_KEY} FROM hosts WHERE hosts.name = ?)"
+
+
+class Imported(Frozen):
+    """What the last import declared for each host, so that the next import recognises values that were set since."""
+
+    _database: Database
+
+    def of(self, names: Iterable[str]) -> dict[str, dict[str, PropertyValue]]:
+        """Return the saved values of the hosts with these names, by name."""
+        found: dict[str, dict[str, PropertyValue]] = {}
+        for some in in_parts(list(dict.fromkeys(names))):
+            rows = self._database.execute(
+                f"SELECT hosts.name, meta.value FROM hosts JOIN meta ON meta.key = {_IMPORTED_KEY} "
+                f"WHERE hosts.name IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            found.update((str(name), json.loads(str(value))) for name, value in rows)
+        return found
+
+    def save(self, values: Mapping[str, Mapping[str, PropertyValue] | None]) -> None:
+        """Save the values that an import declared, by host name, in place of the earlier ones; None removes them."""
+        for some in in_parts(list(values)):
+            keys = self._database.execute(
+                f"SELECT {_IMPORTED_KEY}, hosts.name FROM hosts WHERE hosts.name IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            kept = [(key, said) for key, name in keys if (said := values[str(name)]) is not None]
+            self._database.enqueue(_SAVE, *((key, to_json(said)) for key, said in kept))
+        for name in self.of(name for name, said in values.items() if said is None):
+            self._database.execute(_FORGET, [name])
+
+
+@contextmanager
+def changes_allowed(database: Database) -> Iterator[None]:
+    """Allow the caller's transaction to change a retired inventory, as a migration of its tables must."""
+    is_retired = Meta(database).get(SUCCESSOR_KEY) is not None
+    if is_retired:
+        database.upkeep().allow_changes()
+    yield
+    if is_retired:
+        database.upkeep().refuse_changes()
+
+
+class Retirement(Frozen):
+    """Retires an inventory that was copied for good: its database then refuses changes and names its successor."""
+
+    _database: Database
+
+    def successor(self) -> str | None:
+        """Return the location of the inventory that replaced this one, without a password; None if none has."""
+        return Meta(self._database).get(SUCCESSOR_KEY)
+
+    def begin(self, successor: str) -> None:
+        """Refuse every change from the commit of the caller's transaction on, also by processes that have it open.
+
+        ``successor`` is the location of the inventory that replaces this one.
+        """
+        Meta(self._database).put(SUCCESSOR_KEY, successor)
+        self._database.upkeep().refuse_changes()
+
+    def end(self) -> None:
+        """Allow changes again."""
+        self._database.upkeep().allow_changes()
+        Meta(self._database).put(SUCCESSOR_KEY, None)
+
+    def check(self, location: str) -> None:
+        """Raise :class:`bmhctl.errors.RetiredError` if the inventory is retired; ``location`` is its name."""
+        successor = self.successor()
+        if successor is not None:
+            raise RetiredError.of(location, successor)

@@ -29,11 +29,9 @@ if TYPE_CHECKING:
     from bmhctl.stores.departed import Departed
     from bmhctl.stores.events import Events
     from bmhctl.stores.host_query import HostQuery
-    from bmhctl.stores.imported import Imported
     from bmhctl.stores.integrity import Integrity
-    from bmhctl.stores.meta import Meta
+    from bmhctl.stores.meta import Imported, Meta, Retirement
     from bmhctl.stores.reservations import Reservations
-    from bmhctl.stores.retirement import Retirement
     from bmhctl.stores.step_results import StepResults
     from bmhctl.stores.tickets import QueueEvents, Tickets
     from bmhctl.stores.toml.file import DeclarationFile
@@ -137,7 +135,7 @@ class Store:
     departed: cached_property[Departed] = _part("departed", "Departed")
     """The used and retired machines that left the inventory."""
 
-    imported: cached_property[Imported] = _part("imported", "Imported")
+    imported: cached_property[Imported] = _part("meta", "Imported")
     """What the last import declared for each host."""
 
     meta: cached_property[Meta] = _part("meta", "Meta")
@@ -156,7 +154,7 @@ class Store:
         """Return the inventory's policy; the default policy if none is stored."""
         return _policy_in(self.database.execute(*_PARSED_POLICY))
 
-    retirement: cached_property[Retirement] = _part("retirement", "Retirement")
+    retirement: cached_property[Retirement] = _part("meta", "Retirement")
     """Whether the inventory was copied for good and refuses changes, and the methods that retire it."""
 
     @property

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError, UsageError
+from bmhctl.stores.meta import changes_allowed
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.postgres.url import Address
-from bmhctl.stores.retirement import changes_allowed
 from bmhctl.stores.schema import INVENTORY_KEY, TABLES, VERSION
 from bmhctl.stores.store import Store
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.stores.database import LOCK_PATIENCE
+from bmhctl.stores.meta import changes_allowed
 from bmhctl.stores.migrations import MIGRATIONS
-from bmhctl.stores.retirement import changes_allowed
 from bmhctl.stores.rows import number_in
 from bmhctl.stores.schema import GUARDED, SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate
