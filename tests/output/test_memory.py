@@ -14,7 +14,7 @@ from bmhctl.formats.toml_export import dump_parts
 from bmhctl.output import Display, Format, layout, machine_formats, render
 from bmhctl.results.texts import Document
 from bmhctl.stores import open_store
-from bmhctl.stores.sqlite import bulk_inserts
+from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import copies, queries
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
@@ -53,7 +53,7 @@ def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_CHUNK", AT_ONCE)
     monkeypatch.setattr(machine_formats, "_LINES_AT_ONCE", AT_ONCE)
     monkeypatch.setattr(machine_formats, "_FEW", AT_ONCE)
-    monkeypatch.setitem(bulk_inserts._TOGETHER, "INSERT INTO facts ", AT_ONCE)
+    monkeypatch.setitem(sqlite_database._TOGETHER, "INSERT INTO facts ", AT_ONCE)
 
 
 def listed(ctx: Context, display: Display) -> None:
