@@ -18,6 +18,7 @@ _REDFISH = (
 )
 _ROOT = "/redfish/v1"
 _PORTS = {"http": 80, "https": 443}
+_IPMI_PORT = ":623"
 _WITHOUT_SLASHES = pattern(rf"((?:ipmi|(?:{'|'.join(_REDFISH)})(?:\+https?)?|https?)):(?=[^/])(?![0-9]+/?$)", re.I)
 _SERVER = pattern(r"//(\[|[^/:?#\"]*[^/:?#\".])")  # "[" stands for every IPv6 address: one address has many spellings
 _PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<system>[^/]+))?)?)?/?")
@@ -171,6 +172,8 @@ def same_system(one: tuple[str, str | None], other: tuple[str, str | None]) -> b
 
     False for HTTP and HTTPS: credentials for HTTPS must not be sent as plain text.
     """
+    if one[0].startswith("ipmi://"):
+        return one[0].removesuffix(_IPMI_PORT) == other[0].removesuffix(_IPMI_PORT)
     key = system_key(*one)
     return key is not None and key == system_key(*other) and _is_plain(one[0]) == _is_plain(other[0])
 

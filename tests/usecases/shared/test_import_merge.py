@@ -185,6 +185,8 @@ SPECS = st.builds(
         (("https://10.0.1.1", None), ("redfish+https://10.0.1.1", None)),
         (("https://10.0.1.1:443/", "/redfish/v1/Systems/7"), ("redfish://10.0.1.1/redfish/v1/Systems/7", None)),
         (("redfish+http://bmc.lab:8000", "7"), ("http://bmc.lab:8000", "/redfish/v1/Systems/7")),
+        (("ipmi://10.0.1.1:623", None), ("ipmi://10.0.1.1", None)),
+        (("ipmi://[fd00::1]", None), ("ipmi://[fd00::1]:623", None)),
     ],
 )
 def test_another_spelling_of_the_address_of_a_bmc_keeps_its_credentials(
@@ -197,6 +199,14 @@ def test_another_spelling_of_the_address_of_a_bmc_keeps_its_credentials(
             known, replace(FIRST, bmc=Bmc(there[0], system_id=there[1])), values_of(known), overwrite=overwrite
         )
         assert (merged.spec, merged.kept, merged.moved) == (known, (), False)
+
+
+@pytest.mark.parametrize("there", ["ipmi://10.0.1.1:6230", "ipmi://10.0.1.2", "redfish://10.0.1.1"])
+def test_another_port_host_or_protocol_is_another_bmc_than_one_of_ipmi(there: str) -> None:
+    known = replace(FIRST, bmc=Bmc("ipmi://10.0.1.1", credentials="env:MINE"))
+    merged = merge(known, replace(FIRST, bmc=Bmc(there)), values_of(known))
+    assert merged.moved
+    assert merged.spec.bmc == Bmc(there)
 
 
 @pytest.mark.parametrize("there", ["http://10.0.1.1", "https://10.0.1.1:8443", "https://10.0.1.1/redfish/v1/Systems/2"])
