@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import tomllib
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -35,13 +35,14 @@ def _installed(requirement: str) -> Path:
     """Return a folder with only that Typer, which is kept between runs."""
     name = re.sub(r"[^\w.]+", "-", requirement)
     folder = Path(tempfile.gettempdir()) / f"bmhctl-typer-{os.getuid()}-{name}"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            new = Path(scratch) / "new"
-            pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(new), requirement]
-            done = subprocess.run(pip, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            with suppress(OSError):  # another test process has made the folder in the meantime
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # else each worker installs it
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                new = Path(scratch) / "new"
+                pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(new), requirement]
+                done = subprocess.run(pip, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
                 new.rename(folder)
     return folder
 
