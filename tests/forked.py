@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import functools
 import gc
 import importlib
 import marshal
@@ -367,13 +368,32 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
                     os.close(answer)
 
 
+def build_commands_once() -> None:
+    """Keeps the commands that this process builds: to build ``run`` takes as long as all other work of it."""
+    from bmhctl.cli import app, main
+
+    built, describe = functools.cache(app.build_command), app.OptionalValueCommand.format_options
+
+    def described(command: app.OptionalValueCommand, ctx: Any, formatter: Any) -> None:
+        describe(command, ctx, formatter)
+        built.cache_clear()  # its help hides the ranges of its numbers, also from later errors
+
+    if not hasattr(app.build_command, "cache_info"):
+        app.build_command = main.build_command = built
+        app.OptionalValueCommand.format_options = described
+
+
 def _import_everything() -> None:
     """Imports the modules that commands import, also those that they import only when they run."""
     import pkgutil
 
     import bmhctl
-    from bmhctl.cli.main import run
+    from bmhctl.cli import app, main
+    from bmhctl.cli.commands import ENTRIES
 
+    build_commands_once()
+    for name, entry in ENTRIES.items():
+        app.build_command(name, entry)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for module in pkgutil.walk_packages(bmhctl.__path__, "bmhctl."):
         if not module.name.endswith("__main__"):
@@ -392,7 +412,7 @@ def _import_everything() -> None:
                 "show x",
                 "status",
             ):
-                run(["-i", f"{folder}/{name}", *line.split()])
+                main.run(["-i", f"{folder}/{name}", *line.split()])
     os.dup2(errors, 2)
     os.close(errors)
     for number, handler in handlers.items():

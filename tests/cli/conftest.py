@@ -23,6 +23,8 @@ from bmhctl.cli.main import run
 from tests import forked
 from tests.conftest import Bmhctl, Run, environment, write_copy
 
+forked.build_commands_once()
+
 Cli = Callable[..., Run]
 Prepared = Callable[[Callable[[Cli], Any]], Any]
 Terminal = Callable[..., "Screen"]

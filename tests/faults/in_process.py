@@ -9,7 +9,10 @@ import time
 from collections.abc import Iterator
 
 from bmhctl.cli import main
+from tests import forked
 from tests.conftest import Run
+
+forked.build_commands_once()
 
 PATIENCE = 30.0
 """Seconds after which a command counts as hanging."""
