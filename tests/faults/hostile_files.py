@@ -134,7 +134,7 @@ YAML: dict[str, Made] = {
         + "".join(
             "- {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, "
             f"metadata: {{name: h{n}}}, spec: {{description: *t}}}}\n"
-            for n in range(5000)
+            for n in range(2500)
         )
     ),
     "statuses of aliases": lambda: (
@@ -184,7 +184,7 @@ YAML: dict[str, Made] = {
     "an alias of 100,000 letters": lambda: f"*{'a' * DEEP}",
     "a block of 5,000 digits": lambda: f"a: |{'9' * 5000}\n x",
     "many documents": lambda: "--- x\n" * DEEP,
-    "many documents of nothing": lambda: "---\n" * DEEP,
+    "many documents of nothing": lambda: "---\n" * MANY,
     "many brackets that close": lambda: "]" * DEEP,
     "many questions": lambda: "?\n" * 20_000,
     "many colons": lambda: ":" * DEEP,
