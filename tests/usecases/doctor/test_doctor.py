@@ -323,7 +323,7 @@ import os, sys
 from bmhctl import open_inventory
 with open_inventory(sys.argv[1]) as lab:
     turn = 0
-    while turn < 10 or not os.path.exists(sys.argv[2]):
+    while turn < 5 or not os.path.exists(sys.argv[2]):
         turn += 1
         held = lab.reserve(count=2)
         lab.extend(held.reservation.id, "5h")
@@ -345,7 +345,7 @@ def test_an_inventory_that_other_processes_use_is_not_reported_as_broken(lab: La
     enough = tmp_path / "enough"
     with spawn("-c", WORKER, lab.location, str(enough)) as worker:
         try:
-            for _ in range(10):
+            for _ in range(5):
                 diagnosis = doctor_at(lab.location, lambda store: Context(store, "eve", store.now))
                 assert [each for each in diagnosis.findings if each.severity != "note"] == []
                 assert worker.poll() is None
