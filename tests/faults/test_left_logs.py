@@ -12,7 +12,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
@@ -30,7 +29,7 @@ from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.processes import lives
+from tests.processes import lives, spawn
 from tests.runner.conftest import Fleet
 
 CORDON = """
@@ -51,7 +50,9 @@ def backup(fleet: Fleet) -> Path:
 
 def killed_after_cordon(fleet: Fleet, host: str) -> None:
     """A process cordons a host, and is killed: the commit is in the log only."""
-    subprocess.run([sys.executable, "-c", CORDON, fleet.lab.location, host], check=True)
+    with spawn("-c", CORDON, fleet.lab.location, host) as process:
+        assert process.communicate()[1] == ""
+    assert process.returncode == 0
 
 
 def cordoned(fleet: Fleet) -> list[str]:

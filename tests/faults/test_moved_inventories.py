@@ -28,11 +28,11 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.conftest import Lab, made_in, run_bmhctl
+from tests.conftest import Lab, Run, made_in, run_bmhctl
 from tests.faults.figures import Figures
 from tests.faults.snapshots import check
 from tests.postgres import drop_schema
-from tests.processes import lives, until
+from tests.processes import lives, spawn, until
 from tests.runner.conftest import Fleet, Turn, make_fleet
 
 
@@ -256,7 +256,9 @@ def test_closing_an_old_inventory_keeps_the_log_of_the_one_in_its_place(fleet: F
         "import os, sys; from bmhctl import open_inventory; lab = open_inventory(sys.argv[1]);"
         " lab.reserve('node1'); os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", script, fleet.lab.location], check=True)
+    with spawn("-c", script, fleet.lab.location) as process:
+        assert process.communicate()[1] == ""
+    assert process.returncode == 0
     old.store.close()
     assert fleet.bmhctl("list", "--state", "reserved", "-o", "name").stdout == "node1\n"
 
@@ -559,16 +561,14 @@ def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, 
     (tmp_path / "other" / file).touch()
     inventory = "lab.db" if file == "lab.db" else "lab.toml"
     other = "other/lab.db" if file == "lab.db" else "other/lab.toml"
-    first = f"""
-        {BMHCTL} -i {inventory} init -q; {BMHCTL} -i {inventory} add node1 -q; {BMHCTL} -i {inventory} ready node1 -q
-        {BMHCTL} -i {inventory} reserve node1 --as alice -q >reserved || exit 90
-    """
+    for line in ("init -q", "add node1 -q", "ready node1 -q", "reserve node1 --as alice -q"):
+        assert run_bmhctl("-i", inventory, *line.split(), cwd=tmp_path).status == 0
     if file == "lab.state.db":
-        first += "cp lab.toml other/lab.toml\n"
+        shutil.copy(tmp_path / "lab.toml", tmp_path / "other")
     same = f"ln -f {file} other/{file}" if way == "link" else f"mount --bind {file} other/{file}"
     last = f"{BMHCTL} -i {other} ready node1 -q; {BMHCTL} -i {other} reserve node1 --as bob"
     room = ["unshare", "--mount", "--map-root-user"] if way == "mount" else []
-    script = f"{first}\n{same} || exit 91\n{last}"
+    script = f"{same} || exit 91\n{last}"
     done = subprocess.run([*room, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == (2 if file == "lab.toml" else 11), done.stderr
     assert ("hard links" if way == "link" else "is mounted alone, without its folder") in done.stderr
@@ -576,25 +576,24 @@ def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, 
 
 
 def test_a_state_file_made_without_the_state_folder_variable_is_noticed_with_it(tmp_path: Path) -> None:
-    def bmhctl(*args: str, folder: str | None) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, **({} if folder is None else {"BMHCTL_STATE_DIR": folder})}
-        line = [*BMHCTL.split(), "-i", "lab.toml", *args]
-        return subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    def bmhctl(*args: str, folder: str | None) -> Run:
+        extra = {} if folder is None else {"BMHCTL_STATE_DIR": folder}
+        return run_bmhctl("-i", "lab.toml", *args, cwd=tmp_path, **extra)
 
     (tmp_path / "states").mkdir()
     (tmp_path / "lab.toml").write_text("[hosts.node1]\n")
-    assert bmhctl("ready", "node1", folder="states").returncode == 0
-    assert bmhctl("ready", "node1", folder=None).returncode == 0
+    assert bmhctl("ready", "node1", folder="states").status == 0
+    assert bmhctl("ready", "node1", folder=None).status == 0
     refused = bmhctl("reserve", "node1", folder="states")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.status, refused.stdout) == (2, "")
     assert "there are two state files" in refused.stderr
     (tmp_path / "lab.toml").write_text('[inventory]\nstate = "states/lab.state.db"\n[hosts.node1]\n')
-    assert bmhctl("reserve", "node1", folder="states").returncode == 0
-    assert bmhctl("reserve", "node1", folder=None).returncode == 5
+    assert bmhctl("reserve", "node1", folder="states").status == 0
+    assert bmhctl("reserve", "node1", folder=None).status == 5
 
 
 def test_the_partial_file_of_a_new_inventory_is_not_reported_as_a_second_name(tmp_path: Path) -> None:
     path = tmp_path / "lab.db"
-    subprocess.run([*BMHCTL.split(), "-i", path, "init", "-q"], check=True)
+    assert run_bmhctl("-i", str(path), "init", "-q", cwd=tmp_path).status == 0
     os.link(path, tmp_path / ".lab.db.abc.partial")  # the state after a command was killed at that moment
-    subprocess.run([*BMHCTL.split(), "-i", path, "list"], check=True, capture_output=True)
+    assert run_bmhctl("-i", str(path), "list", cwd=tmp_path).status == 0
