@@ -28,7 +28,7 @@ from tests.usecases.steps.test_step_verbs import host, states
 
 SCRIPTS = {
     "missing": ("exec ./not-there", "not-there"),
-    "noisy": ("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end; exit 3", "exit 3"),
+    "noisy": ("head -c 20000000 /dev/zero | tr '\\0' x; echo; echo end; exit 3", "exit 3"),
     "hostile": ("printf '\\033[2J[red]\\033]0;title\\007\\000\\377\\355\\240\\200gone'; exit 3", "exit 3"),
     "stubborn": ("trap '' TERM; echo $$ > '{folder}/pid'; sleep 60; sleep 60", "took longer than 1 s"),
 }
