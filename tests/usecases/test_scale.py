@@ -38,7 +38,7 @@ from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
-SMALL, LARGE, HUGE = 100, 2_000, 20_000
+SMALL, LARGE, HUGE = 100, 2_000, 10_000
 DEEPER = 1.35
 """The allowed difference: an index of more hosts is one level deeper, and its pages contain more neighbours."""
 
