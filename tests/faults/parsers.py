@@ -105,7 +105,7 @@ def _selector(text: str) -> object:
 
 def _want(text: str) -> object:
     want = parse_requirement(text)
-    assert parse_requirement(str(want)) == want or not want.selector.terms
+    assert parse_requirement(f"{want.selector}*{want.count}") == want
     assert load_requirements(dump_requirements([want]))[0].count == want.count
     assert dump_requirements(load_requirements(dump_requirements([want]))) == dump_requirements([want])
     return want
