@@ -231,7 +231,8 @@ def test_an_acknowledged_change_survives_a_kill_at_any_time(lab: Lab) -> None:
         assert worker.stdout is not None
         said = [worker.stdout.readline().split() for _ in range(acknowledgements)]
         worker.kill()  # at some moment of the next commit
-        said += [line.split() for line in worker.stdout.read().splitlines()]
+        written = worker.stdout.read().splitlines(keepends=True)
+        said += [line.split() for line in written if line.endswith("\n")]
         worker.communicate()
         store = lab.context().store
         for word, reservation_id in said:
