@@ -186,8 +186,13 @@ def meant_after(error: BmhctlError, args: Sequence[str], name: str, command: Any
         return None
     words = [arg for before, arg in pairwise(args) if not before.startswith("-")]
     if name in ("add", "set"):
-        option = next((arg for arg in reversed(args) if arg in ("--label", "--hardware")), "--label")
-        return next((f"{option} {word}" for word in words if LABEL_WORD.fullmatch(word)), None)
+        option = "--label"
+        for before, arg in pairwise(args):
+            if before in ("--label", "--hardware"):
+                option = before
+            elif not before.startswith("-") and LABEL_WORD.fullmatch(arg):
+                return f"{option} {arg}"
+        return None
     if name == "maintain" and "--reason" not in args:
         sentences = (word for word in words if " " in word.strip() and not word.startswith("-"))
         return next((f"--reason {shlex.quote(word)}" for word in sentences), None)

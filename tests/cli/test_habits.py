@@ -411,6 +411,7 @@ def test_a_property_may_have_commas_in_its_value(cli: Cli, lab: Any) -> None:
         ("add node01 rack=r1", "--label rack=r1"),
         ("set node01 rack=r1", "--label rack=r1"),
         ("add node09 --label rack=r1 --hardware cpus=64 memory=256GiB", "--hardware memory=256GiB"),
+        ("add node09 rack=r1 --hardware cpus=64", "--label rack=r1"),
     ],
 )
 def test_a_label_or_property_without_its_option_is_answered_with_the_option(
