@@ -32,6 +32,7 @@ _READABLE = (".csv", ".ini", ".leases", ".gz")
 NO_OPTIONS = ImportOptions()
 """The options that import every host of files of any kind, under the name in the file."""
 
+_STDIN = "standard input"
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TEMPLATE = re.compile(r"^[^\"'#\n]*\{[{%]", re.M)
 _PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{?[A-Z]|<[A-Za-z][\w -]*>)")
@@ -97,9 +98,11 @@ def read_paths(
     batch = combine([*parts, Part(warnings=others.warnings())], options.only)
     if options.only is None and not (batch.arrivals or batch.policy):
         for said in batch.skipped:
-            raise _nothing(*said.partition(", ")[::2])
+            origin, why = re.split(", |: ", said, maxsplit=1)
+            raise _nothing(origin, why)
         for kind in others.items:
-            raise _nothing(str(paths[0]), f"it looks like {kind_named(kind).title} without a host")
+            origin = _STDIN if str(paths[0]) == "-" else str(paths[0])
+            raise _nothing(origin, f"it looks like {kind_named(kind).title} without a host")
     return batch
 
 
@@ -159,7 +162,7 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
         try:
             return unpack_inventory(text, origin, now, options.names)
         except InvalidError as error:
-            if _takes_toml(text, origin, others):
+            if wanted is None and _takes_toml(text, origin, others):
                 return Part(elsewhere=True)
             because = "the file was read as TOML because of its first lines; --from KIND names another kind"
             error.hint = error.hint or (because if suffix != ".toml" else _hint(text, wanted))
@@ -173,12 +176,19 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
 
 
 def _takes_toml(text: str, origin: str, others: ForeignRecords) -> bool:
-    """Collect the hosts of an Ansible inventory in TOML; return False for any other text."""
+    """Collect the hosts of an Ansible inventory in TOML; return False for a text that is not TOML or has no hosts.
+
+    Raises `InvalidError` that begins with ``origin``.
+    """
     try:
         document = load(text, origin)
     except InvalidError:
         return False
-    return others.takes_document(origin, document)
+    try:
+        return others.takes_document(origin, document)
+    except InvalidError as error:
+        where = {"file": origin, "field": error.details["field"]}
+        raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details=where) from error
 
 
 def _hint(text: str, wanted: Kind | None) -> str | None:
@@ -227,7 +237,7 @@ def _uncompressed(content: bytes, origin: str) -> bytes:
 
 def _contents(path: Path, stdin: BinaryIO) -> Iterator[tuple[str, bytes]]:
     if str(path) == "-":
-        yield "standard input", stdin.read(MAX_BYTES + 1)
+        yield _STDIN, stdin.read(MAX_BYTES + 1)
         return
     try:
         if not path.is_dir():

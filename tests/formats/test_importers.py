@@ -716,6 +716,11 @@ def test_the_port_stands_after_the_host_of_a_bmc_unless_the_address_has_one(bmc:
             "document 1, item 1",
             "gets no BMC: bmhctl does not know the driver ibmc, so ibmc_address is ignored",
         ),
+        (
+            '[{"uuid": "1", "provision_state": "available", "name": "x", "driver_info": {"ibmc_address": "10.0.1.1"}}]',
+            "document 1, item 1",
+            "gets no BMC: bmhctl does not know ibmc_address",
+        ),
     ],
 )
 def test_a_part_of_the_address_of_a_bmc_that_is_ignored_is_reported(text: str, place: str, said: str) -> None:
@@ -739,6 +744,36 @@ def test_an_ansible_inventory_may_be_written_in_toml(kind: str | None, tmp_path:
         "w1.lab": {"labels": {"web": "true", "rack": "r1"}},
         "d1": {"address": "10.0.0.1", "labels": {"web": "true", "db": "true", "rack": "r1"}},
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("bmhctl", "[hosts.n1]\nadress = '10.0.0.1'\n", "hosts.n1: unknown key 'adress'"),
+        ("ansible", "[web.hosts]\nn1 = 5\n", "web.hosts.n1: must be a mapping"),
+        (None, "[web.hosts]\nn1 = 5\n", "web.hosts.n1: must be a mapping"),
+    ],
+)
+def test_a_mistake_in_a_toml_file_is_reported_with_the_file(
+    kind: str | None, text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(InvalidError) as caught:
+        read_paths([tmp_path / "a.toml"], io.BytesIO(), NOW, import_options(kind))
+    assert caught.value.message == f"{tmp_path / 'a.toml'}: {said}"
+
+
+def test_files_without_a_host_are_refused_with_a_file_and_the_whole_reason(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(BMC)
+    assert caught.value.message == (
+        "standard input: nothing to import: it looks like metal-operator Servers without a host"
+    )
+    (tmp_path / "bmc.yaml").write_text(BMC)
+    (tmp_path / "a.csv").write_text("name\n")
+    with pytest.raises(InvalidError) as caught:
+        read_paths([tmp_path], io.BytesIO(), NOW)
+    assert caught.value.message.startswith(f"{tmp_path}: nothing to import: a.csv not read: in a folder, import reads")
 
 
 def test_an_ini_inventory_whose_name_ends_with_toml_is_refused_with_the_kind_that_reads_it(tmp_path: Path) -> None:
@@ -988,6 +1023,7 @@ def test_lines_of_a_csv_with_one_name_that_are_not_of_nics_are_refused(old: str,
         ),
         ("# lab\nn1,10.0.0.1\n", None, "standard input, line 2: a host instead of the titles of the columns"),
         ("n1;root;hunter2;22\n", None, "standard input, line 1: a host instead of the titles of the columns"),
+        ("what,2026\nx,1\n", None, "standard input, line 1: a host instead of the titles of the columns"),
         ("what,ip\nx,10.0.0.1\n", None, "standard input: no column has the names of hosts"),
         ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is not a state of bmhctl"),
     ],
@@ -996,6 +1032,23 @@ def test_an_error_in_a_csv_names_its_line(text: str, mapping: Sequence[str] | No
     with pytest.raises(InvalidError) as caught:
         read(text, "csv", mapping=mapping)
     assert caught.value.message.startswith(said)
+
+
+@pytest.mark.parametrize("mapping", [None, ["rak=name"]])
+def test_no_message_shows_the_first_line_of_a_csv_without_a_known_title(mapping: Sequence[str] | None) -> None:
+    with pytest.raises((InvalidError, UsageError)) as caught:
+        read("n1;root;hunter2\nn2;root;hunter3\n", "csv", mapping=mapping)
+    assert "hunter" not in f"{caught.value.message} {caught.value.hint}"
+    with pytest.raises((InvalidError, UsageError)) as caught:
+        read("rack;ip\nr1;10.0.0.1\n", "csv", mapping=mapping)
+    assert str(caught.value.hint).endswith("rack, ip")
+
+
+def test_a_number_may_be_the_title_of_a_column_beside_a_known_title() -> None:
+    assert entry(read("name,ip,2026\nn1,10.0.0.1,r1\n", mapping=["2026=labels.rack"]), "n1") == {
+        "address": "10.0.0.1",
+        "labels": {"rack": "r1"},
+    }
 
 
 @pytest.mark.parametrize(

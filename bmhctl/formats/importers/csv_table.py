@@ -90,7 +90,9 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
             if heading is None:
                 if _NO_HEADING.match(delimiter.join(row)):
                     continue
-                if any(is_ip(cell) or normal_mac(cell) or cell.isdigit() for cell in map(str.strip, row)):
+                cells = [cell.strip() for cell in row]
+                titled = any(plain(cell) in _FIELDS for cell in cells)  # then a number is a title, too: 2026
+                if any(is_ip(cell) or normal_mac(cell) or (cell.isdigit() and not titled) for cell in cells):
                     said = "a host instead of the titles of the columns"
                     raise bad_line(origin, lines.line_num, said, "write titles above it, such as name,address,mac")
                 heading = _heading(row)

@@ -228,4 +228,7 @@ def driver_bmc(info: Fields, driver: str | None) -> tuple[dict[str, object], lis
             bmc["verify_tls"] = False if verify is not None and verify.lower() in _FALSE else None
         return bmc, []
     unknown = next((key for key, value in info.data.items() if "_addr" in key and value), None)
-    return {}, [f"gets no BMC: bmhctl does not know the driver {driver}, so {unknown} is ignored"] if unknown else []
+    if unknown is None:
+        return {}, []
+    why = f"the driver {driver}, so {unknown} is ignored" if driver else unknown
+    return {}, [f"gets no BMC: bmhctl does not know {why}"]

@@ -68,15 +68,17 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         f"{hosts[key].host.name}: {count} records have the same id: the last one is used"
         for key, count in again.items()
     ]
-    _refuse_unknown(options, seen, groups, origin)
+    # Without a known title, the first line of a CSV may be a host with its password: no message shows it.
+    titled = kind.word != "csv" or bool(used) or any(source in seen for source, _ in options.mapping)
+    _refuse_unknown(options, seen, groups, origin, titled=titled)
     if left := _in_short([each for each in groups if not takes_group(options, each)]):
         skipped.append(f"{origin}: groups not imported: {left}: --label-from groups turns all into labels")
     if kind.word == "csv":
         if records and left_out == records:  # a line of CSV is only left out if it has no name
             raise InvalidError(
                 f"{origin}: no column has the names of hosts",
-                hint="--map COLUMN=name says which column has them; the columns are: "
-                f"{', '.join(each for each in seen if not is_secret(each)):.400}",
+                hint="--map COLUMN=name says which column has them"
+                + (f"; the columns are: {_listed(seen):.400}" if titled else ", by its title in the first line"),
                 details={"file": origin},
             )
         skipped += _left_out(options, seen, used, origin)
@@ -87,8 +89,13 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     return Part(tuple(hosts.values()), skipped=tuple(skipped), warnings=tuple(warnings))
 
 
-def _refuse_unknown(options: ImportOptions, seen: Iterable[str], groups: Iterable[str], origin: str) -> None:
-    """Raise `UsageError` for a name in ``--map`` or ``--label-from`` that no record has."""
+def _refuse_unknown(
+    options: ImportOptions, seen: Iterable[str], groups: Iterable[str], origin: str, *, titled: bool
+) -> None:
+    """Raise `UsageError` for a name in ``--map`` or ``--label-from`` that no record has.
+
+    If ``titled``, the hint lists the names that there are.
+    """
     attributes, labels = [*seen], [*dict.fromkeys((*seen, *groups))]
     named = [("--map", source, attributes) for source, _ in options.mapping]
     named += [("--label-from", each, labels) for each in options.label_from or () if not _GLOB.search(each)]
@@ -99,11 +106,15 @@ def _refuse_unknown(options: ImportOptions, seen: Iterable[str], groups: Iterabl
             near = {each.lower(): each for each in seen}.get(
                 nearest(source.lower(), [each.lower() for each in seen]) or ""
             )
-            known = ", ".join(each for each in seen if not is_secret(each)) or "nothing that can be named"
+            known = (_listed(seen) if titled else "") or "nothing that can be named"
             raise UsageError(
                 f"{option}: {origin} has no {source!r:.80}{f': did you mean {near}?' if near else ''}",
                 hint=f"it has {known:.400}",
             )
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(key for key in keys if not is_secret(key))
 
 
 def _in_short(keys: list[str]) -> str:
