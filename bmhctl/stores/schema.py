@@ -97,7 +97,8 @@ NEWEST_IDS = {
     "queue_events": "SELECT MAX(id) FROM queue_events",
     "tickets": "SELECT MAX(id) FROM (SELECT id FROM tickets UNION ALL SELECT ticket FROM queue_events) ids",
 }
-"""A query for the newest id of each of these tables whose rows are numbered; ids of removed rows are in events."""
+"""A query for the newest id of each of these tables whose rows are numbered; the two histories have the ids of removed
+hosts and tickets."""
 
 INVENTORY_KEY = "inventory"
 """The key in ``meta`` of a random word that tells an inventory on a server from one that replaces it.

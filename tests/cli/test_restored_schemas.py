@@ -55,6 +55,19 @@ def test_doctor_sets_the_sequences_that_a_replica_or_a_dump_of_the_rows_lacks(ur
     assert cli("doctor", "-i", url).status == 0
 
 
+def test_doctor_sets_the_sequence_of_tickets_that_only_the_history_of_the_queue_has(url: str, cli: Cli) -> None:
+    sql(
+        url,
+        "INSERT INTO queue_events (at, ticket, owner, actor, verb, requirements) VALUES (1, 7, 'a', 'a', 'left', '[]')",
+    )
+
+    done = cli("doctor", "-i", url, "-o", "csv", "--fields", "fixed,message")
+    message = "the next id of tickets is in use: its sequence did not come along with the rows up to 7"
+    assert [line for line in done.stdout.splitlines() if "tickets" in line] == [f"no,{message}"]
+    assert cli("doctor", "--fix", "-i", url).status == 0
+    assert cli("doctor", "-i", url).status == 0
+
+
 def test_a_renamed_schema_is_used_beside_the_one_that_has_its_old_name(url: str, cli: Cli) -> None:
     renamed = f"{url}_Old-1"
     assert cli("add", "node1", "-i", url).status == 0

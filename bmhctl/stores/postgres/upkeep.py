@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.postgres.database import PostgresDatabase
 
 
-_NEWEST_IDS = NEWEST_IDS | {table: f"SELECT MAX(id) FROM {table}" for table in ("tickets", "counts")}
+_NEWEST_IDS = NEWEST_IDS | {"counts": "SELECT MAX(id) FROM counts"}
 """A query for the newest id of each table with a sequence."""
 
 
