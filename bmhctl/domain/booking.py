@@ -47,7 +47,7 @@ class Booking(Frozen):
         return self.id.startswith("m-")
 
     def ended_as(self, how: str) -> bool:
-        """Return whether the booking ended in one way, :data:`LAPSED` or :data:`CANCELLED`."""
+        """Return whether the booking ended as ``how`` says: :data:`LAPSED` or :data:`CANCELLED`."""
         return (self.end_reason or "").startswith(how)
 
     @property
@@ -76,7 +76,7 @@ def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedel
 
 
 def all_in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedelta) -> Iterator[Planned]:
-    """Yield every time that :func:`in_the_way` looks for, the earliest first."""
+    """Yield the times set aside on a host that overlap a span or are less than ``turnaround`` away, earliest first."""
     return (p for p in host.planned if p.starts_at - turnaround < ends and starts < p.ends_at + turnaround)
 
 

@@ -47,7 +47,7 @@ class Demand(Frozen):
         return total(self.requirements)
 
     def in_way(self, host: Host) -> Iterator[Planned]:
-        """Yield what is planned on a host at this time."""
+        """Yield what is planned on a host at this time, or less than the turnaround before or after it."""
         return all_in_the_way(host, self.starts_at, self.ends_at, self.turnaround)
 
     def could_be_met_by(self, host: Host) -> bool:

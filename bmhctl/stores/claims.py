@@ -123,7 +123,7 @@ class Claims(Protocol):
         """Return the names of the claims for which :meth:`is_there` is true."""
 
     def restore(self) -> None:
-        """Lock the claims of this process again whose files were removed from outside; rows are not.
+        """Lock the claims of this process again whose files were removed from outside; do nothing if claims are rows.
 
         Raises :class:`MovedError` when another process has taken one of them.
         """
@@ -133,8 +133,9 @@ class Claims(Protocol):
         """Return the processes that hold a claim alone, as far as this machine can see them; takes milliseconds."""
 
     def end_holders(self, name: str) -> None:
-        """End the steps that hold a claim although their bmhctl has ended; where steps inherit no claim, none does.
+        """End the steps that hold a claim although their bmhctl has ended.
 
+        Does nothing where claims are rows: there, a step always ends with its bmhctl.
         Raises :class:`PermissionError` when a step belongs to another user.
         """
         return

@@ -22,7 +22,7 @@ Question = tuple[str, Sequence[Value]]
 class Database(Protocol):
     """A connection to the tables of an inventory; its errors are those of :mod:`bmhctl.errors`.
 
-    Methods that have a body here need no other one for a file, to which one transaction writes at a time.
+    The values and method bodies that are given here are those of a database to which one transaction writes at a time.
     """
 
     location: str

@@ -75,8 +75,9 @@ class Store:
 
     ``declaration`` is the TOML file that declares the hosts; None where the database itself does. ``folder`` is the
     folder from which relative paths in the policy start. ``address`` is the location for another process of bmhctl, if
-    it differs from the one that messages show. ``given`` is the location by which the inventory was opened. ``claims``
-    is called once to make the claims. ``now``, ``savepoint`` and the other methods that are assigned here are those of
+    it differs from the one that messages show. ``given`` is the location by which the inventory was opened. Messages
+    show ``location``; by default, this is the path of the TOML file, else the location of the database. ``claims`` is
+    called once to make the claims. ``now``, ``savepoint`` and the other methods that are assigned here are those of
     :class:`bmhctl.stores.database.Database`.
     """
 
