@@ -639,6 +639,7 @@ def test_what_is_not_a_group_of_an_ansible_inventory_is_skipped_and_named() -> N
     [
         ("ipmi_address", "ipmi_port=6230", "ipmi://10.0.1.1:6230"),
         ("ipmi_address", "ipmi_port=623", "ipmi://10.0.1.1"),
+        ("ipmi_address", "ipmi_port=443", "ipmi://10.0.1.1:443"),
         ("ipmi_address", "ipmi_port=6230.0", "ipmi://10.0.1.1:6230"),
         ("bmc_ip", "bmc_port=8443", "redfish+https://10.0.1.1:8443"),
         ("bmc_ip", "bmc_port=443", "redfish+https://10.0.1.1"),
@@ -654,6 +655,20 @@ def test_the_port_of_a_bmc_beside_its_address_counts(name: str, port: str, addre
         found = read(text)
         assert (found.arrivals[0].host.spec.mac, found.arrivals[0].host.spec.bmc) == (mac, Bmc(address))
     assert any("not imported: bmc_port" in line for line in read(table).skipped) == (number == "eth3")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "port", "address"),
+    [
+        ("http", 443, "redfish+http://10.0.1.1:443"),
+        ("https", 443, "redfish+https://10.0.1.1"),
+        ("https", 8443, "redfish+https://10.0.1.1:8443"),
+    ],
+)
+def test_a_port_is_left_out_only_if_it_is_that_of_the_protocol(scheme: str, port: int, address: str) -> None:
+    protocol = f"bmc: {{address: 10.0.1.1, protocol: {{name: Redfish, scheme: {scheme}, port: {port}}}}}"
+    server = f"apiVersion: metal.ironcore.dev/v1alpha1\nkind: Server\nmetadata: {{name: x}}\nspec: {{{protocol}}}\n"
+    assert entry(read(server), "x")["bmc"] == {"address": address, "type": "Redfish"}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ _SECRET = pattern(
 )
 _NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _VAULT = "$ANSIBLE_VAULT;"
-_USUAL_PORTS = (443, 623)  # of HTTPS and IPMI
+_IPMI_PORT, _HTTPS_PORT = 623, 443
 
 
 class Item(Frozen):
@@ -220,7 +220,11 @@ def _with_port(bmc: dict[str, object]) -> tuple[dict[str, object], list[str]]:
     if server[1] is not None:
         has_other = int(server[1]) != port
         return bmc, [f"port {port} of the BMC is ignored: {_USER.sub('', address)} has another"] if has_other else []
-    suffix = "" if port in _USUAL_PORTS else f":{port}"
+    # Many files have the port of IPMI beside the address of a BMC that is read as one of Redfish.
+    is_usual = port == _IPMI_PORT or (
+        port == _HTTPS_PORT and not address.startswith(("ipmi:", "http:", "redfish+http:"))
+    )
+    suffix = "" if is_usual else f":{port}"
     return bmc | {"address": f"{server[0]}{suffix}{address[server.end() :]}"}, []
 
 
