@@ -15,7 +15,7 @@ from threading import Event
 
 from bmhctl.domain.model import EventKind, Host, Phase, Reservation
 from bmhctl.domain.parameters import parameter_variables, with_values
-from bmhctl.domain.policy import Policy, Step
+from bmhctl.domain.policy import Step
 from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import BmhctlError, NotYoursError, StepFailedError
 from bmhctl.probes.cancellation import Due
@@ -173,11 +173,10 @@ class Preparation:
 
     def _prepare(self, reservation: Reservation, claims: Sequence[Claimed]) -> list[tuple[Claimed, StepsRun]]:
         """Run the prepare steps on several hosts at once; return their results, in the order of the claims."""
-        policy = self._ctx.store.policy()
         deadline = None
         if reservation.expires_at is not None:
             deadline = Deadline.of((reservation.expires_at - self._ctx.clock()).total_seconds(), _GRACE)
-        plans = [(held, _plan(held, policy, reservation, deadline)) for held in claims]
+        plans = [(held, _plan(held, reservation, deadline)) for held in claims]
         ended: dict[int, StepsRun] = {}
 
         def work(task: tuple[Claimed, StepPlan], cancelled: Event) -> StepsRun:
@@ -247,7 +246,7 @@ def _is_held(host: Host, reservation: Reservation) -> bool:
     return host.reservation is not None and host.reservation.id == reservation.id
 
 
-def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Deadline | None) -> StepPlan:
+def _plan(held: Claimed, reservation: Reservation, deadline: Deadline | None) -> StepPlan:
     """Return the prepare steps of a host, with the values of the reservation; they are ended at the deadline."""
     values = reservation.params or {}
     plan = held.plan(Phase.PREPARE)

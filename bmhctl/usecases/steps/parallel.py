@@ -103,7 +103,7 @@ def _without_pause(found: Outcome | Job | Leaving) -> Outcome | Job | Leaving:
 def _begin_unclaimed(
     ctx: Context, operation: BulkOperation, host: Host, busy: Collection[int], policy: Policy, now: datetime
 ) -> Outcome | Job | Leaving:
-    """Process a host in the caller's transaction, up to the first job with steps to run; return that job or the end.
+    """Process a host in the caller's transaction, up to the first job with steps to run; return it, or the outcome.
 
     ``busy`` are the ids of the hosts on which a step of another command runs.
     """
