@@ -13,7 +13,7 @@ from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key,
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import TLS_VERSIONS, Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import is_label_key, is_label_value
-from bmhctl.domain.tables import Kind, check_keys, flag, require_table, text, type_error
+from bmhctl.domain.tables import Kind, check_keys, flag, one_of, require_table, text, type_error
 from bmhctl.errors import InvalidError, nearest
 from bmhctl.support.lazy_regex import pattern
 
@@ -279,12 +279,6 @@ def _credentials(value: object, where: str) -> str:
     return credentials
 
 
-def _tls_version(value: object, where: str) -> str:
-    if value not in TLS_VERSIONS:
-        raise type_error(where, f"one of {', '.join(TLS_VERSIONS)}", value)
-    return str(value)
-
-
 def _bmc_address(address: str, system_id: str | None, where: str) -> str:
     if "@" in address:  # anywhere in the address: a parser would end the password at its first "/"
         raise InvalidError(
@@ -324,7 +318,7 @@ _BMC: dict[str, Kind] = {
     "system_id": _line,
     "credentials": _credentials,
     "verify_tls": flag,
-    "tls_min_version": _tls_version,
+    "tls_min_version": one_of(*TLS_VERSIONS),
 }
 _SPEC: dict[str, Kind] = {
     "address": _address,
