@@ -282,7 +282,7 @@ class _CommandGroup(_OptionalValues, LazyGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command of the group, which is run instead of the group; refuse options of the group before it."""
         given = next((param.opts[0] for param in self.params if ctx.params.get(param.name)), None)
-        if given and args[0] in self.list_commands(ctx):
+        if given and not ctx.resilient_parsing and args[0] in self.list_commands(ctx):  # completion refuses nothing
             import shlex
 
             raise UsageError(

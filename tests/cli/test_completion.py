@@ -275,6 +275,7 @@ def test_every_option_with_known_values_is_completed(name: str) -> None:
         ("list --sort labels.", ["labels.rack"]),
         ("list --sort hardware.c", ["hardware.cpus"]),
         ("list --fields name.", []),
+        ("bookings --owner bob cancel --rea", ["--reason"]),
     ],
 )
 def test_the_values_of_options_are_completed(line: str, offered: list[str], cli: Cli, tmp_path: Path) -> None:
