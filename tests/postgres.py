@@ -353,20 +353,11 @@ class Server:
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        options = [
-            part for setting in (*self._settings, f"unix_socket_directories={self._folder}") for part in ("-c", setting)
-        ]
-        self._process = subprocess.Popen(
-            [self._programs / "postgres", "-D", self._data, *options],
-            user=self._user,
-            cwd=self._folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C must reach only the tests
-        )
         deadline = time.monotonic() + 60
+        self._process = self._launched()
         while not self._answers():
-            assert self._process.poll() is None, "the server ended at once"
+            if self._process.poll() is not None:  # processes of the server that was killed before have not ended yet
+                self._process = self._launched()
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.02)
 
@@ -405,6 +396,19 @@ class Server:
         self.stop()
         for folder in filter(None, (self._folder, self._site)):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _launched(self) -> subprocess.Popen[bytes]:
+        options = [
+            part for setting in (*self._settings, f"unix_socket_directories={self._folder}") for part in ("-c", setting)
+        ]
+        return subprocess.Popen(
+            [self._programs / "postgres", "-D", self._data, *options],
+            user=self._user,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C must reach only the tests
+        )
 
     def _answers(self) -> bool:
         return pq.PGconn.ping(self.url.encode()) == pq.Ping.OK
