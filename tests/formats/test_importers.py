@@ -959,6 +959,12 @@ def test_a_column_without_a_title_is_called_by_its_number() -> None:
     assert "columns not imported: column 1:" in read(text).skipped[0]
 
 
+def test_a_glob_makes_no_label_of_a_column_without_a_title() -> None:
+    batch = read("name,rack,\nn1,r1,hunter2\n", label_from=["*"])
+    assert entry(batch, "n1") == {"labels": {"name": "n1", "rack": "r1"}}
+    assert "columns not imported: column 3:" in batch.skipped[0]
+
+
 def test_a_line_of_a_csv_that_begins_with_a_number_sign_is_skipped_and_named() -> None:
     assert read("name,ip\n#n1,10.0.0.1\nn2,10.0.0.2\n").skipped == (
         "standard input, line 2: skipped: it begins with #",

@@ -49,6 +49,7 @@ _SECRET = pattern(
     r"|(?:^|_)(?:auth(?:$|_key)|pw(?:$|_)|k_?g(?:$|_))|community|vault"
 )
 _NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
+_UNTITLED = pattern(r"column \d+")  # of a CSV
 _VAULT = "$ANSIBLE_VAULT;"
 _IPMI_PORT, _HTTPS_PORT = 623, 443
 
@@ -179,15 +180,22 @@ def _below(group: str, mapped: Mapping[str, str]) -> dict[str, str]:
 
 def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
     labels = {key: value for key, value in record.labels.items() if value}
-    chosen = options.label_from
     labels |= dict.fromkeys([each for each in record.groups if takes_group(options, each)], _MEMBER)
-    for glob in chosen or ():
+    for name in options.label_from or ():
         for key, value in record.attributes.items():
-            if fnmatchcase(key, glob) and not is_secret(key) and (text := text_of(value)) is not None:
+            if takes_attribute(name, key) and (text := text_of(value)) is not None:
                 labels[key] = _without_password(text)
     labels |= _below("labels.", mapped)
     made = {label_key(key): label_value(value) for key, value in labels.items()}
     return {key: value for key, value in made.items() if key and value}
+
+
+def takes_attribute(name: str, key: str) -> bool:
+    """Return whether a name or glob of ``--label-from`` makes a label of an attribute.
+
+    A glob does not for a column without a title, whose values may be passwords.
+    """
+    return not is_secret(key) and (name == key or (fnmatchcase(key, name) and not _UNTITLED.fullmatch(key)))
 
 
 def takes_group(options: ImportOptions, group: str) -> bool:

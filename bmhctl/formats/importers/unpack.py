@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from fnmatch import fnmatchcase
 
 from bmhctl.errors import InvalidError, UsageError, nearest
 from bmhctl.formats.import_batch import FoundHost, Part
@@ -19,6 +18,7 @@ from bmhctl.formats.importers.record import (
     found_host,
     is_secret,
     secrets_in,
+    takes_attribute,
     takes_group,
 )
 
@@ -127,7 +127,7 @@ def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origi
     left = [
         key
         for key in seen
-        if key not in taken and not is_secret(key) and not any(fnmatchcase(key, each) for each in patterns)
+        if key not in taken and not is_secret(key) and not any(takes_attribute(each, key) for each in patterns)
     ]
     if not left:
         return []
