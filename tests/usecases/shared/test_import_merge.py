@@ -201,17 +201,19 @@ def test_another_spelling_of_the_address_of_a_bmc_keeps_its_credentials(
         assert (merged.spec, merged.kept, merged.moved) == (known, (), False)
 
 
-@pytest.mark.parametrize("there", ["ipmi://10.0.1.1:6230", "ipmi://10.0.1.2", "redfish://10.0.1.1"])
-def test_another_port_host_or_protocol_is_another_bmc_than_one_of_ipmi(there: str) -> None:
-    known = replace(FIRST, bmc=Bmc("ipmi://10.0.1.1", credentials="env:MINE"))
-    merged = merge(known, replace(FIRST, bmc=Bmc(there)), values_of(known))
-    assert merged.moved
-    assert merged.spec.bmc == Bmc(there)
-
-
-@pytest.mark.parametrize("there", ["http://10.0.1.1", "https://10.0.1.1:8443", "https://10.0.1.1/redfish/v1/Systems/2"])
-def test_another_transport_port_or_system_is_another_bmc(there: str) -> None:
-    known = replace(FIRST, bmc=Bmc("https://10.0.1.1", credentials="env:MINE"))
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("https://10.0.1.1", "http://10.0.1.1"),
+        ("https://10.0.1.1", "https://10.0.1.1:8443"),
+        ("https://10.0.1.1", "https://10.0.1.1/redfish/v1/Systems/2"),
+        ("ipmi://10.0.1.1", "redfish://10.0.1.1"),
+        ("ipmi://10.0.1.1", "ipmi://10.0.1.1:6230"),
+        ("ipmi://10.0.1.1", "ipmi://10.0.1.2"),
+    ],
+)
+def test_another_host_transport_port_or_system_is_another_bmc(here: str, there: str) -> None:
+    known = replace(FIRST, bmc=Bmc(here, credentials="env:MINE"))
     merged = merge(known, replace(FIRST, bmc=Bmc(there)), values_of(known))
     assert merged.moved
     assert merged.spec.bmc == Bmc(there)
