@@ -281,6 +281,19 @@ def test_a_file_that_is_overwritten_in_use_is_used_without_the_old_log(fleet: Fl
     assert fleet.bmhctl("doctor").status == 0
 
 
+def test_a_file_that_is_overwritten_before_a_commit_is_in_the_stamp_is_used_without_the_old_log(fleet: Fleet) -> None:
+    user = fleet.lab.context()
+    lifecycle_verbs.cordon(user, Choice(("node1",)), reason="fan")
+    with patch.object(OpenFiles, "stamp"):
+        lifecycle_verbs.cordon(user, Choice(("node2",)), reason="fan")
+    subprocess.run(["cp", backup(fleet), database(fleet)], check=True)
+    with pytest.raises(MovedError, match="was overwritten while it was in use: "):
+        lifecycle_verbs.cordon(user, Choice(("node3",)), reason="fan")
+    fleet.lab.close()
+    assert cordoned(fleet) == []
+    assert left_logs(fleet) == ["-wal.replaced"]
+
+
 def test_a_file_that_is_overwritten_is_used_by_the_next_command_though_no_process_noticed_it(fleet: Fleet) -> None:
     idle = fleet.lab.context()
     lifecycle_verbs.cordon(idle, Choice(("node1",)), reason="fan")

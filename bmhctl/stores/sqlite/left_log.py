@@ -72,7 +72,7 @@ def _is_overwritten(files: OpenFiles) -> bool:
     paths = [f"{files.path}{suffix}" for suffix in ("", files.LOG, files.INDEX)]
     file, log, index = handles = [mine.get(files.known.get(path, _NONE), -1) for path in paths]
     try:
-        is_other = _is_other_content(files, _stamp_of(files, log), file, index)
+        is_other = _is_other_content(files, _stamp_of(files, log), file, index) or not files.is_as_taken(file, index)
         if any(_identity(handle) != files.known[path] for path, handle in zip(paths, handles, strict=True)):
             return False  # another thread has closed its connection meanwhile
         if not is_other and files.take(file, index):

@@ -124,10 +124,17 @@ class OpenFiles:
                 part == self._part or (self._part == _NO_PART and part[8:] == _NO_PART[8:])
             )
             if log and is_as_taken and self.copied(self._index) == (log, part):
+                self._part = part  # the first commit gives a log its salts
                 stamp += self.content + log + part + boot()
             is_new = recorded[:8] != stamp[:8]
             if is_new or (recorded[8:16] == stamp[8:16] and len(stamp) > 16 and recorded[32:] != stamp[32:]):
                 os.setxattr(file, self.STAMP, stamp)
+
+    def is_as_taken(self, file: int, index: int) -> bool:
+        """Return whether the content is as last recorded, or may differ because SQLite has written into the file."""
+        before, content, after = self.copied(index)[1], self.content_of(file), self.copied(index)[1]
+        is_certain = before == after == self._part and before not in (b"", _NO_PART)
+        return content == self.content or not is_certain
 
     def _log_file(self) -> int:
         """Return a descriptor of the log; another connection may have closed the last one, and its number is reused."""
