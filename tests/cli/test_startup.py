@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 SLOW = {
     *("rich", "pydantic", "tomlkit", "tomllib", "tomli_w", "yaml", "ClusterShell", "http.client", "psycopg"),
-    *("dataclasses", "importlib.metadata", "hashlib", "tempfile", "random", "asyncio", "concurrent", "ssl"),
+    *("importlib.metadata", "hashlib", "tempfile", "random", "asyncio", "concurrent", "ssl"),
+    *(("dataclasses",) if sys.version_info < (3, 14) else ()),  # since 3.14, traceback loads it, which Typer needs
 }
 """Modules that no everyday command needs."""
 
