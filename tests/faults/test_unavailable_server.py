@@ -12,12 +12,15 @@ from types import FrameType, SimpleNamespace
 
 import psycopg
 import pytest
+from psycopg.pq import Ping
 
 from bmhctl import Inventory, open_inventory
 from bmhctl.domain.model import Phase, State
 from bmhctl.errors import AwayError, BusyError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.postgres import connection
+from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.store import Store
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.policy import apply_policy
@@ -399,15 +402,20 @@ def is_back(lab: Inventory) -> bool:
         return False
 
 
-def test_a_starting_server_is_not_reported_as_a_wrong_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from psycopg.pq import Ping
-
-    from bmhctl.stores.postgres import connection
-    from bmhctl.stores.postgres.url import Address
-
-    said = "connection failed: FATAL:  the database system is starting up"
-    monkeypatch.setattr(connection, "PGconn", SimpleNamespace(ping=lambda _: Ping.REJECT))
-    error = connection.translate(psycopg.OperationalError(said), Address.parse(server.url), is_lost=True)
+@pytest.mark.parametrize(
+    ("said", "ping"),
+    [
+        ("the database system is starting up", Ping.OK),  # it has started since
+        ("das Datenbanksystem startet", Ping.REJECT),
+    ],
+)
+def test_a_starting_server_is_not_reported_as_a_wrong_password(
+    said: str, ping: Ping, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PGconn", SimpleNamespace(ping=lambda _: ping))
+    refused = psycopg.OperationalError(f"connection failed: FATAL:  {said}")
+    error = connection.translate(refused, Address.parse(server.url), is_lost=True)
+    assert type(error) is AwayError
     assert error.hint == "the server is starting, stopping or recovering: try again in a moment"
 
 

@@ -309,10 +309,11 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
 def _state_of(said: str, address: Address) -> str | None:
     """Return the SQLSTATE with which a server refused a connection; None if it is not known.
 
-    libpq does not pass it on, but its ping tells whether a server is starting or stopping.
+    libpq does not pass it on, but its ping tells whether a server is starting or stopping. By then, the server may have
+    started, so its words count, too, if they are English.
     """
     if "FATAL:" not in said:
         return None
-    if PGconn.ping(address.url.encode()) == Ping.REJECT:
+    if "the database system is" in said or PGconn.ping(address.url.encode()) == Ping.REJECT:
         return "57P03"
     return "53300" if "too many" in said or "connection slots" in said else None
