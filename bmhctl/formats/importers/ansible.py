@@ -1,4 +1,4 @@
-"""Ansible inventories: YAML, INI, and the JSON of `ansible-inventory --list` or of an inventory script."""
+"""Ansible inventories: YAML, TOML, INI, and the JSON of `ansible-inventory --list` or of an inventory script."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from itertools import product
+from typing import TypeGuard
 
 from bmhctl.domain.host_spec import is_ip
 from bmhctl.errors import InvalidError
@@ -59,15 +60,15 @@ class _Parsed(Frozen):
 
 
 def read_document(document: object, place: str) -> list[Item] | None:
-    """Return the hosts of a YAML or JSON document; None if it is not an inventory."""
+    """Return the hosts of a YAML, JSON or TOML document; None if it is not an inventory."""
     if not _is_inventory(document):
         return None
     parsed = _Parsed({}, {})
     skipped = []
-    top = document.get("all")  # type: ignore[attr-defined]  # _is_inventory says that it is a mapping
+    top = document.get("all")
     # Only what a script prints has groups that are lists; in a file of YAML, hosts and children are mappings.
     is_file = isinstance(top, dict) and any(isinstance(top.get(key), dict) for key in ("hosts", "children"))
-    for name, body in document.items():  # type: ignore[attr-defined]
+    for name, body in document.items():
         if name != "_meta" and (not _is_group(body) or (is_file and isinstance(body, list))):
             skipped.append(Item(place, {}, skipped=f"{name!s:.80} skipped: not a group"))
         elif name == "_meta":
@@ -79,7 +80,7 @@ def read_document(document: object, place: str) -> list[Item] | None:
     return skipped + _items(parsed, place)
 
 
-def _is_inventory(document: object) -> bool:
+def _is_inventory(document: object) -> TypeGuard[dict[object, object]]:
     if not isinstance(document, dict) or not document:
         return False
     groups = {name: body for name, body in document.items() if name != "_meta"}
