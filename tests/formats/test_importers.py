@@ -556,6 +556,24 @@ spec:
     }
 
 
+def test_tinkerbell_hardware_has_the_bmc_that_an_older_version_keeps_in_a_baseboard_management() -> None:
+    api, about = "bmc.tinkerbell.org/v1alpha1", {"name": "n1", "namespace": "eksa"}
+    bmc = {"host": "10.0.1.1", "port": 623, "authSecretRef": {"name": "n1-auth"}, "insecureTLS": True}
+    wanted = {"bmcRef": {"apiGroup": "bmc.tinkerbell.org", "kind": "BaseboardManagement", "name": "bmc-n1"}}
+    hardware = {"apiVersion": "tinkerbell.org/v1alpha1", "kind": "Hardware", "metadata": about, "spec": wanted}
+    board = {"apiVersion": api, "kind": "BaseboardManagement", "metadata": {**about, "name": "bmc-n1"}}
+    found = read(json.dumps(hardware) + json.dumps({**board, "spec": {"connection": bmc}}))
+    assert entry(found, "n1")["bmc"] == {
+        "address": "redfish+https://10.0.1.1",
+        "credentials": "env:BMC_N1_AUTH",
+        "verify_tls": False,
+    }
+    assert found.skipped == ()
+    assert read(json.dumps(hardware)).warnings == (
+        "standard input, document 1: n1 gets no BMC: these files have no BaseboardManagement bmc-n1",
+    )
+
+
 def test_tinkerbell_hardware_of_a_version_with_other_fields_is_skipped() -> None:
     first, hardware, last = samples.TINKERBELL.rpartition("tinkerbell.org/v1alpha1\nkind: Hardware")
     batch = read(first + hardware.replace("v1alpha1", "v1alpha2") + last)
@@ -632,6 +650,50 @@ def test_what_is_not_a_group_of_an_ansible_inventory_is_skipped_and_named() -> N
     assert listed.skipped[0] == "standard input, document 1: x-racks skipped: not a group"
     with pytest.raises(InvalidError, match="a group may have only hosts, vars and children"):
         read(text.replace("all:", "every:"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lab:\n  hosts: {n1: }\n  servers: {hosts: {n2: }}\n",
+        "all:\n  children:\n    lab:\n      hosts: {n1: }\n      servers: r1\n",
+        '{"lab": {"hosts": ["n1"], "servers": 7}, "_meta": {"hostvars": {}}}',
+    ],
+)
+def test_a_key_of_an_ansible_group_that_ansible_skips_is_skipped_and_named(text: str) -> None:
+    found = read(text)
+    assert {name: entry(found, name) for name in hosts(found)} == {"n1": {"labels": {"lab": "true"}}}
+    said = "standard input, document 1: lab.servers skipped: a group has only hosts, vars and children"
+    assert found.skipped == (said,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[all]\nn1\n[ungrouped:vars]\nrack=r1\n[lab]\nn2\n",
+        "n1\n[ungrouped:vars]\nrack=r1\n[lab]\nn2\n",
+        "[ungrouped]\nn1\nn2\n[ungrouped:vars]\nrack=r1\n[lab]\nn2\n",
+        "all: {hosts: {n1: }, children: {ungrouped: {vars: {rack: r1}}, lab: {hosts: {n2: }}}}",
+    ],
+)
+def test_a_host_in_no_group_of_an_ansible_inventory_has_the_variables_of_ungrouped(text: str) -> None:
+    found = read(text, label_from=["groups,rack"])
+    labels = {"n1": {"labels": {"rack": "r1"}}, "n2": {"labels": {"lab": "true"}}}
+    assert {name: entry(found, name) for name in hosts(found)} == labels
+
+
+def test_a_variable_of_ansible_that_may_be_the_address_of_a_bmc_is_taken_or_named() -> None:
+    taken = read("all: {hosts: {n1: {bmc_hostname: n1-bmc}, n2: {idrac: {ip: 10.0.1.2, port: 8443}}}}")
+    assert [entry(taken, name)["bmc"] for name in ("n1", "n2")] == [
+        {"address": "redfish+https://n1-bmc"},
+        {"address": "redfish+https://10.0.1.2:8443"},
+    ]
+    text = "[lab]\nn1 oob_lan_ip=10.0.1.1 drac=10.0.1.1 ipmi_user=root\nn2 ipmi_host='{{ x }}'\n[lab:vars]\nipmi=True\n"
+    assert read(text).skipped == (
+        "standard input: not imported: oob_lan_ip, drac, which may be a BMC's address: --map NAME=bmc.address takes it",
+    )
+    mapped = read(text, mapping=["drac=bmc.address"])
+    assert entry(mapped, "n1")["bmc"] == {"address": "redfish+https://10.0.1.1"}
 
 
 @pytest.mark.parametrize(
@@ -1063,6 +1125,17 @@ def test_no_message_shows_the_first_line_of_a_csv_without_a_known_title(mapping:
     with pytest.raises((InvalidError, UsageError)) as caught:
         read("rack;ip\nr1;10.0.0.1\n", "csv", mapping=mapping)
     assert str(caught.value.hint).endswith("rack, ip")
+
+
+@pytest.mark.parametrize("index", ["", ",", "0,"])
+def test_a_csv_whose_columns_are_only_numbered_is_read_with_a_map_of_its_numbers(index: str) -> None:
+    first = index.replace("0", "")
+    text = f"{first}0,1,2\n{index}n1,10.0.0.1,hunter2\n"
+    assert entry(read(text, mapping=["0=name,1=address"]), "n1") == {"address": "10.0.0.1"}
+    with pytest.raises(InvalidError, match="no column has the names of hosts") as caught:
+        read(text, "csv")
+    columns = "column 1, 0, 1, 2" if index.startswith("0") else "0, 1, 2"
+    assert caught.value.hint == f"--map COLUMN=name says which column has them; the columns are: {columns}"
 
 
 def test_a_number_may_be_the_title_of_a_column_beside_a_known_title() -> None:

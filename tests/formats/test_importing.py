@@ -314,7 +314,7 @@ TABLE = "a table for people: write JSON, YAML or CSV"
             "a manifest of the kind 'Kustomization': kubectl kustomize FOLDER | bmhctl import -",
         ),
         (
-            "lab:\n  hosts: {n1: }\n  servers: {hosts: {n2: }}\n",
+            "lab:\n  hosts: {n1: }\nservers: [{n2: }]\n",
             "an Ansible inventory, but a group may have only hosts, vars and children",
         ),
         (

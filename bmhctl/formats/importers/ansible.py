@@ -28,6 +28,7 @@ from bmhctl.support.values import Frozen
 
 _ALL = ("all", "ungrouped")
 _GROUP_KEYS = {"hosts", "vars", "children"}
+_NOT_OF_A_GROUP = "skipped: a group has only hosts, vars and children"
 _SECTION = re.compile(r"\[([^\]:\s]+)(?::(\w+))?\]\s*(?:[#;].*)?")
 _RANGE = re.compile(r"\[(\w*):(\w+)(?::(\d+))?\]")
 _PORT = re.compile(r"(.+):(\d{1,5})")
@@ -39,6 +40,8 @@ _MACS = (*MAC_NAMES, "bmh_mac")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ADDRESSES = ("ansible_host", "ansible_ssh_host")
 _BMCS = {"redfish+https": (*BMC_NAMES, "baseuri"), "ipmi": IPMI_NAMES}
+_OF_BMC = ("bmc", "redfish", "idrac", "ilo", "ipmi")
+"""The variables that may be a mapping: ``bmc: {ip: 10.0.1.1}`` is read as ``bmc_ip: 10.0.1.1``."""
 
 
 class _Group:
@@ -76,7 +79,8 @@ def read_document(document: object, place: str) -> list[Item] | None:
             for host, values in _mapping(variables, "_meta.hostvars").items():
                 parsed.hosts.setdefault(str(host), {}).update(_mapping(values, "_meta.hostvars", host))
         else:
-            _take_group(parsed, str(name), body)
+            said = _take_group(parsed, str(name), body)
+            skipped += [Item(place, {}, skipped=f"{each} {_NOT_OF_A_GROUP}") for each in said]
     return skipped + _items(parsed, place)
 
 
@@ -92,9 +96,16 @@ def _is_inventory(document: object) -> TypeGuard[dict[object, object]]:
 
 
 def _is_group(body: object) -> bool:
-    if isinstance(body, list):  # inventory scripts may write a group without variables as a list
-        return all(isinstance(host, str) for host in body)
-    return body is None or (isinstance(body, dict) and set(body) <= _GROUP_KEYS)
+    if isinstance(body, dict):
+        own = body.keys() & _GROUP_KEYS
+        # Ansible skips the other keys of a group, with a warning.
+        return own == body.keys() or (bool(own) and all(_is_names(body[key]) for key in own))
+    return body is None or (isinstance(body, list) and _is_names(body))
+
+
+def _is_names(body: object) -> bool:
+    """Return whether a value can be the hosts or children of a group; inventory scripts may write them as a list."""
+    return all(isinstance(each, str) for each in body) if isinstance(body, list) else isinstance(body, dict | None)
 
 
 def _mapping(value: object, path: str, key: object = None) -> Mapping[str, object]:
@@ -106,9 +117,10 @@ def _mapping(value: object, path: str, key: object = None) -> Mapping[str, objec
     return value
 
 
-def _take_group(parsed: _Parsed, name: str, body: object) -> None:
-    """Add a group and all groups inside it, at any depth."""
+def _take_group(parsed: _Parsed, name: str, body: object) -> list[str]:
+    """Add a group and all groups inside it, at any depth; return the keys that a group can't have."""
     pending: list[tuple[str, object]] = [(name, body)]
+    unknown = []
     while pending:
         name, body = pending.pop()
         group = parsed.group(name)
@@ -132,6 +144,8 @@ def _take_group(parsed: _Parsed, name: str, body: object) -> None:
         for child, inner in _mapping(children, f"{name}.children").items():
             group.children[child] = None
             pending.append((child, inner))
+        unknown += [f"{name:.80}.{key!s:.80}" for key in fields if key not in _GROUP_KEYS]
+    return unknown
 
 
 def read_text(text: str, origin: str) -> list[Item]:
@@ -238,6 +252,7 @@ def _range(first: str, last: str, step: int, where: str) -> list[str]:
 
 def _items(parsed: _Parsed, place: str) -> list[Item]:
     """Return one item for each host, with its groups, and with the values that its variables have in Ansible."""
+    parsed.group("ungrouped")
     ancestors = _ancestors(parsed.groups)
     direct: dict[str, list[str]] = {}
     own: dict[str, dict[str, object]] = {}
@@ -250,7 +265,7 @@ def _items(parsed: _Parsed, place: str) -> list[Item]:
     of_groups: dict[tuple[str, ...], tuple[list[str], dict[str, object]]] = {}
     items = []
     for host, groups in direct.items():
-        key = tuple(groups)
+        key = tuple(name for name in groups if name not in _ALL) or ("ungrouped",)
         if key not in of_groups:
             of_groups[key] = _inherited(parsed.groups, ancestors, key)
         names, variables = of_groups[key]
@@ -332,6 +347,8 @@ def reader(item: Item) -> Record | str:
 
 
 def _bmc(variables: Mapping[str, object], warnings: list[str]) -> dict[str, object]:
+    inner = {key: each for key in _OF_BMC if isinstance(each := variables.get(key), dict)}
+    variables = {f"{key}_{name}": value for key, each in inner.items() for name, value in each.items()} | {**variables}
     for scheme, keys in _BMCS.items():
         for key in keys:
             if (found := _first(variables, (key,), warnings)) is not None:

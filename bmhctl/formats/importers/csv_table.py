@@ -91,7 +91,8 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
                 if _NO_HEADING.match(delimiter.join(row)):
                     continue
                 cells = [cell.strip() for cell in row]
-                titled = any(plain(cell) in _FIELDS for cell in cells)  # then a number is a title, too: 2026
+                # Beside a known title, a number is a title, too: 2026. pandas numbers columns that have no titles.
+                titled = any(plain(cell) in _FIELDS for cell in cells) or _are_numbered(cells)
                 if any(is_ip(cell) or normal_mac(cell) or (cell.isdigit() and not titled) for cell in cells):
                     said = "a host instead of the titles of the columns"
                     raise bad_line(origin, lines.line_num, said, "write titles above it, such as name,address,mac")
@@ -107,6 +108,11 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
             yield Item(place, {key: cell.strip() for key, cell in zip(heading, row, strict=False) if cell.strip()})
     except csv.Error as error:
         raise InvalidError(f"{origin}, line {lines.line_num}: {error}", details={"file": origin}) from error
+
+
+def _are_numbered(cells: list[str]) -> bool:
+    numbers = [cell for cell in cells if cell]
+    return len(numbers) > 1 and numbers == [str(number) for number in range(len(numbers))]
 
 
 def _heading(row: list[str]) -> list[str]:

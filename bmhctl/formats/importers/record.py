@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from bmhctl.domain.host_spec import is_ip, known_mac
 from bmhctl.domain.model import HostSpec, PropertyValue, State
@@ -28,13 +29,17 @@ MAC_NAMES = (
     *("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
     *("provision_mac", "provisioning_mac"),
 )
-BMC_NAMES = (
-    *("bmc_address", "bmc_host", "bmc_ip", "bmc_url", "oob_ip", "redfish_address", "redfish_host"),
-    *("idrac_address", "idrac_host", "idrac_ip", "ilo_address", "ilo_host", "ilo_ip"),
-)
-IPMI_NAMES = ("ipmi_address", "ipmi_host", "ipmi_ip")
+_ADDRESSES = ("address", "host", "ip", "url", "hostname", "fqdn")
+BMC_NAMES = (*(f"{bmc}_{address}" for bmc in ("bmc", "redfish", "idrac", "ilo") for address in _ADDRESSES), "oob_ip")
+IPMI_NAMES = tuple(f"ipmi_{address}" for address in _ADDRESSES)
 """The names of variables and columns that have the MAC of a host, or the address of its BMC."""
 
+_LIKE_BMC = pattern(
+    r"(?:.*[^a-z])?(?:bmc|ipmi|i?drac|ilo|oob|redfish|cimc|i?rmc|xcc|imm|lom)\d?"
+    r"(?:[^a-z](?:.*[^a-z])?(?:address|addr|ip|ip_?v?4|host|host_?name|fqdn|dns|url|uri))?",
+    re.I,
+)
+_NO_ADDRESSES = ("", "none", "true", "false", "yes", "no")
 _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
 _NOT_IN_LABEL = pattern(r"[^A-Za-z0-9_.-]+")
@@ -387,6 +392,22 @@ def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> In
     """Return the error for a line of a text; ``number`` counts from 1."""
     place = f"{origin}, line {number}"
     return InvalidError(f"{place}: {said}", hint=hint, details={"file": origin, "record": place})
+
+
+def unread_bmcs(record: Record) -> list[str]:
+    """Return the attributes that look like the address of a BMC, of a host that gets none; none if it gets one."""
+    if record.bmc.get("address"):
+        return []
+    return [
+        key
+        for key, value in record.attributes.items()
+        if _looks_like_bmc(key) and "{{" not in (text := str(value)) and text.lower() not in _NO_ADDRESSES
+    ]
+
+
+@lru_cache(maxsize=1000)
+def _looks_like_bmc(key: str) -> bool:
+    return _LIKE_BMC.fullmatch(key) is not None and not is_secret(key)
 
 
 # functions that find secrets

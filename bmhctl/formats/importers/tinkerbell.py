@@ -1,4 +1,4 @@
-"""Tinkerbell Hardware, with the Machines, which have the addresses of its BMCs."""
+"""Tinkerbell Hardware, with the Machines or BaseboardManagements, which have the addresses of its BMCs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ STATES: dict[str, State] = {
 }
 """The words for a Hardware's state, each with the state of a host in it; any other word means initial."""
 
+_BMCS = ("Machine", "BaseboardManagement")
+"""The kinds that have the address of a BMC; the second is the older one, which EKS Anywhere writes."""
+
 _OWNER = "v1alpha1.tinkerbell.org/ownerName"
 _OWNER_SPACE = "v1alpha1.tinkerbell.org/ownerNamespace"
 
@@ -24,7 +27,7 @@ def reader(items: list[Item]) -> Reader:
     hardware: set[Source] = set()
     for item in items:
         where = _source(item.fields)
-        if item.data.get("kind") == "Machine":
+        if item.data.get("kind") in _BMCS:
             machines[where] = item.fields
         bmc = item.fields.fields("spec").data.get("bmcRef") if item.data.get("kind") == "Hardware" else None
         if isinstance(bmc, dict):
@@ -37,9 +40,9 @@ def reader(items: list[Item]) -> Reader:
             return f"Hardware {where[1]!r:.80} skipped: import reads v1alpha1 of tinkerbell.org, not v1alpha2"
         if kind == "Hardware":
             return _hardware(fields, machines)
-        if kind == "Machine" and where in hardware:
+        if kind in _BMCS and where in hardware:
             return ""
-        why = "no Hardware of these files refers to it" if kind == "Machine" else "not Hardware"
+        why = "no Hardware of these files refers to it" if kind in _BMCS else "not Hardware"
         return f"{kind!s:.80} {where[1]!r:.80} skipped: {why}"
 
     return read
@@ -71,7 +74,8 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     leases = [interface.fields("dhcp") for interface in booting]
     archs = [arch for lease in leases if (arch := lease.line("arch"))]
     macs = [mac for lease in leases if (mac := lease.line("mac"))]
-    machine = spec.fields("bmcRef").line("name")
+    wanted = spec.fields("bmcRef")
+    machine = wanted.line("name")
     bmc, secret = _bmc(_source(fields), machine, machines)
     addresses = [lease.fields("ip") for lease in leases]
     nics = [nic(each, "address", ip) for each in addresses if (ip := each.line("address"))]
@@ -105,7 +109,7 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
         secret=secret,
         warnings=()
         if bmc or machine is None
-        else [f"{metadata.line('name')} gets no BMC: these files have no Machine {machine}"],
+        else [f"{metadata.line('name')} gets no BMC: these files have no {wanted.line('kind') or 'Machine'} {machine}"],
     )
 
 

@@ -20,6 +20,7 @@ from bmhctl.formats.importers.record import (
     secrets_in,
     takes_attribute,
     takes_group,
+    unread_bmcs,
 )
 
 _GLOB = re.compile(r"[*?\[]")
@@ -37,6 +38,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     seen: dict[str, None] = {}
     groups: dict[str, None] = {}
     used: set[str] = set()
+    bmcs: dict[str, None] = {}
     records = left_out = 0
     for number, item in enumerate(items):
         secrets_in(item.data, secrets, vaults=kind.documents)
@@ -52,6 +54,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
             seen |= dict.fromkeys(record.attributes)
             groups |= dict.fromkeys(record.groups)
             used.update(record.used)
+            bmcs |= dict.fromkeys(unread_bmcs(record))
         if isinstance(found, str) and found:
             skipped.append(f"{item.place}: {found}")
         if not isinstance(found, FoundHost):
@@ -68,8 +71,9 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         f"{hosts[key].host.name}: {count} records have the same id: the last one is used"
         for key, count in again.items()
     ]
-    # Without a known title, the first line of a CSV may be a host with its password: no message shows it.
-    titled = kind.word != "csv" or bool(used) or any(source in seen for source, _ in options.mapping)
+    # Without a known title, the first line of a CSV may be a host with its password: no message shows it. The title 0
+    # is read only where the titles are numbers.
+    titled = kind.word != "csv" or bool(used) or "0" in seen or any(source in seen for source, _ in options.mapping)
     _refuse_unknown(options, seen, groups, origin, titled=titled)
     if left := _in_short([each for each in groups if not takes_group(options, each)]):
         skipped.append(f"{origin}: groups not imported: {left}: --label-from groups turns all into labels")
@@ -82,6 +86,8 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
                 details={"file": origin},
             )
         skipped += _left_out(options, seen, used, origin)
+    elif left := _in_short([each for each in bmcs if each not in dict(options.mapping)]):
+        skipped.append(f"{origin}: not imported: {left}, which may be a BMC's address: --map NAME=bmc.address takes it")
     if secrets:
         count = sum(secrets.values())
         keys = _in_short(sorted(secrets))
