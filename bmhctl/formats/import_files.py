@@ -35,9 +35,11 @@ NO_OPTIONS = ImportOptions()
 _STDIN = "standard input"
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TEMPLATE = re.compile(r"^[^\"'#\n]*\{[{%]", re.M)
-_PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{?[A-Z]|<[A-Za-z][\w -]*>)")
+_PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{|\$[A-Z]|<[A-Za-z][\w -]*>)")
 """A value in a message that a template engine or `envsubst` would have replaced."""
-_FILL = "the file looks like a template: import what helm template, envsubst or Ansible makes of it"
+_LOOP = re.compile(r"^[ \t]*(?:\{%|%\{)", re.M)
+"""A line that a template engine would have removed, of Jinja or Terraform."""
+_FILL = "the file looks like a template: import what helm template, envsubst, Terraform or Ansible makes of it"
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
 
 
@@ -119,10 +121,14 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
 
 
 def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
-    kinds = f"import reads {', '.join(WORDS)}; choose one with --from KIND; " if looks_like else ""
+    kinds = (
+        f"import reads {', '.join(WORDS)}; choose one with --from KIND, or write a CSV with name,ip,mac,bmc_ip; "
+        if looks_like
+        else ""
+    )
     return InvalidError(
         f"{origin}: nothing to import: {said}",
-        hint=f"{kinds}see bmhctl help formats",
+        hint=f"{kinds if looks_like else ''}see bmhctl help formats",
         details={"file": origin, "looks_like": looks_like},
     )
 
@@ -156,7 +162,11 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
     if toml and wanted is not None and wanted.documents and _takes_toml(text, origin, others):
         return Part(elsewhere=True)
     if kind is not None and reads_text(kind, text):
-        taken = others.take_text(text, origin, kind)
+        try:
+            taken = others.take_text(text, origin, kind)
+        except InvalidError as error:
+            error.hint = _FILL if _LOOP.search(text) else error.hint
+            raise
         return Part(looks_like=None if taken else f"{kind.title} without a host" if text.strip() else "an empty file")
     if toml:
         try:

@@ -56,7 +56,10 @@ _OTHERS = (
     ("a report of Cobbler", pattern(r"\s*+Name {5,}: ")),
     ("nodes of xCAT", pattern(r"# <xCAT data|Object name: |[\w.-]++:\n[ \t]++objtype=")),
     ("addresses of neighbours, without names", pattern(r"\S++ (?:dev \S++ |\([0-9.]++\) at )")),
-    ("an ethers file", pattern(rf"(?:#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:\n|\Z)")),
+    (
+        """an ethers file: awk 'BEGIN {print "mac,name"} /^[0-9a-fA-F]/ {print $1","$2}' FILE | bmhctl import -""",
+        pattern(rf"(?:\s++|#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:#[^\n]*+)?+(?:\n|\Z)"),
+    ),
     ("a script: import what it prints, such as SCRIPT --list | bmhctl import -", pattern(r"#!")),
 )
 NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
@@ -92,6 +95,14 @@ _TEXTS = (
     ),
     ("a text", pattern(_LINE)),
 )
+_GET_HOSTS = "kubectl get bmh -A -o yaml writes its hosts"
+_REMEDIES = {
+    "Kustomization": "kubectl kustomize FOLDER | bmhctl import -",
+    "ClusterInstance": _GET_HOSTS,
+    "SiteConfig": _GET_HOSTS,
+    "AgentConfig": _GET_HOSTS,
+}
+"""How to import the hosts of manifests that are not hosts."""
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),
     ("NetBox virtual machines, which are not devices", {"vcpus", "cluster"}),
@@ -104,7 +115,7 @@ _RECORDS = (
     ("a bifrost host list", {"driver_info", "nics"}),
     ("Ironic nodes", {"driver_info", "driver"}),
     ("Ironic nodes without provision_state", {"driver_info", "uuid"}),
-    ("an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts", {"baseDomain", "platform"}),
+    (f"an install-config of OpenShift: {_GET_HOSTS}", {"baseDomain", "platform"}),
     ("Ironic nodes without their UUID and Provisioning State", {"Resource Class"}),
     (
         "the inventory of an Ironic node, without its name: baremetal node list --long -f json writes the nodes",
@@ -157,8 +168,8 @@ def document_looks_like(document: object) -> str:
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str):
         if isinstance(document.get("version"), int):
             return f"output of bmhctl of another kind: {kind!r:.60}"
-        built = ": kubectl kustomize FOLDER | bmhctl import -" if kind == "Kustomization" else ""
-        return f"a manifest of the kind {kind!r:.60}{built}"
+        remedy = _REMEDIES.get(kind)
+        return f"a manifest of the kind {kind!r:.60}{f': {remedy}' if remedy else ''}"
     for record in samples(document):
         for words, keys in _RECORDS:
             if keys <= record.keys():

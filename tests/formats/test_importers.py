@@ -869,6 +869,38 @@ def test_a_variable_of_the_group_with_the_higher_priority_counts() -> None:
     ]
 
 
+def test_a_negative_priority_of_an_ansible_group_counts_too() -> None:
+    text = "[a]\nn1\n[b]\nn1\n[a:vars]\nrack=a\n[b:vars]\nrack=b\nansible_group_priority=-1\n"
+    assert entry(read(text, label_from=["rack"]), "n1")["labels"] == {"rack": "a"}
+
+
+def test_the_variables_of_an_ini_inventory_are_literals_of_python() -> None:
+    text = "[a]\nn1\n[a:vars]\nrow=7 # north\nrack='r 1' # left\nsite=dc1 # both\nzones=['z1', 'z2']\nempty=\n"
+    labels = {"row": "7", "rack": "r-1", "site": "dc1-both"}  # as in ansible-inventory --list
+    assert entry(read(text, label_from=["row,rack,site,zones,empty"]), "n1")["labels"] == labels
+
+
+def test_hosts_or_children_of_an_ansible_group_may_be_a_single_name() -> None:
+    text = "all: {children: {old: {children: lab}, lab: {hosts: n1}}}"
+    assert entry(read(text), "n1") == {"labels": {"lab": "true", "old": "true"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[lab]\n%{ for name, ip in hosts ~}\n${name} ansible_host=${ip}\n%{ endfor ~}\n",
+        "[lab]\n{% for host in hosts %}\n{{ host.name }} ansible_host={{ host.ip }}\n{% endfor %}\n",
+        "all:\n  hosts:\n    n1: {ansible_host: '${public_ip}'}\n",
+    ],
+)
+def test_an_ansible_inventory_that_is_a_template_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(text)
+    assert caught.value.hint == (
+        "the file looks like a template: import what helm template, envsubst, Terraform or Ansible makes of it"
+    )
+
+
 def test_an_ansible_inventory_may_have_groups_as_lists_and_no_variables() -> None:
     text = '{"databases": {"hosts": ["db1"], "children": ["old"]}, "old": ["db0"], "web": ["w1", "db1"]}'
     assert {name: entry(read(text), name)["labels"] for name in ("db0", "db1", "w1")} == {

@@ -247,6 +247,9 @@ def test_a_list_of_hardware_data_gives_its_items_its_kind() -> None:
 # tests: files of other kinds
 
 TABLE = "a table for people: write JSON, YAML or CSV"
+ETHERS = """an ethers file: awk 'BEGIN {print "mac,name"} /^[0-9a-fA-F]/ {print $1","$2}' FILE | bmhctl import -"""
+A_MANIFEST = "a manifest of the kind"
+GET_HOSTS = "kubectl get bmh -A -o yaml writes its hosts"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +289,8 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("nodeprofiles:\n  default: {}\nnodes:\n  n1: {}\n", "nodes of Warewulf"),
         ('[{"system_id": "a", "macaddress_set": [], "status": 6}]', "nodes of MAAS 1, without status_name"),
         ("10.0.0.1 dev eth0 lladdr 52:54:00:00:00:01 REACHABLE\n", "addresses of neighbours, without names"),
-        ("52:54:00:00:00:01 n1\n", "an ethers file"),
+        ("52:54:00:00:00:01 n1\n", ETHERS),
+        ("\n# switches\n52:54:00:00:00:01 10.0.0.1 # in the hall\n", ETHERS),
         ("# lab\nnode01\n\nnode02.lab # old\n", "a list of names: --from ansible reads it"),
         ("node01\nnode02 is broken\n", "a text"),
         (
@@ -307,7 +311,15 @@ TABLE = "a table for people: write JSON, YAML or CSV"
         ("- hosts: all\n  tasks: []\n", "an Ansible playbook"),
         (
             "baseDomain: lab\nplatform: {baremetal: {hosts: [{name: n1}]}}\n",
-            "an install-config of OpenShift: kubectl get bmh -A -o yaml writes its hosts",
+            f"an install-config of OpenShift: {GET_HOSTS}",
+        ),
+        *(
+            (f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: n1}}\n", f"{A_MANIFEST} {kind!r}: {GET_HOSTS}")
+            for kind, version in (
+                ("ClusterInstance", "siteconfig.open-cluster-management.io/v1alpha1"),
+                ("SiteConfig", "ran.openshift.io/v1"),
+                ("AgentConfig", "v1beta1"),
+            )
         ),
         (
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n",

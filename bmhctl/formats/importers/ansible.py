@@ -35,6 +35,7 @@ _PORT = re.compile(r"(.+):(\d{1,5})")
 _MOST_HOSTS = 100_000
 _MOST_LEVELS = 100
 _LONGEST_LINE = 20_000
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 _QUOTED = re.compile(r"[\"'\\#]")
 _MACS = (*MAC_NAMES, "bmh_mac")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -105,7 +106,9 @@ def _is_group(body: object) -> bool:
 
 def _is_names(body: object) -> bool:
     """Return whether a value can be the hosts or children of a group; inventory scripts may write them as a list."""
-    return all(isinstance(each, str) for each in body) if isinstance(body, list) else isinstance(body, dict | None)
+    if isinstance(body, list):
+        return all(isinstance(each, str) for each in body)
+    return isinstance(body, dict | str | None)
 
 
 def _mapping(value: object, path: str, key: object = None) -> Mapping[str, object]:
@@ -115,6 +118,13 @@ def _mapping(value: object, path: str, key: object = None) -> Mapping[str, objec
     if not isinstance(value, dict):
         raise bad_field(path if key is None else f"{path}.{key!s:.80}", "must be a mapping")
     return value
+
+
+def _named(value: object, path: str) -> Mapping[str, object]:
+    """Return hosts or children as a mapping; Ansible also accepts a single name, and a list in what a script prints."""
+    if isinstance(value, str):
+        value = [value]
+    return {str(each): None for each in value} if isinstance(value, list) else _mapping(value, path)
 
 
 def _take_group(parsed: _Parsed, name: str, body: object) -> list[str]:
@@ -127,21 +137,13 @@ def _take_group(parsed: _Parsed, name: str, body: object) -> list[str]:
         if isinstance(body, list):
             body = {"hosts": body}
         fields = _mapping(body, name)
-        hosts = fields.get("hosts")
-        if isinstance(hosts, str):
-            hosts = [hosts]
-        if isinstance(hosts, list):
-            hosts = {str(host): None for host in hosts}
         where = f"{name}.hosts"
-        for pattern, variables in _mapping(hosts, where).items():
+        for pattern, variables in _named(fields.get("hosts"), where).items():
             values = _mapping(variables, where, pattern)
             for host in _expanded(pattern, where):
                 group.hosts.setdefault(host, {}).update(values)
         group.variables.update(_mapping(fields.get("vars"), f"{name}.vars"))
-        children = fields.get("children")
-        if isinstance(children, list):
-            children = {str(child): None for child in children}
-        for child, inner in _mapping(children, f"{name}.children").items():
+        for child, inner in _named(fields.get("children"), f"{name}.children").items():
             group.children[child] = None
             pending.append((child, inner))
         unknown += [f"{name:.80}.{key!s:.80}" for key in fields if key not in _GROUP_KEYS]
@@ -202,14 +204,11 @@ def _not_a_variable(hint: str | None = None) -> InvalidError:
 
 
 def _literal(text: str) -> object:
-    """Return the value of a variable in a section of variables, without its quotes, as Ansible reads it."""
-    if text[:1] in "'\"" and text[:1]:
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return text
-        return value if isinstance(value, str) else text
-    return text
+    """Return the value of a variable in a section of variables, as Ansible reads it: a literal of Python or a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def _expanded(pattern: str, where: str) -> list[str]:
@@ -315,7 +314,7 @@ def _inherited(
 def _priority(group: _Group) -> int:
     """Return which of several groups at one distance counts, if they set the same variable: that with the highest."""
     text = str(group.variables.get("ansible_group_priority"))
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+    return int(text) if _NUMBER.fullmatch(text) else 1
 
 
 @alone
