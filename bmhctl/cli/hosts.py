@@ -32,7 +32,8 @@ def attributes(
         typer.Option("--hardware", metavar="KEY=VALUE", help="Set a property such as cpus=64; KEY- removes it."),
     ] = None,
     bmc: Annotated[
-        str | None, typer.Option("--bmc", metavar="URL", help="The BMC's address, such as redfish+https://10.0.1.11/….")
+        str | None,
+        typer.Option("--bmc", metavar="URL", help="The BMC's address: 10.0.1.11 is redfish+https://10.0.1.11."),
     ] = None,
     bmc_type: Annotated[str | None, typer.Option("--bmc-type", metavar="TYPE", help="What kind of BMC it is.")] = None,
     bmc_system: Annotated[

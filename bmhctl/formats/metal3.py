@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bmhctl.domain.bmc_address import full_address
 from bmhctl.domain.host_spec import is_ip, known_mac
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
@@ -202,11 +203,12 @@ def _metal3(
     )
     bmc = spec.fields("bmc")
     secret = bmc.line("credentialsName")
+    bmc_address = bmc.line("address")
     declared = _declared(
         metadata,
         names,
         bmc={
-            "address": bmc.line("address"),
+            "address": bmc_address and full_address(bmc_address, "ipmi"),  # as Metal3 reads one without a scheme
             "credentials": secret and reference(secret),
             "verify_tls": not bmc.flag("disableCertificateVerification"),
         },

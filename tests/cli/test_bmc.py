@@ -107,8 +107,8 @@ def test_the_hint_is_a_command_for_the_host_that_failed(cli: Cli) -> None:
         ('"https://h/redfish/v1/Systems/1", system_id = "2"', "it names the system 1, but system_id is 2"),
         ('"https://h", system_id = "../2"', "../2 is not the id of a system"),
         ('"https://h/a/redfish/v1", system_id = "/redfish/v1"', "/redfish/v1 is not the id of a system"),
-        ('"10.0.0.1/redfish/v1/Systems/1"', "a path needs a scheme before it"),
-        ('"https//10.0.0.1"', "a path needs a scheme before it"),
+        ('"10.0.0.1/rest/v1"', "10.0.0.1/rest/v1: /rest/v1 is not the path of a Redfish system"),
+        ('"https//10.0.0.1"', "https//10.0.0.1: //10.0.0.1 is not the path of a Redfish system"),
         ('"https://fd00::1/redfish/v1"', "an IPv6 address stands in brackets"),
     ],
 )

@@ -191,15 +191,32 @@ def test_one_system_of_a_bmc_is_recognized_in_each_spelling_and_with_other_crede
 def test_the_address_of_a_bmc_may_have_no_slashes_after_its_scheme_as_in_manifests(lab: Lab) -> None:
     written = ["ipmi:10.0.0.1", "ipmi:[fd00::1]:623", "IPMI:bmc.lab", "redfish+http:bmc.lab/redfish/v1/Systems/1"]
     read = ["ipmi://10.0.0.1", "ipmi://[fd00::1]:623", "IPMI://bmc.lab", "redfish+http://bmc.lab/redfish/v1/Systems/1"]
-    ports = ["ipmi:623", "bmc.lab:623"]  # an IPMI BMC of that name
 
-    for number, bmc in enumerate([*written, *ports]):
+    for number, bmc in enumerate(written):
         hosts.add(lab.context(), [f"node{number}"], AttributeChanges(bmc=bmc))
 
-    assert [spec.bmc and spec.bmc.address for spec in specs(lab).values()] == [*read, *ports]
+    assert [spec.bmc and spec.bmc.address for spec in specs(lab).values()] == read
     for wrong in "bmc01:abc", "ipmi:", "ipmi:/bmc.lab", "redfish:bmc.lab/x":
         with pytest.raises(UsageError, match="address"):
             hosts.add(lab.context(), ["node9"], AttributeChanges(bmc=wrong))
+
+
+def test_the_address_of_a_bmc_without_a_scheme_is_one_of_redfish(lab: Lab) -> None:
+    written = ["10.0.0.1", "bmc.lab/redfish/v1/Systems/1", "fd00::1", "[fd00::2]:8443", "ipmi:623", "bmc-{name}.lab"]
+
+    for number, bmc in enumerate(written):
+        changes = AttributeChanges(bmc=bmc, credentials="env:LAB")
+        hosts.add(lab.context(), [f"node{number}"], changes)
+        again = hosts.set_attributes(lab.context(), Choice((f"node{number}",)), AttributeChanges(bmc=bmc))
+        assert [item.message for item in again.items] == ["nothing to change"]
+
+    assert [spec.bmc for spec in specs(lab).values()] == [
+        Bmc(f"redfish+https://{address}", credentials="env:LAB")
+        for address in (
+            *("10.0.0.1", "bmc.lab/redfish/v1/Systems/1", "[fd00::1]", "[fd00::2]:8443"),
+            *("ipmi:623", "bmc-node5.lab"),  # a BMC whose name is ipmi
+        )
+    ]
 
 
 def test_hosts_that_swap_what_identifies_them_are_not_warned_of(lab: Lab) -> None:
@@ -217,7 +234,7 @@ def test_hosts_that_swap_what_identifies_them_are_not_warned_of(lab: Lab) -> Non
 def test_a_changed_bmc_address_drops_the_credentials(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 
-    for wrong in "https://fd00::1", "10.6.6.6/redfish/v1":
+    for wrong in "https://fd00::1", "10.6.6.6/rest/v1":
         with pytest.raises(UsageError):
             hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc=wrong))
     assert lab.said == [], "nothing changed"
