@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
 
@@ -50,7 +50,7 @@ def bookings_move(
     booking: BookingId,
     begins: From,
     ends: Until = None,
-    length: Length = None,
+    ttl: Length = None,
     force: ForceOthers = False,
     reason: Reason = None,
     dry_run: DryRun = False,
@@ -59,25 +59,27 @@ def bookings_move(
 
     Its hosts stay the same if they are free then. If the booking can't be moved, nothing changes.
     """
+    length, endless = (None, False) if ttl is None else lease(ttl)
     with session(ctx, Bookings, dry_run=dry_run) as lab:
-        starts = parse_moment(begins, lab.context.clock())
-        until = None if ends is None and length is None else end_of(starts, ends, length, lab.context.clock())
+        now = lab.context.clock()
+        starts = parse_moment(begins, now)
+        until = None if ends is None and ttl is None else _end(starts, ends, length, now, endless=endless)
         lab.show(usecases.reschedule(lab.context, booking, starts, until, force=force, reason=reason))
 
 
-def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime) -> datetime:
+def _end(starts: datetime, ends: str | None, length: timedelta | None, now: datetime, *, endless: bool) -> datetime:
     """Return the end of a booking that begins at ``starts``, from its ``ends`` or its ``length``.
 
-    Raise :class:`UsageError` unless exactly one of them is given. ``now`` is the time from which "tomorrow" counts.
+    Raise :class:`UsageError` unless exactly one of them is given, and for a booking that would be ``endless``. ``now``
+    is the time from which "tomorrow" counts.
     """
-    if (ends is None) == (length is None):
-        raise UsageError("give one end: --until or --ttl", hint="--until 12:00, or --ttl 3h")
-    if ends is not None:
-        return parse_moment(ends.removeprefix("+"), starts, said=now)
-    span, endless = lease(str(length))
-    if endless or span is None:
+    if endless:
         raise UsageError("a booking needs an end", hint="--until 12:00, or --ttl 3h")
-    return starts + span
+    if ends is not None and length is None:
+        return parse_moment(ends.removeprefix("+"), starts, said=now)
+    if ends is None and length is not None:
+        return starts + length
+    raise UsageError("give one end: --until or --ttl", hint="--until 12:00, or --ttl 3h")
 
 
 def book_hosts(
@@ -85,7 +87,6 @@ def book_hosts(
     request: ReservationRequest,
     begins: str | None,
     ends: str | None,
-    length: str | None,
     weekly: int | None,
     dry_run: bool,
     *,
@@ -106,7 +107,8 @@ def book_hosts(
             hint="give them when you take the booking: bmhctl reserve --booking ID",
         )
     with session(ctx, Bookings, dry_run=dry_run) as lab:
-        starts = parse_moment(begins, lab.context.clock())
-        until = end_of(starts, ends, length, lab.context.clock())
+        now = lab.context.clock()
+        starts = parse_moment(begins, now)
+        until = _end(starts, ends, request.ttl, now, endless=request.endless)
         request = replace(request, ttl=None)
         lab.show(usecases.book(lab.context, request, starts, until, weekly=1 if weekly is None else weekly))

@@ -12,6 +12,7 @@ from bmhctl.domain.model import StateName
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
+from bmhctl.support.values import Frozen
 
 _T = TypeVar("_T")
 
@@ -51,10 +52,6 @@ ReservationIds = Annotated[
     list[str] | None,
     typer.Argument(metavar="[RESERVATION…]", help="Ids of reservations, open or ended.", show_default=False),
 ]
-Tags = Annotated[
-    list[str] | None,
-    typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
-]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")]
 GivenReason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason; recorded in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
@@ -69,11 +66,10 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before many h
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 
 
-class Group:
+class Group(Frozen):
     """Marks a parameter of a command: its value is what ``build`` returns for the options that it has as parameters."""
 
-    def __init__(self, build: Callable[..., object]) -> None:
-        self.build = build
+    build: Callable[..., object]
 
 
 def lease(text: str) -> tuple[timedelta | None, bool]:

@@ -4,11 +4,12 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, lease, values_of
+from bmhctl.cli.options import MOST, DryRun, Group, HostNames, SelectorText, lease, values_of
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import ReservationRequest, parse_requirement, reservation_request
 from bmhctl.domain.selector import parse_selector
@@ -17,62 +18,93 @@ from bmhctl.output import silence
 from bmhctl.results import Grant, Plan
 from bmhctl.support.lazy_regex import pattern
 
-Count = Annotated[
-    int | None,
-    typer.Option(
-        "-n",
-        "--count",
-        max=MOST,
-        metavar="N",
-        help="How many hosts to reserve.  [default: 1 with -l]",
-        show_default=False,
-    ),
-]
-WantTexts = Annotated[
-    list[str] | None,
-    typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
-]
-Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What the hosts are for.")]
-Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]
 Wait = Annotated[
-    str | None,
-    typer.Option(
-        "--wait",
-        metavar="[DURATION]",
-        help="Wait in the queue while hosts are busy.",
-    ),
-]
-RequestId = Annotated[
-    str | None,
-    typer.Option("--request-id", metavar="ID", help="The same id again returns the same reservation."),
-]
-Params = Annotated[
-    list[str] | None,
-    typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
-]
-TakenBooking = Annotated[
-    str | None, typer.Option("--booking", metavar="ID", help="Take the hosts of this booking, until it ends.")
+    str | None, typer.Option("--wait", metavar="[DURATION]", help="Wait in the queue while hosts are busy.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 _LENGTH = pattern(r"(?:[0-9]+[dhms])+")
 
 
+def _requested(
+    selector: SelectorText = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--count",
+            max=MOST,
+            metavar="N",
+            help="How many hosts to reserve.  [default: 1 with -l]",
+            show_default=False,
+        ),
+    ] = None,
+    want: Annotated[
+        list[str] | None,
+        typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
+    ] = None,
+    purpose: Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What the hosts are for.")] = None,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", metavar="ID", help="The same id again returns the same reservation."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
+    ] = None,
+    booking: Annotated[
+        str | None, typer.Option("--booking", metavar="ID", help="Take the hosts of this booking, until it ends.")
+    ] = None,
+) -> Callable[[list[str] | None], ReservationRequest]:
+    """Return a function that makes the request of the options and of the given hosts; both raise `UsageError`."""
+    length, endless = (None, False) if ttl is None else lease(ttl)
+    if ttl is None and purpose and _LENGTH.fullmatch(purpose):
+        raise UsageError(
+            f"--for says what the hosts are for, and {purpose} is a length",
+            hint=f"--ttl {purpose} sets the length of the lease; for a purpose, write more words",
+        )
+
+    def request(hosts: list[str] | None) -> ReservationRequest:
+        names: list[str] = []
+        if hosts:
+            from bmhctl.usecases.shared.host_selection import unfold
+
+            names = unfold(hosts)
+        return reservation_request(
+            names,
+            None if selector is None else parse_selector(selector),
+            count,
+            [parse_requirement(text) for text in want or ()],
+            purpose=purpose,
+            ttl=length,
+            endless=endless,
+            request_id=request_id,
+            params=values_of(param, "param", "image=noble") if param else {},
+            tags=values_of(tag, "tag", "job=4711") if tag else None,
+            booking=booking,
+        )
+
+    return request
+
+
+Requested = Annotated[Callable[[list[str] | None], ReservationRequest], Group(_requested)]
+"""The request that the options of ``reserve`` and ``run`` describe, as a function of the hosts that are named."""
+
+
 def reserve(
     ctx: typer.Context,
+    requested: Requested,
     hosts: HostNames = None,
-    selector: SelectorText = None,
-    count: Count = None,
-    want: WantTexts = None,
-    purpose: Purpose = None,
-    ttl: Ttl = None,
     wait: Wait = None,
-    request_id: RequestId = None,
-    tag: Tags = None,
     check: Check = False,
-    param: Params = None,
     shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
     dry_run: DryRun = False,
-    booking: TakenBooking = None,
     begins: Annotated[
         str | None,
         typer.Option("--from", metavar="WHEN", help="Book for a future time: 2h, 'tomorrow 09:00', 'sat 08:00'."),
@@ -92,11 +124,11 @@ def reserve(
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
-    request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
+    request = requested(hosts)
     if begins is not None or ends is not None or weekly is not None:
         from bmhctl.cli.bookings import book_hosts
 
-        book_hosts(ctx, request, begins, ends, ttl, weekly, dry_run, has_other=bool(wait or check or shell))
+        book_hosts(ctx, request, begins, ends, weekly, dry_run, has_other=bool(wait or check or shell))
         return
     patience, pause = None, None
     if wait is not None:
@@ -109,7 +141,7 @@ def reserve(
             lab.show(plan_reserve(lab.context, request))
             return
         grant = reserve_or_wait(lab.context, request, patience, check=check)
-        _answer(lab, grant, shell, is_safe=request_id is not None)
+        _answer(lab, grant, shell, is_safe=request.request_id is not None)
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
@@ -135,42 +167,3 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
             f"can't write the answer ({error.strerror}): the reserved hosts are given back",
             details={"reservation": grant.held.reservation.id},
         ) from error
-
-
-def read_request(
-    hosts: list[str] | None,
-    selector: str | None,
-    count: int | None,
-    want: list[str] | None,
-    purpose: str | None,
-    ttl: str | None,
-    request_id: str | None,
-    param: list[str] | None,
-    tag: list[str] | None,
-    booking: str | None = None,
-) -> ReservationRequest:
-    """Return the request that the options of ``reserve`` and ``run`` describe; raise :class:`UsageError`."""
-    names: list[str] = []
-    if hosts:
-        from bmhctl.usecases.shared.host_selection import unfold
-
-        names = unfold(hosts)
-    length, endless = (None, False) if ttl is None else lease(ttl)
-    if ttl is None and purpose and _LENGTH.fullmatch(purpose):
-        raise UsageError(
-            f"--for says what the hosts are for, and {purpose} is a length",
-            hint=f"--ttl {purpose} sets the length of the lease; for a purpose, write more words",
-        )
-    return reservation_request(
-        names,
-        None if selector is None else parse_selector(selector),
-        count,
-        [parse_requirement(text) for text in want or ()],
-        purpose=purpose,
-        ttl=length,
-        endless=endless,
-        request_id=request_id,
-        params=values_of(param, "param", "image=noble") if param else {},
-        tags=values_of(tag, "tag", "job=4711") if tag else None,
-        booking=booking,
-    )

@@ -10,23 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bmhctl.cli.options import SelectorText, Tags
-from bmhctl.cli.reserve import (
-    Check,
-    Count,
-    Params,
-    Purpose,
-    RequestId,
-    TakenBooking,
-    Ttl,
-    Wait,
-    WantTexts,
-    read_request,
-)
+from bmhctl.cli.reserve import Check, Requested, Wait
 from bmhctl.cli.session import session
 from bmhctl.cli.wait import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
-from bmhctl.domain.requirements import ReservationRequest
+from bmhctl.domain.requirements import NO_HOST, ReservationRequest
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
 from bmhctl.results import Outcomes
@@ -118,7 +106,8 @@ def _check_granted(ctx: Context, reservation: Reservation) -> None:
         raise
 
 
-def _ways_to_name(command: list[str]) -> str:
+def _how_to_name(command: list[str]) -> str:
+    """Return the hint for a command line that requests no host."""
     if "--" in command:  # bmhctl run node01 -- make test
         end = command.index("--")
         hosts = [*takewhile(lambda word: not word.startswith("-"), command[:end])]
@@ -139,17 +128,10 @@ def run(
     hosts: Annotated[
         list[str] | None, typer.Option("--host", metavar="HOST", help="Reserve this host; may be repeated.")
     ] = None,
-    selector: SelectorText = None,
-    count: Count = None,
-    want: WantTexts = None,
-    purpose: Purpose = None,
-    ttl: Ttl = None,
+    *,
+    requested: Requested,
     wait: Wait = None,
-    request_id: RequestId = None,
-    tag: Tags = None,
     check: Check = False,
-    booking: TakenBooking = None,
-    param: Params = None,
     timeout: Annotated[
         str | None,
         typer.Option("--timeout", metavar="DURATION", help="End the command after this time, with status 124."),
@@ -181,10 +163,9 @@ def run(
     executable, not found.
     """
     try:
-        if not hosts and selector is None and count is None and not want and booking is None:
-            raise UsageError("no host is requested", hint=_ways_to_name(command))
-        request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
-        status = _run(ctx, command, request, wait, check, keep_on_fail, on_exit, infra_status or [], timeout)
+        status = _run(ctx, command, requested(hosts), wait, check, keep_on_fail, on_exit, infra_status or [], timeout)
     except BmhctlError as error:
+        if error.message == NO_HOST:
+            error.hint = _how_to_name(command)
         raise typer.Exit(_status_of(error)) from error
     raise typer.Exit(status)

@@ -83,6 +83,9 @@ class ReservationRequest(Frozen):
         return self.ttl is None and not self.endless
 
 
+NO_HOST = "no host is requested"
+
+
 def reservation_request(
     names: Sequence[str] = (),
     selector: Selector | None = None,
@@ -109,9 +112,7 @@ def reservation_request(
             f"booking {booking} has its own hosts: no others can be chosen", hint=f"give only --booking {booking}"
         )
     if not any(ways) and booking is None:
-        raise UsageError(
-            "no host is requested", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
-        )
+        raise UsageError(NO_HOST, hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64")
     if count is not None and count < 1:
         raise UsageError(f"can't reserve {count} hosts", hint="-n takes a number from 1")
     if ttl is not None and not ttl:
