@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import Reservation
 from bmhctl.stores.database import Database, Question
-from bmhctl.stores.hosts import to_reservation
+from bmhctl.stores.hosts import in_parts, to_reservation
 from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, from_time, to_json
 from bmhctl.stores.schema import DUE_LEASES, RESERVATION_COLUMNS
 from bmhctl.support.values import Frozen
@@ -65,11 +65,27 @@ class Reservations(Frozen):
             found |= {each.id: each for each in map(to_reservation, rows)}
         return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
 
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Return those of these ids that reservations have, open or ended."""
+        return {
+            str(row[0])
+            for some in in_parts(list(dict.fromkeys(ids)))
+            for row in self._database.execute(
+                f"SELECT id FROM reservations WHERE id IN ({', '.join('?' * len(some))})", some
+            )
+        }
+
     def new_id(self) -> str:
         """Return a short random id that no reservation of this inventory ever had."""
-        while self.get(text := random_id()) is not None:
-            pass
-        return text
+        return self.new_ids(1)[0]
+
+    def new_ids(self, count: int) -> list[str]:
+        """Return different short random ids that no reservation of this inventory ever had."""
+        found: set[str] = set()
+        while len(found) < count:
+            made = {random_id() for _ in range(count - len(found))}
+            found |= made - self.known(made)
+        return list(found)
 
     def add(self, reservation: Reservation) -> None:
         """Save a new reservation."""

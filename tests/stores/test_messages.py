@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.model import Host, HostSpec, Reservation, State
 from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.stores.claims import run_claim
@@ -51,7 +54,20 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
     # without setup steps, recheck ages and properties in the policy, none of these needs a query
     "ready": (lambda ctx: step_verbs.ready(ctx, Choice(("node8",))), 9),
     "check": (lambda ctx: step_verbs.check(ctx, Choice(("node3",))), 12),
+    # not one for each host: their reservations are saved together, too
+    "import of forty reserved hosts": (lambda ctx: hosts.import_hosts(ctx, reserved_elsewhere(40)), 38),
 }
+
+
+def reserved_elsewhere(count: int) -> ImportBatch:
+    """Hosts that another system has reserved, each on its own."""
+    now = datetime.now(UTC)
+    held = Reservation("", "Dunder-Mifflin", None, now, None, None)
+    made = [
+        Host(HostSpec(f"web{number}"), State.RESERVED, now, dirty=True, reservation=held)
+        for number in range(1, count + 1)
+    ]
+    return ImportBatch(tuple(ImportedHost(host, None, "devices.json") for host in made))
 
 
 @pytest.mark.parametrize("name", ACTS)

@@ -128,10 +128,9 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, f
     # An undeclared host that is declared again may have another MAC now.
     _refuse_used_macs(ctx, [(known[spec.name], spec) for spec in arriving if spec.name in known])
     _report_duplicates(ctx, arriving)
-    granted: dict[str, Reservation] = {}
     outcomes = []
     some_left = ctx.store.departed.is_any()
-    for newcomer in _still_planned(ctx, newcomers):
+    for newcomer in _with_reservations(ctx, _still_planned(ctx, newcomers), known):
         there = known.get(newcomer.host.name)
         departed = ctx.store.departed.reason(newcomer.host.name, newcomer.host.spec.mac) if some_left else None
         retired = ctx.store.departed.retired(newcomer.host.spec.mac) if some_left and there is None else None
@@ -140,7 +139,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, f
             words = f"its machine was retired as {name} at {at:%Y-%m-%d %H:%M} UTC: {reason}"
             ctx.report(f"{newcomer.host.name}: {words}")
             newcomer = replace(newcomer, reason="; ".join(filter(None, (newcomer.reason, words))))
-        outcomes.append(_enter(ctx, newcomer, now, there, departed, granted, former))
+        outcomes.append(_enter(ctx, newcomer, now, there, departed, former))
     return outcomes
 
 
@@ -150,13 +149,11 @@ def _enter(
     now: datetime,
     known: Host | None,
     departed: str | None,
-    granted: dict[str, Reservation],
     former: Former,
 ) -> Outcome:
     """Add a host in its state; if an undeclared host has this name, declare it again.
 
-    ``granted`` holds the reservations that were added for hosts before, so that hosts with the same reservation share
-    it; a host never joins one that exists already. A host that was removed while dirty enters tainted.
+    A host that was removed while dirty enters tainted.
     """
     host, reason = newcomer.host, newcomer.reason
     if known is not None:
@@ -168,8 +165,6 @@ def _enter(
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True, failed_recycles=None)
         reason = f"it was removed while dirty: {departed}"
         ctx.store.departed.remove(host.name, host.spec.mac)
-    if host.reservation is not None:
-        host = replace(host, reservation=_granted(ctx, host.reservation, granted))
     reservation = None if host.reservation is None else host.reservation.id
     before = former.of(None)
     event = Event(host.name, now, ctx.actor, Verb.ENTER, None, host.state, reason, reservation, before=before)
@@ -191,14 +186,32 @@ def _still_planned(ctx: Context, newcomers: Sequence[HostAddition]) -> Sequence[
     ]
 
 
-def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]) -> Reservation:
-    if brought.id and brought.id in granted:
-        return granted[brought.id]
-    is_free = brought.id and ctx.store.reservations.get(brought.id) is None
-    made = brought if is_free else replace(brought, id=ctx.store.reservations.new_id())
-    ctx.store.reservations.add(made)
-    granted[brought.id or made.id] = made
-    return made
+def _with_reservations(
+    ctx: Context, newcomers: Sequence[HostAddition], known: Mapping[str, Host]
+) -> list[HostAddition]:
+    """Save the reservations of hosts that are new, and return the additions with them.
+
+    Hosts that bring the same reservation share it; a host never joins one that exists already.
+    """
+    held = [each.host.reservation for each in newcomers if each.host.name not in known]
+    brought = [each.id for each in held if each is not None]
+    taken = ctx.store.reservations.known(filter(None, brought))
+    ids = iter(ctx.store.reservations.new_ids(sum(not each or each in taken for each in brought)))
+    granted: dict[str, Reservation] = {}
+    additions = []
+    for newcomer in newcomers:
+        host = newcomer.host
+        if host.reservation is not None and host.name not in known:
+            made = granted.get(host.reservation.id)
+            if made is None:
+                is_free = host.reservation.id and host.reservation.id not in taken
+                made = host.reservation if is_free else replace(host.reservation, id=next(ids))
+                ctx.store.reservations.add(made)
+                if host.reservation.id:
+                    granted[host.reservation.id] = made
+            newcomer = replace(newcomer, host=replace(host, reservation=made))
+        additions.append(newcomer)
+    return additions
 
 
 def _change_spec(
