@@ -33,6 +33,7 @@ NO_OPTIONS = ImportOptions()
 """The options that import every host of files of any kind, under the name in the file."""
 
 _STDIN = "standard input"
+_NO_HOST = " without a host"
 _MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TEMPLATE = re.compile(r"^[^\"'#\n]*\{[{%]", re.M)
 _PLACEHOLDER = re.compile(r"'(?:[^'\n]*\{\{|\$\{|\$[A-Z]|<[A-Za-z][\w -]*>)")
@@ -121,14 +122,14 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
 
 
 def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
-    kinds = (
-        f"import reads {', '.join(WORDS)}; choose one with --from KIND, or write a CSV with name,ip,mac,bmc_ip; "
-        if looks_like
-        else ""
-    )
+    kinds = ""
+    if looks_like and ": " not in looks_like and not looks_like.endswith(_NO_HOST):
+        kinds = (
+            f"import reads {', '.join(WORDS)}; choose one with --from KIND, or write a CSV with name,ip,mac,bmc_ip; "
+        )
     return InvalidError(
         f"{origin}: nothing to import: {said}",
-        hint=f"{kinds if looks_like else ''}see bmhctl help formats",
+        hint=f"{kinds}see bmhctl help formats",
         details={"file": origin, "looks_like": looks_like},
     )
 
@@ -167,7 +168,7 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
         except InvalidError as error:
             error.hint = _FILL if _LOOP.search(text) else error.hint
             raise
-        return Part(looks_like=None if taken else f"{kind.title} without a host" if text.strip() else "an empty file")
+        return Part(looks_like=None if taken else f"{kind.title}{_NO_HOST}" if text.strip() else "an empty file")
     if toml:
         try:
             return unpack_inventory(text, origin, now, options.names)

@@ -138,6 +138,8 @@ _RECORDS = (
     ("Boskos resources", {"type", "min-count"}),
     ("a Redfish resource", {"@odata.id"}),
     ("a compose file", {"image"}),
+    ("hosts of Nornir", {"hostname", "groups"}),
+    ("hosts of Nornir", {"hostname", "platform"}),
     ("an Ansible playbook", {"hosts", "tasks"}),
     ("an Ansible playbook", {"hosts", "roles"}),
     ("variables of Ansible, without hosts", {"ansible_host"}),

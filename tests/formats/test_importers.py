@@ -1432,6 +1432,12 @@ def test_a_hosts_file_is_read_without_the_entries_of_this_machine() -> None:
     }
 
 
+def test_a_second_address_of_a_name_in_a_hosts_file_is_skipped_and_named() -> None:
+    found = read("10.0.0.1 n1.lab\n10.0.0.2 n1.lab\nfd00::1 n1.lab\n10.0.0.1 n1.lab\n")
+    assert entry(found, "n1.lab") == {"address": "10.0.0.1"}
+    assert found.skipped == ("standard input, line 2: 10.0.0.2 skipped: n1.lab has an address before it",)
+
+
 def test_short_addresses_and_absolute_names_in_a_hosts_file_of_bsd_are_read() -> None:
     found = read("127.1 localhost localhost.\n10.1 b1.lab. b1\n10.2.258 b2\nfd00::1 b1.lab\n", "hosts")
     assert {name: entry(found, name) for name in hosts(found)} == {

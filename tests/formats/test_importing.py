@@ -346,6 +346,7 @@ GET_HOSTS = "kubectl get bmh -A -o yaml writes its hosts"
             '[{"id": "a", "url": "u", "display": "n1", "natural_slug": "n1", "device_type": {"id": "b"}}]',
             "devices of Nautobot",
         ),
+        ("sw1:\n  hostname: 10.0.0.1\n  groups: [cisco]\n", "hosts of Nornir"),
         ('[{"id": 1, "display_name": "r1"}]', "NetBox objects in brief, or other objects than devices"),
     ],
 )
@@ -355,6 +356,9 @@ def test_a_file_of_another_kind_is_refused_with_what_it_looks_like(text: str, lo
     assert caught.value.message == f"standard input: nothing to import: it looks like {looks_like}"
     assert caught.value.details["looks_like"] == looks_like
     assert "hunter2" not in caught.value.message
+    # Where the message says what to do, the hint does not list all kinds.
+    has_remedy = ": " in looks_like or looks_like.endswith("without a host")
+    assert str(caught.value.hint).startswith("see bmhctl help formats" if has_remedy else "import reads metal3, ")
 
 
 def archive(name: str, text: bytes = b"") -> bytes:

@@ -18,6 +18,7 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
     """Return the hosts, each with its first IPv4 address, else its first IPv6 one; raise an error for a bad line."""
     found: dict[str, Item] = {}
     versions: dict[str, int] = {}
+    others: list[Item] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
@@ -35,12 +36,13 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
         special = ip.is_loopback or ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255"
         if special or name.startswith(_OWN):
             continue
+        place = f"{origin}, line {number}"
         if name not in found or ip.version < versions[name]:
-            found[name] = Item(
-                f"{origin}, line {number}", {"address": address, "name": name, "aliases": " ".join(words[2:])}
-            )
+            found[name] = Item(place, {"address": address, "name": name, "aliases": " ".join(words[2:])})
             versions[name] = ip.version
-    return found.values()
+        elif ip.version == versions[name] and address != found[name].data["address"]:
+            others.append(Item(place, {}, skipped=f"{address} skipped: {name} has an address before it"))
+    return [*found.values(), *others]
 
 
 @alone
