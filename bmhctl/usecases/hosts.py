@@ -15,7 +15,7 @@ from bmhctl.domain.units import plural
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes, failed
 from bmhctl.support.values import Frozen, field, replace
-from bmhctl.usecases.shared.confirmation import confirm_names
+from bmhctl.usecases.shared.confirmation import confirm_names, confirmed
 from bmhctl.usecases.shared.context import Context, once
 from bmhctl.usecases.shared.declare import change
 from bmhctl.usecases.shared.host_changes import (
@@ -28,7 +28,7 @@ from bmhctl.usecases.shared.host_changes import (
     refuse_known_macs,
     shown,
 )
-from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
+from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
 from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh_and_reap
@@ -92,8 +92,10 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
     """
     if changes == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
+    if ctx.confirm is not None:
+        return confirmed(ctx, "set", choice, partial(set_attributes, changes=changes))
     refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, confirmed(ctx, "set", choice))
+    hosts, missing = choose(ctx, choice)
     each = dict(zip((host.name for host in hosts), _spread(changes, len(hosts)), strict=True))
     if len(hosts) > 1 and changes.mac and not _has_range(changes.mac, base=16):
         raise UsageError("several hosts can't share a MAC")
@@ -136,8 +138,11 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     is recorded: if it is added again, it enters tainted.
     """
     forced_reason(force, reason)
+    if ctx.confirm is not None:
+        run = partial(remove, force=force, reason=reason)
+        return confirmed(ctx, "remove", choice, run, force=force, most=1)
     refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, confirmed(ctx, "remove", choice, force=force, most=1))
+    hosts, missing = choose(ctx, choice)
     errors: list[BmhctlError] = list(missing)
     removals = []
     for host in hosts:

@@ -10,7 +10,7 @@ from bmhctl.domain.model import Host
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, exact_names
+from bmhctl.usecases.shared.host_selection import Choice, choose, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 
 Pending = list[tuple[Mapping[int, Host], Mapping[int, Outcome]]]
@@ -37,11 +37,17 @@ def each_in_one_commit(
 ) -> Outcomes:
     """Apply ``one`` to each chosen host in a savepoint; commit together those that succeeded.
 
-    Asks for confirmation as :func:`confirmed` does, for many hosts and for ``force``. If a signal interrupts the
+    Asks for confirmation as ``confirmed`` does, for many hosts and for ``force``. If a signal interrupts the
     commit, the hosts that it has changed are reported.
     """
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        def run(ctx: Context, choice: Choice) -> Outcomes:
+            return each_in_one_commit(ctx, verb, choice, one)
+
+        return confirmed(ctx, verb, choice, run, force=force)
     refresh_and_reap(ctx)
-    choice = confirmed(ctx, verb, choice, force=force)
 
     def guarded(host: Host) -> Outcome:
         with ctx.store.savepoint():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.units import plural
+from bmhctl.results import Outcomes
 from bmhctl.support.folding import folded
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.refresh import refresh_and_reap
 
 MANY = 10
 """The most hosts, chosen by a pattern, a selector or a state, that are changed without a question."""
@@ -37,7 +41,43 @@ def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:
     return f"{what} {'deletes' if what == 'remove' else act} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
 
 
-def question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
+def confirmed(
+    ctx: Context,
+    verb: str,
+    choice: Choice,
+    run: Callable[[Context, Choice], Outcomes],
+    *,
+    force: bool = False,
+    most: int = MANY,
+) -> Outcomes:
+    """Run a verb after asking for confirmation if necessary; return its outcomes.
+
+    The user is asked about more than ``most`` hosts that were not named one by one, and with ``force`` about hosts that
+    another owner has reserved; both without the hosts that the verb would not change, as a dry run finds out. After the
+    question, only the hosts that it named may change; for the others, the outcomes of the dry run are returned. Raises
+    :class:`UsageError` when the answer is no.
+    """
+    refresh_and_reap(ctx)
+    unasked = replace(ctx, confirm=None)
+    silent = replace(unasked, report=lambda _: None, progress=lambda _, __: None, dry_run=True)
+    hosts, _ = choose(silent, choice)
+    are_named = bool(choice.names) and not any(sign in name for name in choice.names for sign in "*?")
+    others = [host for host in hosts if force and host.reservation and host.reservation.owner != ctx.actor]
+    if ctx.confirm is None or (not others and (are_named or len(hosts) <= most)):
+        return run(unasked, choice)
+    planned = run(silent, choice)
+    changing = {item.host for item in planned.items if item.changed}
+    hosts = [host for host in hosts if host.name in changing]
+    others = [host for host in others if host.name in changing]
+    if not others and (are_named or len(hosts) <= most):
+        return run(unasked, choice)
+    ctx.confirm("".join(_question(verb, hosts, others)))
+    done = run(unasked, replace(choice, among=frozenset(changing)))
+    outcomes = {item.host: item for item in done.items}
+    return replace(done, items=tuple(outcomes.get(item.host, item) for item in planned.items))
+
+
+def _question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
     """Yield the parts of the question whether ``verb`` may change ``hosts``; other users hold ``others`` of them."""
     yield _summary(verb, [host.name for host in hosts])
     for host in others[:_SHOWN]:

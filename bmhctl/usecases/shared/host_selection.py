@@ -202,26 +202,6 @@ def _none_left(choice: Choice) -> str:
     return f"{which}{fits} is {states}"
 
 
-def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, most: int | None = None) -> Choice:
-    """Ask for confirmation if necessary; return the choice, limited to the hosts that the question named.
-
-    The user is asked about more than ``most`` hosts (default: :data:`MANY`) that were not named one by one. With
-    ``force``, the user is also asked about hosts that another owner has reserved. Without a question, the choice is
-    returned unchanged. Raises :class:`UsageError` when the answer is no.
-    """
-    if ctx.confirm is None:
-        return choice
-    hosts, _ = choose(replace(ctx, report=lambda _: None), choice)
-    others = [host for host in hosts if force and host.reservation and host.reservation.owner != ctx.actor]
-    are_named = bool(choice.names) and not any(sign in name for name in choice.names for sign in "*?")
-    from bmhctl.usecases.shared.confirmation import MANY, question
-
-    if not others and (are_named or len(hosts) <= (MANY if most is None else most)):
-        return choice
-    ctx.confirm("".join(question(verb, hosts, others)))
-    return replace(choice, among=frozenset(host.name for host in hosts))
-
-
 def _fitting(ctx: Context, choice: Choice, names: tuple[str, ...] = ()) -> list[Host]:
     """Return the hosts that fit the selector and the states, by name; only those with one of ``names``, if any.
 

@@ -26,7 +26,7 @@ from bmhctl.usecases.shared.bulk import report_interrupted
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declare import change_each
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
-from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
+from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.leases import check_token, forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.steps.execution import record_alone
@@ -59,12 +59,24 @@ def power(
     forced_reason(force, reason)
     if then_off and action is not Power.SOFT_OFF:
         raise UsageError("--then is for soft-off only", hint="bmhctl power HOST soft-off --then off")
+    if action.switches and ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        run = partial(
+            power,
+            action=action,
+            timeout=timeout,
+            jobs=jobs,
+            reservation=reservation,
+            force=force,
+            reason=reason,
+            then_off=then_off,
+        )
+        return confirmed(ctx, f"power {action}", choice, run, force=force)
     if action is Power.STATUS:
         refresh(ctx)
     else:
         refresh_and_reap(ctx)
-    if action.switches:
-        choice = confirmed(ctx, f"power {action}", choice, force=force)
     hosts, missing = choose(ctx, choice)
     refused = _fenced(ctx, hosts, f"power {action}", reservation, force, reason) if action.switches else {}
     force_after = timeout.total_seconds() if then_off else None
@@ -100,8 +112,21 @@ def boot_once(
     The parameters are those of :func:`power`. Returns the outcomes.
     """
     forced_reason(force, reason)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        run = partial(
+            boot_once,
+            target=target,
+            timeout=timeout,
+            jobs=jobs,
+            reservation=reservation,
+            force=force,
+            reason=reason,
+        )
+        return confirmed(ctx, f"boot-once {target}", choice, run, force=force)
     refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, confirmed(ctx, f"boot-once {target}", choice, force=force))
+    hosts, missing = choose(ctx, choice)
     refused = _fenced(ctx, hosts, f"boot-once {target}", reservation, force, reason)
 
     def outcome(host: Host, found: str) -> Outcome:

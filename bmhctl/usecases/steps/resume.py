@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
 from bmhctl.domain.model import NO_LONGER_WHEN_FREE, EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
@@ -10,7 +11,7 @@ from bmhctl.results import Outcome, Outcomes, Plan, already, failed, stayed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims
-from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
+from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.maintenance import in_words, remaining_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import change_cordon, record_event
@@ -26,6 +27,10 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     A host that goes to maintenance when it is free no longer does, and a cordon that it had before stays. For any
     other, :func:`where_resume_leads` says where it goes. A dry run returns that for each host, and why.
     """
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        return confirmed(ctx, "resume", choice, partial(resume, everyones=everyones, jobs=jobs))
     if ctx.dry_run:
         return _plan(ctx, choice, everyones)
 
@@ -52,7 +57,6 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
 
     forget_left_claims(ctx)
     refresh_and_reap(ctx)
-    choice = confirmed(ctx, "resume", choice)
     steps = ctx.store.policy().of(Phase.CLEANUP, Phase.CHECKS)
     return each(ctx, BulkOperation("resume", early, prepare, steps, first=first), *choose(ctx, choice), jobs)
 

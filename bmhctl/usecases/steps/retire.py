@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_changes import Removal
-from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed
+from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import decide, quarantine, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun
@@ -35,6 +35,11 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
     """
     if not reason.strip():
         raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        run = partial(retire, reason=reason, when_free=when_free, jobs=jobs)
+        return confirmed(ctx, "retire", choice, run, most=1)
 
     may_remove = cache(ctx.store.declared.check_removable)  # before any retire step runs
 
@@ -68,7 +73,6 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
 
     forget_left_claims(ctx)
     refresh_and_reap(ctx)
-    choice = confirmed(ctx, "retire", choice, most=1)
     steps = ctx.store.policy().of(Phase.CLEANUP, Phase.RETIRE)
     operation = BulkOperation("retire", early, partial(retirement, ctx), steps, first=first, unfinished=unfinished)
     return each(ctx, operation, *choose(ctx, choice), jobs)

@@ -7,6 +7,7 @@ meanwhile. The threads never use the inventory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from bmhctl.domain.model import EventKind, Host, Phase, State, Verb
 from bmhctl.domain.policy import PHASES
@@ -15,7 +16,7 @@ from bmhctl.lifecycle.machine import refuse_impossible
 from bmhctl.results import Outcome, Outcomes, already, attempt, failed, stayed
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice, choose, confirmed, unfold
+from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
 from bmhctl.usecases.shared.leases import check_token
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, record_alone
@@ -63,6 +64,10 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     A host with a fault is cleaned only when its exact name is given; otherwise it is refused.
     """
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        return confirmed(ctx, "reset", choice, partial(reset, jobs=jobs))
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.INITIAL:
@@ -81,7 +86,6 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     _tidy(ctx)
     refresh_and_reap(ctx)
-    choice = confirmed(ctx, "reset", choice)
     operation = BulkOperation("reset", early, prepare, ctx.store.policy().of(Phase.CLEANUP), State.INITIAL)
     return each(ctx, operation, *choose(ctx, choice), jobs)
 
