@@ -167,6 +167,8 @@ def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
         hint = "a name is unique in an inventory: remove or rename one of them, or import them into two inventories"
         if found.source and first.source and found.source[0] != first.source[0]:
             hint = "a name is unique in an inventory: import --name '{namespace}-{name}' distinguishes them"
+        elif found.source and found.source == first.source:
+            hint = "remove one of them; if it is a patch for kustomize: kubectl kustomize FOLDER | bmhctl import -"
         elif found.id and first.id and found.id != first.id:
             hint = "a name is unique in an inventory: import --name '{name}-{id}' distinguishes them"
         raise InvalidError(

@@ -26,7 +26,7 @@ from bmhctl.formats.import_batch import (
 from bmhctl.formats.json_export import records_of, unpack_records
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
 from bmhctl.formats.naming import NameTemplate, host_name, spec_of
-from bmhctl.formats.recognize import document_looks_like
+from bmhctl.formats.recognize import document_looks_like, remedy_for
 
 if TYPE_CHECKING:
     from bmhctl.formats.importers.sort_records import ForeignRecords
@@ -145,7 +145,8 @@ def _read(
         return _hardware_data(Fields(manifest), place)
     if kind != "BareMetalHost":
         is_secret = kind in ("Secret", "SecretList")
-        return _skipped(manifest, "secrets are never stored" if is_secret else "not a BareMetalHost")
+        remedy = remedy_for(kind)
+        return _skipped(manifest, "secrets are never stored" if is_secret else remedy or "not a BareMetalHost")
     if version not in (_METAL3, "metal.afritzler.github.io/v1alpha1"):
         said = "it has no apiVersion" if version is None else f"its apiVersion is {version!r:.80}"
         return _skipped(manifest, f"{said}, not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1")

@@ -26,6 +26,7 @@ _BYTES = (
 )
 
 _MAC = r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
+_UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _COLUMN = r"[A-Z][\w()/-]*+(?: [\w()/-]++)*+"
 _OTHERS = (
     ("an empty file", pattern(r"\s*\Z")),
@@ -59,6 +60,10 @@ _OTHERS = (
     (
         """an ethers file: awk 'BEGIN {print "mac,name"} /^[0-9a-fA-F]/ {print $1","$2}' FILE | bmhctl import -""",
         pattern(rf"(?:\s++|#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:#[^\n]*+)?+(?:\n|\Z)"),
+    ),
+    (
+        "a list of Ironic nodes for scripts: baremetal node list --long -f json writes one with titles",
+        pattern(rf"{_UUID}[ \t]++[^\n]*? (?:power on|power off|None) [^\n]*+(?:\n|\Z)"),
     ),
     ("a script: import what it prints, such as SCRIPT --list | bmhctl import -", pattern(r"#!")),
 )
@@ -102,7 +107,6 @@ _REMEDIES = {
     "SiteConfig": _GET_HOSTS,
     "AgentConfig": _GET_HOSTS,
 }
-"""How to import the hosts of manifests that are not hosts."""
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),
     ("NetBox virtual machines, which are not devices", {"vcpus", "cluster"}),
@@ -117,6 +121,7 @@ _RECORDS = (
     ("Ironic nodes without provision_state", {"driver_info", "uuid"}),
     (f"an install-config of OpenShift: {_GET_HOSTS}", {"baseDomain", "platform"}),
     ("Ironic nodes without their UUID and Provisioning State", {"Resource Class"}),
+    ("Ironic nodes without their UUID and Provisioning State", {"Name", "Driver Info"}),
     (
         "the inventory of an Ironic node, without its name: baremetal node list --long -f json writes the nodes",
         {"inventory", "plugin_data"},
@@ -170,7 +175,7 @@ def document_looks_like(document: object) -> str:
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str):
         if isinstance(document.get("version"), int):
             return f"output of bmhctl of another kind: {kind!r:.60}"
-        remedy = _REMEDIES.get(kind)
+        remedy = remedy_for(kind)
         return f"a manifest of the kind {kind!r:.60}{f': {remedy}' if remedy else ''}"
     for record in samples(document):
         for words, keys in _RECORDS:
@@ -182,6 +187,11 @@ def document_looks_like(document: object) -> str:
         names = [f"{key!s:.40}" for key in document]
         return f"a mapping with {', '.join(names[:_MOST])}{' …' if len(names) > _MOST else ''}"
     return "a list" if document else "an empty file"
+
+
+def remedy_for(kind: object) -> str | None:
+    """Return how to import the hosts of a manifest of this kind, which is not a host; None if that is not known."""
+    return _REMEDIES.get(kind) if isinstance(kind, str) else None
 
 
 def samples(document: object) -> Iterator[dict[str, object]]:

@@ -574,6 +574,16 @@ def test_tinkerbell_hardware_has_the_bmc_that_an_older_version_keeps_in_a_basebo
     )
 
 
+def test_the_port_of_ipmitool_in_a_machine_of_tinkerbell_is_that_of_the_bmc() -> None:
+    ref = {"bmcRef": {"kind": "Machine", "name": "m1"}}
+    hardware = {"apiVersion": "tinkerbell.org/v1alpha1", "kind": "Hardware", "metadata": {"name": "n1"}, "spec": ref}
+    options = {"preferredOrder": ["ipmitool"], "ipmitool": {"port": 6230}}
+    connection = {"host": "10.0.1.1", "port": 623, "providerOptions": options}
+    machine = {"apiVersion": "bmc.tinkerbell.org/v1alpha1", "kind": "Machine", "metadata": {"name": "m1"}}
+    found = read(json.dumps(hardware) + json.dumps({**machine, "spec": {"connection": connection}}))
+    assert entry(found, "n1")["bmc"] == {"address": "ipmi://10.0.1.1:6230"}
+
+
 def test_tinkerbell_hardware_of_a_version_with_other_fields_is_skipped() -> None:
     first, hardware, last = samples.TINKERBELL.rpartition("tinkerbell.org/v1alpha1\nkind: Hardware")
     batch = read(first + hardware.replace("v1alpha1", "v1alpha2") + last)

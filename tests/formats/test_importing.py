@@ -228,6 +228,13 @@ def test_hardware_data_twice_is_refused_with_both_places() -> None:
     assert error.message == ("standard input, document 3: HardwareData 'a/n1' is already in standard input, document 2")
 
 
+def test_a_folder_of_kustomize_is_imported_with_the_way_to_build_it() -> None:
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": ["n1.yaml"]}
+    built = "kubectl kustomize FOLDER | bmhctl import -"
+    assert read(host("n1"), kustomization).skipped == (f"standard input, document 2: Kustomization skipped: {built}",)
+    assert str(refusal(host("n1"), host("n1")).hint).endswith(f"if it is a patch for kustomize: {built}")
+
+
 def test_an_error_in_hardware_data_names_its_field() -> None:
     error = refusal(host("n1"), hardware_data("n1", None, nics=[{"ip": "10.0.0.999"}]))
     assert error.message == (
@@ -345,6 +352,14 @@ GET_HOSTS = "kubectl get bmh -A -o yaml writes its hosts"
         (
             '[{"id": "a", "url": "u", "display": "n1", "natural_slug": "n1", "device_type": {"id": "b"}}]',
             "devices of Nautobot",
+        ),
+        (
+            "6d85703a-565d-469a-96ce-30b6de53079d ir1 None power off available False\n",
+            "a list of Ironic nodes for scripts: baremetal node list --long -f json writes one with titles",
+        ),
+        (
+            '[{"Name": "ir1", "Driver Info": {"ipmi_password": "hunter2"}}]',
+            "Ironic nodes without their UUID and Provisioning State",
         ),
         ("sw1:\n  hostname: 10.0.0.1\n  groups: [cisco]\n", "hosts of Nornir"),
         ('[{"id": 1, "display_name": "r1"}]', "NetBox objects in brief, or other objects than devices"),

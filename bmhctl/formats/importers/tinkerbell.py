@@ -121,7 +121,9 @@ def _bmc(hardware: Source, name: str | None, machines: dict[Source, Fields]) -> 
     options = connection.fields("providerOptions")
     redfish = "redfish" in options.data or not options
     secret = connection.fields("authSecretRef").line("name")
-    port = whole(options.fields("redfish"), "port") if redfish else whole(connection, "port")
+    port = whole(options.fields("redfish" if redfish else "ipmitool"), "port")
+    if not redfish:
+        port = port or whole(connection, "port")
     return {
         "address": bmc_url(connection.line("host"), "redfish+https" if redfish else "ipmi"),
         "port": port,
