@@ -87,12 +87,13 @@ def _ironic(number: int, spec: HostSpec) -> object:
 
 
 def _netbox(number: int, spec: HostSpec) -> object:
-    """A device with all the fields of the API."""
+    """A device with all the fields of the API; every second one is in use."""
 
     def named(kind: str, name: str) -> dict[str, object]:
         url = f"https://netbox.example/api/dcim/{kind}/{number}/"
         return {"id": number, "url": url, "display": name, "name": name, "slug": name.lower()}
 
+    is_used = number % 2 == 0
     unset = ("airflow", "asset_tag", "cluster", "config_template", "latitude", "local_context_data", "location")
     unset = (*unset, "longitude", "parent_device", "platform", "primary_ip6", "vc_position", "virtual_chassis")
     address = {"id": number, "family": {"value": 4, "label": "IPv4"}, "address": f"{spec.address}/16"}
@@ -103,13 +104,13 @@ def _netbox(number: int, spec: HostSpec) -> object:
         **named("devices", spec.name),
         "device_type": kind,
         "role": named("device-roles", spec.labels["role"]),
-        "tenant": None,
+        "tenant": named("tenants", "Dunder-Mifflin") if is_used else None,
         "serial": spec.labels["serial"],
         "site": named("sites", spec.labels["zone"]),
         "rack": named("racks", spec.labels["rack"]),
         "position": 12.0,
         "face": {"value": "front", "label": "Front"},
-        "status": {"value": "planned", "label": "Planned"},
+        "status": {"value": "active", "label": "Active"} if is_used else {"value": "planned", "label": "Planned"},
         "primary_ip": address,
         "primary_ip4": address,
         "oob_ip": None,
