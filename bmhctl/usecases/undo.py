@@ -14,7 +14,7 @@ from bmhctl.domain.model import NO_LONGER_WHEN_FREE, WHEN_FREE, Event, EventKind
 from bmhctl.domain.units import format_age
 from bmhctl.errors import NotFoundError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, stayed
-from bmhctl.support.folding import folded
+from bmhctl.support.folding import folded, folded_within
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.confirmation import MANY, confirm_names
 from bmhctl.usecases.shared.context import Context
@@ -26,6 +26,7 @@ from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import change_cordon
 
 _SHOWN = 3
+_ROOM = 60  # characters for the hosts of a change: its words are also the reason in the event of each host
 _LONG = timedelta(minutes=1)
 _UNDONE = "undo"
 _UNDO = f"{_UNDONE} of "  # the beginning of the reason in the events of an undo
@@ -63,10 +64,8 @@ class _Change(Frozen):
     def words(self) -> str:
         """The change in words: "set of node01 by alice", or "undo of node01 by alice"."""
         verbs = dict.fromkeys(_command(event) for _, event in self.events)
-        names = folded(event.host for _, event in self.events)
         what = "/".join([*verbs, *(["policy"] if self.policy is not None else [])])
-        more = " …" if len(names) > _SHOWN else ""
-        hosts = f" of {' '.join(names[:_SHOWN])}{more}" if names else ""
+        hosts = f" of {folded_within([event.host for _, event in self.events], _ROOM)}" if self.events else ""
         return f"{what}{hosts} by {self.actor}"
 
 

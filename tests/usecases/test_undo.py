@@ -377,6 +377,22 @@ def test_undo_of_many_hosts_asks_first(lab: Lab) -> None:
     assert content(lab)[:-1] == []
 
 
+def test_the_words_for_a_change_of_scattered_hosts_stay_short(lab: Lab) -> None:
+    every_second = [f"node{number}" for number in range(1, 80, 2)]
+    hosts.add(lab.context(), every_second, AttributeChanges())
+    hosts.set_attributes(lab.context(), Choice((*every_second,)), AttributeChanges(note="spare"))
+    asked: list[str] = []
+    done = undo.undo(replace(lab.context(), confirm=asked.append))
+    named = "node[1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35]"
+    words = f"the set of {named} +22 by alice"
+    assert asked == [f"undo of {words} changes 40 hosts: node[{','.join(str(number) for number in range(1, 80, 2))}]"]
+    assert done.notes[0] == f"took back {words}"
+    assert {each.reason for each in queries.history(lab.context()).events if each.verb is EventKind.SET} == {
+        "changed: note (none) → spare",
+        f"undo of {words}",
+    }
+
+
 def test_undo_of_another_actors_change_asks_first(lab: Lab) -> None:
     hosts.add(lab.context("bob"), ["node01"], AttributeChanges())
     asked: list[str] = []

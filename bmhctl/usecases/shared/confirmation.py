@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.units import plural
 from bmhctl.results import Outcomes
-from bmhctl.support.folding import folded
+from bmhctl.support.folding import folded, folded_within
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
@@ -17,7 +17,8 @@ MANY = 10
 """The most hosts, chosen by a pattern, a selector or a state, that are changed without a question."""
 
 _UNDOABLE = ("set", "remove", "import", "cordon", "uncordon")
-_SHOWN = 8  # the most folded names, and the most holders, in one question
+_ROOM = 160  # characters for the names of the hosts in a question
+_SHOWN = 8  # the most holders in one question
 
 
 def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY, act: str = "changes") -> None:
@@ -34,11 +35,9 @@ def confirm_owner(ctx: Context, held: Reservation, act: str) -> None:
 
 
 def _summary(what: str, hosts: Sequence[str], act: str = "changes") -> str:
-    names = folded(hosts)
-    more = " …" if len(names) > _SHOWN else ""
     count = plural(len(hosts), "host")
     back = "\nbmhctl undo takes this back" if what in _UNDOABLE else ""
-    return f"{what} {'deletes' if what == 'remove' else act} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
+    return f"{what} {'deletes' if what == 'remove' else act} {count}: {folded_within(hosts, _ROOM)}{back}"
 
 
 def confirmed(
