@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.bmc_address import full_address
-from bmhctl.domain.host_spec import is_ip, known_mac
+from bmhctl.domain.host_spec import known_mac
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
@@ -23,6 +23,7 @@ from bmhctl.formats.import_batch import (
     entering,
     reference,
 )
+from bmhctl.formats.importers.record import nic
 from bmhctl.formats.json_export import records_of, unpack_records
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
 from bmhctl.formats.naming import NameTemplate, host_name, spec_of
@@ -35,11 +36,6 @@ _METAL3 = "metal3.io/v1alpha1"
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))
 _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64"}
 """Redfish's words for processor architectures, each with the word of Metal3 and Linux."""
-
-_LISTS = ("List", "BareMetalHostList", "HardwareDataList")
-
-OTHER_GROUPS = ("metal.ironcore.dev/", "tinkerbell.org/", "bmc.tinkerbell.org/")
-"""The beginnings of the apiVersion of manifests that other readers collect."""
 
 _KIND = re.compile(r"[A-Za-z0-9]{1,63}")
 
@@ -110,8 +106,9 @@ def unpack_manifests(text: str, origin: str, now: datetime, names: NameTemplate 
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
     """Yield the manifests of a document, and those of a list one by one; yield any other value unchanged."""
     items, inherited = document, {}
-    if isinstance(document, dict) and isinstance(kind := document.get("kind"), str) and _is_list(document, kind):
-        items = document.get("items") or []
+    kind = document.get("kind") if isinstance(document, dict) and "items" in document else None
+    if isinstance(document, dict) and isinstance(kind, str) and kind.endswith("List") and kind != "SecretList":
+        items = document["items"] or []
         if kind != "List":
             inherited = {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion")}
     if isinstance(items, list):
@@ -120,12 +117,6 @@ def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
             yield from _manifests(f"{place}, item {number}", heir)
     elif items is not None:
         yield place, items
-
-
-def _is_list(document: Mapping[str, object], kind: str) -> bool:
-    """Return whether a manifest is a list whose items get their kind from it; false for a list of Secrets."""
-    of_others = kind.endswith("List") and isinstance(document.get("items"), list)
-    return kind in _LISTS or (of_others and str(document.get("apiVersion")).startswith(OTHER_GROUPS))
 
 
 def _read(
@@ -255,15 +246,8 @@ def _properties(hardware: Fields) -> dict[str, PropertyValue]:
 
 
 def _nics(hardware: Fields) -> tuple[Nic, ...]:
-    nics = []
-    for nic in hardware.rows("nics"):
-        text = nic.line("ip")
-        if text is None:
-            continue
-        if not is_ip(text):
-            raise bad_field(nic.path_of("ip"), f"must be an IP address, not {text!r:.60}")
-        nics.append(Nic(nic.line("mac") or "", text, nic.flag("pxe")))
-    return tuple(nics)
+    known = [(each, ip) for each in hardware.rows("nics") if (ip := each.line("ip")) is not None]
+    return tuple(nic(each, "ip", ip, mac=each.line("mac") or "", pxe=each.flag("pxe")) for each, ip in known)
 
 
 def _set(properties: Mapping[str, PropertyValue | None]) -> dict[str, PropertyValue]:

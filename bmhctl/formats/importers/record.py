@@ -319,12 +319,12 @@ def flag(fields: Fields, key: str) -> bool:
     return fields.flag(key)
 
 
-def nic(fields: Fields, key: str, ip: str, *, pxe: bool = False) -> Nic:
-    """Return a network interface without its MAC; raise an error that names the field if ``ip`` is not an address."""
+def nic(fields: Fields, key: str, ip: str, *, mac: str = "", pxe: bool = False) -> Nic:
+    """Return a network interface; raise an error that names the field if ``ip`` is not an address."""
     bare = without_prefix(ip) or ip
     if not is_ip(bare):
         raise bad_field(fields.path_of(key), f"must be an IP address, not {ip!r:.60}")
-    return Nic("", bare, pxe)
+    return Nic(mac, bare, pxe)
 
 
 def whole(fields: Fields, key: str) -> int | None:
