@@ -33,7 +33,7 @@ def power(
     state: States = None,
     timeout: _Timeout = "60s",
     then: Annotated[
-        str | None, typer.Option("--then", metavar="off", help="After soft-off, switch off hosts that are still on.")
+        str | None, typer.Option(metavar="off", help="After soft-off, switch off hosts that are still on.")
     ] = None,
     jobs: Jobs = JOBS,
     reservation: Reservation = None,

@@ -27,9 +27,7 @@ Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="H
 def bookings(
     ctx: typer.Context,
     ended: Annotated[bool, typer.Option("--ended", help="List also those that have ended.")] = False,
-    owner: Annotated[
-        str | None, typer.Option("--owner", metavar="OWNER", help="Those of an owner, or of several: 'ci*'.")
-    ] = None,
+    owner: Annotated[str | None, typer.Option(metavar="OWNER", help="Those of an owner, or of several: 'ci*'.")] = None,
     watch: Watch = None,
     fields: Fields = None,
 ) -> None:

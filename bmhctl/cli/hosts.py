@@ -17,42 +17,30 @@ from bmhctl.usecases.hosts import AttributeChanges
 
 def attributes(
     address: Annotated[
-        str | None,
-        typer.Option(
-            "--address", metavar="ADDRESS", help="IP address or DNS name; {name}, or a range: 10.0.1.[11-20]."
-        ),
+        str | None, typer.Option(metavar="ADDRESS", help="IP address or DNS name; {name}, or a range: 10.0.1.[11-20].")
     ] = None,
-    mac: Annotated[str | None, typer.Option("--mac", metavar="MAC", help="The boot interface's MAC address.")] = None,
+    mac: Annotated[str | None, typer.Option(metavar="MAC", help="The boot interface's MAC address.")] = None,
     label: Annotated[
-        list[str] | None,
-        typer.Option("--label", metavar="KEY=VALUE", help="Set a label; KEY- removes it; may be repeated."),
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a label; KEY- removes it; may be repeated.")
     ] = None,
     hardware: Annotated[
-        list[str] | None,
-        typer.Option("--hardware", metavar="KEY=VALUE", help="Set a property such as cpus=64; KEY- removes it."),
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a property such as cpus=64; KEY- removes it.")
     ] = None,
     bmc: Annotated[
-        str | None,
-        typer.Option("--bmc", metavar="URL", help="The BMC's address: 10.0.1.11 is redfish+https://10.0.1.11."),
+        str | None, typer.Option(metavar="URL", help="The BMC's address: 10.0.1.11 is redfish+https://10.0.1.11.")
     ] = None,
-    bmc_type: Annotated[str | None, typer.Option("--bmc-type", metavar="TYPE", help="What kind of BMC it is.")] = None,
-    bmc_system: Annotated[
-        str | None, typer.Option("--bmc-system", metavar="ID", help="The system's id at its BMC.")
-    ] = None,
+    bmc_type: Annotated[str | None, typer.Option(metavar="TYPE", help="What kind of BMC it is.")] = None,
+    bmc_system: Annotated[str | None, typer.Option(metavar="ID", help="The system's id at its BMC.")] = None,
     credentials: Annotated[
-        str | None,
-        typer.Option(
-            "--credentials", metavar="REFERENCE", help="The BMC's credentials: env:NAME, file:PATH, command:…."
-        ),
+        str | None, typer.Option(metavar="REFERENCE", help="The BMC's credentials: env:NAME, file:PATH, command:….")
     ] = None,
     verify_tls: Annotated[
         bool | None, typer.Option("--verify-tls/--no-verify-tls", help="Whether the BMC's certificate is verified.")
     ] = None,
     tls_min_version: Annotated[
-        str | None,
-        typer.Option("--tls-min-version", metavar="VERSION", help="The oldest TLS version to accept, such as 1.0."),
+        str | None, typer.Option(metavar="VERSION", help="The oldest TLS version to accept, such as 1.0.")
     ] = None,
-    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A line of text to show.")] = None,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="A line of text to show.")] = None,
 ) -> AttributeChanges:
     """Return the attributes that the options set or remove."""
     return AttributeChanges(
@@ -123,9 +111,7 @@ def undo(
     hosts: HostNames = None,
     event: Annotated[
         int | None,
-        typer.Option(
-            "--event", min=1, max=MOST, metavar="ID", help="Take back the change of this event, not the last one."
-        ),
+        typer.Option(min=1, max=MOST, metavar="ID", help="Take back the change of this event, not the last one."),
     ] = None,
     *,
     opening: Changing,
@@ -148,15 +134,11 @@ def import_(
         str | None, typer.Option("--from", metavar="KIND", help="The kind of the files, if it can't be recognised.")
     ] = None,
     name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="TEMPLATE", help="The names: {name}, {namespace}, {id}, {labels.KEY}."),
+        str | None, typer.Option(metavar="TEMPLATE", help="The names: {name}, {namespace}, {id}, {labels.KEY}.")
     ] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", metavar="SELECTOR", help="Import only the hosts that fit.")
-    ] = None,
+    only: Annotated[str | None, typer.Option(metavar="SELECTOR", help="Import only the hosts that fit.")] = None,
     label_from: Annotated[
-        list[str] | None,
-        typer.Option("--label-from", metavar="NAME,…", help="Groups, variables or columns that become labels."),
+        list[str] | None, typer.Option(metavar="NAME,…", help="Groups, variables or columns that become labels.")
     ] = None,
     mapping: Annotated[
         list[str] | None,

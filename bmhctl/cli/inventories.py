@@ -24,9 +24,7 @@ _ROOM = 200  # the most characters for the names of the hosts that an export lea
 
 def init(
     ctx: typer.Context,
-    group: Annotated[
-        str | None, typer.Option("--group", metavar="NAME", help="Let the members of this group use it.")
-    ] = None,
+    group: Annotated[str | None, typer.Option(metavar="NAME", help="Let the members of this group use it.")] = None,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Use a state file that belonged to another TOML file.")
     ] = False,

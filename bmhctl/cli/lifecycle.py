@@ -17,7 +17,7 @@ from bmhctl.usecases.shared.host_selection import choice
 def taint(
     hosts: Chosen,
     reason: Reason = None,
-    fault: Annotated[str | None, typer.Option("--fault", metavar="TEXT", help="What is broken.")] = None,
+    fault: Annotated[str | None, typer.Option(metavar="TEXT", help="What is broken.")] = None,
     reservation: Reservation = None,
     force: Force = False,
     *,
@@ -60,11 +60,10 @@ def release(
 def maintain(
     hosts: Chosen,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="The reason, which status and why show.", show_default=False)
+        str, typer.Option(metavar="TEXT", help="The reason, which status and why show.", show_default=False)
     ] = "",
     until: Annotated[
-        str | None,
-        typer.Option("--until", metavar="WHEN", help="When the hosts should be back: 2h, 3d, 2026-12-24T18:00."),
+        str | None, typer.Option(metavar="WHEN", help="When the hosts should be back: 2h, 3d, 2026-12-24T18:00.")
     ] = None,
     begins: Annotated[
         str | None, typer.Option("--from", metavar="WHEN", help="Plan it for this time: 'sat 08:00'.")

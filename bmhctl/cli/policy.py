@@ -25,10 +25,7 @@ def policy_show(ctx: typer.Context) -> None:
 def policy_check(
     ctx: typer.Context,
     hosts: Selected,
-    file: Annotated[
-        str | None,
-        typer.Option("--file", metavar="FILE|-", help="Check this policy, not the inventory's."),
-    ] = None,
+    file: Annotated[str | None, typer.Option(metavar="FILE|-", help="Check this policy, not the inventory's.")] = None,
 ) -> None:
     """Validate the policy, and show for each host which steps apply to it."""
     text = None if file is None else _read(file)
@@ -49,8 +46,7 @@ def policy_apply(
 def policy_grants(
     ctx: typer.Context,
     prefix: Annotated[
-        str | None,
-        typer.Option("--prefix", metavar="NAME", help="The beginning of the roles' names.  [default: the schema]"),
+        str | None, typer.Option(metavar="NAME", help="The beginning of the roles' names.  [default: the schema]")
     ] = None,
 ) -> None:
     """Print the SQL for three roles on a PostgreSQL server: a viewer, a runner, an operator.

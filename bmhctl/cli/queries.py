@@ -33,8 +33,7 @@ def list_(
     selector: SelectorText = None,
     state: States = None,
     sort: Annotated[
-        str | None,
-        typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used, labels.…; -KEY reverses."),
+        str | None, typer.Option(metavar="KEY", help="name, state, since, owner, until, used, labels.…; -KEY reverses.")
     ] = None,
     watch: Watch = None,
     fields: Fields = None,
@@ -69,8 +68,7 @@ def status(
     ctx: typer.Context,
     reasons: Annotated[bool, typer.Option("--reasons", help="Why hosts are not free, a line for each reason.")] = False,
     by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="LABEL", help="A mark for each host, a row for each value of a label."),
+        str | None, typer.Option(metavar="LABEL", help="A mark for each host, a row for each value of a label.")
     ] = None,
     watch: Watch = None,
     fields: Fields = None,
@@ -116,32 +114,21 @@ def history(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            "--since", metavar="WHEN", help="From this time on: 2h (ago), yesterday, 2026-01-31T12:00 (local)."
-        ),
+        typer.Option(metavar="WHEN", help="From this time on: 2h (ago), yesterday, 2026-01-31T12:00 (local)."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Before this time; the same forms as --since.")
+        str | None, typer.Option(metavar="WHEN", help="Before this time; the same forms as --since.")
     ] = None,
-    actor: Annotated[
-        str | None, typer.Option("--actor", metavar="ACTOR", help="By an actor, or by several: 'ci*'.")
-    ] = None,
+    actor: Annotated[str | None, typer.Option(metavar="ACTOR", help="By an actor, or by several: 'ci*'.")] = None,
     verb: Annotated[
-        list[str] | None, typer.Option("--verb", metavar="VERB", help="Only events of this verb; may be repeated.")
+        list[str] | None, typer.Option(metavar="VERB", help="Only events of this verb; may be repeated.")
     ] = None,
     reservation: Annotated[
         str | None, typer.Option("-R", "--reservation", metavar="ID", help="Only events under this reservation.")
     ] = None,
     since_id: Annotated[
         int | None,
-        typer.Option(
-            "--since-id",
-            min=0,
-            max=2**63 - 1,
-            metavar="N",
-            show_default=False,
-            help="Only events after event N.",
-        ),
+        typer.Option(min=0, max=2**63 - 1, metavar="N", show_default=False, help="Only events after event N."),
     ] = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     follow: Annotated[

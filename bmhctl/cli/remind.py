@@ -20,9 +20,7 @@ from bmhctl.support.values import replace
 
 def remind(
     ctx: typer.Context,
-    before: Annotated[
-        str, typer.Option("--before", metavar="DURATION", help="How long before the end or the beginning.")
-    ] = "1h",
+    before: Annotated[str, typer.Option(metavar="DURATION", help="How long before the end or the beginning.")] = "1h",
     command: Annotated[
         str | None,
         typer.Option("--exec", metavar="COMMAND", help="Pass the reminders to this command, one JSON object per line."),

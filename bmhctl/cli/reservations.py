@@ -36,7 +36,7 @@ def reservations(
         str | None, typer.Option("-l", "--selector", metavar="SELECTOR", help="Reservations with these tags: job=4711.")
     ] = None,
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
+        str | None, typer.Option(metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
     ] = None,
     watch: Watch = None,
     fields: Fields = None,
@@ -58,8 +58,7 @@ def extend(
     host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="A host of your reservation.")] = None,
     reservation: Reservation = None,
     ttl: Annotated[
-        str | None,
-        typer.Option("--ttl", metavar="DURATION", help="The length from now on.  [default: its present length]"),
+        str | None, typer.Option(metavar="DURATION", help="The length from now on.  [default: its present length]")
     ] = None,
 ) -> None:
     """Make a lease end later: its length counts from now. No lease gets shorter, or longer than the policy allows."""
@@ -79,7 +78,7 @@ def extend(
 def handover(
     ctx: typer.Context,
     which: ReservationId,
-    to: Annotated[str, typer.Option("--to", metavar="OWNER", help="The new owner.")],
+    to: Annotated[str, typer.Option(metavar="OWNER", help="The new owner.")],
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
@@ -119,7 +118,7 @@ def replace(
     ctx: typer.Context,
     host: HostName,
     reservation: Reservation = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with the host.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What is wrong with the host.")] = "",
 ) -> None:
     """Replace a broken host of a reservation by another that fits; the broken host is tainted with a fault."""
     from bmhctl.usecases.reservations.holder import reservation_holding
@@ -150,9 +149,7 @@ def queue_move(
     ctx: typer.Context,
     ticket: _Ticket,
     first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
-    before: Annotated[
-        int | None, typer.Option("--before", metavar="TICKET", help="Directly before this ticket.")
-    ] = None,
+    before: Annotated[int | None, typer.Option(metavar="TICKET", help="Directly before this ticket.")] = None,
     reason: GivenReason = "",
 ) -> None:
     """Move a ticket in the queue; history --queue shows who moved it, and why."""

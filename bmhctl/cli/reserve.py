@@ -40,26 +40,24 @@ def _requested(
     ] = None,
     want: Annotated[
         list[str] | None,
-        typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
+        typer.Option(metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
     ] = None,
     purpose: Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What the hosts are for.")] = None,
     ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")
+        str | None, typer.Option(metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")
     ] = None,
     request_id: Annotated[
-        str | None,
-        typer.Option("--request-id", metavar="ID", help="The same id again returns the same reservation."),
+        str | None, typer.Option(metavar="ID", help="The same id again returns the same reservation.")
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
+        typer.Option(metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
     ] = None,
     param: Annotated[
-        list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated.")
     ] = None,
     booking: Annotated[
-        str | None, typer.Option("--booking", metavar="ID", help="Take the hosts of this booking, until it ends.")
+        str | None, typer.Option(metavar="ID", help="Take the hosts of this booking, until it ends.")
     ] = None,
 ) -> Callable[[list[str] | None], ReservationRequest]:
     """Return a function that makes the request of the options and of the given hosts; both raise `UsageError`."""
@@ -112,9 +110,7 @@ def reserve(
     ends: Annotated[
         str | None, typer.Option("--until", metavar="WHEN", help="When the booking ends: 12:00, or --ttl 3h.")
     ] = None,
-    weekly: Annotated[
-        int | None, typer.Option("--weekly", metavar="N", help="Book the same time in each of N weeks.")
-    ] = None,
+    weekly: Annotated[int | None, typer.Option(metavar="N", help="Book the same time in each of N weeks.")] = None,
 ) -> None:
     """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 

@@ -133,27 +133,17 @@ def run(
     wait: Wait = None,
     check: Check = False,
     timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="DURATION", help="End the command after this time, with status 124."),
+        str | None, typer.Option(metavar="DURATION", help="End the command after this time, with status 124.")
     ] = None,
     keep_on_fail: Annotated[
-        str | None,
-        typer.Option(
-            "--keep-on-fail", metavar="DURATION", help="After a failure, keep the hosts reserved for this long."
-        ),
+        str | None, typer.Option(metavar="DURATION", help="After a failure, keep the hosts reserved for this long.")
     ] = None,
     on_exit: Annotated[
-        str, typer.Option("--on-exit", metavar="taint|recycle", help="What to do with the hosts afterwards.")
+        str, typer.Option(metavar="taint|recycle", help="What to do with the hosts afterwards.")
     ] = "taint",
     infra_status: Annotated[
         list[int] | None,
-        typer.Option(
-            "--infra-status",
-            min=1,
-            max=255,
-            metavar="N",
-            help="An exit status that means a broken host; may be repeated.",
-        ),
+        typer.Option(min=1, max=255, metavar="N", help="An exit status that means a broken host; may be repeated."),
     ] = None,
 ) -> None:
     """Reserve hosts, run a command on them, and give them back, even if the command fails.

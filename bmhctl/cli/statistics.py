@@ -19,17 +19,12 @@ from bmhctl.usecases.shared.context import Context
 def stats(
     ctx: typer.Context,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="From this time on: 30d, yesterday, 2026-11-01 (local).")
+        str, typer.Option(metavar="TIME", help="From this time on: 30d, yesterday, 2026-11-01 (local).")
     ] = "30d",
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Up to this time; now by default.")
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="GROUP", help="host, owner, [label:]KEY, tag:KEY, or hour."),
-    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Up to this time; now by default.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="GROUP", help="host, owner, [label:]KEY, tag:KEY, or hour.")] = None,
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="KEY", help="name, utilisation, tasks, failures, …; -KEY reverses.")
+        str | None, typer.Option(metavar="KEY", help="name, utilisation, tasks, failures, …; -KEY reverses.")
     ] = None,
     fields: Fields = None,
 ) -> None:
@@ -55,9 +50,9 @@ def stats(
 def timeline(
     ctx: typer.Context,
     hosts: Selected,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this time on: 24h, yesterday.")] = "24h",
+    since: Annotated[str, typer.Option(metavar="TIME", help="From this time on: 24h, yesterday.")] = "24h",
     until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Up to this time: +12h from now, or a time.")
+        str | None, typer.Option(metavar="TIME", help="Up to this time: +12h from now, or a time.")
     ] = None,
     watch: Watch = None,
 ) -> None:
@@ -79,7 +74,7 @@ def timeline(
 def metrics(
     ctx: typer.Context,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE.prom", help="Replace this file atomically instead of printing.")
+        Path | None, typer.Option(metavar="FILE.prom", help="Replace this file atomically instead of printing.")
     ] = None,
     per_host: Annotated[bool, typer.Option("--per-host", help="A series for each host as well.")] = False,
 ) -> None:
@@ -98,9 +93,9 @@ def metrics(
 def report(
     ctx: typer.Context,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE.html", help="Replace this file atomically instead of printing.")
+        Path | None, typer.Option(metavar="FILE.html", help="Replace this file atomically instead of printing.")
     ] = None,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this time on: 56d, 2026-11-01.")] = "56d",
+    since: Annotated[str, typer.Option(metavar="TIME", help="From this time on: 56d, 2026-11-01.")] = "56d",
 ) -> None:
     """Write one page for a browser: the fleet now, its use and waits, what is broken, each host's history.
 

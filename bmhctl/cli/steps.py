@@ -22,7 +22,7 @@ def ready(
     state: States = None,
     jobs: Jobs = JOBS,
     override: Annotated[
-        list[str] | None, typer.Option("--override", metavar="STEP", help="Count this step as passed; needs --reason.")
+        list[str] | None, typer.Option(metavar="STEP", help="Count this step as passed; needs --reason.")
     ] = None,
     reason: Reason = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat the setup steps that are done.")] = False,
@@ -59,9 +59,7 @@ def recycle(
     jobs: Jobs = JOBS,
     watch: Annotated[
         str | None,
-        typer.Option(
-            "--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures after this time (30s)."
-        ),
+        typer.Option(metavar="[DURATION]", help="Recycle until a signal; retry failures after this time (30s)."),
     ] = None,
     end_step: Annotated[
         bool, typer.Option("--end-step", help="End steps that still run after their bmhctl was killed.")

@@ -27,8 +27,7 @@ def wait(
     wanted: Annotated[StateName, typer.Option("--for", help="The state, or free (available and reservable).")],
     hosts: Selected,
     timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="DURATION", help="End with status 7 after this time; 0s checks once."),
+        str | None, typer.Option(metavar="DURATION", help="End with status 7 after this time; 0s checks once.")
     ] = None,
     fields: Fields = None,
 ) -> None:
