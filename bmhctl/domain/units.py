@@ -80,8 +80,8 @@ def format_size(size: int) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 host``, ``2 hosts``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Return a count with its noun: ``1 host``, ``3,000 hosts``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 SECONDS, OF_DAY = "%Y-%m-%d %H:%M:%S", "%H:%M:%S"

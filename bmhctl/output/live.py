@@ -8,10 +8,10 @@ from contextlib import suppress
 from rich.live import Live
 from rich.text import Text
 
+from bmhctl.domain.units import plural
 from bmhctl.output.layout import console_of
 from bmhctl.output.render import Display, Format, render, view_of
 from bmhctl.output.sanitize import clean
-from bmhctl.output.spans import plural
 from bmhctl.support.values import replace
 
 

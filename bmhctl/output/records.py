@@ -315,8 +315,6 @@ def jsonable(value: object) -> Json:
             return int(value.total_seconds())
         case Mapping():
             return {str(key): jsonable(each) for key, each in value.items()}
-        case BmhctlError():
-            return value.message
         case Iterable():
             return [jsonable(each) for each in value]
     return str(value)

@@ -42,11 +42,6 @@ def stamp(at: datetime) -> str:
     return local_time(at, SECONDS)
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 host``, ``3,000 hosts``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _HEAT_LEVELS = 4
 _HEAT_STEPS = (1, 2, 5, 10, 15, 20, 25)

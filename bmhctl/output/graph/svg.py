@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from html import escape
 
 from bmhctl.domain.model import Edge, State
+from bmhctl.domain.units import plural
 from bmhctl.lifecycle.table import MEANING
 from bmhctl.output.graph.terminal import DRAWN, EXITS, RING, Marks, returns
 from bmhctl.output.graph.text_formats import FONT, NEUTRAL, TONES, stroke
 from bmhctl.output.sanitize import clean
-from bmhctl.output.spans import plural
 from bmhctl.results.why import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30

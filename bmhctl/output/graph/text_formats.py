@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bmhctl.domain.model import Edge, State
+from bmhctl.domain.units import plural
 from bmhctl.lifecycle.table import MEANING
 from bmhctl.output.graph.terminal import DRAWN, Marks
 from bmhctl.output.sanitize import clean
-from bmhctl.output.spans import plural
 from bmhctl.results.why import Graph
 from bmhctl.support.values import Frozen
 

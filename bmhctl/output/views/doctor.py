@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from bmhctl.domain.units import plural
 from bmhctl.output.layout import Line, Span
 from bmhctl.output.records import Record, attributes_record, iso
 from bmhctl.output.render import NAMED, Display, Format, View
 from bmhctl.output.sanitize import cell_width, clean, pad
-from bmhctl.output.spans import inventory_line, joined, plural, stamp
+from bmhctl.output.spans import inventory_line, joined, stamp
 from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
 
 _MOST = 8  # how many findings of a kind are shown without --verbose

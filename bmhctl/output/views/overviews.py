@@ -8,12 +8,12 @@ from datetime import datetime
 
 from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State
-from bmhctl.domain.units import format_age
+from bmhctl.domain.units import format_age, plural
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, padded
 from bmhctl.output.records import Record, attributes_record, flags, iso
 from bmhctl.output.render import NAMED, STRUCTURED, Display, View
 from bmhctl.output.sanitize import cell_width, clean, shorten
-from bmhctl.output.spans import inventory_line, packed, plural, runs, stamp
+from bmhctl.output.spans import inventory_line, packed, runs, stamp
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 

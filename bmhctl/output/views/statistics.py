@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import State
-from bmhctl.domain.units import format_age
+from bmhctl.domain.units import format_age, plural
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Listing, Span, listing, table
 from bmhctl.output.records import Fields, Json, Record, attributes, attributes_record, iso, record_of
 from bmhctl.output.render import LISTED, Display, View
-from bmhctl.output.spans import DAYS, heat_level, heat_step, joined, plural
+from bmhctl.output.spans import DAYS, heat_level, heat_step, joined
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.support.values import replace
 

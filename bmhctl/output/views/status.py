@@ -10,9 +10,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
+from bmhctl.domain.units import plural
 from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, measured_cell, table
 from bmhctl.output.render import STRUCTURED, Display, View
-from bmhctl.output.spans import FEW_HOSTS, hosts_line, inventory_line, joined, packed, plural, stamp, until, until_line
+from bmhctl.output.spans import FEW_HOSTS, hosts_line, inventory_line, joined, packed, stamp, until, until_line
 from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
 
