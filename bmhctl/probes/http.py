@@ -39,7 +39,7 @@ def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Ver
         answer = within(
             seconds,
             environment.cancelled,
-            lambda: connection.request("GET", target, seconds=seconds, most=MOST, may_cut=True),
+            lambda: connection.request("GET", target, seconds=seconds, cut=MOST),
         )
     except TimeoutError:
         return Verdict.FAIL, f"{url}: no answer in {seconds:g} s"

@@ -22,7 +22,7 @@ from bmhctl.probes.ipv6_zone import zone_trouble
 from bmhctl.support.values import Frozen, field
 
 MOST = 4 << 20
-"""The largest body that is read, in bytes."""
+"""The largest body that is read as a whole, in bytes."""
 
 _OLD_TLS = ("1.0", "1.1")
 
@@ -84,24 +84,23 @@ class HttpConnection:
         seconds: float,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        most: int = MOST,
-        may_cut: bool = False,
+        cut: int | None = None,
     ) -> Reply:
         """Send one request and return the reply; raise :class:`HttpError` when there is none.
 
-        ``seconds`` limits the connection and each read. A body beyond ``most`` bytes is cut when it ``may_cut``,
-        else it is an error.
+        ``seconds`` limits the connection and each read. A body is cut after ``cut`` bytes; without it, a body beyond
+        :data:`MOST` bytes is an error.
         """
         if method == "POST":
             self.close()
         is_reused = self._connection is not None
         try:
-            return self._once(method, target, headers or {}, body, seconds, most, may_cut)
+            return self._once(method, target, headers or {}, body, seconds, cut)
         except HttpError as error:
             # Some servers send more than the body that they announce, which then precedes the next answer.
             if not is_reused or error.kind not in ("cut", "half", "protocol"):
                 raise
-        return self._once(method, target, headers or {}, body, seconds, most, may_cut)
+        return self._once(method, target, headers or {}, body, seconds, cut)
 
     def close(self) -> None:
         """Close the connection, if it is open; a request in another thread fails."""
@@ -121,10 +120,9 @@ class HttpConnection:
         headers: Mapping[str, str],
         body: bytes | None,
         seconds: float,
-        most: int,
-        may_cut: bool,
+        cut: int | None,
     ) -> Reply:
-        sent = False
+        sent, most = False, MOST if cut is None else cut
         try:
             connection = self._connection or self._open(seconds)
             if connection.sock is not None:
@@ -141,11 +139,11 @@ class HttpConnection:
             raise _trouble(error, sent, self._host) from None
         if not keep:
             self.close()
-        if len(content) > most and not may_cut:
+        if len(content) > most and cut is None:
             raise HttpError("answer", "sends an answer without end", sent=True)
         names = {name.lower(): value for name, value in response.getheaders()}
-        content = _unpacked(content, names.get("content-encoding", ""), most, may_cut=may_cut)
-        if len(content) > most and not may_cut:
+        content = _unpacked(content, names.get("content-encoding", ""), most, may_cut=cut is not None)
+        if len(content) > most and cut is None:
             raise HttpError("answer", "sends an answer without end", sent=True)
         return Reply(response.status, names, content[:most])
 
