@@ -175,10 +175,10 @@ class View(Frozen):
     ``formats`` are its output formats. ``fields`` are the keys of its ``records``, for ``--fields``, and ``objects``
     are those of them whose values are objects, each with the keys of its object (``()`` if it may have any).
     ``plain`` and ``csv`` are the default fields in these formats (without ``plain``, its ``lines`` are shown there,
-    too; without ``csv``, CSV has all fields). The JSON document has the ``kind``, the ``head``, and the records under
-    ``key`` if there is one; a result whose document has another form makes its own ``document``. ``names`` yields the
-    names for ``-o name``; ``lines``, and ``notes`` for stderr, also get the display. ``empty`` returns the note for a
-    table without rows. ``writers`` yield the text of the whole result in some formats.
+    too; without ``csv``, CSV has all fields). The JSON document has the ``head``, the records under ``key`` if there is
+    one, and the ``kind``, which is the ``key`` by default; a result whose document has another form makes its own
+    ``document``. ``names`` yields the names for ``-o name``; ``lines``, and ``notes`` for stderr, also get the display.
+    ``empty`` returns the note for a table without rows. ``writers`` yield the text of the whole result in some formats.
     """
 
     formats: tuple[Format, ...]
@@ -318,7 +318,7 @@ def _document(view: View, result: object, fields: tuple[str, ...] | None) -> Env
 
     if view.document is not None:
         return view.document(result, fields)
-    return document(view.kind, view.head(result), view.key or None, picked(view.records(result), fields))
+    return document(view.kind or view.key, view.head(result), view.key or None, picked(view.records(result), fields))
 
 
 def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> int:

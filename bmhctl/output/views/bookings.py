@@ -84,7 +84,6 @@ VIEWS = {
         (*NAMED, Format.ICS),
         tuple(_FIELDS),
         ("id", "owner", "starts_at", "ends_at", "hosts", "state", "purpose"),
-        kind="bookings",
         key="bookings",
         head=lambda result: {"now": iso(result.now), "notes": [*result.notes]},
         records=lambda result: (booking_record(item, result.now) for item in result.items),

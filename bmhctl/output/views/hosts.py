@@ -53,7 +53,6 @@ VIEWS = {
         FIELDS,
         ("name", "state", "flags", "since", "owner", "until", "address", "labels", "note", "purpose", "reason"),
         objects=OBJECTS,
-        kind="hosts",
         key="hosts",
         records=lambda result: (host_record(host, result.failed.get(host.id, ())) for host in result.hosts),
         names=lambda result: (host.spec.name for host in result.hosts),

@@ -126,7 +126,6 @@ VIEWS = {
         NAMED,
         _FIELDS,
         _FIELDS,
-        kind="reasons",
         key="reasons",
         head=lambda result: {"now": iso(result.now), "inventory": result.inventory},
         records=lambda result: (attributes_record(item, _FIELDS) for item in result.items),

@@ -40,7 +40,6 @@ VIEWS = {
     Reminders: View(
         LISTED,
         _FIELDS,
-        kind="reminders",
         key="reminders",
         records=lambda result: (attributes_record(item, _FIELDS) for item in result.items),
         lines=lambda result, _: _lines(result),

@@ -82,7 +82,6 @@ VIEWS = {
             *("prepared_at", "shared_with"),
         ),
         objects=RESERVATION_OBJECTS,
-        kind="reservations",
         key="reservations",
         records=lambda result: map(held_record, result.items),
         names=lambda result: (held.reservation.id for held in result.items),
