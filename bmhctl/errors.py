@@ -182,14 +182,7 @@ def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
         next((error.hint for error in failed if error.hint), None) if kind is not MixedError else None,
         {
             "errors": [
-                {
-                    "host": e.host,
-                    "code": e.code,
-                    "status": int(e.status),
-                    "message": e.message,
-                    "hint": e.hint,
-                }
-                for e in failed
+                {key: getattr(error, key) for key in ("host", "code", "status", "message", "hint")} for error in failed
             ]
         },
     )

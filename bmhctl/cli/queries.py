@@ -128,7 +128,7 @@ def history(
     ] = None,
     since_id: Annotated[
         int | None,
-        typer.Option(min=0, max=2**63 - 1, metavar="N", show_default=False, help="Only events after event N."),
+        typer.Option(min=0, max=2**63 - 1, metavar="N", help="Only events after event N."),
     ] = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     follow: Annotated[

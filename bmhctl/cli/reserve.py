@@ -29,14 +29,7 @@ def _requested(
     selector: SelectorText = None,
     count: Annotated[
         int | None,
-        typer.Option(
-            "-n",
-            "--count",
-            max=MOST,
-            metavar="N",
-            help="How many hosts to reserve.  [default: 1 with -l]",
-            show_default=False,
-        ),
+        typer.Option("-n", "--count", max=MOST, metavar="N", help="How many hosts to reserve.  [default: 1 with -l]"),
     ] = None,
     want: Annotated[
         list[str] | None,

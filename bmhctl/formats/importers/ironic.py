@@ -157,10 +157,7 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
         id=uuid or (mac_id(macs[0]) if macs else None),  # many files of TripleO have neither names nor UUIDs
         macs=macs,
         bmc=bmc,
-        labels={
-            "resource_class": fields.line("resource_class"),
-            "conductor_group": fields.line("conductor_group"),
-        },
+        labels={key: fields.line(key) for key in ("resource_class", "conductor_group")},
         groups=texts(fields, "traits"),
         attributes={**_capabilities(properties), **mapping(fields, "extra").data},
         hardware={

@@ -53,11 +53,7 @@ def reader(item: Item) -> Record | str:
         address=_address(fields),
         macs=macs,
         bmc=_bmc(fields),
-        labels={
-            "pool": _name(fields, "pool"),
-            "zone": _name(fields, "zone"),
-            "domain": _name(fields, "domain"),
-        },
+        labels={key: _name(fields, key) for key in ("pool", "zone", "domain")},
         groups=texts(fields, "tag_names"),
         attributes={**fields.fields("owner_data").data, **fields.fields("workload_annotations").data},
         hardware={

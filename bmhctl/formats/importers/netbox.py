@@ -55,9 +55,7 @@ def reader(item: Item) -> Record:
         labels=labels,
         groups=[name for tag in _tags(fields) if (name := tag.line("slug") or tag.line("name"))],
         attributes={
-            "id": fields.data.get("id"),
-            "asset_tag": fields.data.get("asset_tag"),
-            "serial": fields.data.get("serial"),
+            **{key: fields.data.get(key) for key in ("id", "asset_tag", "serial")},
             **(item.data if fields.data is not item.data else {}),
             **{key: _custom(value) for key, value in fields.fields("custom_fields").data.items()},
         },
