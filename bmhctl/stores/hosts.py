@@ -202,9 +202,9 @@ class Hosts(Frozen):
 
         return condition(query, None if self._database.has_statistics else rarest(self._database.execute, query))
 
-    def lock(self, query: HostQuery) -> None:
-        """Lock the hosts of a query and their reservations against other transactions, until this one ends."""
-        self._lock(*self.where(query))
+    def lock_named(self, names: Sequence[str]) -> None:
+        """Lock the hosts with these names and their reservations against other transactions, until this one ends."""
+        self._lock(f" WHERE hosts.name IN ({', '.join('?' * len(names))})", names)
 
     def lock_held_by(self, reservation: str) -> None:
         """Lock a reservation and its hosts against other transactions, until this one ends."""
@@ -225,9 +225,9 @@ class Hosts(Frozen):
         where, parameters = self.where(query)
         return number_in(self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters))
 
-    def count_held_by(self, reservation: str) -> int:
-        """Return how many hosts the reservation with this id holds."""
-        return number_in(self._database.execute("SELECT COUNT(*) FROM hosts WHERE reservation = ?", [reservation]))
+    def is_any_held_by(self, reservation: str) -> bool:
+        """Return whether the reservation with this id holds a host."""
+        return bool(self._database.execute("SELECT 1 FROM hosts WHERE reservation = ? LIMIT 1", [reservation]))
 
     def counts(self) -> dict[State, int]:
         """Return how many hosts are in each state, as the database keeps count; every state has an entry."""

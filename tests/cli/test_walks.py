@@ -56,6 +56,7 @@ MOST: dict[str, tuple[int, int]] = {
     "history n1": (16, 46),
     "extend -R r-one": (21, 81),
     "release -R r-one": (22, 104),
+    "release n1 -R r-one": (24, 102),
 }
 """For each command, the largest allowed number of files that it enters, and of moves between them."""
 

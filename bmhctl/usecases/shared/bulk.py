@@ -58,9 +58,7 @@ def each_in_one_commit(
         with ctx.transaction(shared=bool(names)):
             now = ctx.clock()
             if names:
-                from bmhctl.stores.host_query import HostQuery
-
-                ctx.store.hosts.lock(HostQuery(names=names))
+                ctx.store.hosts.lock_named(names)
             hosts, missing = choose(ctx, choice)
             items = tuple(attempt(host, guarded) for host in hosts)
             known = {host.id: host for host in hosts}

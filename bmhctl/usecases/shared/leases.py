@@ -55,7 +55,7 @@ def give_back(
         )
     left = _drained(ctx, left, now)
     if is_last is None:
-        is_last = not ctx.store.hosts.count_held_by(reservation.id)
+        is_last = not ctx.store.hosts.is_any_held_by(reservation.id)
     if is_last:
         ctx.store.reservations.save(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
