@@ -123,7 +123,7 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
 
 def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
     kinds = ""
-    if looks_like and ": " not in looks_like and not looks_like.endswith(_NO_HOST):
+    if looks_like and ": " not in looks_like and not looks_like.endswith((_NO_HOST, " without hosts")):
         kinds = (
             f"import reads {', '.join(WORDS)}; choose one with --from KIND, or write a CSV with name,ip,mac,bmc_ip; "
         )

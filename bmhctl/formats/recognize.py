@@ -51,7 +51,9 @@ _OTHERS = (
     ("an export of RouterOS", pattern(r"#[^\n]*\bRouterOS\b|/(?:ip|interface|system)[ /][^\n]*+\n(?:add|set)[ \t]")),
     (
         "a configuration of Slurm",
-        pattern(r"(?:\s++|#[^\n]*+\n)*+(?:ClusterName|ControlMachine|SlurmctldHost|NodeName)[ \t]*+="),
+        pattern(
+            r"(?:\s++|#[^\n]*+\n)*+(?:ClusterName|ControlMachine|SlurmctldHost|NodeName|NodeSet|PartitionName)[ \t]*+="
+        ),
     ),
     ("objects of RackTables", pattern(r"OBJECT;")),
     ("a report of Cobbler", pattern(r"\s*+Name {5,}: ")),

@@ -239,6 +239,7 @@ JSON: dict[str, Made] = {
     "a value of very many letters": lambda: _HEAD + f', "labels": {{"a": "{"a" * BIG}"}}}}}}',
     "an address of very many letters": lambda: _HEAD + f'}}, "spec": {{"bmc": {{"address": "{"a." * BIG}"}}}}}}',
     "a description of very many letters": lambda: _HEAD + f'}}, "spec": {{"description": "{"a " * BIG}"}}}}',
+    "a variable of very many words": lambda: f'{{"all": {{"hosts": {{"a": {{"{"-bmc" * BIG}!": 1}}}}}}}}',
     "an unterminated text": lambda: '["' + "a" * BIG,
     "many escapes": lambda: '["' + "\\n" * MANY + '"]',
     "many documents": lambda: '{"kind": "X"}' * (MANY // 2),

@@ -698,9 +698,11 @@ def test_a_variable_of_ansible_that_may_be_the_address_of_a_bmc_is_taken_or_name
         {"address": "redfish+https://n1-bmc"},
         {"address": "redfish+https://10.0.1.2:8443"},
     ]
-    text = "[lab]\nn1 oob_lan_ip=10.0.1.1 drac=10.0.1.1 ipmi_user=root\nn2 ipmi_host='{{ x }}'\n[lab:vars]\nipmi=True\n"
+    host = "n1 oob_lan_ip4=10.0.1.1 drac=10.0.1.1 IloIP=10.0.1.1 ipmi_user=root"
+    text = f"[lab]\n{host}\nn2 ipmi_host='{{{{ x }}}}'\n[lab:vars]\nipmi=True\n"
+    named = "oob_lan_ip4, drac, IloIP"
     assert read(text).skipped == (
-        "standard input: not imported: oob_lan_ip, drac, which may be a BMC's address: --map NAME=bmc.address takes it",
+        f"standard input: not imported: {named}, which may be a BMC's address: --map NAME=bmc.address takes it",
     )
     mapped = read(text, mapping=["drac=bmc.address"])
     assert entry(mapped, "n1")["bmc"] == {"address": "redfish+https://10.0.1.1"}

@@ -291,6 +291,7 @@ GET_HOSTS = "kubectl get bmh -A -o yaml writes its hosts"
         ),
         ("/ip dhcp-server lease\nadd address=10.0.0.1 comment=n1\n", "an export of RouterOS"),
         ("# lab\nClusterName=lab\nNodeName=n[01-03] CPUs=64\n", "a configuration of Slurm"),
+        ("# sets\nNodeSet=cpu Feature=cpu\nNodeName=n1 CPUs=8\n", "a configuration of Slurm"),
         ("OBJECT;Server;n1;label;A-1;\nIP;n1;eth0;10.0.0.1\n", "objects of RackTables"),
         ("Name                           : n1\nKernel Options : {}\n", "a report of Cobbler"),
         ("nodeprofiles:\n  default: {}\nnodes:\n  n1: {}\n", "nodes of Warewulf"),
@@ -372,7 +373,7 @@ def test_a_file_of_another_kind_is_refused_with_what_it_looks_like(text: str, lo
     assert caught.value.details["looks_like"] == looks_like
     assert "hunter2" not in caught.value.message
     # Where the message says what to do, the hint does not list all kinds.
-    has_remedy = ": " in looks_like or looks_like.endswith("without a host")
+    has_remedy = ": " in looks_like or looks_like.endswith((" without a host", " without hosts"))
     assert str(caught.value.hint).startswith("see bmhctl help formats" if has_remedy else "import reads metal3, ")
 
 

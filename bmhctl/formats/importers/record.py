@@ -35,11 +35,11 @@ BMC_NAMES = (*(f"{bmc}_{address}" for bmc in ("bmc", "redfish", "idrac", "ilo") 
 IPMI_NAMES = tuple(f"ipmi_{address}" for address in _ADDRESSES)
 """The names of variables and columns that have the MAC of a host, or the address of its BMC."""
 
-_LIKE_BMC = pattern(
-    r"(?:.*[^a-z])?(?:bmc|ipmi|i?drac|ilo|oob|redfish|cimc|i?rmc|xcc|imm|lom)\d?"
-    r"(?:[^a-z](?:.*[^a-z])?(?:address|addr|ip|ip_?v?4|host|host_?name|fqdn|dns|url|uri))?",
-    re.I,
+_BMC_WORDS = frozenset(
+    ("bmc", "ipmi", "drac", "idrac", "ilo", "oob", "redfish", "cimc", "irmc", "rmc", "xcc", "imm", "lom")
 )
+_ADDRESS_WORDS = frozenset((*_ADDRESSES, "addr", "ipv", "dns", "uri"))
+_BETWEEN_WORDS = pattern(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+")
 _NO_ADDRESSES = ("", "none", "true", "false", "yes", "no")
 _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
@@ -404,7 +404,9 @@ def unread_bmcs(record: Record) -> list[str]:
 
 @lru_cache(maxsize=1000)
 def _looks_like_bmc(key: str) -> bool:
-    return _LIKE_BMC.fullmatch(key) is not None and not is_secret(key)
+    """Return whether a key has the word of a BMC, as the last one or before the word of an address."""
+    *words, last = (word.rstrip("0123456789").lower() for word in _BETWEEN_WORDS.split(key))
+    return (last in _BMC_WORDS or (last in _ADDRESS_WORDS and not _BMC_WORDS.isdisjoint(words))) and not is_secret(key)
 
 
 # functions that find secrets
