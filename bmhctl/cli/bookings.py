@@ -12,11 +12,13 @@ from bmhctl.cli.options import DryRun, Fields, ForceOthers, Reason, Watch, lease
 from bmhctl.cli.session import session, show_or_watch
 from bmhctl.domain.requirements import ReservationRequest
 from bmhctl.domain.times import parse_moment
+from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Done
 from bmhctl.results.bookings import Bookings
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations import bookings as usecases
+from bmhctl.usecases.shared.context import utc_now
 
 BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.")]
 From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
@@ -80,6 +82,19 @@ def _end(starts: datetime, ends: str | None, length: timedelta | None, now: date
     raise UsageError("give one end: --until or --ttl", hint="--until 12:00, or --ttl 3h")
 
 
+def is_now(begins: str) -> bool:
+    """Return whether the value of --from means that no later time is wanted."""
+    return begins.strip().lower() in ("now", "today")
+
+
+def _as_lease(ends: str | None, length: timedelta | None) -> str:
+    """Return the option that makes a lease from now to the end of a booking, or of an example if there is none."""
+    if ends is not None and length is None:
+        now = utc_now().replace(second=0, microsecond=0)
+        length = parse_moment(ends.removeprefix("+"), now) - now
+    return f"--ttl {format_duration(length or timedelta(hours=2))}"
+
+
 def book_hosts(
     ctx: typer.Context,
     request: ReservationRequest,
@@ -94,10 +109,10 @@ def book_hosts(
 
     ``has_other`` is true if an option is given that bookings do not have.
     """
-    if begins is None:
+    if begins is None or is_now(begins):
         raise UsageError(
-            "a booking needs a start",
-            hint="--from 'tomorrow 09:00' --until 12:00; or --ttl 2h for a lease that begins now",
+            "a booking needs a start" if begins is None else f"a booking begins later, not {begins}",
+            hint=f"for a lease that begins now: {_as_lease(ends, request.ttl)}; for a booking: --from 'tomorrow 09:00'",
         )
     if has_other or request.booking is not None or request.params or request.tags:
         raise UsageError(

@@ -79,6 +79,13 @@ def maintain(
 
     A host in maintenance gets one more reason. resume closes only the reasons of the actor who calls it.
     """
+    if begins is not None:
+        from bmhctl.cli.bookings import is_now
+
+        if is_now(begins):
+            raise UsageError(
+                f"a planned maintenance begins later, not {begins}", hint="leave out --from: a maintenance begins now"
+            )
     if when_free and begins is not None:
         raise UsageError("--when-free and --from can't be combined", hint="give one of them")
     if begins is not None:

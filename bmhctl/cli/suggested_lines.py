@@ -14,12 +14,14 @@ from bmhctl.cli.suggestions import (
     ID,
     LABEL_WORD,
     OF_ALL,
+    OF_HOSTS,
     OF_ONE,
     SHORT_COUNT,
     equivalents_of,
     meant_argument,
     meant_choice,
     meant_command,
+    meant_hosts,
     meant_ids,
     meant_list,
     meant_option,
@@ -62,9 +64,12 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
     if chosen := meant_choice(error.message, getattr(error, "param", None)):
         return chosen
     extra = _EXTRA_ARGUMENT.match(error.message)
-    if extra and (argument := meant_argument(extra[1], prefix, known)):
+    if extra and (hosts := _meant_hosts(args, prefix, error.ctx.find_root())):
+        return hosts
+    calls = meant_ids(args, prefix, error.ctx.command) if prefix in ENTRIES else None
+    if extra and not (calls and extra[1].startswith("r-")) and (argument := meant_argument(extra[1], prefix, known)):
         return argument
-    if prefix in ENTRIES and (calls := meant_ids(args, prefix, error.ctx.command)):
+    if calls:
         return calls
     command = _UNKNOWN_COMMAND.match(error.message)
     if command is None:
@@ -79,6 +84,17 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
         if command[1].lower() in words and any(re.fullmatch(word, each) for each in typed):
             meant = other
     return _as_actor(meant and f"{PROGRAM} {_filled(meant, typed, error.ctx.find_root())}")
+
+
+def _meant_hosts(args: Sequence[str], name: str, root: Any) -> str | None:
+    """Return the calls for the hosts that a command was given which takes fewer; None if its arguments are no hosts."""
+    other = OF_HOSTS.get(name)
+    if other is None:
+        return None
+    place = args.index(name)
+    words = [*args[:place], *args[place + 1 :]]
+    options, hosts, _ = _read(words, other, root.command.get_command(root, other), None, takes_file=False)
+    return meant_hosts(hosts, options, name) if all(map(_HOST.fullmatch, hosts)) else None
 
 
 def _as_actor(meant: str | None) -> str | None:
@@ -176,7 +192,7 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
     arguments = [param.metavar for param in live.params if param.param_type_name == "argument"]
     takes_host = meant == command and any("HOST" in (metavar or "") for metavar in arguments)
     if hosts and ("HOST" in meant or takes_host):
-        most = None if command not in OF_ONE and command != "show" and "--host" not in meant else 1
+        most = None if command not in OF_ONE and "--host" not in meant else 1
         names = " ".join(hosts[:most])
         meant = meant.replace("HOST", names) if "HOST" in meant else f"{meant} {names}"
     if not hosts and any(text.startswith(("-l ", "--selector ", "--state ")) for text in options):

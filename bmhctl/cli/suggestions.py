@@ -16,7 +16,9 @@ from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.render import Format
 
 _HARD_RESET = "reset"  # a power action of ipmitool and Redfish, but a command of bmhctl that cleans a host
-OF_ONE = ("status", "why", "graph")
+OF_ONE = ("show", "why", "graph")
+OF_HOSTS = {"show": "list", "status": "list", "why": "why", "graph": "graph", "doctor": "why", "stats": "timeline"}
+"""Commands that take one host or none, each with the command to call for several."""
 OF_ALL = ("list", "export", "history", "timeline")  # commands that show all hosts if none is named
 _RESERVATION = re.compile(r"r-[a-z0-9]+")
 _LOCATION = re.compile(LOCATION)
@@ -133,11 +135,27 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} -i {word} {command}"
     if _LENGTH.fullmatch(word) and "--ttl" in known:
         return f"--ttl {word}"
-    if command == "show":
-        return f"{PROGRAM} list"
     if command == "queue move" and word.isdecimal():
         return f"--before {word}"
-    return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in OF_ONE else None
+    if command == "share":
+        return f"--with {shlex.quote(word)}"
+    return None
+
+
+def meant_hosts(words: Sequence[str], options: Sequence[str], command: str) -> str | None:
+    """Return the calls for several hosts that were given to a command for one host, or for none.
+
+    ``words`` are all hosts as they were typed, and ``options`` those that the command was given.
+    """
+    hosts = [shlex.quote(word) for word in words]
+    other = OF_HOSTS.get(command)
+    if other is None or not hosts:
+        return None
+    if command == "status" and len(hosts) == 1:
+        other = "show"
+    if other in OF_ONE:
+        return "; ".join(" ".join((PROGRAM, other, host, *options)) for host in hosts)
+    return " ".join((PROGRAM, other, *hosts, *options))
 
 
 def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:

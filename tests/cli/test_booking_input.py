@@ -133,6 +133,29 @@ def test_an_impossible_booking_and_an_overlapping_one_get_different_messages(
     assert (ended, message in said) == (status, True), said
 
 
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (["--from", "now", "--ttl", "90m"], "--ttl 1h30m"),
+        (["--from", "now", "--until", "+2h"], "--ttl 2h"),
+        (["--from", "Now"], "--ttl 2h"),
+        (["--until", "3h"], "--ttl 3h"),
+    ],
+)
+def test_a_booking_from_now_is_answered_with_the_lease_that_begins_now(args: list[str], option: str, lab: Path) -> None:
+    ended, said = refused(lab, "reserve", "node2", *args)
+    assert (ended, said.splitlines()[-1]) == (
+        2,
+        f"hint: for a lease that begins now: {option}; for a booking: --from 'tomorrow 09:00'",
+    )
+    assert run_bmhctl("reserve", "node2", *option.split(), "--dry-run", cwd=lab).status == 0
+
+
+def test_a_maintenance_from_now_is_answered_with_the_one_that_begins_now(lab: Path) -> None:
+    ended, said = refused(lab, "maintain", "node2", "--reason", "fan", "--from", "now", "--until", "2h")
+    assert (ended, said.splitlines()[-1]) == (2, "hint: leave out --from: a maintenance begins now")
+
+
 def test_the_time_that_a_refusal_names_is_free(lab: Path) -> None:
     done = run_bmhctl("reserve", "node1", "--from", "12h", "--ttl", "1h", "-o", "json", cwd=lab)
     error = json.loads(done.stderr)["error"]

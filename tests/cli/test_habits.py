@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -679,10 +680,27 @@ def test_a_duration_given_as_the_purpose_is_answered_with_the_option_ttl(command
 
 @pytest.mark.parametrize(
     ("line", "meant"),
-    [("queue list", "queue"), ("bookings ls", "bookings"), ("show node01 node02", "list"), ("why a b", "why b")],
+    [
+        ("queue list", "queue"),
+        ("bookings ls", "bookings"),
+        ("show node01 node02", "list node01 node02"),
+        ("-i lab.toml show node01 -o csv node0*", "list node01 'node0*' -i lab.toml -o csv"),
+        ("status node01 node02", "list node01 node02"),
+        ("why a b", "why a; bmhctl why b"),
+        ("graph a b -o dot", "graph a -o dot; bmhctl graph b -o dot"),
+        ("doctor node01", "why node01"),
+        ("stats node01 --since 7d", "timeline node01 --since 7d"),
+        ("share r-1 r-2 --with bob", "share r-1 --with bob; bmhctl share r-2 --with bob"),
+    ],
 )
 def test_an_extra_word_is_answered_with_the_command_that_was_meant(line: str, meant: str, cli: Cli) -> None:
     assert f"hint: did you mean bmhctl {meant}? " in cli(*line.split()).stderr
+    for call in meant.split("; bmhctl "):
+        _parsed(shlex.split(call))
+
+
+def test_a_name_after_a_reservation_to_share_is_answered_with_the_option_with(cli: Cli) -> None:
+    assert "hint: did you mean --with bob? " in cli("share", "r-1", "bob").stderr
 
 
 @pytest.mark.parametrize("word", [*habits.FORMATS, "custom-columns=NAME:.metadata.name", "jsn"])
