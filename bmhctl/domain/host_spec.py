@@ -53,11 +53,13 @@ def _values(table: Mapping[str, object], kinds: Mapping[str, Kind], where: str) 
 
 def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
     try:
-        check_keys(entry, SPEC_KEYS, f"hosts.{name}")
+        check_keys(entry, SPEC_KEYS, f"hosts.{name}", {f"hosts.{name}.bmc": _OF_BMC})
     except InvalidError as error:
         unknown = str(error.details["key"]).removeprefix(f"hosts.{name}.")
         if isinstance(entry[unknown], Mapping):  # TOML reads [hosts.a.b] as a table b in the host a
             error.hint = f'a name with dots needs quotes: [hosts."{name}.{unknown}"]'
+        elif error.hint and error.hint.startswith("known here"):
+            error.hint += '; for others: labels = { rack = "r1" } or hardware = { cpus = 64 }'
         raise
 
 
@@ -257,7 +259,7 @@ def _bmc(value: object, where: str) -> Bmc:
                 hint='keep it elsewhere and refer to it: credentials = "env:NAME", "file:PATH" or "command:…"',
                 details={"key": f"{where}.{key}"},
             )
-    check_keys(table, tuple(_BMC), where)
+    check_keys(table, _BMC_KEYS, where)
     entry = _values(table, _BMC, where)
     if "address" not in entry:
         raise InvalidError(
@@ -328,5 +330,7 @@ _SPEC: dict[str, Kind] = {
     "hardware": parse_properties,
     "note": _line,
 }
+_BMC_KEYS = tuple(_BMC)
+_OF_BMC = (*_BMC_KEYS, *(f"bmc_{key}" for key in _BMC_KEYS))
 SPEC_KEYS = tuple(_SPEC)
-"""The keys of a host's table."""
+"""The keys of the table of a host."""

@@ -78,9 +78,6 @@ _DEFAULTS: dict[str, Kind] = {
 DEFAULTS = tuple(_DEFAULTS)
 """The keys of the table ``defaults``."""
 
-WITHIN: dict[str, tuple[str, ...]] = {"defaults": tuple(_DEFAULTS)}
-"""The keys of tables of a policy that may stand above the line with the table's name by mistake."""
-
 _OF_A_KIND: dict[str, Kind] = {
     StepKind.COMMAND: anything,
     StepKind.TCP: whole_number(1, 65535),
@@ -101,6 +98,13 @@ _COMMON: dict[str, Kind] = {
 COMMON_KEYS = tuple(_COMMON)
 """The keys that every kind of step has, beside the key that names its kind."""
 
+WITHIN: dict[str, tuple[str, ...]] = {
+    "defaults": DEFAULTS,
+    "limits.NAME": ("owner", "max_hosts", "max_ahead"),
+    "checks.NAME": (*_OF_A_KIND, *COMMON_KEYS),
+}
+"""The keys of tables of a policy that may stand above the line with the table's name, or in another, by mistake."""
+
 _STEPS: dict[Phase, dict[str, Kind]] = {
     phase: {**_OF_A_KIND, **_COMMON, **{key: _OF_A_PHASE[key] for key in rules.keys}} for phase, rules in PHASES.items()
 }
@@ -116,7 +120,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     """
     policy = Policy(steps={phase: _steps(document, phase) for phase in Phase if phase in document})
     if "defaults" in document:
-        policy = _with_defaults(policy, read_table(document["defaults"], _DEFAULTS, "defaults"))
+        policy = _with_defaults(policy, read_table(document["defaults"], _DEFAULTS, "defaults", WITHIN))
     if "limits" in document:
         from bmhctl.domain.limits import parse_limits
 

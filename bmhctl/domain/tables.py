@@ -14,13 +14,16 @@ Kind = Callable[[object, str], Any]
 """Reads and converts a value; the second argument says where it is. Raises :class:`InvalidError` for a wrong type."""
 
 
-def read_table(value: object, kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:
+def read_table(
+    value: object, kinds: Mapping[str, Kind], where: str, within: Mapping[str, Collection[str]] | None = None
+) -> dict[str, Any]:
     """Return the values of a TOML table under their keys, each converted by its kind.
 
-    Raises :class:`InvalidError` for a value that is not a table, and for a key that is not in ``kinds``.
+    Raises :class:`InvalidError` for a value that is not a table, and as :func:`check_keys` does for a key that is not
+    in ``kinds``.
     """
     table = require_table(value, where)
-    check_keys(table, tuple(kinds), where)
+    check_keys(table, tuple(kinds), where, within)
     return {key: kinds[key](each, f"{where}.{key}") for key, each in table.items()}
 
 
@@ -75,6 +78,8 @@ def selector(value: object, where: str) -> Selector:
 
 def duration(value: object, where: str) -> timedelta:
     """Return the duration in a text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise type_error(where, 'a duration in quotes, such as "90s" or "2h"', value)
     try:
         return parse_duration(text(value, where))
     except UsageError as error:
@@ -100,7 +105,11 @@ def whole_number(least: int, most: int) -> Kind:
 def require_table(value: object, where: str) -> Mapping[str, object]:
     """Return ``value`` if it is a TOML table; else raise :class:`InvalidError`."""
     if not isinstance(value, dict):
-        raise type_error(where, "a table", value)
+        from bmhctl.domain.right_forms import table_form
+
+        error = type_error(where, "a table", value)
+        error.hint = table_form(where)
+        raise error
     return value
 
 
@@ -115,8 +124,7 @@ def check_keys(
 ) -> None:
     """Raise :class:`InvalidError` for a key that is not among ``keys``; suggest the nearest known key.
 
-    ``within`` are the keys of each table in the entry; if one of them stands in the entry itself, the hint names its
-    table.
+    ``within`` are the keys of other tables; if one of them stands in the entry itself, the hint names its table.
     """
     for key in entry:
         if key not in keys:

@@ -84,7 +84,7 @@ def test_a_step_without_needs_depends_on_the_step_before_it() -> None:
     ("document", "message", "hint"),
     [
         ({"defaults": {"tll": "1h"}}, "defaults: unknown key 'tll'", "did you mean 'ttl'?"),
-        ({"defaults": {"ttl": 5}}, "defaults.ttl must be a text, not 5", None),
+        ({"defaults": {"ttl": 5}}, 'defaults.ttl must be a duration in quotes, such as "90s" or "2h", not 5', None),
         ({"defaults": {"ttl": "5"}}, "defaults.ttl: '5' is not a duration", "write it like 90s, 20m, 4h, 3d or 1h30m"),
         ({"defaults": {"ttl": "0s"}}, "defaults.ttl is zero", 'a lease needs a length, or "none" for no end'),
         ({"defaults": []}, "defaults must be a table, not []", None),

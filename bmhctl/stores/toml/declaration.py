@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bmhctl.domain.host_name import AS_STORED, check_name
-from bmhctl.domain.host_spec import duplicates, parse_spec
+from bmhctl.domain.host_spec import SPEC_KEYS, duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.policy_parser import POLICY_KEYS, WITHIN, parse_policy
 from bmhctl.domain.tables import check_keys, require_table
-from bmhctl.errors import InvalidError, brief
+from bmhctl.errors import InvalidError
 from bmhctl.stores.state_files import TABLE, state_of
 from bmhctl.stores.toml.file import DeclarationFile, Fingerprint, shown
 from bmhctl.support.toml_text import broken, load, position
@@ -89,7 +89,7 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
             hint="take it into an inventory: bmhctl import FILE",
             details={"key": "export"},
         )
-    check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "", WITHIN)
+    _check_tables(document)
     state_of(document.get(TABLE), Path())
     policy = parse_policy(document)
     written: dict[str, str] = {}  # for each name in lower case, its spelling in the file
@@ -106,19 +106,25 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
     return tuple(hosts), policy
 
 
+def _check_tables(document: Mapping[str, object]) -> None:
+    """Raise :class:`InvalidError` for a table or a key that an inventory does not have; suggest where it belongs."""
+    try:
+        check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "", {**WITHIN, "hosts.NAME": SPEC_KEYS})
+    except InvalidError as error:
+        name = str(error.details["key"])
+        entry = document[name]
+        if isinstance(entry, Mapping) and entry and entry.keys() <= {*SPEC_KEYS}:
+            error.hint = f"a host is a header such as [hosts.{name}] with its keys below"
+        raise
+
+
 def _host(name: str, entry: object) -> HostSpec:
     key = f"hosts.{name.translate(AS_STORED)}"
     try:
         check_name(name)
     except InvalidError as error:
         raise InvalidError(f"hosts: {error.message}", hint=error.hint, details={"key": key}) from error
-    if not isinstance(entry, Mapping):
-        raise InvalidError(
-            f"{key} must be a table, not {brief(entry)}",
-            hint="a host is a header such as [hosts.node01] with its keys below",
-            details={"key": key},
-        )
-    return parse_spec(name, entry)
+    return parse_spec(name, require_table(entry, key))
 
 
 def _policy_text(document: Mapping[str, object]) -> str:

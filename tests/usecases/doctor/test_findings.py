@@ -349,8 +349,6 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
                 ("node2", "ipmi://10.0.0.1:623"),
                 ("node3", "ipmi://10.0.0.1"),
                 ("node4", "ipmi://10.0.0.1"),
-                ("node5", "10.0.0.1"),
-                ("node6", "10.0.0.1"),
             )
         ),
         [],
