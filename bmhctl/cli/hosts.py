@@ -156,7 +156,7 @@ def import_(
     same name. Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible,
     dnsmasq, isc-dhcp, kea, hosts, csv. See bmhctl help formats.
     """
-    from bmhctl.formats import import_options, read_paths
+    from bmhctl.formats.import_files import import_options, read_paths
 
     options = import_options(kind, name, only, label_from, mapping)
     with asking(ctx, Imported, yes=yes, dry_run=dry_run) as lab:

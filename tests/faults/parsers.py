@@ -29,7 +29,7 @@ from bmhctl.domain.selector import canonical, parse_selector
 from bmhctl.domain.times import parse_moment
 from bmhctl.domain.units import format_duration, parse_duration, quantity
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
-from bmhctl.formats import import_options, read_paths
+from bmhctl.formats.import_files import import_options, read_paths
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_conversation import endpoint
 from bmhctl.stores import open_store

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.model import Bmc, Host, HostSpec, Note, Reservation, State
 from bmhctl.errors import InvalidError
-from bmhctl.formats import read_paths
 from bmhctl.formats.exporters.table import OF_OTHERS, export
+from bmhctl.formats.import_files import read_paths
 from bmhctl.support.values import replace
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.model import Bmc, Host, HostSpec
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.formats import import_options, read_paths
+from bmhctl.formats.import_files import import_options, read_paths
 from bmhctl.formats.importers import ironic, maas, metal_operator, netbox
 from bmhctl.formats.importers.kinds import WORDS
 from tests.formats import importer_samples as samples

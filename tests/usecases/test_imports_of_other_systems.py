@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bmhctl.domain.import_batch import ImportBatch
-from bmhctl.formats import import_options, read_paths
+from bmhctl.formats.import_files import import_options, read_paths
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts
 from tests.conftest import Lab

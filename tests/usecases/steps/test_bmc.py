@@ -20,7 +20,7 @@ from bmhctl.domain.model import BootTarget, EventKind, Power, State
 from bmhctl.domain.requirements import reservation_request
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, NotYoursError, UsageError
-from bmhctl.formats import read_paths
+from bmhctl.formats.import_files import read_paths
 from bmhctl.results import Outcomes
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
