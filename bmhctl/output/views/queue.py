@@ -1,4 +1,4 @@
-"""The queue: its tickets with the hosts that each still misses, and the events of its history."""
+"""The queue: its tickets with the hosts that each still misses, its history, and what ends or begins soon."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ from collections.abc import Iterator
 from itertools import islice
 
 from bmhctl.domain.units import format_age
-from bmhctl.output.layout import Column, Line, Listing, listing
+from bmhctl.output.layout import Column, Line, Listing, listing, padded
 from bmhctl.output.records import Fields, attributes, attributes_record, flatten, record_of
 from bmhctl.output.render import LISTED, NAMED, Display, View
-from bmhctl.output.spans import ago, until_line
-from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
+from bmhctl.output.spans import ago, until, until_line
+from bmhctl.results.queue import (
+    BOOKING,
+    LEASE,
+    MAINTENANCE,
+    PLANNED,
+    SHORT,
+    Queue,
+    Queued,
+    QueueHistory,
+    Reminders,
+    TicketChange,
+)
+from bmhctl.support.folding import in_short
 
 _COLUMNS: Listing[Queued, Queue] = (
     (Column("POSITION"), lambda item, _: [(str(item.position), "bold")]),
@@ -61,6 +73,31 @@ _HISTORY_COLUMNS: Listing[TicketChange, QueueHistory] = (
 
 _HISTORY_FIELDS = ("id", "at", "ticket", "verb", "owner", "requirements", "actor", "reservation", "reason")
 
+_WORDS = {
+    LEASE: "lease {}",
+    MAINTENANCE: "maintenance",
+    BOOKING: "start of booking {}",
+    PLANNED: "start of maintenance {}",
+    SHORT: "too few hosts for booking {}",
+}
+
+
+def _reminder_lines(result: Reminders) -> Iterator[Line]:
+    ends = padded(until(item.at, result.now) for item in result.items)
+    for item, end in zip(result.items, ends, strict=True):
+        what = _WORDS[item.kind].format(item.id)
+        line: Line = [
+            (end, "yellow" if item.at > result.now and item.kind != SHORT else "red"),
+            (f"  {what} of ", ""),
+            (item.owner, "bold"),
+            (f"  {' '.join(in_short(item.hosts))}", "cyan"),
+            (f"  {item.about}" if item.about else "", "dim"),
+        ]
+        yield [*line, (f"  {', '.join(item.waiting)} waiting" if item.waiting else "", "yellow")]
+
+
+_REMINDER_FIELDS = ("kind", "id", "owner", "hosts", "at", "about", "waiting")
+
 VIEWS = {
     Queue: View(
         NAMED,
@@ -86,5 +123,13 @@ VIEWS = {
         ),
         lines=lambda result, display: listing(_HISTORY_COLUMNS, result.items, result, display.width),
         empty=lambda _: "no events: no request has waited for hosts",
+    ),
+    Reminders: View(
+        LISTED,
+        _REMINDER_FIELDS,
+        key="reminders",
+        records=lambda result: (attributes_record(item, _REMINDER_FIELDS) for item in result.items),
+        lines=lambda result, _: _reminder_lines(result),
+        empty=lambda _: "nothing to remind of: bmhctl status shows what ends next",
     ),
 }
