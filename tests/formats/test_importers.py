@@ -892,6 +892,21 @@ def test_the_variables_of_an_ini_inventory_are_literals_of_python() -> None:
     assert entry(read(text, label_from=["row,rack,site,zones,empty"]), "n1")["labels"] == labels
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        """[a]\nn1 login='{"user": "root", "password": "hunter2"}'\n""",
+        """[a]\nn1 login='{"safe": true, "password": "hunter2"}'\n""",
+        """[a]\nn1\n[a:vars]\nlogin={"user": "root", "password": "hunter2"}\n""",
+        "[a]\nn1 login=\"[{'user': 'root', 'password': 'hunter2'}]\"\n",
+    ],
+)
+def test_a_password_inside_a_variable_of_an_ini_inventory_is_skipped_and_named(text: str) -> None:
+    found = read(text, label_from=["login"])
+    assert entry(found, "n1") == {}
+    assert "standard input: 1 secret skipped, which are never stored: password" in found.skipped
+
+
 def test_hosts_or_children_of_an_ansible_group_may_be_a_single_name() -> None:
     text = "all: {children: {old: {children: lab}, lab: {hosts: n1}}}"
     assert entry(read(text), "n1") == {"labels": {"lab": "true", "old": "true"}}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import product
 from typing import TypeGuard
 
@@ -193,7 +195,7 @@ def _take_line(group: _Group, line: str) -> None:
         key, equals, value = word.partition("=")
         if not equals:
             raise _not_a_variable("a value with spaces needs quotes")
-        variables[key] = value
+        variables[key] = _literal(value) if value[:1] in ("[", "{") else value  # a number may stay a text
     for host in _expanded(pattern, "host"):
         group.hosts.setdefault(host, {}).update(variables)
 
@@ -204,11 +206,14 @@ def _not_a_variable(hint: str | None = None) -> InvalidError:
 
 
 def _literal(text: str) -> object:
-    """Return the value of a variable in a section of variables, as Ansible reads it: a literal of Python or a text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    """Return the value of a variable, as Ansible reads it: a literal of Python or a text.
+
+    A list or mapping in JSON is also parsed, so that the secrets in it are found.
+    """
+    for parse in (ast.literal_eval, json.loads) if text[:1] in ("[", "{") else (ast.literal_eval,):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return parse(text)
+    return text
 
 
 def _expanded(pattern: str, where: str) -> list[str]:
