@@ -22,6 +22,7 @@ from bmhctl.cli.typer_internals import (
     completion_item,
     get_command_from_info,
     hide_range,
+    names_command,
 )
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
@@ -235,9 +236,13 @@ def _is_duration(text: str) -> bool:
 
 
 class LazyGroup(_FittingHelp, TyperGroup):
-    """A group whose commands are built when they are called; ``prefix`` is put before their names."""
+    """A group whose commands are built when they are called; ``prefix`` is put before their names.
+
+    ``command_alone`` is run if none of its commands is named.
+    """
 
     prefix = ""
+    command_alone: Any = None
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # Typer's vendored Context
         """Return the names of the commands, in the order of the table."""
@@ -250,10 +255,10 @@ class LazyGroup(_FittingHelp, TyperGroup):
         command = build_command(name, ENTRIES[name]) if name in ENTRIES else None
         if not any(known.startswith(f"{name} ") for known in ENTRIES):
             return command
-        kind = LazyGroup if command is None else _CommandGroup
-        group = _group(cmd_name, f"{name} ", command.help if command else GROUP_HELP[name], kind)
-        if command is not None:
-            group.callback, group.params, group.invoke_without_command = command.callback, command.params, True
+        if command is None:
+            return _group(cmd_name, f"{name} ", GROUP_HELP[name])
+        group = _group(cmd_name, f"{name} ", command.help, _CommandGroup)
+        group.command_alone, group.params, group.invoke_without_command = command, command.params, True
         return group
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -279,6 +284,10 @@ class LazyGroup(_FittingHelp, TyperGroup):
 class _CommandGroup(_OptionalValues, LazyGroup):
     """A command that is also a group, such as ``queue``."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command of the group that is named, or the group as a command."""
+        return super().invoke(ctx) if names_command(ctx) else self.command_alone.invoke(ctx)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command of the group, which is run instead of the group; refuse options of the group before it."""
         given = next((param.opts[0] for param in self.params if ctx.params.get(param.name)), None)
@@ -289,7 +298,6 @@ class _CommandGroup(_OptionalValues, LazyGroup):
                 f"{given} is an option of {ctx.command_path}, not of {ctx.command_path} {args[0]}",
                 hint=f"leave it out: {ctx.command_path} {shlex.join(args)}",
             )
-        self.callback = None
         return super().resolve_command(ctx, args)
 
 

@@ -24,6 +24,11 @@ def completion_item(value: str, help: str | None) -> Any:
     return CompletionItem(value, help=help)
 
 
+def names_command(ctx: Any) -> bool:
+    """Return whether a command of the context's group is named on the command line."""
+    return bool(ctx._protected_args)
+
+
 def hide_range(param: Any, limit: int) -> None:
     """Hide the range of an option in its help if it only ends at ``limit`` or beyond."""
     if (getattr(param.type, "max", None) or 0) >= limit:

@@ -53,6 +53,8 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
         position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
         until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
         eta = "" if waiting.why == IS_NEXT else f"; {in_words(waiting.eta)}"
+        if eta and waiting.eta and waiting.deadline and waiting.eta > waiting.deadline:
+            eta += ": after the end of --wait"
         why = waiting.why.removeprefix(f"{waiting.requirements}: ")
         for known in (", nothing was reserved", "nothing was reserved: ", ": nothing was reserved"):
             why = why.replace(known, "", 1)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bmhctl.cli.app import build_command
+from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import COMMANDS, ENTRIES
+from bmhctl.cli.session import Invocation
+from bmhctl.errors import NotFoundError
 from tests.cli.conftest import Cli, error_of
 from tests.conftest import Bmhctl, Run, environment
 
@@ -242,6 +245,23 @@ def test_a_group_without_a_command_says_that_one_is_missing(cli: Cli) -> None:
     )
     assert cli("-q") == Run(2, "", "bmhctl: missing command\nhint: bmhctl --help\n")
     assert error_of(cli("policy", "-o", "json"))["code"] == "usage"
+
+
+def test_one_group_runs_its_commands_and_the_command_alone_in_any_order(
+    cli: Cli, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("init").status == 0
+    root: Any = application()
+    group = root.get_command(None, "queue")
+    root.get_command = lambda *_: group  # so that both calls use one object
+    printed = []
+    for args in (["-o", "csv"], ["cancel", "9"], ["-o", "csv"]):
+        with suppress(NotFoundError), root.make_context("bmhctl", ["queue", *args], obj=Invocation()) as ctx:
+            root.invoke(ctx)
+        sys.stdout.flush()
+        printed.append(capfd.readouterr().out)
+    assert printed[0].startswith("ticket,")
+    assert printed == [printed[0], "", printed[0]]
 
 
 def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:

@@ -298,7 +298,7 @@ def test_the_queue_shows_position_request_and_what_is_missing(
 
 
 def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inventory, waiting: Queue) -> None:
-    first = waiting("first", "-n1", "--wait")
+    first = waiting("first", "-n1", "--wait", "1d")
     second = waiting("second", "-l", "rack!=r9,!gone", "--wait", "10m")
     first.process.terminate()
     until(lambda: len(second.said.splitlines()) == 2)
@@ -308,9 +308,11 @@ def test_a_waiter_in_a_pipe_prints_a_line_when_its_position_changes(fleet: Inven
     assert re.fullmatch(
         r"waiting for 1 host with rack!=r9,!gone, number 2 in the queue, until \d\d:\d\d:\d\d UTC: none free now: "
         r"2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; set aside for the earlier "
-        r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if no lease is extended",
+        r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if no lease is extended: "
+        r"after the end of --wait",
         before,
     )
+    assert re.search("it fits by .{16} UTC at the latest, if no lease is extended\n", first.ended().stderr)
     assert after.partition("; it fits")[0] == re.sub(r"; set aside for .*", "", before).replace("number 2", "first")
 
 
