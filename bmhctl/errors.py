@@ -36,11 +36,13 @@ class BmhctlError(Exception):
     """A failure that a user can act on.
 
     ``message`` says what happened, ``host`` is the host concerned, and ``hint`` says what to do next; ``details`` holds
-    more for programs. ``code`` is a stable word for the class, and ``status`` its exit status.
+    more for programs. ``code`` is a stable word for the class, and ``status`` its exit status; ``run_status`` is that
+    of ``run``, as that of ``env``.
     """
 
     status: ClassVar[ExitStatus] = ExitStatus.DEFECT
     code: ClassVar[str] = "defect"
+    run_status: int = 125
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class WaitTimeoutError(BmhctlError):
 
     status = ExitStatus.TIMED_OUT
     code = "timed-out"
+    run_status = 124
 
 
 class NotYoursError(BmhctlError):

@@ -99,9 +99,8 @@ ENTRIES: dict[str, Entry] = {name: entry for group in COMMANDS.values() for name
 GROUP_HELP = {"policy": "Show or replace an inventory's policy."}
 """The help of groups that are not commands themselves."""
 
-OWN_FAILURES = {"run": 125}
-"""Commands that pass on another program's exit status, each with the status by which it reports that bmhctl itself
-failed."""
+OWN_FAILURES = ("run",)
+"""Commands that pass on another program's exit status: failures of bmhctl itself have a status of their own."""
 
 WELCOME = """\
 bmhctl: share bare-metal hosts. Three commands to try first:

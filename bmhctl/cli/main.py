@@ -90,10 +90,9 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return _own(_fail(invocation, error, args), args)
+        status = invocation.fail(_with_variable(_with_habit(error, _ours(args)), args), _ours(args))
+        return _own(status, args, error.run_status)
     except typer.Exit as done:
-        if isinstance(done.__cause__, BmhctlError):
-            _fail(invocation, done.__cause__, args)
         return int(done.exit_code)
     except _EndedError as ended:
         return 128 + ended.number
@@ -108,10 +107,6 @@ def _run(args: list[str], invocation: Invocation) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _own(invocation.fail(_usage(error, args), _ours(args)), args)
-
-
-def _fail(invocation: Invocation, error: BmhctlError, args: list[str]) -> int:
-    return invocation.fail(_with_variable(_with_habit(error, _ours(args)), args), _ours(args))
 
 
 def _with_variable(error: BmhctlError, args: list[str]) -> BmhctlError:
@@ -141,8 +136,9 @@ def _ours(args: list[str]) -> list[str]:
     return [*args[:start], *build_command(name, ENTRIES[name]).own(args[start:])]
 
 
-def _own(status: int, args: list[str]) -> int:
-    return OWN_FAILURES.get(_command_in(args) or "", status)
+def _own(status: int, args: list[str], own: int = BmhctlError.run_status) -> int:
+    """Return the exit status of a failure: ``own`` for a command that passes on the status of another program."""
+    return own if _command_in(args) in OWN_FAILURES else status
 
 
 def _command_in(args: list[str]) -> str | None:
