@@ -225,8 +225,8 @@ MODULES = {
     "Done": "texts",
     "Document": "texts",
     "Script": "texts",
-    "ManualPage": "manual",
-    "Topics": "manual",
+    "ManualPage": "texts",
+    "Topics": "texts",
 }
 """For each kind of result, its module in ``views``."""
 
