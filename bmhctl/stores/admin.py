@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from bmhctl.stores.database import Database
 from bmhctl.stores.rows import Row, number_in
@@ -38,10 +37,6 @@ class Admin(Frozen):
         for table, newest in NEWEST_IDS.items():
             self._database.start_ids_after(table, number_in(self._database.execute(newest)))
         return {table: number_in(self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
-
-    def copy_file_to(self, partial: Path) -> bool:
-        """Copy a SQLite file page by page into an empty one, as of one moment; return False for a database server."""
-        return self._database.upkeep().copy_file_to(partial)
 
 
 def _counted(table: str, place: str, rows: Iterator[Row], progress: Callable[[str, str], None]) -> Iterator[Row]:

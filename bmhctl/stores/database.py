@@ -161,7 +161,7 @@ class Upkeep(Protocol):
         """Rebuild from the rows what the database derives from them, in the caller's transaction."""
 
     def copy_file_to(self, partial: Path) -> bool:
-        """Copy the database's file, damaged or not, into an empty one; return False for a database server."""
+        """Copy the database's file, damaged or not, into an empty one, as of one moment; return False for a server."""
 
 
 Rows = Sequence[Sequence[Value]]

@@ -125,15 +125,6 @@ class Events(Frozen):
                     found.setdefault(int(host or 0), _to_event(row))
         return found
 
-    def settled(self) -> int:
-        """Return the newest event id such that no smaller id can still appear."""
-        return self._database.settled_event()
-
-    @property
-    def is_settling(self) -> bool:
-        """Whether :meth:`settled` may soon return a larger id although the version of the inventory does not change."""
-        return self._database.is_settling
-
     def newest(self) -> int:
         """Return the id of the newest event, 0 if there is none."""
         return number_in(self._database.execute("SELECT MAX(id) FROM events"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 from bmhctl.domain.bmc_address import server_word
 from bmhctl.domain.model import Bmc, Host
@@ -71,24 +70,6 @@ class Integrity(Frozen):
 
     _database: Database
 
-    @property
-    def location(self) -> str:
-        """The name of the database in messages, without a password."""
-        return self._database.location
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files on this machine that the database consists of; empty for a server."""
-        return self._database.files
-
-    def damage(self) -> list[tuple[str, bool]]:
-        """Return what the database itself reports as damaged, each with whether :meth:`rebuild` repairs it."""
-        return list(self._database.upkeep().damage())
-
-    def rebuild(self) -> None:
-        """Rebuild from the rows what the database derives from them."""
-        self._database.upkeep().rebuild()
-
     def answers(self, select: str, moments: Sequence[datetime]) -> Iterator[Answer]:
         """Yield the rows of a ``SELECT host, fixable, minor, …`` by host; ``moments`` are its parameters.
 
@@ -100,9 +81,8 @@ class Integrity(Frozen):
             " ROW_NUMBER() OVER (PARTITION BY fixable, minor ORDER BY host) AS place_in_sort"
             f" FROM ({select}) found) ranked WHERE place_in_sort <= {MOST} ORDER BY 1, 4"
         )
-        for host, fixable, minor, *values, number, place in list(
-            self._database.execute(sql, [from_time(moment) for moment in moments])
-        ):
+        rows = self._database.execute(sql, [from_time(moment) for moment in moments])
+        for host, fixable, minor, *values, number, place in rows:
             more = int(number or 0) - MOST if place == MOST else 0
             yield Answer(None if host is None else str(host), fixable == 1, minor == 1, tuple(values), more)
 
@@ -114,9 +94,7 @@ class Integrity(Frozen):
         """Yield every host as it is stored, by id; read in batches, so rows may change meanwhile."""
         last = 0
         while True:
-            rows = list(
-                self._database.execute(f"{_STORED} WHERE hosts.id > ? ORDER BY hosts.id LIMIT {_AT_ONCE}", [last])
-            )
+            rows = self._database.execute(f"{_STORED} WHERE hosts.id > ? ORDER BY hosts.id LIMIT {_AT_ONCE}", [last])
             if not rows:
                 return
             first, last = int(rows[0][0] or 0), int(rows[-1][0] or 0)
@@ -154,15 +132,14 @@ class Integrity(Frozen):
         tables = ("hosts", "events", "reservations")
         return {table: number_in(self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in tables}
 
-    def save_back_at(self, host: Host) -> None:
-        """Save the end of a host's maintenance again, computed from its reasons."""
-        self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
+    def save_times(self, host: Host) -> None:
+        """Save the times that are set aside on a host again, and what is computed from them and from its reasons.
 
-    def save_planned(self, host: Host) -> None:
-        """Save the times that are set aside on a host again; without an event, because the booking's event exists."""
+        No event is written, because those of the booking and of the reasons exist.
+        """
         self._database.execute(
-            "UPDATE hosts SET planned = ?, planned_at = ? WHERE id = ?",
-            [planned_value(host), planned_at(host), host.id],
+            "UPDATE hosts SET planned = ?, planned_at = ?, back_at = ? WHERE id = ?",
+            [planned_value(host), planned_at(host), back_at(host), host.id],
         )
 
     def recount(self) -> None:

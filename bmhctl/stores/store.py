@@ -158,11 +158,6 @@ class Store:
     retirement: cached_property[Retirement] = _part("meta", "Retirement")
     """Whether the inventory was copied for good and refuses changes, and the methods that retire it."""
 
-    @property
-    def role(self) -> str | None:
-        """The database role with which a server knows the user; None for a file."""
-        return self.database.role
-
     def undeclared(self) -> Store:
         """Return the same open inventory without its TOML file, so that it is never synced with the declaration."""
         return Store(
@@ -179,11 +174,6 @@ class Store:
         """Close this inventory, and use the freshly opened ``fresh`` in its place."""
         self.close()
         self.__dict__ = fresh.__dict__
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the connection is open, as far as is known: see :class:`bmhctl.stores.database.Database`."""
-        return self.database.is_connected
 
     # methods of transactions
 

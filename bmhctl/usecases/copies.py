@@ -264,7 +264,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
     for _ in range(_TRIES):
         refresh(ctx)
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
-        if not ctx.store.admin.copy_file_to(partial):
+        if not ctx.store.database.upkeep().copy_file_to(partial):
             return None
         with _writing(ctx, partial, open_database(partial)) as target:
             synced = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")

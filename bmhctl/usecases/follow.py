@@ -49,7 +49,7 @@ class _Follower:
 
     def look(self) -> None:
         """Pass on the events since the last call."""
-        newest = self._ctx.store.events.settled()
+        newest = self._ctx.store.database.settled_event()
         if self._database is not self._ctx.store.database or newest < self._request.after:
             self._database = self._ctx.store.database
             self._go_back(newest)

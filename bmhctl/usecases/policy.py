@@ -126,7 +126,7 @@ def _limits(ctx: Context, policy: Policy) -> Iterator[str]:
     for limit in policy.limits:
         whom = "each role" if limit.is_by_role else f"each owner {limit.owner}" if limit.owner != "*" else "each owner"
         yield f"limit {limit.name}: {limit.allows} for {whom}"
-        if limit.is_by_role and ctx.store.role is None:
+        if limit.is_by_role and ctx.store.database.role is None:
             yield f"limit {limit.name}: a file has no roles, so it counts by the owner's name here"
 
 

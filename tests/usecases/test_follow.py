@@ -87,7 +87,7 @@ def test_filters_of_history_apply_to_followed_events(lab: Lab) -> None:
         lambda: add(lab, "new1"),
         lambda: lifecycle_verbs.maintain(lab.context("ci-2"), Choice(("node1",)), reason="drill"),
     ]
-    newest = context.store.events.settled()
+    newest = context.store.database.settled_event()
     assert followed(context, *again, after=newest, actor="ci*", verbs=("maintain",)) == ["node1 maintain"]
     assert followed(context, after=newest, choice=Choice(("n*1",))) == ["new1 enter", "node1 maintain"]
 
@@ -231,11 +231,11 @@ def test_an_event_is_delivered_after_older_ones_that_are_not_yet_committed(serve
         second.end(commit=True)
 
     def settled() -> None:  # transactions of other tests hold the server's newest events back, too
-        until(lambda: ctx.store.events.settled() == ctx.store.events.newest())
+        until(lambda: ctx.store.database.settled_event() == ctx.store.events.newest())
 
     told: list[str] = []
     ctx = server_lab.context()
-    request = HistoryRequest(ALL, after=ctx.store.events.settled())
+    request = HistoryRequest(ALL, after=ctx.store.database.settled_event())
     acts: list[Callable[[], object]] = [lambda: told.append("began"), overtake, lambda: told.append("overtaken")]
     acts += [first.write, lambda: first.end(commit=True), settled, lambda: told.append("committed")]
 
@@ -257,7 +257,7 @@ def test_overlapping_transactions_lose_or_repeat_no_event_of_a_follower(seed: in
     choice = random.Random(seed)
     writers = [Writer(server_lab, number) for number in range(1, 7)]
     ctx = server_lab.context()
-    before = ctx.store.events.settled()
+    before = ctx.store.database.settled_event()
     told: list[int] = []
     steps = iter(range(150))
 
@@ -269,7 +269,7 @@ def test_overlapping_transactions_lose_or_repeat_no_event_of_a_follower(seed: in
         for writer in writers:
             if writer.open is not None:
                 writer.end(commit=writer.is_written)
-        if not ctx.store.events.is_settling and told[-1:] == [newest()]:
+        if not ctx.store.database.is_settling and told[-1:] == [newest()]:
             raise EndError
 
     def newest() -> int:

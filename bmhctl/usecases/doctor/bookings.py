@@ -119,4 +119,4 @@ def _set_right(ctx: Context) -> None:
             if _fits(right, booking):
                 right = with_planned(right, booking.span)
         if right.planned != host.planned:
-            ctx.store.integrity.save_planned(right)
+            ctx.store.integrity.save_times(right)

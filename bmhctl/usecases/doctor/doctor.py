@@ -129,7 +129,7 @@ def _keep_copy(ctx: Context) -> Path:
     """Copy the inventory to a new file and return its path; the file of a server's inventory is in this folder."""
     from bmhctl.stores.sqlite.files import building
 
-    files = ctx.store.integrity.files
+    files = ctx.store.database.files
     source = files[0] if files else Path.cwd() / "bmhctl"
     stem = f"{source.name}.before-doctor-{ctx.clock():%Y%m%dT%H%M%SZ}"
     for number in count(1):
@@ -137,7 +137,7 @@ def _keep_copy(ctx: Context) -> Path:
         with suppress(FileExistsError, StateRefusedError):  # another ``doctor`` made a copy in the same second
             if files:
                 with building(copy) as partial:
-                    ctx.store.admin.copy_file_to(partial)
+                    ctx.store.database.upkeep().copy_file_to(partial)
             else:
                 backup(ctx, str(copy))
             return copy

@@ -126,13 +126,13 @@ def examine(ctx: Context, *, deep: bool, fixing: bool = False) -> Examination:
 
 
 def _damage(ctx: Context, seen: Examination) -> None:
-    found = ctx.store.integrity.damage()
+    found = list(ctx.store.database.upkeep().damage())
     seen.is_damaged = bool(found)
     is_fixable = all(fixable for _, fixable in found)
     remedy = f"{FIX} builds indexes and the next ids again from the rows"
     if not is_fixable:
         remedy = (
-            f"keep a copy of {ctx.store.integrity.location} and the files beside it; restore a backup,"
+            f"keep a copy of {ctx.store.database.location} and the files beside it; restore a backup,"
             " or save what can be read: bmhctl help operators, under 'A damaged file'"
         )
     for message, _ in found:
@@ -140,7 +140,7 @@ def _damage(ctx: Context, seen: Examination) -> None:
 
 
 def _rebuild(ctx: Context) -> None:
-    ctx.store.integrity.rebuild()
+    ctx.store.database.upkeep().rebuild()
 
 
 def _retirement(ctx: Context, seen: Examination) -> None:
@@ -312,14 +312,12 @@ def _restore(ctx: Context) -> None:
     for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.wrong_attributes:
             ctx.store.declared.save_attributes(stored.host)
-        if stored.host is not None and stored.is_back_at_wrong:
-            ctx.store.integrity.save_back_at(stored.host)
-        if stored.host is not None and stored.is_planned_at_wrong:
-            ctx.store.integrity.save_planned(stored.host)
+        if stored.host is not None and (stored.is_back_at_wrong or stored.is_planned_at_wrong):
+            ctx.store.integrity.save_times(stored.host)
 
 
 def _files(ctx: Context, seen: Examination) -> None:
-    declaration, databases = ctx.store.declaration, ctx.store.integrity.files
+    declaration, databases = ctx.store.declaration, ctx.store.database.files
     path = declaration.path if declaration else None
     for found in inventory_files.access(path, databases):
         seen.note(found)

@@ -63,7 +63,7 @@ class Allowance(Frozen):
 def check_role(ctx: Context, limits: Limits) -> None:
     """Raise :class:`NotYoursError` if a limit counts by role and the actor's name is not that of the role."""
     limit = next((limit for limit in limits if limit.is_by_role), None)
-    role = None if limit is None else ctx.store.role
+    role = None if limit is None else ctx.store.database.role
     if limit is None or role is None or ctx.actor == role or ctx.actor.startswith(f"{role}@"):
         return
     raise NotYoursError(
@@ -226,7 +226,7 @@ def longest_lease(limits: Limits, owner: str, hosts: Iterable[Host]) -> tuple[ti
 
 def as_counted(ctx: Context, limits: Limits) -> Limits:
     """Return the limits as this inventory counts them: without roles, every limit counts by owner."""
-    if ctx.store.role is not None:
+    if ctx.store.database.role is not None:
         return limits
     return [replace(limit, owner="*") if limit.is_by_role else limit for limit in limits]
 

@@ -110,7 +110,7 @@ def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
             return _wait_for_turn(attempt, patience, ticket, absence)
         except UnreachableError as error:
             is_over = isinstance(error, MovedError | RetiredError | UncertainError)
-            if is_over or not attempt.ctx.store.is_connected:
+            if is_over or not attempt.ctx.store.database.is_connected:
                 raise
             absence.record(error)
         patience.pause(PAUSE, None)

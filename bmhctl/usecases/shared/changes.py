@@ -67,14 +67,14 @@ class _Changes:
     def are_any(self) -> bool:
         """Return whether to look now, which is true at the first call; sync the TOML file if it changed."""
         version = self._ctx.store.version()  # read before the look, so that commits during the look cause another one
-        is_changed = self._is_synced() or version != self._version or self._ctx.store.events.is_settling
+        is_changed = self._is_synced() or version != self._version or self._ctx.store.database.is_settling
         self._version = version
         return is_changed
 
     def pause(self, pause: Pause) -> None:
         """Sleep until something may have changed."""
         store = self._ctx.store
-        if store.events.is_settling:
+        if store.database.is_settling:
             pause(self._settle, None)
             self._settle = min(2 * self._settle, _SETTLE[1])
             return

@@ -373,7 +373,7 @@ def test_the_finding_for_the_claim_of_a_killed_run_names_that_run(fleet: Lab, mo
     [left] = claims_found(fleet)
     holder = f"{socket.gethostname()} process {run.pid} was killed, or lost its connection to the server"
     assert left.message == claim + (
-        "the process that held it was killed" if fleet.context().store.integrity.files else holder
+        "the process that held it was killed" if fleet.context().store.database.files else holder
     )
     assert left.remedy == f"bmhctl reap ends the lease when it has expired; or bmhctl release -R {reservation}"
     examined(fleet, fix=True)

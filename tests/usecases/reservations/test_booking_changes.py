@@ -355,7 +355,7 @@ def test_taking_a_booking_respects_the_limits_of_its_owner(fleet: Lab) -> None:
 
 def test_bookings_count_together_under_a_limit_by_role(fleet: Lab) -> None:
     fleet.policy('[limits.each]\nowner = "role"\nmax_hosts = 1\n')
-    role = fleet.context().store.role
+    role = fleet.context().store.database.role
     book(fleet, 2, 5, "node1", actor=f"{role}@ci")
     if role is None:
         book(fleet, 3, 6, "node2", actor=f"{role}@lab")

@@ -220,7 +220,7 @@ def test_a_busy_refusal_names_the_time_by_which_the_request_fits(fleet: Lab) -> 
 
 
 def test_the_eta_counts_by_role_only_where_there_are_roles(fleet: Lab) -> None:
-    role = fleet.context().store.role or "alice"
+    role = fleet.context().store.database.role or "alice"
     hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges())
     step_verbs.ready(fleet.context(), Choice(("node4",)))
     asked = reservation_request(("node4",), ttl=timedelta(hours=2))
@@ -240,7 +240,7 @@ def test_the_eta_counts_by_role_only_where_there_are_roles(fleet: Lab) -> None:
     with pytest.raises(KeyboardInterrupt):
         reserve.reserve_or_wait(fleet.context(f"{role}@queue"), long, WaitOptions(look))
 
-    has_roles = fleet.context().store.role is not None
+    has_roles = fleet.context().store.database.role is not None
     end = ends[f"{role}@desk" if has_roles else "holder2"]
     assert end is not None
     eta = end + timedelta(hours=9) if has_roles else end

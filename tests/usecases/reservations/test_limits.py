@@ -168,7 +168,7 @@ def test_a_ticket_that_waits_for_its_limit_holds_nothing_and_is_granted_when_the
 def test_a_limit_by_role_counts_all_owners_of_the_role_and_refuses_other_names(fleet: Lab) -> None:
     by_role = '[limits.each]\nowner = "role"\nmax_hosts = 2\n'
     fleet.policy(by_role)
-    role = fleet.context().store.role
+    role = fleet.context().store.database.role
     notes = check_policy(fleet.context(), Choice(everything=True), by_role, "policy.toml").notes
     assert any("a file has no roles" in note for note in notes) is (role is None)
 
