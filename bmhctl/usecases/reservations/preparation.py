@@ -41,36 +41,8 @@ class NoSpareError(StepFailedError):
     """The preparation failed, and no other host that fits is free, so all hosts were given back."""
 
 
-def reserve_prepared(
-    ctx: Context,
-    first: Grant,
-    again: Callable[[], Grant] | None,
-    *,
-    pause: Callable[[], None],
-    is_late: Callable[[], bool],
-    is_safe: bool,
-) -> Grant:
-    """Prepare the hosts of a grant and return it; if no host is left to try, call ``again`` to wait in the queue.
-
-    ``first`` is the grant. Without ``again``, :class:`NoSpareError` is raised in this case. ``pause``, ``is_late`` and
-    ``is_safe`` are as in :class:`Preparation` and its method ``run``, which also raise the other errors.
-    """
-    preparation = Preparation(ctx, pause=pause, is_late=is_late)
-    granted = first
-    while granted.held.reservation.is_unprepared:
-        try:
-            return preparation.run(granted, granted.held.hosts, is_safe=is_safe)
-        except NoSpareError as error:
-            if again is None:
-                raise
-            ctx.report(f"{error.message}; waiting for another")
-            _forget_request(ctx, granted.held.reservation.id)
-            granted = again()
-    return granted
-
-
 @retried
-def _forget_request(ctx: Context, reservation_id: str) -> None:
+def forget_request(ctx: Context, reservation_id: str) -> None:
     """Allow the request of an ended reservation to be granted again under the same request id."""
     with ctx.store.transaction(shared=True):
         known = ctx.store.reservations.get(reservation_id)

@@ -37,21 +37,21 @@ def reserve_or_wait(
     reservation = granted.held.reservation
     if reservation.params is None or reservation.prepared_at is not None:
         return granted
-    from bmhctl.usecases.reservations.preparation import PAUSE, reserve_prepared
-
-    def again() -> Grant:
-        attempt.check_time()
-        return _reserve(ctx, replace(request, token=None), patience, check, attempt.deadline)[1]
+    from bmhctl.usecases.reservations.preparation import PAUSE, NoSpareError, Preparation, forget_request
 
     pause = partial(patience.pause, PAUSE, None) if patience else partial(time.sleep, PAUSE)
-    return reserve_prepared(
-        ctx,
-        granted,
-        again if patience else None,
-        pause=pause,
-        is_late=attempt.is_late,
-        is_safe=bool(request.request_id),
-    )
+    preparation = Preparation(ctx, pause=pause, is_late=attempt.is_late)
+    while granted.held.reservation.is_unprepared:
+        try:
+            return preparation.run(granted, granted.held.hosts, is_safe=bool(request.request_id))
+        except NoSpareError as error:
+            if patience is None:
+                raise
+            ctx.report(f"{error.message}; waiting for another")
+            forget_request(ctx, granted.held.reservation.id)
+            attempt.check_time()
+            _, granted = _reserve(ctx, replace(request, token=None), patience, check, attempt.deadline)
+    return granted
 
 
 def _reserve(
