@@ -15,7 +15,7 @@ from bmhctl.support.folding import folded
 from bmhctl.usecases.queries import chosen
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.changes import await_change
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import reap_due
 
@@ -91,16 +91,12 @@ class _Wait:
         if time.monotonic() < self._reaps_at:
             return False
         self._reaps_at = time.monotonic() + _REAP
-        now = self._ctx.clock()
-        if not self._ctx.store.is_any_due(now, now + CLOCK_SLACK):
-            return False
         try:
-            reap_due(self._ctx, now)
+            return reap_due(self._ctx, self._ctx.clock())
         except AwayError:
             raise
         except UnreachableError:  # a role that may only read: another user's command will end the lease
             return False
-        return True
 
 
 def _is(host: Host, wanted: StateName, now: datetime) -> bool:

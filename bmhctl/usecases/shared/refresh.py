@@ -101,9 +101,11 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
         )
 
 
-def reap_due(ctx: Context, now: datetime) -> None:
-    """Reap expired leases, if there are any; usually this is one query that finds none."""
-    if ctx.store.is_any_due(now, now + CLOCK_SLACK):
-        from bmhctl.usecases.shared.expiry import reap
+def reap_due(ctx: Context, now: datetime) -> bool:
+    """Reap expired leases, and return whether there were any; usually this is one query that finds none."""
+    if not ctx.store.is_any_due(now, now + CLOCK_SLACK):
+        return False
+    from bmhctl.usecases.shared.expiry import reap
 
-        retried(reap)(ctx)
+    retried(reap)(ctx)
+    return True
