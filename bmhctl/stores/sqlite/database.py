@@ -288,15 +288,10 @@ def _insert_together(
     connection: sqlite3.Connection, statement: str, rows: Iterable[Sequence[Value]]
 ) -> Iterable[Sequence[Value]]:
     """Insert rows, several with each statement; return the remaining rows, which are too few for that."""
-    for beginning, most in _TOGETHER.items():
-        if statement.startswith(beginning):
-            return _remaining(connection, statement, iter(rows), most)
-    return rows
-
-
-def _remaining(
-    connection: sqlite3.Connection, statement: str, rows: Iterator[Sequence[Value]], most: int
-) -> list[Sequence[Value]]:
+    most = next((number for beginning, number in _TOGETHER.items() if statement.startswith(beginning)), 1)
+    if most == 1:
+        return rows
+    rows = iter(rows)
     before, _, row = statement.rpartition(" VALUES ")
     number = min(most, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // row.count("?"))
     together = f"{before} VALUES {', '.join([row] * number)}"
