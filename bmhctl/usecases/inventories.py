@@ -53,7 +53,6 @@ def init(location: str, *, group: str | None = None) -> Done:
         return _init_on_server(location, group)
     path, is_declared = resolve(location)
     group_id = None if group is None else _group_id(group)
-    mode = None if group_id is None else 0o660
     state = state_file(path) if is_declared else path
     try:
         if not path.parent.is_dir():
@@ -70,7 +69,7 @@ def init(location: str, *, group: str | None = None) -> Done:
                 if group_id is not None:
                     os.chown(partial, -1, group_id)
                     partial.chmod(0o660)
-        create_database(state, mode=mode, group=group_id)
+        create_database(state, group=group_id)
     except FileExistsError as error:
         raise StateRefusedError(
             f"{path} was created by another command at the same time", hint=f"look at it: bmhctl -i {path} status"

@@ -15,23 +15,22 @@ from bmhctl.stores.sqlite.open_files import refuse_network
 from bmhctl.stores.sqlite.upkeep import migrate
 
 
-def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
+def create_database(path: Path, *, group: int | None = None) -> None:
     """Create an empty inventory file; it appears complete or not at all.
 
-    ``mode`` and ``group`` (a numeric id) are set before the file appears. Raises :class:`FileExistsError` when
-    something is at the path already.
+    Members of ``group`` (a numeric id) may write it, from the moment at which it appears. Raises
+    :class:`FileExistsError` when something is at the path already.
     """
     if path.exists():
         raise FileExistsError(path)
     with building(path) as partial:
         new_database(partial).close()
-        try:
-            if group is not None:
+        if group is not None:
+            try:
                 os.chown(partial, -1, group)
-            if mode is not None:
-                partial.chmod(mode)
-        except OSError as error:
-            raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
+                partial.chmod(0o660)
+            except OSError as error:
+                raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
 
 
 def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
