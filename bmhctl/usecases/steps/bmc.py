@@ -9,7 +9,7 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from bmhctl.domain.model import BootTarget, EventKind, Host, HostSpec, Power, PropertyValue, State
+from bmhctl.domain.model import BootTarget, EventKind, Host, Power, PropertyValue, State
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.probes import redfish_boot
 from bmhctl.probes.credentials import BmcError
@@ -181,17 +181,13 @@ def inspect(
         changed = differences(host.spec, spec)
         if not changed:
             return already(host, "unchanged")
-        specs[host.name] = SpecChange(host.name, partial(_found, found))
+        specs[host.name] = SpecChange(host.name, lambda _, spec: replace(spec, hardware={**spec.hardware, **found}))
         return stayed(host, f"changed: {', '.join(changed)}")
 
     def save() -> list[Outcome]:
         return change_each(replace(ctx, dry_run=dry_run), Changes(specs=tuple(specs.values()), reason="inspected"))
 
     return _each(ctx, "inspect", hosts, missing, {}, hardware, outcome, timeout, jobs, save)
-
-
-def _found(properties: dict[str, PropertyValue], _: Context, spec: HostSpec) -> HostSpec:
-    return replace(spec, hardware={**spec.hardware, **properties})
 
 
 def _each(

@@ -54,12 +54,6 @@ class Job(Frozen):
     later: tuple[StepPlan, ...] = ()
     note: Callable[[CheckResult], None] | None = None
 
-    def steps_to_run(self) -> list[str]:
-        """Return the names of the steps that run if all pass, including those of the jobs that follow."""
-        return [
-            step.name for plan in (self.plan, *self.later) for step in plan.steps if step.name not in plan.overridden
-        ]
-
     def proceed(self, run: StepsRun) -> Outcome | Job | Leaving:
         """Finish, and return what ``finish`` returns; raise :class:`UnreachableError` if the claim was lost."""
         self.held.check()
@@ -87,10 +81,6 @@ class BulkOperation(Frozen):
     dest: State | None = None
     first: Callable[[Host, datetime], Outcome | Host] | None = None
     unfinished: Callable[[Sequence[str]], str] | None = None
-
-    def has_steps(self, host: Host) -> bool:
-        """Return whether any of the steps may have to run on this host."""
-        return any(step.applies_to(host.spec) for step in self.steps)
 
 
 def _without_pause(found: Outcome | Job | Leaving) -> Outcome | Job | Leaving:
@@ -264,7 +254,7 @@ def each(
     begun: Sequence[Host] = ()
     try:
         begun = hosts if operation.first is None else _first(ctx, operation.first, hosts, outcomes, pending)
-        without = [host for host in begun if not operation.has_steps(host)]
+        without = [host for host in begun if not any(step.applies_to(host.spec) for step in operation.steps)]
         for start in range(0, len(without), _IN_ONE_COMMIT):
             some = without[start : start + _IN_ONE_COMMIT]
             ctx.progress(f"{operation.verb} {some[0].spec.name}", f"{start + 1} of {len(without)}")
@@ -304,8 +294,10 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
             if isinstance(found, Leaving):
                 return _retired(found)
             if isinstance(found, Job):
-                steps = ", ".join(found.steps_to_run())
-                return Outcome(host.name, True, f"if these pass: {steps}", host.state, operation.dest or host.state)
+                plans = (found.plan, *found.later)
+                steps = [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
+                words = f"if these pass: {', '.join(steps)}"
+                return Outcome(host.name, True, words, host.state, operation.dest or host.state)
             return found
 
         outcomes = [attempt(host, one) for host in hosts]

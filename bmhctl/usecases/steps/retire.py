@@ -106,26 +106,23 @@ def retirement(ctx: Context, held: Claimed) -> Job:
 
 
 def _last_job(ctx: Context, held: Claimed, cleanup: StepsRun | None) -> Job:
+    """Return the job that runs the retire steps of a host and removes it; the reason names the steps that ran."""
+    host = held.host
+
     def finish(run: StepsRun) -> Leaving:
         if run.refusal is not None:
             raise _fail(ctx, held, run)
-        return _leave(ctx, held, cleanup, run)
+        cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
+        inputs = GuardInput.of(host, ctx.clock(), is_claimed=False)
+        inputs = replace(inputs, cleanup=cleaned, retirement=run.refusal)
+        if ask(Verb.RETIRE, host.state, inputs).refusals:
+            decide(Verb.RETIRE, host, inputs)  # raises the error of the guard that refuses
+        reason = host.cordon.reason if host.cordon else "retired"
+        words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
+        steps = (*(cleanup.results if cleanup else ()), *run.results)
+        return Leaving(host, Removal(host.name, words, True, True, host.last_event), steps)
 
     return Job(held, held.plan(Phase.RETIRE), finish)
-
-
-def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun) -> Leaving:
-    """Return that a host leaves the inventory; the reason names the steps that ran."""
-    host = held.host
-    cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
-    inputs = GuardInput.of(host, ctx.clock(), is_claimed=False)
-    inputs = replace(inputs, cleanup=cleaned, retirement=run.refusal)
-    if ask(Verb.RETIRE, host.state, inputs).refusals:
-        decide(Verb.RETIRE, host, inputs)  # raises the error of the guard that refuses
-    reason = host.cordon.reason if host.cordon else "retired"
-    words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
-    steps = (*(cleanup.results if cleanup else ()), *run.results)
-    return Leaving(host, Removal(host.name, words, True, True, host.last_event), steps)
 
 
 def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:

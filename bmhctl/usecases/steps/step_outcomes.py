@@ -36,7 +36,13 @@ def to_available(
         def checked(run: StepsRun) -> Outcome:
             if run.refusal is not None:
                 raise note_failure(ctx, held, run, recycles=recycles)
-            return _checked(ctx, held, run, setup, so_far)
+            if setup is not None:
+                run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
+            outcome = finish(ctx, held, Verb.READY, checks=run)
+            if so_far is None:
+                return outcome
+            words = f"{so_far.message}; {outcome.message}"
+            return replace(outcome, source=so_far.source, message=words, steps=(*so_far.steps, *outcome.steps))
 
         return Job(held, held.plan(Phase.CHECKS, overridden), checked, so_far)
 
@@ -57,16 +63,6 @@ def to_available(
 
     later = (held.plan(Phase.CHECKS, overridden),) if ctx.dry_run else ()
     return Job(held, setup.plan(overridden), then, so_far, later, lambda result: setup.save((result,)))
-
-
-def _checked(ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None, so_far: Outcome | None) -> Outcome:
-    if setup is not None:
-        run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
-    outcome = finish(ctx, held, Verb.READY, checks=run)
-    if so_far is None:
-        return outcome
-    words = f"{so_far.message}; {outcome.message}"
-    return replace(outcome, source=so_far.source, message=words, steps=(*so_far.steps, *outcome.steps))
 
 
 def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET, *, recycles: bool = False) -> Outcome:
