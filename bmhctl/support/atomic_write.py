@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from bmhctl.errors import UnreachableError
 
@@ -20,27 +19,22 @@ def write_atomically(path: Path, texts: Iterable[str]) -> None:
     writing fails; then a file at ``path`` is unchanged.
     """
     target = Path(os.path.realpath(path))
-    draft = None
+    draft = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
     try:
         if path.exists() and not path.is_file():
             with path.open("w", encoding="utf-8") as stream:
                 stream.writelines(texts)
             return
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", suffix=".new", delete=False
-        ) as file:
-            draft = file.name
+        with draft.open("x", encoding="utf-8") as file:
             file.writelines(texts)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(draft, _MODE)
-        os.replace(draft, target)
-        draft = None
+        draft.chmod(_MODE)
+        draft.replace(target)
     except OSError as error:
         raise UnreachableError(
             f"{path} can't be written: {error.strerror}", hint="check the folder, its rights and its free space"
         ) from error
     finally:
-        if draft is not None:
-            with suppress(OSError):
-                os.unlink(draft)
+        with suppress(OSError):  # as a rule, it has the other name now
+            draft.unlink()

@@ -299,10 +299,7 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
         if state is not None and state.startswith(beginning):
             return kind, hint
     if "FATAL:" in said:  # the server answered
-        return (
-            UnreachableError,
-            "check the user, the password and the database; the server's log says more",
-        )
+        return UnreachableError, "check the user, the password and the database; the server's log says more"
     return AwayError, "check the server and the network"
 
 
