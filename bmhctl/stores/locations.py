@@ -63,7 +63,7 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
 def _is_retired(path: Path) -> bool:
     """Return whether an inventory refuses changes; false if that is not known."""
     with suppress(BmhctlError), closing(open_store(str(path), create=False)) as store:
-        return store.retirement.successor() is not None
+        return store.meta.successor() is not None
     return False
 
 

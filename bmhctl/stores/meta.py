@@ -50,6 +50,29 @@ class Meta(Frozen):
         else:
             self._database.execute(_SAVE, [key, value])
 
+    def successor(self) -> str | None:
+        """Return the location of the inventory that replaced this one, without a password; None if none has."""
+        return self.get(SUCCESSOR_KEY)
+
+    def retire(self, successor: str) -> None:
+        """Refuse every change from the commit of the caller's transaction on, also by processes that have it open.
+
+        ``successor`` is the location of the inventory that replaces this one.
+        """
+        self.put(SUCCESSOR_KEY, successor)
+        self._database.upkeep().refuse_changes()
+
+    def reactivate(self) -> None:
+        """Allow changes of a retired inventory again."""
+        self._database.upkeep().allow_changes()
+        self.put(SUCCESSOR_KEY, None)
+
+    def check_in_use(self, location: str) -> None:
+        """Raise :class:`bmhctl.errors.RetiredError` if the inventory is retired; ``location`` is its name."""
+        successor = self.successor()
+        if successor is not None:
+            raise RetiredError.of(location, successor)
+
     def renew_identity(self) -> None:
         """Save a new random identity, so that no open command takes a copy for the inventory that it was made of."""
         self.put(INVENTORY_KEY, os.urandom(8).hex())
@@ -128,38 +151,9 @@ class Imported(Frozen):
 @contextmanager
 def changes_allowed(database: Database) -> Iterator[None]:
     """Allow the caller's transaction to change a retired inventory, as a migration of its tables must."""
-    is_retired = Meta(database).get(SUCCESSOR_KEY) is not None
+    is_retired = Meta(database).successor() is not None
     if is_retired:
         database.upkeep().allow_changes()
     yield
     if is_retired:
         database.upkeep().refuse_changes()
-
-
-class Retirement(Frozen):
-    """Retires an inventory that was copied for good: its database then refuses changes and names its successor."""
-
-    _database: Database
-
-    def successor(self) -> str | None:
-        """Return the location of the inventory that replaced this one, without a password; None if none has."""
-        return Meta(self._database).get(SUCCESSOR_KEY)
-
-    def begin(self, successor: str) -> None:
-        """Refuse every change from the commit of the caller's transaction on, also by processes that have it open.
-
-        ``successor`` is the location of the inventory that replaces this one.
-        """
-        Meta(self._database).put(SUCCESSOR_KEY, successor)
-        self._database.upkeep().refuse_changes()
-
-    def end(self) -> None:
-        """Allow changes again."""
-        self._database.upkeep().allow_changes()
-        Meta(self._database).put(SUCCESSOR_KEY, None)
-
-    def check(self, location: str) -> None:
-        """Raise :class:`bmhctl.errors.RetiredError` if the inventory is retired; ``location`` is its name."""
-        successor = self.successor()
-        if successor is not None:
-            raise RetiredError.of(location, successor)

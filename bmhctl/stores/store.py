@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.events import Events
     from bmhctl.stores.host_query import HostQuery
     from bmhctl.stores.integrity import Integrity
-    from bmhctl.stores.meta import Imported, Meta, Retirement
+    from bmhctl.stores.meta import Imported, Meta
     from bmhctl.stores.reservations import Reservations
     from bmhctl.stores.step_results import StepResults
     from bmhctl.stores.tickets import QueueEvents, Tickets
@@ -140,7 +140,7 @@ class Store:
     """What the last import declared for each host."""
 
     meta: cached_property[Meta] = _part("meta", "Meta")
-    """Settings and other texts that the inventory keeps about itself, among them the policy."""
+    """Settings and other texts that the inventory keeps about itself: the policy, the successor of a retired one."""
 
     admin: cached_property[Admin] = _part("admin", "Admin")
     """The inventory as a whole, for copies and backups."""
@@ -154,9 +154,6 @@ class Store:
     def policy(self) -> Policy:
         """Return the inventory's policy; the default policy if none is stored."""
         return _policy_in(self.database.execute(*_PARSED_POLICY))
-
-    retirement: cached_property[Retirement] = _part("meta", "Retirement")
-    """Whether the inventory was copied for good and refuses changes, and the methods that retire it."""
 
     def undeclared(self) -> Store:
         """Return the same open inventory without its TOML file, so that it is never synced with the declaration."""

@@ -52,12 +52,12 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
     with declaration_locked(ctx):
         refresh(ctx)
         with ctx.store.transaction():
-            ctx.store.retirement.check(ctx.store.location)
+            ctx.store.meta.check_in_use(ctx.store.location)
             if not force:
                 _check_idle(ctx)
             # The copy is complete before the source is retired. If the command is killed in between, both can be used.
             _, counts = _copy(ctx, destination, nullcontext())
-            ctx.store.retirement.begin(successor)
+            ctx.store.meta.retire(successor)
     return _copied(ctx, successor, counts, is_retired=True)
 
 
@@ -187,7 +187,7 @@ def _left_behind(ctx: Context, destination: str) -> Iterator[str]:
 def _warnings(ctx: Context, destination: str, hosts: int, is_retired: bool) -> Iterator[str]:
     """Yield that the source is retired, or that two inventories reserve the same machines if both are used."""
     source = ctx.store.location
-    successor = ctx.store.retirement.successor()
+    successor = ctx.store.meta.successor()
     if is_retired:
         yield (
             f"{source} is retired: it can be read, but not changed, and its successor is {destination}; to use it "
@@ -269,7 +269,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
         with _writing(ctx, partial, open_database(partial)) as target:
             synced = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
             if text is None or (synced is not None and synced.sha256 == Fingerprint.of(text).sha256):
-                target.retirement.end()
+                target.meta.reactivate()
                 _record_owner(target, text=text)
                 return target.admin.settle()
     raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
@@ -302,8 +302,7 @@ def _declared(store: Store) -> Iterator[HostSpec]:
 
 def _declares(text: bytes, hosts: Iterable[HostSpec], policy: bytes) -> bool:
     from bmhctl.stores.toml.declaration import parse_declaration
-    from bmhctl.stores.toml.file import Fingerprint
 
-    said = parse_declaration(text, "the backup", Fingerprint.of(text))
+    said = parse_declaration(text, "the backup")
     declared, stored = ({spec.name: spec for spec in each} for each in (said.hosts, hosts))
     return said.policy_text.encode() == policy and declared == stored

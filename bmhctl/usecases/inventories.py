@@ -120,11 +120,11 @@ def reactivate(ctx: Context) -> Done:
 
     Raises :class:`StateRefusedError` if the inventory is not retired.
     """
-    successor = ctx.store.retirement.successor()
+    successor = ctx.store.meta.successor()
     if successor is None:
         raise StateRefusedError(f"{ctx.store.location} is not retired", hint="bmhctl status")
     with ctx.store.transaction():
-        ctx.store.retirement.end()
+        ctx.store.meta.reactivate()
     return Done(
         "init",
         f"{ctx.store.location} is in use again",

@@ -30,7 +30,7 @@ def status(ctx: Context) -> Status:
     with ctx.store.snapshot():
         totals = status_queries.totals(ctx.store, now)
         if totals["retired"]:
-            ctx.report(f"{ctx.store.location} is retired: its successor is {ctx.store.retirement.successor()}")
+            ctx.report(f"{ctx.store.location} is retired: its successor is {ctx.store.meta.successor()}")
         counts = ctx.store.hosts.counts()
         held = status_queries.reservations(ctx.store, "reservations", now, SHOWN)
         leases = status_queries.reservations(ctx.store, "leases", now, SHOWN) if totals["leases"] else []

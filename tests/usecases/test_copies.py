@@ -91,7 +91,7 @@ def test_a_copy_leaves_an_unused_inventory_alone_that_was_retired(lab: Lab, made
     with pytest.raises(StateRefusedError, match="already: nothing was changed"):
         copies.copy(lab.context(), made.location)
 
-    assert made.context().store.retirement.successor() == str(tmp_path / "successor.db")
+    assert made.context().store.meta.successor() == str(tmp_path / "successor.db")
 
 
 def test_init_refuses_an_inventory_that_was_never_used(made: Lab) -> None:

@@ -144,7 +144,7 @@ def _rebuild(ctx: Context) -> None:
 
 
 def _retirement(ctx: Context, seen: Examination) -> None:
-    successor = ctx.store.retirement.successor()
+    successor = ctx.store.meta.successor()
     if successor is not None:
         message = f"the inventory is retired and refuses changes: its successor is {successor}"
         again = f"bmhctl -i {quote(ctx.store.location)} init --reactivate"

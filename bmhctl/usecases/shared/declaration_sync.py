@@ -47,7 +47,7 @@ def sync_declaration(ctx: Context) -> None:
     """
     file = _file(ctx)
     _check_owner(ctx, file)
-    if ctx.store.retirement.successor() is not None:
+    if ctx.store.meta.successor() is not None:
         return
     known = _known(ctx)
     if known is not None and file.same(known):
@@ -162,7 +162,7 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
         return _planned(ctx, changes, make)
 
     def rehearse(new: bytes) -> None:
-        declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
+        declaration = parse_declaration(new, file.path.name)
         with ctx.store.transaction():
             with undone(ctx.store.savepoint()):
                 outcomes[:] = _reconcile(_silent(ctx), declaration, (ctx.actor, changes), ctx.clock())
@@ -190,7 +190,7 @@ def _planned(ctx: Context, changes: Changes, make: Callable[[bytes], bytes]) -> 
     with ctx.transaction():
         if new == old:
             return apply(ctx, changes, ctx.clock())
-        declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
+        declaration = parse_declaration(new, file.path.name)
         return _reconcile(ctx, declaration, (ctx.actor, changes), ctx.clock())
 
 

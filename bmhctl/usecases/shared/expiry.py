@@ -31,7 +31,7 @@ def reap(ctx: Context) -> list[Reservation]:
     still runs, because its ``run`` and its watchdog were killed or stopped, is ended first. If this process belongs to
     such a task, another command has to end the lease.
     """
-    ctx.store.retirement.check(ctx.store.location)
+    ctx.store.meta.check_in_use(ctx.store.location)
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
