@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import TopologicalSorter
-from queue import SimpleQueue
-from threading import Thread
+from threading import Event
 
 from bmhctl.domain.model import CheckResult, HostSpec, Verdict
 from bmhctl.domain.policy import Step, predecessors
+from bmhctl.support.worker_pool import WorkerPool
 
 Before = Mapping[str, frozenset[str]]
 """By step, the steps that have to end before it starts."""
-
-_Ended = tuple[Step, CheckResult | None, BaseException | None]
 
 
 def order(declared: Sequence[Step], spec: HostSpec) -> Before:
@@ -45,36 +43,24 @@ def run_in_order(
     sorter = TopologicalSorter({name: before[name] & by_name.keys() for name in by_name})
     sorter.prepare()
     results: dict[str, CheckResult] = {}
-    ended: SimpleQueue[_Ended] = SimpleQueue()
-    running = 0
-    while True:
-        for step in map(by_name.__getitem__, sorter.get_ready() if goes_on() else ()):
-            missing = _missing(step, results)
-            work = run if not missing else _skipped(missing)
-            Thread(target=_run, args=(ended, step, work), daemon=True).start()
-            running += 1
-        if not running:
-            return [results[step.name] for step in steps if step.name in results]
-        step, result, error = ended.get()
-        running -= 1
-        if result is None:
-            raise error or AssertionError("a step returned nothing")
+
+    def work(step: Step, _: Event) -> CheckResult:
+        missing = [n for n in step.needs or () if n in results and results[n].verdict is not Verdict.PASS]
+        if missing:
+            words = f"not run: it needs {', '.join(missing)}"
+            return CheckResult(step.name, Verdict.UNKNOWN, words, 0.0, phase=step.phase)
+        return run(step)
+
+    pool = WorkerPool(work, len(steps))
+
+    def begin(_: object = None) -> None:
+        for name in sorter.get_ready() if goes_on() else ():
+            pool.start(by_name[name])
+
+    def ended(step: Step, result: CheckResult) -> None:
         results[step.name] = result
         sorter.done(step.name)
+        begin()
 
-
-def _missing(step: Step, results: Mapping[str, CheckResult]) -> list[str]:
-    """Return the steps that a step needs and that did not pass."""
-    return [name for name in step.needs or () if name in results and results[name].verdict is not Verdict.PASS]
-
-
-def _skipped(missing: Sequence[str]) -> Callable[[Step], CheckResult]:
-    words = f"not run: it needs {', '.join(missing)}"
-    return lambda step: CheckResult(step.name, Verdict.UNKNOWN, words, 0.0, phase=step.phase)
-
-
-def _run(ended: SimpleQueue[_Ended], step: Step, work: Callable[[Step], CheckResult]) -> None:
-    try:
-        ended.put((step, work(step), None))
-    except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
-        ended.put((step, None, error))
+    pool.run_all([None], begin, ended)
+    return [results[step.name] for step in steps if step.name in results]
