@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bmhctl.errors import InvalidError
 from bmhctl.stores.schema import RECOUNT, VERSION
 
 
@@ -369,6 +370,16 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
 )
 """All migrations, in the order in which they are applied; a released migration never changes."""
+
+
+def check_known(version: int, location: str) -> None:
+    """Raise :class:`InvalidError` for the version of an inventory that a newer bmhctl wrote."""
+    if version > VERSION:
+        raise InvalidError(
+            f"{location} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
+            hint="update bmhctl on this machine",
+        )
+
 
 if len(MIGRATIONS) != VERSION:
     raise AssertionError("schema.VERSION is the number of migrations")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError, UsageError
+from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.stores.meta import changes_allowed
-from bmhctl.stores.migrations import MIGRATIONS
+from bmhctl.stores.migrations import MIGRATIONS, check_known
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import INVENTORY_KEY, TABLES, VERSION
 from bmhctl.stores.store import Store
@@ -41,11 +41,7 @@ def open_store(location: str) -> Store:
             raise UnreachableError(
                 f"there is no inventory in {address.shown}", hint=f"create one: bmhctl -i {address.typed} init"
             )
-        if version > VERSION:
-            raise InvalidError(
-                f"{address.shown} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
-                hint="update bmhctl on this machine",
-            )
+        check_known(version, address.shown)
         if version < VERSION:
             database.require_owner("update the tables, which an older bmhctl made", "any bmhctl command")
             with database.transaction(write=True), changes_allowed(database):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.stores.database import LOCK_PATIENCE
 from bmhctl.stores.meta import changes_allowed
-from bmhctl.stores.migrations import MIGRATIONS
+from bmhctl.stores.migrations import MIGRATIONS, check_known
 from bmhctl.stores.rows import number_in
 from bmhctl.stores.schema import GUARDED, SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate
@@ -43,11 +43,7 @@ def migrate(database: SqliteDatabase) -> None:
 def update(database: SqliteDatabase) -> None:
     """Update a file of an older bmhctl; raise :class:`InvalidError` for a file of a newer one."""
     version = database.schema_version() or _restored_version(database)
-    if version > VERSION:
-        raise InvalidError(
-            f"{database.location} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
-            hint="update bmhctl on this machine",
-        )
+    check_known(version, database.location)
     if version < VERSION:
         migrate(database)
         database.is_updated = True
