@@ -49,9 +49,9 @@ def stayed(host: Host, words: str) -> Outcome:
     return Outcome(host.name, True, words, host.state, host.state)
 
 
-def already(host: Host, words: str | None = None) -> Outcome:
-    """Return the outcome of a host for which nothing had to be done."""
-    return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state)
+def already(host: Host, words: str | None = None, steps: tuple[CheckResult, ...] = ()) -> Outcome:
+    """Return the outcome of a host for which nothing had to be done, or only ``steps`` that change nothing."""
+    return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state, steps=steps)
 
 
 def failed(error: BmhctlError, host: Host | None = None) -> Outcome:

@@ -12,7 +12,7 @@ from bmhctl.domain.policy_parser import POLICY_KEYS, WITHIN, parse_policy
 from bmhctl.domain.tables import check_keys
 from bmhctl.domain.units import plural
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.results import Done, Outcome, Plan, failed
+from bmhctl.results import Done, Plan, already, failed
 from bmhctl.results.texts import Document, Script
 from bmhctl.stores.locations import is_on_server
 from bmhctl.support.programs import is_there, why_missing
@@ -37,7 +37,7 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
     refresh(ctx)
     policy = ctx.store.policy() if text is None else _parsed(text, name)
     hosts, missing = choose(ctx, choice if choice.names or choice.selector else Choice(everything=True))
-    items = [Outcome(h.name, False, _applying(policy, h.spec), h.state, h.state) for h in hosts]
+    items = [already(h, _applying(policy, h.spec)) for h in hosts]
     notes = (_counts(policy), *_limits(ctx, policy), *_not_there(ctx, policy))
     return Plan("policy check", (*items, *(failed(error) for error in missing)), notes)
 

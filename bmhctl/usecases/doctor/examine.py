@@ -210,9 +210,8 @@ def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
             return  # the file's problem is reported already
     if actor is not None:
         message = f"an edit of {path.name} by {actor} did not reach it: its command was killed, or could not write it"
-        seen.fixable(
-            "intent", NOTE, message, "discards it; repeat the edit if it is still wanted", declaration_sync.drop_intent
-        )
+        fix = "discards it; repeat the edit if it is still wanted"
+        seen.fixable("intent", NOTE, message, fix, lambda ctx: ctx.store.meta.put(INTENT, None))
 
 
 def _rows(ctx: Context, seen: Examination, declaration: Declaration | None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 from bmhctl.domain.model import Host, HostSpec, State
@@ -66,7 +65,7 @@ def sync_declaration(ctx: Context) -> None:
                 intent = _intent(ctx, declaration)
                 if intent is None:
                     _check_not_cut_off(ctx, file, declaration)
-                _reconcile(ctx, declaration, intent, ctx.clock())
+                _reconcile(ctx, declaration, intent)
                 replace_policy(ctx, declaration.policy_text)
                 ctx.store.meta.put(FINGERPRINT, declaration.fingerprint.to_text())
                 ctx.store.meta.put(OWNER, file.identity)
@@ -94,7 +93,7 @@ def rehearse(ctx: Context) -> None:
     with undone(ctx.store.savepoint()):
         _check_same_hosts(ctx, file, declaration)
         silent = _silent(ctx)
-        _reconcile(silent, declaration, _intent(silent, declaration), ctx.clock())
+        _reconcile(silent, declaration, _intent(silent, declaration))
 
 
 def declared(ctx: Context) -> Declaration | None:
@@ -124,11 +123,6 @@ def left_intent(ctx: Context) -> str | None:
     except (ValueError, LookupError, TypeError):  # not as it was written
         sha256, actor = None, "an unknown actor"
     return None if sha256 == read_declaration(_file(ctx)).fingerprint.sha256 else actor
-
-
-def drop_intent(ctx: Context) -> None:
-    """Remove the intent of an interrupted edit, in the caller's transaction and under the lock on edits."""
-    ctx.store.meta.put(INTENT, None)
 
 
 def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]) -> list[Outcome]:
@@ -165,7 +159,7 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
         declaration = parse_declaration(new, file.path.name)
         with ctx.store.transaction():
             with undone(ctx.store.savepoint()):
-                outcomes[:] = _reconcile(_silent(ctx), declaration, (ctx.actor, changes), ctx.clock())
+                outcomes[:] = _reconcile(_silent(ctx), declaration, (ctx.actor, changes))
             ctx.store.meta.put(INTENT, _write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
 
     edit_file(file.path, make, rehearse)
@@ -191,7 +185,7 @@ def _planned(ctx: Context, changes: Changes, make: Callable[[bytes], bytes]) -> 
         if new == old:
             return apply(ctx, changes, ctx.clock())
         declaration = parse_declaration(new, file.path.name)
-        return _reconcile(ctx, declaration, (ctx.actor, changes), ctx.clock())
+        return _reconcile(ctx, declaration, (ctx.actor, changes))
 
 
 def _check_taken(ctx: Context, changes: Changes) -> None:
@@ -211,15 +205,13 @@ def _silent(ctx: Context) -> Context:
     return replace(ctx, report=lambda _: None)
 
 
-def _reconcile(
-    ctx: Context, declaration: Declaration, intent: tuple[str, Changes] | None, now: datetime
-) -> list[Outcome]:
+def _reconcile(ctx: Context, declaration: Declaration, intent: tuple[str, Changes] | None) -> list[Outcome]:
     """Make the state agree with the declaration: apply the intent first, then the changes by hand.
 
     With an intent, the whole file was written by its actor, so the other differences belong to the same edit. Returns
     the outcomes of the intent's changes.
     """
-    outcomes: list[Outcome] = []
+    now, outcomes = ctx.clock(), list[Outcome]()
     others = Changes(by_hand=True)
     if intent is not None:
         actor, changes = intent

@@ -84,9 +84,7 @@ class Rechecks:
             ctx.store.step_results.save(host, run.results, now)
             if run.refusal is None:
                 ctx.store.hosts.save_checks_passed(host, now)
-                return Outcome(
-                    host.name, False, f"checked again: {run.summary}", host.state, host.state, steps=run.results
-                )
+                return already(host, f"checked again: {run.summary}", run.results)
             words = f"failed a repeated check: {run.refusal}"
             moved = quarantine(ctx, host, words, now, run.results)
             error = failure_of(

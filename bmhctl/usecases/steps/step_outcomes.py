@@ -9,7 +9,7 @@ from typing import Any
 from bmhctl.domain.model import EventKind, Host, Phase, State, Verb, Verdict
 from bmhctl.errors import StepFailedError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, GuardInput
-from bmhctl.results import Outcome, failed, moved
+from bmhctl.results import Outcome, already, failed, moved
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import move, quarantine, record_event
@@ -94,7 +94,7 @@ def record_checks(ctx: Context, held: Claimed, run: StepsRun, are_all: bool) -> 
     host = held.settle(note)
     if run.refusal is not None:
         raise failure_of(host, run, run.refusal, f"fix it and try again; bmhctl why {host.name}")
-    return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
+    return already(host, run.summary, run.results)
 
 
 def finish(
