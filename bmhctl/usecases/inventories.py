@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
@@ -64,11 +62,8 @@ def init(location: str, *, group: str | None = None) -> Done:
                 hint = f"look at it: bmhctl -i {path} status" if path.exists() else make_again(state)
                 raise StateRefusedError(f"there is {there} already: nothing was changed", hint=hint)
         if is_declared:
-            with building(path) as partial:
+            with building(path, group_id) as partial:
                 partial.write_text(TEMPLATE, encoding="utf-8")
-                if group_id is not None:
-                    os.chown(partial, -1, group_id)
-                    partial.chmod(0o660)
         create_database(state, group=group_id)
     except FileExistsError as error:
         raise StateRefusedError(

@@ -18,19 +18,12 @@ from bmhctl.stores.sqlite.upkeep import migrate
 def create_database(path: Path, *, group: int | None = None) -> None:
     """Create an empty inventory file; it appears complete or not at all.
 
-    Members of ``group`` (a numeric id) may write it, from the moment at which it appears. Raises
-    :class:`FileExistsError` when something is at the path already.
+    ``group`` and the errors are as in :func:`building`.
     """
     if path.exists():
         raise FileExistsError(path)
-    with building(path) as partial:
+    with building(path, group) as partial:
         new_database(partial).close()
-        if group is not None:
-            try:
-                os.chown(partial, -1, group)
-                partial.chmod(0o660)
-            except OSError as error:
-                raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
 
 
 def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
@@ -55,11 +48,12 @@ def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDataba
 
 
 @contextmanager
-def building(path: Path) -> Iterator[Path]:
+def building(path: Path, group: int | None = None) -> Iterator[Path]:
     """Yield a temporary name for building a file; the file gets its final name, durably, when the block ends.
 
-    Raises :class:`FileExistsError` when something has the final name, and :class:`UnreachableError` when the file can't
-    be written.
+    Members of ``group`` (a numeric id) may write the file, from the moment at which it has its final name. Raises
+    :class:`FileExistsError` when something has the final name, and :class:`UnreachableError` when the file can't be
+    written or given to the group.
     """
     refuse_network(path.parent)
     partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_PARTIAL}")
@@ -71,6 +65,12 @@ def building(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _settle(partial)
+        if group is not None:
+            try:
+                os.chown(partial, -1, group)
+                partial.chmod(0o660)
+            except OSError as error:
+                raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
         sync(partial)
         os.link(partial, path)  # unlike a rename, this never replaces a file that appeared meanwhile
         sync(path.parent)
