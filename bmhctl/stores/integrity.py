@@ -13,7 +13,7 @@ from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
 from bmhctl.stores.hosts import HOST_SELECT, back_at, planned_at, planned_value, to_host
-from bmhctl.stores.rows import Row, from_json, from_time, number_in, to_moment
+from bmhctl.stores.rows import Row, from_json, from_time, number_in
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RECOUNT, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -25,14 +25,6 @@ _AT_ONCE = 500
 
 Attributes = dict[str, tuple[str, float | None]]
 """What selectors match of a host: the text of each key, and its number if the text is a number."""
-
-
-def stored_time(value: object) -> datetime:
-    """Return the time in a column; raise :class:`ValueError` if the column holds something else."""
-    with suppress(ArithmeticError):
-        if isinstance(value, int):
-            return to_moment(value)
-    raise ValueError(value)
 
 
 class Answer(Frozen):

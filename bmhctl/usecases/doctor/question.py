@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import local_time
 from bmhctl.lifecycle.table import where
 from bmhctl.results.diagnosis import Finding, Severity
-from bmhctl.stores.integrity import Answer, stored_time
+from bmhctl.stores.integrity import Answer
+from bmhctl.stores.rows import to_moment
 from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.shared.context import Context
 
@@ -120,10 +122,10 @@ def _state(value: object) -> str:
 
 
 def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    try:
-        return local_time(stored_time(value), form)
-    except ValueError:
-        return repr(value)  # a value that bmhctl did not write
+    with suppress(ArithmeticError):
+        if isinstance(value, int):
+            return local_time(to_moment(value), form)
+    return repr(value)  # a value that bmhctl did not write
 
 
 _WORDS: dict[str, Callable[[object], str]] = {
