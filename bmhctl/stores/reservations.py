@@ -51,17 +51,15 @@ class Reservations(Frozen):
         where = " WHERE ended_at IS NULL" if is_open else ""
         return map(to_reservation, self._database.stream(f"{_SELECT}{where} ORDER BY created_at, id"))
 
-    def due(self, now: datetime, latest: datetime) -> list[Reservation]:
-        """Return the open leases that end by ``now`` or count from a time after ``latest``; the first to end first."""
+    def due(self, now: datetime) -> list[Reservation]:
+        """Return the open leases that have ended by ``now``, or count from a time to come; the first to end first."""
         found: dict[str, Reservation] = {}
-        for (due, order), moment in zip(DUE_LEASES, (now, latest), strict=True):
+        for due, order in DUE_LEASES:
             most = 0
             rows: Sequence[Row] = ()
             while len(rows) == most:
                 most = max(1, 10 * most)
-                rows = self._database.execute(
-                    f"{_SELECT} WHERE {due} ORDER BY {order} LIMIT {most}", [from_time(moment)]
-                )
+                rows = self._database.execute(f"{_SELECT} WHERE {due} ORDER BY {order} LIMIT {most}", [from_time(now)])
             found |= {each.id: each for each in map(to_reservation, rows)}
         return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
 

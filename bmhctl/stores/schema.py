@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 VERSION = 20
 """The schema's version: the number of migrations that an inventory of this bmhctl has had."""
 
@@ -121,10 +123,15 @@ RECOUNT = (
 )
 """Statements that count the hosts in each state again."""
 
+CLOCK_SLACK = timedelta(minutes=1)
+"""How far a clock may be set back before leases are corrected; time servers make small corrections."""
+
 _COUNTED_FROM = "COALESCE(renewed_at, created_at)"
+_AHEAD = f"{_COUNTED_FROM} > ? + {CLOCK_SLACK // timedelta(microseconds=1)}"
 DUE_LEASES = (
     ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
-    (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
+    (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_AHEAD}", f"{_COUNTED_FROM} DESC"),
 )
-"""Conditions for due leases, each with the order of its index. The order and a limit make PostgreSQL use the index:
-it expects most leases to be due, and would otherwise read all open ones to find none."""
+"""Conditions for due leases at a time, each with the order of its index: a lease is due if it has ended, or if it
+counts from a time to come, which shows that the clock was wrong then. The order and a limit make PostgreSQL use the
+index: it expects most leases to be due, and would otherwise read all open ones to find none."""

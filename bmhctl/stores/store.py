@@ -182,12 +182,12 @@ class Store:
         """
         return self.database.transaction(write=True, shared=shared)
 
-    def is_any_due(self, now: datetime, latest: datetime) -> bool:
-        """Return whether a lease or a booking is due, or the inventory is retired; times as in :meth:`grant_view`.
+    def is_any_due(self, now: datetime) -> bool:
+        """Return whether a lease or a booking is due, or the inventory is retired.
 
         Every writing command begins with this one query.
         """
-        [(found,)] = self.database.execute(f"SELECT COALESCE({_ANY_DUE})", _moments(now, latest))
+        [(found,)] = self.database.execute(f"SELECT COALESCE({_ANY_DUE})", _moments(now))
         return found is not None
 
     def make_due(self, bookings: Iterable[str], now: datetime) -> None:
@@ -213,18 +213,16 @@ class Store:
         *,
         token: str,
         now: datetime,
-        latest: datetime,
         request: tuple[str, str] | None = None,
     ) -> Iterator[GrantView]:
         """Begin a shared writing transaction, and yield everything that a grant needs to know, read in one round trip.
 
         ``queries`` are for free hosts, ``token`` is the id that the reservation will get, ``request`` an owner and a
-        request id. A lease is due if it ends by ``now``, or if it counts from a time after ``latest``, which shows that
-        the clock was wrong then.
+        request id.
         """
         taken = "(SELECT 1 FROM reservations WHERE id = ?)"
         questions: list[Question] = [
-            (f"SELECT COALESCE({_ANY_CLAIM}, {taken}, {_ANY_DUE})", [token, *_moments(now, latest)]),
+            (f"SELECT COALESCE({_ANY_CLAIM}, {taken}, {_ANY_DUE})", [token, *_moments(now)]),
             _PARSED_POLICY,
             *(self.reservations.request(*each) for each in (request,) if each is not None),
             *(self.hosts.free(query) for query in queries),
@@ -248,9 +246,8 @@ class Store:
         return tuple(host for host in free if host.id not in claimed) if claimed else tuple(free)
 
 
-def _moments(now: datetime, latest: datetime) -> list[Value]:
-    at = (now - EPOCH) // MICROSECOND
-    return [at, (latest - EPOCH) // MICROSECOND, at]
+def _moments(now: datetime) -> list[Value]:
+    return [(now - EPOCH) // MICROSECOND] * 3
 
 
 def _policy_in(rows: Sequence[Row]) -> Policy:

@@ -11,7 +11,8 @@ from bmhctl.errors import BmhctlError
 from bmhctl.results.statistics import Metrics
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.stores.schema import CLOCK_SLACK
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.status import status
 
 BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0)

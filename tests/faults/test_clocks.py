@@ -18,10 +18,10 @@ from bmhctl.stores import migrations
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.migrations import MIGRATIONS
+from bmhctl.stores.schema import CLOCK_SLACK
 from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts, inventories
 from bmhctl.usecases.reservations import fairness, holder
-from bmhctl.usecases.shared.context import CLOCK_SLACK
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.steps import step_verbs

@@ -20,7 +20,7 @@ from bmhctl.lifecycle.machine import GuardInput
 from bmhctl.results import Grant, Held
 from bmhctl.stores.host_query import FREE, queries_for
 from bmhctl.stores.reservations import random_id
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import retried
 from bmhctl.usecases.shared.transitions import move
 
@@ -90,7 +90,7 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
     token = request.token or random_id()
     queries = queries_for([request.requirements], FREE)
     asked = None if request.request_id is None else (ctx.actor, request.request_id)
-    with ctx.store.grant_view(queries, token=token, now=now, latest=now + CLOCK_SLACK, request=asked) as view:
+    with ctx.store.grant_view(queries, token=token, now=now, request=asked) as view:
         if view.is_hindered:
             return None
         if view.granted is not None:

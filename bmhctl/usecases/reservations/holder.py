@@ -11,7 +11,7 @@ from bmhctl.domain.units import format_duration
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap, retried
 from bmhctl.usecases.shared.transitions import record_event
@@ -62,7 +62,7 @@ def reap_expired(ctx: Context) -> Reservations:
     from bmhctl.usecases.shared.expiry import forget_left_claims, reap
 
     now = refresh(ctx)
-    over = [r for r in ctx.store.reservations.due(now, now + CLOCK_SLACK) if not r.is_valid(now)]
+    over = [r for r in ctx.store.reservations.due(now) if not r.is_valid(now)]
     held = [Held(r, tuple(ctx.store.hosts.held_by(r.id))) for r in over]
     if ctx.dry_run:
         with ctx.transaction():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.support.values import Frozen, field
@@ -76,7 +76,3 @@ def undone(part: AbstractContextManager[object]) -> Iterator[None]:
 
 class _UndoneError(Exception):
     """Ends a rehearsal, so that its transaction or savepoint is undone."""
-
-
-CLOCK_SLACK = timedelta(minutes=1)
-"""How far a clock may be set back before leases are corrected; time servers make small corrections."""

@@ -12,7 +12,7 @@ from bmhctl.domain.units import format_age
 from bmhctl.errors import AwayError
 from bmhctl.stores.claims import run_claim, ticket_claim
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import EXPIRED, give_back
 from bmhctl.usecases.shared.transitions import SELF, record_event
 
@@ -35,7 +35,7 @@ def reap(ctx: Context) -> list[Reservation]:
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
-        for reservation in ctx.store.reservations.due(now, now + CLOCK_SLACK):
+        for reservation in ctx.store.reservations.due(now):
             if reservation.is_valid(now):
                 _shorten(ctx, reservation, now)
                 continue

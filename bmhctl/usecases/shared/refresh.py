@@ -9,7 +9,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from bmhctl.errors import FASTER, BmhctlError, ConflictError
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
     from bmhctl.stores.toml.file import DeclarationFile
@@ -103,7 +103,7 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
 
 def reap_due(ctx: Context, now: datetime) -> bool:
     """Reap expired leases, and return whether there were any; usually this is one query that finds none."""
-    if not ctx.store.is_any_due(now, now + CLOCK_SLACK):
+    if not ctx.store.is_any_due(now):
         return False
     from bmhctl.usecases.shared.expiry import reap
 
