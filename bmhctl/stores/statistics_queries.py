@@ -68,18 +68,6 @@ class Flow(NamedTuple):
     moments: int
 
 
-class Holding(NamedTuple):
-    """How long one owner, or reservations with one set of tags, held hosts.
-
-    ``moments`` is a sum of times as the module's docstring explains, in milliseconds. ``failed_tasks`` is how many
-    tasks failed.
-    """
-
-    key: str | None
-    moments: int
-    failed_tasks: int
-
-
 _OF_FAILED_TASK = "e.verb = 'taint' AND e.reason LIKE ?"
 _FAILED_TASK = "task failed%"
 
@@ -190,8 +178,12 @@ def is_tag(store: Store, key: str) -> bool:
     return bool(store.database.execute(sql, [f"%{written}%"]))
 
 
-def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
-    """Yield how long each owner, or each set of tags, held hosts; ``by`` is the column of reservations to group by."""
+def holdings(store: Store, window: Window, by: str) -> Iterator[tuple[str | None, int, int]]:
+    """Yield how long each owner, or each set of tags, held hosts: the key, the time, how many of its tasks failed.
+
+    ``by`` is the column of reservations to group by. The time is a sum as the module's docstring explains, in
+    milliseconds; one key may have several.
+    """
     sql = (
         f"SELECT r.{by}, SUM(CASE WHEN e.source = 'reserved' THEN {window.moment} ELSE 0 END)"
         f" - SUM(CASE WHEN e.dest = 'reserved' THEN {window.moment} ELSE 0 END),"
@@ -201,21 +193,21 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
         f" GROUP BY r.{by}"
     )
     for key, moments, failed in store.database.stream(sql, [_FAILED_TASK, window.first]):
-        yield Holding(to_text(key), _number(moments), _number(failed))
+        yield to_text(key), _number(moments), _number(failed)
     sql = (
         f"SELECT old.{by}, new.{by}, SUM({window.moment}) FROM events e"
         f" JOIN reservations new ON new.id = e.reservation LEFT JOIN reservations old ON old.id = {_HANDED_OVER}"
         f" WHERE e.id >= ? AND e.verb = 'handover' AND e.source = 'reserved' GROUP BY old.{by}, new.{by}"
     )
     for old, new, moments in store.database.stream(sql, [window.first]):
-        yield Holding(to_text(old), _number(moments), 0)
-        yield Holding(to_text(new), -_number(moments), 0)
+        yield to_text(old), _number(moments), 0
+        yield to_text(new), -_number(moments), 0
     sql = (
         f"SELECT r.{by}, COUNT(*) FROM hosts h JOIN reservations r ON r.id = h.reservation"
         f" WHERE h.state = 'reserved' GROUP BY r.{by}"
     )
     for key, number in store.database.stream(sql):
-        yield Holding(to_text(key), _number(number) * window.length, 0)
+        yield to_text(key), _number(number) * window.length, 0
 
 
 def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
@@ -310,15 +302,6 @@ def hourly(store: Store, window: Window) -> Iterator[tuple[int, int, int, int, i
         yield (hour, *sums)  # type: ignore[misc]  # mypy can't see that a row has five numbers
 
 
-class Counted(NamedTuple):
-    """Events of one kind: how many there are, and how many of them gave a host back after a task that failed."""
-
-    verb: str
-    source: str | None
-    number: int
-    failed_tasks: int
-
-
 def settled(store: Store, after: int, before: datetime) -> int:
     """Return the last event id such that all events after ``after`` up to it happened before a time."""
     moment = (before - EPOCH) // MICROSECOND
@@ -328,14 +311,17 @@ def settled(store: Store, after: int, before: datetime) -> int:
     return max(after, _number(newer) - 1 if newer is not None else _number(last))
 
 
-def counted(store: Store, after: int, last: int) -> Iterator[Counted]:
-    """Yield how many events of each kind have ids after ``after``, up to ``last``."""
+def counted(store: Store, after: int, last: int) -> Iterator[tuple[str, str | None, int, int]]:
+    """Yield how many events of each verb and source have ids after ``after``, up to ``last``.
+
+    The last number is how many of them gave a host back after a task that failed.
+    """
     sql = (
         f"SELECT e.verb, e.source, COUNT(*), SUM(CASE WHEN {_OF_FAILED_TASK} THEN 1 ELSE 0 END)"
         " FROM events e WHERE e.id > ? AND e.id <= ? GROUP BY e.verb, e.source"
     )
     for verb, source, number, failed in store.database.stream(sql, [_FAILED_TASK, after, last]):
-        yield Counted(str(verb), to_text(source), _number(number), _number(failed))
+        yield str(verb), to_text(source), _number(number), _number(failed)
 
 
 def waits_between(store: Store, after: int, last: int) -> Iterator[tuple[float, int]]:

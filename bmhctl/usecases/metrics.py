@@ -40,13 +40,13 @@ class _Counts:
 
     def count(self, ctx: Context, last: int) -> None:
         """Count the events after the last counted one, up to the id ``last``."""
-        for kind in queries.counted(ctx.store, self.last, last):
-            self.events[kind.verb] += kind.number
-            self.failures["task"] += kind.failed_tasks
-            if kind.verb == EventKind.STEP_FAILED:
-                self.failures["cleanup" if kind.source == State.TAINTED else "check"] += kind.number
-            elif kind.verb == EventKind.FAULT:
-                self.failures["fault"] += kind.number
+        for verb, source, number, failed_tasks in queries.counted(ctx.store, self.last, last):
+            self.events[verb] += number
+            self.failures["task"] += failed_tasks
+            if verb == EventKind.STEP_FAILED:
+                self.failures["cleanup" if source == State.TAINTED else "check"] += number
+            elif verb == EventKind.FAULT:
+                self.failures["fault"] += number
         for seconds, number in queries.waits_between(ctx.store, self.last, last):
             self.waits[next((f"{bound:g}" for bound in BOUNDS if seconds <= bound), "more")] += number
             self.waited += seconds * number
