@@ -105,7 +105,7 @@ class Hosts(Frozen):
     def having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
         """Yield the hosts with one of these values in a column, the oldest first."""
         for some in in_parts(list(dict.fromkeys(values))):
-            yield from self._all(f"hosts.{column} IN ({', '.join('?' * len(some))}) ORDER BY hosts.id", *some)
+            yield from self.that(f"hosts.{column} IN ({', '.join('?' * len(some))}) ORDER BY hosts.id", *some)
 
     def fresh(self, hosts: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
         """Return the present state of these hosts, by id; removed hosts are left out.
@@ -136,7 +136,7 @@ class Hosts(Frozen):
 
     def held_by(self, reservation: str) -> list[Host]:
         """Return the hosts that the reservation with this id holds, by name."""
-        return self._all("hosts.reservation = ? ORDER BY hosts.name", reservation)
+        return self.that("hosts.reservation = ? ORDER BY hosts.name", reservation)
 
     def held_by_owner(self, owner: str, role: str | None = None) -> list[Host]:
         """Return the hosts that the open reservations of an owner hold, by name.
@@ -147,7 +147,7 @@ class Hosts(Frozen):
         if role is not None:
             whose, values = "(owner = ? OR substr(owner, 1, ?) = ?)", [role, len(role) + 1, f"{role}@"]
         held = f"SELECT id FROM reservations WHERE ended_at IS NULL AND {whose}"
-        return self._all(f"hosts.reservation IN ({held}) ORDER BY hosts.name", *values)
+        return self.that(f"hosts.reservation IN ({held}) ORDER BY hosts.name", *values)
 
     def find(self, query: HostQuery | None = None) -> Iterator[Host]:
         """Yield the hosts of a query in its order, or all hosts by name; they are read in batches."""
@@ -171,15 +171,16 @@ class Hosts(Frozen):
             "AND (COALESCE(hosts.proven_at, 0) <= ? OR hosts.proven_at > ?) "
             "ORDER BY COALESCE(hosts.proven_at, 0), hosts.id"
         )
-        return self._all(where, from_time(before), from_time(after))
+        return self.that(where, from_time(before), from_time(after))
 
     def being_recycled(self) -> list[Host]:
         """Return the initial hosts that ``recycle`` is making available, by name."""
-        return self._all(
+        return self.that(
             "hosts.failed_recycles IS NOT NULL AND hosts.state = 'initial' AND hosts.undeclared = 0 ORDER BY hosts.name"
         )
 
-    def _all(self, where: str, *values: Value) -> list[Host]:
+    def that(self, where: str, *values: Value) -> list[Host]:
+        """Return the hosts for which an SQL condition holds; it may end with an order and a limit."""
         return [to_host(row) for row in self._database.execute(f"{HOST_SELECT} WHERE {where}", values)]
 
     def free(self, query: HostQuery) -> Question:

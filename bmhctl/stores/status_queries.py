@@ -5,12 +5,12 @@ No query reads hosts that are not shown: each walks an index that holds only the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 from bmhctl.domain.model import Host, Reservation
-from bmhctl.stores.hosts import HOST_SELECT, to_host, to_reservation
-from bmhctl.stores.rows import EPOCH, MICROSECOND, Value, from_time
+from bmhctl.stores.hosts import to_reservation
+from bmhctl.stores.rows import EPOCH, MICROSECOND, from_time
 from bmhctl.stores.schema import RESERVATION_COLUMNS, SUCCESSOR_KEY
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
@@ -78,7 +78,7 @@ def hosts(store: Store, which: str, most: int, *moments: datetime) -> list[Host]
     """Return the first ``most`` hosts of a list; ``which`` is one of :data:`_HOSTS`, ``moments`` its parameters."""
     condition, order = _HOSTS[which]
     values = [from_time(moment) for moment in moments]
-    return _hosts(store, f"WHERE {condition} ORDER BY {order} LIMIT {int(most)}", values)
+    return store.hosts.that(f"{condition} ORDER BY {order} LIMIT {int(most)}", *values)
 
 
 def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:
@@ -87,7 +87,7 @@ def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: in
     if not ids:
         return []
     places = ", ".join("?" * len(ids))
-    return _hosts(store, f"WHERE hosts.id IN ({places}) ORDER BY hosts.name LIMIT {int(most)}", ids)
+    return store.hosts.that(f"hosts.id IN ({places}) ORDER BY hosts.name LIMIT {int(most)}", *ids)
 
 
 def reservations(store: Store, which: str, now: datetime, most: int) -> list[Reservation]:
@@ -109,11 +109,7 @@ def held(store: Store, reservations: Mapping[str, Reservation]) -> dict[str, lis
     if not found:
         return found
     places = ", ".join("?" * len(found))
-    for host in _hosts(store, f"WHERE hosts.reservation IN ({places}) ORDER BY hosts.name", [*reservations]):
+    for host in store.hosts.that(f"hosts.reservation IN ({places}) ORDER BY hosts.name", *reservations):
         if host.reservation is not None:
             found[host.reservation.id].append(replace(host, reservation=reservations[host.reservation.id]))
     return found
-
-
-def _hosts(store: Store, where: str, parameters: Sequence[Value] = ()) -> list[Host]:
-    return [to_host(row) for row in store.database.execute(f"{HOST_SELECT} {where}", parameters)]
