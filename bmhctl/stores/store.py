@@ -21,7 +21,6 @@ from bmhctl.support.values import Frozen
 if TYPE_CHECKING:
     from bmhctl.domain.model import Host, Reservation
     from bmhctl.domain.policy import Policy
-    from bmhctl.stores.admin import Admin
     from bmhctl.stores.bookings import Bookings
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.database import Database, Question
@@ -141,9 +140,6 @@ class Store:
 
     meta: cached_property[Meta] = _part("meta", "Meta")
     """Settings and other texts that the inventory keeps about itself: the policy, the successor of a retired one."""
-
-    admin: cached_property[Admin] = _part("admin", "Admin")
-    """The inventory as a whole, for copies and backups."""
 
     integrity: cached_property[Integrity] = _part("integrity", "Integrity")
     """The checks and repairs of the database itself, which ``doctor`` runs."""

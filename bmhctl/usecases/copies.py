@@ -13,6 +13,7 @@ from bmhctl.domain.model import HostSpec, Phase
 from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
+from bmhctl.stores import admin
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
 from bmhctl.stores.os_files import SQLITE_SUFFIXES, unreachable
@@ -241,7 +242,7 @@ def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | 
     ``moment`` is a transaction of the source in which to read; by default one that only reads.
     """
     with ctx.store.snapshot() if moment is None else moment:
-        return target.admin.fill_from(ctx.store.admin, ctx.progress)
+        return admin.fill(target, ctx.store, ctx.progress)
 
 
 def _record_owner(target: Store, declared_by: Path | None = None, text: bytes | None = None) -> None:
@@ -271,7 +272,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
             if text is None or (synced is not None and synced.sha256 == Fingerprint.of(text).sha256):
                 target.meta.reactivate()
                 _record_owner(target, text=text)
-                return target.admin.settle()
+                return admin.settle(target)
     raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
 
 

@@ -25,7 +25,7 @@ from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import canonical
 from bmhctl.domain.units import quantity
-from bmhctl.stores import open_store
+from bmhctl.stores import admin, open_store
 from bmhctl.stores.declared_hosts import spec_row
 from bmhctl.stores.rows import Value, from_time
 from bmhctl.stores.schema import BOOKING_COLUMNS, SPEC_COLUMNS
@@ -220,7 +220,7 @@ def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> N
                 generator.host(number, generator.spec(number), rows)
             for table, columns in COLUMNS.items():
                 store.database.load(table, columns, rows[table])
-        store.admin.settle()
+        admin.settle(store)
 
 
 def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) -> Path:
@@ -257,7 +257,7 @@ def book(store: Store, begins: datetime) -> None:
                 [json.dumps([[name, owner, *span]]), starts, host],
             )
         store.database.load("bookings", BOOKING_COLUMNS, rows)
-        store.admin.settle()
+        admin.settle(store)
 
 
 def declaration(hosts: int, seed: int = 1) -> str:
