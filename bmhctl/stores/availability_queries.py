@@ -14,24 +14,12 @@ from bmhctl.stores.host_query import HostQuery, ids_with
 from bmhctl.stores.hosts import HOST_SELECT, to_host
 from bmhctl.stores.rows import Value, from_time, number_in, to_time
 from bmhctl.stores.store import Store
-from bmhctl.support.values import Frozen
 
 CORDONED = "cordoned"
 """The word for a host that would be free without its cordon, in the place of its state."""
 
 MOST = 1000
 """Where counting has to read each host, it stops after this many hosts."""
-
-
-class Occupation(Frozen):
-    """How many hosts are in each state or :data:`CORDONED`, some of their holders, and when the first lease ends.
-
-    A holder is an owner with the id of one reservation.
-    """
-
-    states: dict[str, int]
-    holders: list[tuple[str, str]]
-    first_end: datetime | None
 
 
 def declared(store: Store) -> int:
@@ -73,8 +61,14 @@ def _having(store: Store, term: Term) -> int:
     return every - _number(store, gone, parameters)
 
 
-def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupation:
-    """Return how the hosts of some queries are occupied, with at most ``most`` holders; each host counts once."""
+def occupation(
+    store: Store, queries: Iterable[HostQuery], most: int
+) -> tuple[dict[str, int], list[tuple[str, str]], datetime | None]:
+    """Return how the hosts of some queries are occupied; each host counts once.
+
+    Returns how many are in each state or :data:`CORDONED`, the owners and the ids of at most ``most`` reservations that
+    hold some, and when the first lease ends.
+    """
     conditions = [store.hosts.where(query) for query in queries]
     values: list[Value] = [value for _, parameters in conditions for value in parameters]
     if len(conditions) == 1:
@@ -97,7 +91,7 @@ def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupat
         f" ORDER BY MIN(COALESCE(hosts.used_at, 0)), MIN(hosts.id) LIMIT {int(most)}",
         values,
     )
-    return Occupation(states, [(str(owner), str(token)) for owner, token in holders], first_end)
+    return states, [(str(owner), str(token)) for owner, token in holders], first_end
 
 
 def becoming_free(

@@ -127,9 +127,8 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
             except BmhctlError as error:
                 return error
     fitting = [query_for(requirement, HostQuery(declared=True)) for requirement in dict.fromkeys(requirements)]
-    seen = availability_queries.occupation(ctx.store, fitting, _HOLDERS)
-    spread, holders = seen.states, seen.holders
-    ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
+    spread, holders, first_end = availability_queries.occupation(ctx.store, fitting, _HOLDERS)
+    ends = f"; the first lease ends at {local_time(first_end)}" if first_end else ""
     held_by = f", held by {_by_owner(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = ticket_ahead(ctx, before)
     words = remedies(spread)  # includes what to do about hosts that do not become free by waiting
