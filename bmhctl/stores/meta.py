@@ -81,11 +81,6 @@ class Meta(Frozen):
         """Return the policy as the text that an operator wrote; None if there is no policy."""
         return self.get(_POLICY)
 
-    def parsed_policy(self) -> dict[str, object]:
-        """Return the policy's tables; empty if there is no policy."""
-        text = self.get(PARSED_POLICY)
-        return {} if text is None else dict(json.loads(text))
-
     def save_policy(self, text: str) -> bool:
         """Save the text of a valid policy, and return whether the policy changed; an empty text removes the policy."""
         if text == (self.policy_text() or ""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.results.diagnosis import Finding, Severity
 from bmhctl.stores.claims import run_claim, ticket_claim
 from bmhctl.stores.integrity import MOST
-from bmhctl.stores.meta import INTENT
+from bmhctl.stores.meta import INTENT, PARSED_POLICY
 from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import Declaration
 from bmhctl.support.left_tasks import describe, left_tasks, listed
@@ -249,7 +250,7 @@ def _policy(ctx: Context, seen: Examination) -> Policy | None:
         seen.note(Finding("policy", BROKEN, f"the policy is not valid: {error}", remedy))
         return None
     try:
-        is_same = ctx.store.meta.parsed_policy() == document
+        is_same = json.loads(ctx.store.meta.get(PARSED_POLICY) or "{}") == document
     except ValueError:
         is_same = False
     if not is_same:

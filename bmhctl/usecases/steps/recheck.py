@@ -68,7 +68,7 @@ class Rechecks:
     def _prepare(self, held: Claimed) -> Job:
         plan = held.plan(Phase.CHECKS)
         if held.host.state is State.MAINTENANCE:
-            return Job(held, plan, lambda run: self._once(held, run))
+            return Job(held, plan, lambda run: self._passed(held, run))
         ends = Event()
         self._running[held.host.id] = held.host, ends
         return Job(held, plan.ended_by(ends), lambda run: self._checked(held, run, ends))
@@ -94,14 +94,11 @@ class Rechecks:
 
         return held.settle(note)
 
-    def _once(self, held: Claimed, run: StepsRun) -> Job:
+    def _passed(self, held: Claimed, run: StepsRun, *, twice: bool = False) -> Job | Outcome:
         if run.refusal is not None:
             raise note_failure(self._ctx, held, run)
-        return Job(held, held.plan(Phase.CHECKS), lambda again: self._twice(held, again))
-
-    def _twice(self, held: Claimed, run: StepsRun) -> Outcome:
-        if run.refusal is not None:
-            raise note_failure(self._ctx, held, run)
+        if not twice:
+            return Job(held, held.plan(Phase.CHECKS), lambda again: self._passed(held, again, twice=True))
         return finish(self._ctx, held, Verb.RESUME, checks=replace(run, summary=f"passed twice: {run.summary}"))
 
     def step_aside(self) -> None:
