@@ -66,17 +66,10 @@ def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:
     return replace(query, selector=requirement.selector, by_turn=bool(query.states))
 
 
-class RareTerm(Frozen):
-    """A term that few hosts fit, and how many hosts fit it; a database searches from it."""
-
-    term: Term
-    fitting: int
-
-
-def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]]:
+def condition(query: HostQuery, rare: tuple[Term, int] | None) -> tuple[str, list[Value]]:
     """Return the SQL condition of a query, beginning with WHERE, and its parameters; an empty text for all hosts.
 
-    ``rare`` is the term from which the database searches; None where its planner decides.
+    ``rare`` is the term from which the database searches, and how many hosts fit it; None where its planner decides.
     """
     terms: list[str] = []
     parameters: list[Value] = []
@@ -92,10 +85,10 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
             parameters += [start, f"{start}~", pattern.replace("*", "%").replace("?", "_")]
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
-        if rare is None or term is not rare.term:
+        if rare is None or term is not rare[0]:
             sql, values = _holds(term)
         else:  # with a limit, a few more than were counted are enough
-            sql, values = _starts_from(term, None if query.limit is None else 2 * rare.fitting + 100)
+            sql, values = _starts_from(term, None if query.limit is None else 2 * rare[1] + 100)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
@@ -165,21 +158,21 @@ _FEW = _FEW_IN_SQL.format(least=_LEAST, share=100, most=10_000)
 _FEW_OF_ALL = _FEW_IN_SQL.format(least=_LEAST, share=20, most=50_000)  # larger for queries without a limit
 
 
-def rarest(execute: Callable[[str, Sequence[Value]], Sequence[Row]], query: HostQuery) -> RareTerm | None:
-    """Return the rarest term of a query if few hosts fit it; None where walking hosts in the wanted order is faster.
+def rarest(execute: Callable[[str, Sequence[Value]], Sequence[Row]], query: HostQuery) -> tuple[Term, int] | None:
+    """Return the rarest term of a query and how many hosts fit it; None where walking hosts in their order is faster.
 
     Unlike PostgreSQL, SQLite does not know how many hosts fit a term. With a million hosts, a search from a rare term
     takes milliseconds, but walking all hosts in the order of their last use takes a second; for a frequent term it is
     the other way round. So this counts the hosts that fit, up to the number at which both take equally long.
     """
     few = _FEW_OF_ALL if query.limit is None else _FEW
-    found: RareTerm | None = None
+    found: tuple[Term, int] | None = None
     for term in query.selector.terms:
         if term.operator in NEGATIVE:
             continue
         find, parameters = ids_with(term)
         [(number, enough)] = execute(f"SELECT COUNT(*), {few} FROM ({find} LIMIT {few} + 1) fits", parameters)
         fits = int(number or 0)
-        if fits <= int(enough or 0) and (found is None or fits < found.fitting):
-            found = RareTerm(term, fits)
+        if fits <= int(enough or 0) and (found is None or fits < found[1]):
+            found = term, fits
     return found

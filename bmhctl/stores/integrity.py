@@ -94,10 +94,6 @@ class Integrity(Frozen):
             for row in rows:
                 yield _stored_host(row, attributes.get(int(row[0] or 0), {}))
 
-    def planned_hosts(self) -> Iterator[Host]:
-        """Yield the hosts on which a time is set aside, by name."""
-        return map(to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.planned IS NOT NULL ORDER BY hosts.name"))
-
     def neighbouring_bmcs(self) -> Iterator[tuple[str, Bmc]]:
         """Yield the hosts that may share a BMC with another host, with their BMCs; unreadable rows are left out."""
         select = "SELECT name, bmc FROM hosts WHERE bmc IS NOT NULL"

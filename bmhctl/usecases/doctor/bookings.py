@@ -62,7 +62,7 @@ def look_at_bookings(ctx: Context, seen: Examination) -> None:
 def _hosts(ctx: Context, known: dict[str, Booking]) -> dict[int, Host]:
     """Return, by id, the hosts of open bookings, and the hosts on which a time is set aside."""
     members = ctx.store.hosts.with_ids({each for booking in known.values() for each in booking.hosts})
-    return members | {host.id: host for host in ctx.store.integrity.planned_hosts()}
+    return members | {host.id: host for host in ctx.store.hosts.that("hosts.planned IS NOT NULL")}
 
 
 def _words(booking: Booking) -> str:
