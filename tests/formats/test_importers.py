@@ -893,18 +893,22 @@ def test_the_variables_of_an_ini_inventory_are_literals_of_python() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "key"),
     [
-        """[a]\nn1 login='{"user": "root", "password": "hunter2"}'\n""",
-        """[a]\nn1 login='{"safe": true, "password": "hunter2"}'\n""",
-        """[a]\nn1\n[a:vars]\nlogin={"user": "root", "password": "hunter2"}\n""",
-        "[a]\nn1 login=\"[{'user': 'root', 'password': 'hunter2'}]\"\n",
+        ("""[a]\nn1 login='{"user": "root", "password": "hunter2"}'\n""", "password"),
+        ("""[a]\nn1 login='{"safe": true, "password": "hunter2"}'\n""", "login"),
+        ("""[a]\nn1\n[a:vars]\nlogin={"user": "root", "password": "hunter2"}\n""", "password"),
+        ("[a]\nn1 login=\"[{'user': 'root', 'password': 'hunter2'}]\"\n", "password"),
+        ("""all: {hosts: {n1: {login: '{"password": "hunter2"}'}}}""", "login"),
+        ("""name;login\nn1;"[{""password"": ""hunter2""}]"\n""", "login"),
     ],
 )
-def test_a_password_inside_a_variable_of_an_ini_inventory_is_skipped_and_named(text: str) -> None:
-    found = read(text, label_from=["login"])
-    assert entry(found, "n1") == {}
-    assert "standard input: 1 secret skipped, which are never stored: password" in found.skipped
+def test_a_password_inside_a_list_or_mapping_is_skipped_and_its_key_is_named(text: str, key: str) -> None:
+    for option in ({"label_from": ["login"]}, {"mapping": ["login=note"]}):
+        found = read(text, **option)
+        assert {**entry(found, "n1"), "labels": None} == {"labels": None}
+        assert "hunter2" not in str(found)
+        assert f"standard input: 1 secret skipped, which are never stored: {key}" in found.skipped
 
 
 def test_hosts_or_children_of_an_ansible_group_may_be_a_single_name() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from itertools import product
 from typing import TypeGuard
 
@@ -206,14 +204,11 @@ def _not_a_variable(hint: str | None = None) -> InvalidError:
 
 
 def _literal(text: str) -> object:
-    """Return the value of a variable, as Ansible reads it: a literal of Python or a text.
-
-    A list or mapping in JSON is also parsed, so that the secrets in it are found.
-    """
-    for parse in (ast.literal_eval, json.loads) if text[:1] in ("[", "{") else (ast.literal_eval,):
-        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-            return parse(text)
-    return text
+    """Return the value of a variable, as Ansible reads it: a literal of Python or a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def _expanded(pattern: str, where: str) -> list[str]:

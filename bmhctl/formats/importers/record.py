@@ -56,6 +56,8 @@ _SECRET = pattern(
 )
 _NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _UNTITLED = pattern(r"column \d+")  # of a CSV
+_KEYS = pattern(r"[\"']([\w-]{1,100})[\"']\s*:")
+"""A key of a mapping in JSON, or as Python writes it."""
 _VAULT = "$ANSIBLE_VAULT;"
 _IPMI_PORT, _HTTPS_PORT = 623, 443
 
@@ -173,7 +175,7 @@ def found_host(record: Record, place: str, now: datetime, options: ImportOptions
 def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]:
     for source, target in options.mapping:
         value = text_of(record.attributes.get(source))
-        if value is not None and not is_secret(source):
+        if value is not None and not is_secret(source) and not _has_secret(value):
             value = _without_password(value)
             scheme = "ipmi" if "ipmi" in source.lower() else "redfish+https"
             yield target, (bmc_url(value, scheme) or value) if target == "bmc.address" else value
@@ -189,7 +191,7 @@ def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -
     labels |= dict.fromkeys([each for each in record.groups if takes_group(options, each)], _MEMBER)
     for name in options.label_from or ():
         for key, value in record.attributes.items():
-            if takes_attribute(name, key) and (text := text_of(value)) is not None:
+            if takes_attribute(name, key) and (text := text_of(value)) is not None and not _has_secret(text):
                 labels[key] = _without_password(text)
     labels |= _below("labels.", mapped)
     made = {label_key(key): label_value(value) for key, value in labels.items()}
@@ -419,6 +421,11 @@ def is_secret(key: str) -> bool:
     return _SECRETS[key]
 
 
+def _has_secret(text: str) -> bool:
+    """Return whether a text is a list or mapping in JSON with a key that names a secret."""
+    return text[:1] in ("[", "{") and any(_SECRETS[key] for key in _KEYS.findall(text))
+
+
 class _Secrets(dict[str, bool]):
     """Caches for each key whether it names a secret, because the records of a file have the same few keys."""
 
@@ -446,7 +453,12 @@ def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool
                 if kind in _NESTED:
                     pending.append(each)
                 elif _SECRETS[key] or (
-                    kind is str and (("@" in each and _PASSWORD.search(each)) or (vaults and each.startswith(_VAULT)))
+                    kind is str
+                    and (
+                        ("@" in each and _PASSWORD.search(each))
+                        or (vaults and each.startswith(_VAULT))
+                        or _has_secret(each)
+                    )
                 ):
                     keys[key] = keys.get(key, 0) + 1
         elif isinstance(value, list):
