@@ -130,7 +130,7 @@ YAML: dict[str, Made] = {
         f"- &t {'x' * REPEATED}\n" + "".join(f"- {{kind: X, metadata: {{name: *t, n: {n}}}}}\n" for n in range(20_000))
     ),
     "descriptions of aliases": lambda: (
-        f"- kind: X\n  x: &t {'x ' * (REPEATED // 2)}\n"
+        f"- kind: X\n  x: &t {'xxxxxxxxx ' * (REPEATED // 10)}\n"
         + "".join(
             "- {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, "
             f"metadata: {{name: h{n}}}, spec: {{description: *t}}}}\n"
@@ -278,8 +278,8 @@ LINES: dict[str, Made] = {
     "a circle of groups": lambda: "[a:children]\nb\n[b:children]\na\n[a]\nx\n",
     "groups 2,000 deep": lambda: "".join(f"[g{n}:children]\ng{n + 1}\n" for n in range(2000)) + "[g2000]\nx\n",
     "leases without an end": lambda: "lease 10.0.0.1 {\n" * 50_000,
-    "ends without a lease": lambda: "lease 10.0.0.1 {\n}\n" + "}\n" * 200_000,
-    "a lease of many lines": lambda: "lease 10.0.0.1 {\n" + "  set a = b;\n" * 100_000 + "}\n",
+    "ends without a lease": lambda: "lease 10.0.0.1 {\n}\n" + "}\n" * 2 * MANY,
+    "a lease of many lines": lambda: "lease 10.0.0.1 {\n" + "  set a = b;\n" * MANY + "}\n",
     "a name of quotes": lambda: 'lease 10.0.0.1 {\n  client-hostname "' + '\\"' * 100_000 + ";\n}\n",
     "comments without an end": lambda: '{"Dhcp4": ' + "/* " * (BIG // 3),
     "a text of quotes": lambda: '{"Dhcp4": "' + '\\"' * (BIG // 2),

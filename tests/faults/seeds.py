@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import tomli_w
@@ -407,8 +408,12 @@ VALUES += [
 ]
 
 
+@cache
 def pieces(name: str) -> st.SearchStrategy[str]:
-    """Texts made of pieces of the parser's language, and of pieces that are in no language."""
+    """Texts made of pieces of the parser's language, and of pieces that are in no language.
+
+    It is built once, because Hypothesis checks each strategy at its first use, which takes longer than to draw from it.
+    """
     own = st.sampled_from(PIECES[name])
     return st.lists(own | own | own | st.sampled_from(_EVERYWHERE) | st.text(max_size=3), max_size=16).map("".join)
 
@@ -420,7 +425,9 @@ def mutated(draw: st.DrawFn, name: str) -> str:
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(text)))
         end = min(len(text), start + draw(st.integers(0, 12)))
-        new = draw(st.sampled_from(["", text[start:end] * 2, text[end : end + 40]]) | pieces(name))
+        repeated = ["", text[start:end] * 2, text[end : end + 40]]
+        which = draw(st.integers(0, len(repeated)))
+        new = repeated[which] if which < len(repeated) else draw(pieces(name))
         text = text[:start] + new + text[end:]
     return text
 
@@ -433,6 +440,9 @@ def torn(draw: st.DrawFn, name: str) -> bytes:
         start = draw(st.integers(0, len(data)))
         data = data[:start] + draw(st.binary(max_size=4)) + data[start + draw(st.integers(0, 4)) :]
     return data[: draw(st.integers(0, len(data)))] if draw(st.integers(0, 4)) == 0 else data
+
+
+_values: st.SearchStrategy[Any] = st.sampled_from(VALUES) | st.text(max_size=8) | st.integers()
 
 
 @st.composite
@@ -453,7 +463,7 @@ def bent(draw: st.DrawFn, tree: object) -> Any:
             elif what == 1 and isinstance(node, dict):
                 node[draw(st.sampled_from(["", "kind", "a" * 300, "\ud800", "<<", "password", "Name"]))] = inner
             else:
-                node[key] = deepcopy(draw(st.sampled_from(VALUES) | st.text(max_size=8) | st.integers()))
+                node[key] = deepcopy(draw(_values))
             break
     return copy
 
