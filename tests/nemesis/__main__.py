@@ -16,7 +16,6 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from bmhctl.support.watchdog import processes
+from tests import forked
 from tests.conftest import environment
+from tests.forked import Process
 from tests.postgres import Server
 
 HOSTS = ("node1", "node2", "node3", "node4")
@@ -47,19 +48,17 @@ TASK = (
 """A task that ignores TERM, and records the times at which it uses each host."""
 
 CLOCK = """
-import datetime, os, sys
-if sys.argv[2].startswith("postgres"):
-    import psycopg  # knows the datetime that is in C
+import os, time
 
-right = datetime.datetime
+right = time.clock_gettime
 
-class Moved(right):
-    @classmethod
-    def now(cls, tz=None):
-        with open(os.environ["NEMESIS_CLOCK"]) as file:
-            return right.now(tz) + datetime.timedelta(seconds=float(file.read()))
+def moved(clock):
+    if clock != time.CLOCK_REALTIME:
+        return right(clock)
+    with open(os.environ["NEMESIS_CLOCK"]) as file:
+        return right(clock) + float(file.read())
 
-datetime.datetime = Moved
+time.clock_gettime = moved
 """
 """Gives a client the clock that the nemesis sets: a file has the number of seconds by which it is wrong."""
 
@@ -132,7 +131,8 @@ class Clients:
     """Processes that run random commands on one inventory; they write into ``log``.
 
     ``unwatched`` are processes whose watchdog was killed: if they are killed or stopped as well, nothing ends their
-    task. No act of the nemesis takes longer than ``longest`` seconds.
+    task. No act of the nemesis takes longer than ``longest`` seconds. A client pauses for up to ``pause`` seconds after
+    each command.
     """
 
     location: str
@@ -140,10 +140,11 @@ class Clients:
     dice: random.Random
     ended: Counter[tuple[str, int]] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
-    running: list[subprocess.Popen[str]] = field(default_factory=list)
+    running: list[Process] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
     unwatched: set[int] = field(default_factory=set)
     longest: float = 6
+    pause: float = 0
 
     @property
     def log(self) -> Path:
@@ -163,7 +164,7 @@ class Clients:
     def clock(self) -> Path:
         return self.folder / "clock"
 
-    def victims(self) -> list[subprocess.Popen[str]]:
+    def victims(self) -> list[Process]:
         """The processes that may be killed and stopped."""
         return [process for process in self.running if process.pid not in self.unwatched]
 
@@ -212,23 +213,21 @@ class Clients:
             code, more = COMMAND, ["--as", f"client{number}", *line]
             if line in (("api",), ("book",)):
                 code, more = BOOK if line == ("book",) else API, [f"client{number}", str(dice.random()), str(self.log)]
-            process = subprocess.Popen(
-                [sys.executable, "-c", CLOCK + code, "-i", self.location, *more],
-                env=environment(NEMESIS_CLOCK=str(self.clock)),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
+            process = Process(
+                ["-i", self.location, *more],
+                self.folder,
+                environment(NEMESIS_CLOCK=str(self.clock)),
+                code=CLOCK + code,
             )
             self.running.append(process)
             _, said = process.communicate()
             self.running.remove(process)
-            status = process.returncode if process.returncode >= 0 else 128 - process.returncode
+            ended = process.wait()
+            status = ended if ended >= 0 else 128 - ended
             self.ended[line[0], status] += 1
             if not self.is_expected(status, said) or "Traceback" in said:
                 self.complaints.append(f"{' '.join(line)[:80]}: status {status}: {said}")
+            self.is_over.wait(dice.uniform(0, self.pause))
 
 
 def kill(clients: Clients, dice: random.Random) -> None:
@@ -236,7 +235,7 @@ def kill(clients: Clients, dice: random.Random) -> None:
     victims = clients.victims()
     for process in dice.sample(victims, min(1, len(victims))):
         with suppress(ProcessLookupError):
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)  # Process.kill would read its end, for which the client waits
 
 
 def kill_watchdog(clients: Clients, dice: random.Random) -> None:
@@ -286,7 +285,7 @@ def stop(clients: Clients, dice: random.Random) -> None:
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for process in stopped:
             with suppress(ProcessLookupError):
-                process.send_signal(number)
+                os.kill(process.pid, number)
         time.sleep(dice.uniform(2, clients.longest) if number == signal.SIGSTOP else 0)
 
 
@@ -395,7 +394,16 @@ def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
     return wrong
 
 
-def attack(backend: str, folder: Path, seconds: float, seed: int, *, number: int = 6, longest: float = 6) -> list[str]:
+def attack(
+    backend: str,
+    folder: Path,
+    seconds: float,
+    seed: int,
+    *,
+    number: int = 6,
+    longest: float = 6,
+    pause: float = 0,
+) -> list[str]:
     """Let clients and the nemesis work on a new inventory for ``seconds``; return the findings of the checker.
 
     Each act of the nemesis comes in turn, in an order that changes, and at least once.
@@ -406,22 +414,22 @@ def attack(backend: str, folder: Path, seconds: float, seed: int, *, number: int
             server.start()
         (folder / "lab").mkdir()
         file = folder / "lab" / ("lab.toml" if backend == "toml" else "lab.db")
-        return _attack(str(file) if server is None else server.url, folder, seconds, seed, server, number, longest)
+        location = str(file) if server is None else server.url
+        clients = Clients(location, folder, random.Random(seed), longest=longest, pause=pause)
+        return _attack(clients, seconds, seed, server, number)
     finally:
         if server is not None:
             server.remove()
 
 
-def _attack(
-    location: str, folder: Path, seconds: float, seed: int, server: Server | None, number: int, longest: float
-) -> list[str]:
-    dice = random.Random(seed)
-    clients = Clients(location, folder, dice, longest=longest)
+def _attack(clients: Clients, seconds: float, seed: int, server: Server | None, number: int) -> list[str]:
+    location, folder, dice = clients.location, clients.folder, clients.dice
     clients.set_clock(0)
 
     def bmhctl(*args: str, place: str = location) -> str:
-        line = [sys.executable, "-m", "bmhctl", "-i", place, *args]
-        return subprocess.run(line, env=environment(), check=True, capture_output=True, text=True).stdout
+        status, stdout, stderr = forked.run(["-i", place, *args], folder, environment(), timeout=600)
+        assert status == 0, stderr.decode()
+        return stdout.decode()
 
     def restart(_: Clients, __: random.Random) -> None:
         assert server is not None

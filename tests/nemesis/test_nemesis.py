@@ -17,7 +17,7 @@ from tests.nemesis.__main__ import Clients, attack, checked, overlapping
 def test_random_clients_beside_a_nemesis_share_nothing_and_lose_nothing(
     backend: str, tmp_path: Path, figures: Figures
 ) -> None:
-    wrong = attack(backend, tmp_path, 0, 5, number=4, longest=2.5)  # each act of the nemesis once
+    wrong = attack(backend, tmp_path, 0, 5, number=4, longest=2.5, pause=0.3)  # each act of the nemesis once
     figures("nemesis, short", backend, tries=1, losses=len(wrong))
     assert wrong == []
 
