@@ -70,7 +70,7 @@ _WORDS: dict[str, str] = {
     "set HOST --label rack=r1": "annotate label tag",
     "set HOST --note TEXT": "comment note",
     "share ID --with OWNER": "allow",
-    "show HOST": "cat console describe details dominfo dumpxml facts info scontrol state",
+    "show HOST": "cat console describe details dominfo domstate dumpxml facts info state",
     "stats": "sreport statistics usage utilization",
     "status": "cluster-info count sinfo summary",
     "status --watch": "monitor top watch",
@@ -87,8 +87,9 @@ COMMANDS: dict[str, str] = {word: meant for meant, words in _WORDS.items() for w
 """Commands of other tools, each with the command line that does the same here."""
 
 _NOUNS = "baremetal device devices host hosts machine machines node nodes place places server servers system"
-NOUNS = frozenset(_NOUNS.split())
-"""Words for hosts in other tools, which may stand before or after a command."""
+_PROGRAMS = "kubectl labgrid-client maas openstack scontrol virsh"
+NOUNS = frozenset((*_NOUNS.split(), *_PROGRAMS.split()))
+"""Words for hosts in other tools, which may stand before or after a command, and the names of such tools."""
 
 _IN_GROUPS: dict[str, str] = {
     "bookings cancel ID": "bookings del|delete|remove|rm",
@@ -150,12 +151,13 @@ _OPTIONS: dict[tuple[str, ...], str] = {
     ("--weekly {4}",): "--every --recurring --repeat",
     ("--yes",): "--force",
     ("-R {ID}",): "--id -r",
-    ("-i {FILE}",): "--config --db --file -f",
+    ("-i {FILE}",): "--config --db --file",
+    ("-i {FILE}", "-o {json}", "--force"): "-f",
     ("-j {8}",): "--parallel --threads",
     ("-l {rack=r1}",): "--filter --label --where -L",
     ("-n {2}",): "--limit --nodes --num --number --tail -N -c",
     ("-o csv",): "--csv",
-    ("-o json",): "--json",
+    ("-o json",): "--json --yaml",
     ("-o jsonl",): "--jsonl",
     ("-o name",): "--no-header --no-headers --noheader",
     ("-o plain",): "--long --wide",

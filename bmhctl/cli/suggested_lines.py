@@ -25,6 +25,7 @@ from bmhctl.cli.suggestions import (
     meant_ids,
     meant_list,
     meant_option,
+    meant_power,
     option_names,
     value_of,
     with_value,
@@ -37,6 +38,7 @@ _FILLERS = ("for", "with")  # words of a sentence, such as lease node01 for 2h
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
 _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
 _AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
+_NUMBER = re.compile(r"-\d+")
 _START = re.compile(r"today|tomorrow|(mon|tue|wed|thu|fri|sat|sun)[a-z]*|\d{1,2}:\d\d")
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 
@@ -52,6 +54,8 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
     prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
     known = option_names(error.ctx.command)
     if option is not None and hasattr(error, "possibilities"):
+        if _NUMBER.fullmatch(option) and "-n" in known:  # as in git log -3
+            return f"-n {option[1:]}"
         value = value_of(option, args)
         has_hosts = any(param.name == "hosts" for param in error.ctx.command.params)
         if option in ("--host", "--hosts", "--name", "--node") and has_hosts:
@@ -77,6 +81,8 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
     typed = [*args[args.index(command[1]) + 1 :]] if command[1] in args else []
     if not prefix and (command[1].lower() in NOUNS or (command[1] == "get" and _verb_of(typed[:1])[0])):
         verb, typed = _verb_of(typed)
+        if verb == "power" and (switched := meant_power(typed)):
+            return f"{PROGRAM} power {shlex.join(switched)}"
         meant: str | None = verb or "list"
     else:
         meant = meant_command(command[1], prefix)
@@ -104,7 +110,7 @@ def _as_actor(meant: str | None) -> str | None:
 
 def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
     """Return the command after a noun, as in ``node show node1``, and the words after it; None without one."""
-    for position, word in enumerate(words[:2]):
+    for position, word in enumerate(words[:3]):
         if word in ENTRIES or word in COMMANDS:
             return COMMANDS.get(word, word), words[position + 1 :]
     return None, words
