@@ -347,10 +347,12 @@ def reader(item: Item) -> Record | str:
 
 def _bmc(variables: Mapping[str, object], warnings: list[str]) -> dict[str, object]:
     inner = {key: each for key in _OF_BMC if isinstance(each := variables.get(key), dict)}
-    variables = {f"{key}_{name}": value for key, each in inner.items() for name, value in each.items()} | {**variables}
+    if inner:
+        flat = {f"{key}_{name}": value for key, each in inner.items() for name, value in each.items()}
+        variables = {**flat, **variables}
     for scheme, keys in _BMCS.items():
         for key in keys:
-            if (found := _first(variables, (key,), warnings)) is not None:
+            if key in variables and (found := _first(variables, (key,), warnings)) is not None:
                 port = f"{key.rpartition('_')[0] or key}_port"  # ipmi_port beside ipmi_ip
                 return {"address": bmc_url(found, scheme), "port": port_of(_first(variables, (port,), warnings))}
     return {}
