@@ -13,13 +13,9 @@ from bmhctl.domain.tables import check_keys, optional_text, require_table
 from bmhctl.errors import InvalidError
 from bmhctl.formats.import_batch import FoundHost, Part
 from bmhctl.formats.naming import NameTemplate
-from bmhctl.formats.toml_export import found_host
+from bmhctl.formats.toml_export import LIFECYCLE, found_host
 
 _VERSION = 1
-_STATES = (
-    *("state", "since", "dirty", "undeclared", "came_from", "fault", "reservation"),
-    *("failed_cleanups", "failed_setups", "failed_recycles", "used_at", "proven_at", "observed"),
-)
 _MARKS = ("cordon", "maintenance", "failed_tasks")
 _NEWER = (
     "failed_setups",
@@ -32,7 +28,7 @@ _NEWER = (
     "planned",
 )  # keys that an older bmhctl did not write
 _OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup", "reason", "planned")
-_KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
+_KEYS = (*_OTHER, *SPEC_KEYS, *LIFECYCLE)
 _TIMES = ("since", "used_at", "proven_at", "until")
 
 
@@ -92,8 +88,8 @@ def _reservations(records: Iterable[Mapping[str, object]]) -> dict[str, Reservat
         key = optional_text(record, "reservation", "hosts")
         if key is None or key in reservations:
             continue
-        made, ends = (_time(record.get(name)) for name in ("used_at", "until"))
-        made = made if isinstance(made, datetime) else _time(record.get("since"))
+        made, ends = (_read(name, record.get(name)) for name in ("used_at", "until"))
+        made = made if isinstance(made, datetime) else _read("since", record.get("since"))
         where = f"hosts.{record['name']}"
         owner = optional_text(record, "owner", where)
         if owner is None or not isinstance(made, datetime) or not isinstance(ends, datetime | None):
@@ -113,8 +109,7 @@ def _host(
     entry = {key: record[key] for key in SPEC_KEYS if key in record}
     if isinstance(bmc := entry.get("bmc"), dict):
         entry["bmc"] = {key: value for key, value in bmc.items() if value is not None}
-    life = {key: _time(record[key]) if key in _TIMES else record[key] for key in _STATES if key in record}
-    life |= {key: _mark(record[key]) for key in _MARKS if key in record}
+    life = {key: _read(key, record[key]) for key in LIFECYCLE if key in record}
     return found_host(check_name(record["name"]), {**entry, "lifecycle": life}, reservations, origin, now, names)
 
 
@@ -126,17 +121,14 @@ def _planned(record: Mapping[str, object]) -> Iterator[str]:
             yield identifier
 
 
-def _mark(value: object) -> object:
-    if isinstance(value, list):
-        return [_mark(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    return {key: _time(each) if key in ("since", "until") else each for key, each in value.items() if each is not None}
-
-
-def _time(value: object) -> object:
-    """Return the time in an ISO 8601 text; return any other value unchanged, so that its reader refuses it."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return datetime.fromisoformat(value)
+def _read(key: str, value: object) -> object:
+    """Return the value of a key with its times; a text that is no time is unchanged, so that its reader refuses it."""
+    match value:
+        case list():
+            return [_read(key, each) for each in value]
+        case dict() if key in _MARKS:
+            return {name: _read(name, each) for name, each in value.items() if each is not None}
+        case str() if key in _TIMES:
+            with suppress(ValueError):
+                return datetime.fromisoformat(value)
     return value

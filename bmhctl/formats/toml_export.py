@@ -171,7 +171,7 @@ def found_host(
     if "lifecycle" not in entry:
         return FoundHost(Host(spec, State.INITIAL, since=now), None, place)
     where = f"hosts.{name}.lifecycle"
-    life = _read(entry["lifecycle"], _LIFECYCLE, where, "state", "since")
+    life = _read(entry["lifecycle"], LIFECYCLE, where, "state", "since")
     holder, observed = life.pop("reservation", None), life.pop("observed", {})
     if holder is not None and holder not in reservations:
         raise _invalid(f"{where}.reservation", f"there is no [reservations.{holder}]")
@@ -255,7 +255,7 @@ _MARK: dict[str, Kind] = {
     "retires": flag,
     "maintains": flag,
 }
-_LIFECYCLE: dict[str, Kind] = {
+LIFECYCLE: dict[str, Kind] = {
     "state": _state,
     "since": _time,
     "dirty": flag,
@@ -273,6 +273,8 @@ _LIFECYCLE: dict[str, Kind] = {
     "reservation": text,
     "observed": parse_properties,
 }
+"""The keys of a host's lifecycle."""
+
 _RESERVATION: dict[str, Kind] = {
     "owner": text,
     "purpose": text,
