@@ -173,7 +173,9 @@ def reopen(store: Store) -> None:
     """
     if store.database.files:
         store.close()
-    store.become(open_store(store.given, create=False))
+    fresh = open_store(store.given, create=False)
+    store.close()
+    store.__dict__ = fresh.__dict__
 
 
 def _state_file(declaration: DeclarationFile) -> Path:

@@ -163,11 +163,6 @@ class Store:
         if self.declaration is not None:
             self.declaration.check_in_place()
 
-    def become(self, fresh: Store) -> None:
-        """Close this inventory, and use the freshly opened ``fresh`` in its place."""
-        self.close()
-        self.__dict__ = fresh.__dict__
-
     # methods of transactions
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:

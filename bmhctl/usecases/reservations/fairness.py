@@ -144,11 +144,6 @@ def note_ticket(
     )
 
 
-def any_free(ctx: Context, requirements: Requirements) -> bool:
-    """Return whether any free host fits any of the requirements, even if an earlier ticket has a right to it."""
-    return bool(_unclaimed(ctx, [requirements]))
-
-
 def free_for(
     ctx: Context,
     requirements: Requirements,
@@ -190,7 +185,7 @@ def _free(
     everyone = [requirements, *(load_requirements(ticket.requirements) for ticket in tickets)]
     more = max(more, _more_under(limits)) if tickets else more
     moments = dict.fromkeys(moment for one in (until, *untils.values()) if one for moment in (one.whole, one.least))
-    found = {host.id: host for each in moments or (None,) for host in _unclaimed(ctx, everyone, more, each)}
+    found = {host.id: host for each in moments or (None,) for host in unclaimed(ctx, everyone, more, each)}
     free = sorted(found.values(), key=lambda host: (host.used_at or LONG_AGO, host.id))
     if not tickets:
         return free
@@ -213,10 +208,10 @@ def hosts_for_tickets(ctx: Context, limits: tuple[Limit, ...], before: int | Non
     """Return the ids of the free hosts that tickets have a right to; with ``before``, only tickets before this id."""
     tickets = live_tickets(ctx, before)
     wanted = [load_requirements(each.requirements) for each in tickets]
-    free = _unclaimed(ctx, wanted, _more_under(limits))
+    free = unclaimed(ctx, wanted, _more_under(limits))
     earlier = _within_limits(ctx, tickets, limits)
     if any(host.planned for host in free):  # leave out hosts that are not free for a ticket's whole lease
-        free = _unclaimed(ctx, wanted, EVERY_FIT)
+        free = unclaimed(ctx, wanted, EVERY_FIT)
         until = partial(until_of_ticket, policy=ctx.store.policy(), now=ctx.clock())
         earlier = _within_limits(ctx, tickets, limits, until)
     left = left_over(earlier, free, partial(comes_back, ctx))
@@ -268,9 +263,10 @@ def match_free(
     return claimant.match(_free(ctx, requirements, before, limits, until, EVERY_FIT))
 
 
-def _unclaimed(
+def unclaimed(
     ctx: Context, everyone: Sequence[Requirements], more: int = 0, until: datetime | None = None
 ) -> list[Host]:
+    """Return the free hosts of :func:`candidates` on which no step runs, even if a ticket has a right to them."""
     if not everyone:
         return []
     while True:

@@ -31,7 +31,7 @@ from bmhctl.usecases.reservations.allocation import remedies
 from bmhctl.usecases.reservations.candidates import candidates
 from bmhctl.usecases.reservations.contended import check_ticket, choose, find_lost_grant, try_grant
 from bmhctl.usecases.reservations.eta import eta_of_request
-from bmhctl.usecases.reservations.fairness import any_free, match_free, note_excused, note_ticket, remove_dead
+from bmhctl.usecases.reservations.fairness import match_free, note_excused, note_ticket, remove_dead, unclaimed
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.queue_watch import IS_NEXT, ProgressReporter, Waiting, Watch
 from bmhctl.usecases.shared.absence import PAUSE, Absence
@@ -147,7 +147,7 @@ def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
     return (
         ctx.store.tickets.get(ticket.id) is None
         or granted_before(ctx, request) is not None
-        or any_free(ctx, request.requirements)
+        or bool(unclaimed(ctx, [request.requirements]))
     )
 
 
