@@ -144,6 +144,8 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.lab = Lab(self.folder / SUFFIX[self.kind])
+        # The connection of the checks stays open, because to open an inventory takes as long as to read it.
+        self.checks = Lab(self.lab.path, self.lab.clock)
         self.used: dict[str, bool] = {}
         self.names_of: dict[str, str] = {}
         self.seen = 0
@@ -161,6 +163,7 @@ class Lives(RuleBasedStateMachine):
         if self.started:
             tickets = self.ctx("alice").store.tickets.all()
             assert tickets == [], "who does not wait any more leaves no ticket"
+        self.checks.close()
         self.lab.remove()
         shutil.rmtree(self.folder)
 
@@ -553,8 +556,9 @@ class Lives(RuleBasedStateMachine):
         folder.mkdir()
         before = self.everything()
         copies.copy(self.ctx("alice"), location(folder / SUFFIX[kind]))
+        self.checks.close()
         self.lab.remove()
-        self.lab.path = folder / SUFFIX[kind]
+        self.checks.path = self.lab.path = folder / SUFFIX[kind]
         assert self.everything() == before
 
     @rule()
@@ -580,7 +584,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def all_five_hold(self) -> None:
-        ctx = self.ctx("alice")  # one context for all checks, because opening an inventory takes as long as reading it
+        ctx = self.checks.context("alice")
         store = ctx.store
         known = list(store.hosts.find(HostQuery()))
         chains = {host.name: list(store.events.read(host)) for host in known}
