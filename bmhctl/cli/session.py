@@ -218,7 +218,7 @@ def session(
                 if not endless:
                     from bmhctl.usecases.shared.bulk import report_saved
 
-                    report_saved(lab.context)
+                    report_saved(lab.context, ctx.command_path.partition(" ")[2])
                 raise
 
 

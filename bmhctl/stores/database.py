@@ -15,6 +15,9 @@ from bmhctl.stores.rows import Row, Value
 LOCK_PATIENCE = 15.0
 """How long a command waits for another command's transaction or edit, in seconds."""
 
+UNRECORDED = 0
+"""Stands among the ids of events for a change that may have written no event."""
+
 Question = tuple[str, Sequence[Value]]
 """A statement that reads, with its parameters."""
 
@@ -41,7 +44,10 @@ class Database(Protocol):
     """Whether opening it updated tables that an older bmhctl had made, which that one can't use any more."""
 
     unreported: list[int]
-    """The ids of the events that this process has written since the user was last shown what it did."""
+    """What this process has written since the user was last shown what it did: ids of events, and :data:`UNRECORDED`.
+
+    The database drops what a rollback undid, except ids that are never assigned again.
+    """
 
     after_commit: Callable[[], object] | None
     """Called once after the open transaction has committed; dropped if the transaction is undone."""
@@ -82,14 +88,14 @@ class Database(Protocol):
         """Return an id for a new row of the table, larger than every id that the table has ever assigned."""
 
     def transaction(
-        self, *questions: Question, write: bool, shared: bool = False
+        self, *questions: Question, write: bool, shared: bool = False, reports: bool = False
     ) -> AbstractContextManager[Sequence[Sequence[Row]]]:
         """Return a transaction: durable when the block ends, undone when the block raises.
 
         Without ``write``, it is a read-only snapshot. Only one writing transaction runs at a time; but if the database
         :attr:`locks_rows`, ``shared`` ones run beside each other. A shared one may begin with queries: it yields the
         rows of each. A server answers them in the round trip that begins the transaction; each query sees what was
-        committed before it ran.
+        committed before it ran. With ``reports``, a change adds :data:`UNRECORDED` to :attr:`unreported`.
         """
 
     def lock(self, *questions: Question) -> None:

@@ -165,13 +165,14 @@ class Store:
 
     # methods of transactions
 
-    def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
+    def transaction(self, *, shared: bool = False, reports: bool = False) -> AbstractContextManager[object]:
         """Return a writing transaction: durable when the block ends, undone when the block raises.
 
         Only one transaction writes at a time, except that ``shared`` ones may run beside each other. So a shared
-        transaction locks rows that it reads in order to change them (``lock``), and changes no others.
+        transaction locks rows that it reads in order to change them (``lock``), and changes no others. For ``reports``,
+        see :meth:`bmhctl.stores.database.Database.transaction`.
         """
-        return self.database.transaction(write=True, shared=shared)
+        return self.database.transaction(write=True, shared=shared, reports=reports)
 
     def is_any_due(self, now: datetime) -> bool:
         """Return whether a lease or a booking is due, or the inventory is retired.

@@ -52,7 +52,7 @@ def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: 
     successor = _successor(destination)
     with declaration_locked(ctx):
         refresh(ctx)
-        with ctx.store.transaction():
+        with ctx.transaction():
             ctx.store.meta.check_in_use(ctx.store.location)
             if not force:
                 _check_idle(ctx)

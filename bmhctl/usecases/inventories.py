@@ -94,7 +94,7 @@ def adopt(ctx: Context) -> Done:
     """
     if ctx.store.declaration is None:
         raise UsageError("--adopt is for a TOML inventory", hint="-i lab.toml")
-    with ctx.store.transaction():
+    with ctx.transaction():
         ctx.store.meta.put(OWNER, ctx.store.declaration.identity)
         ctx.store.meta.put(FINGERPRINT, None)
     state = str(ctx.store.declaration.state_path)
@@ -118,7 +118,7 @@ def reactivate(ctx: Context) -> Done:
     successor = ctx.store.meta.successor()
     if successor is None:
         raise StateRefusedError(f"{ctx.store.location} is not retired", hint="bmhctl status")
-    with ctx.store.transaction():
+    with ctx.transaction():
         ctx.store.meta.reactivate()
     return Done(
         "init",

@@ -55,7 +55,7 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
             hint="edit its tables there: [defaults], [checks.NAME], [cleanup.NAME] and the others",
         )
     policy = _parsed(text, name)
-    with ctx.store.transaction():
+    with ctx.transaction():
         save_policy(ctx, text, ctx.clock())
     words = f"policy of {ctx.store.location}: {_counts(policy)}"
     notes = (*_limits(ctx, policy), *_not_there(ctx, policy))

@@ -19,6 +19,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UncertainError, UnreachableError
+from bmhctl.stores.database import UNRECORDED
 from bmhctl.stores.postgres.session import LOCKS, NOW, Session, translated
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, number_in
@@ -160,18 +161,25 @@ class PostgresDatabase(Session):
     # methods of transactions
 
     @contextmanager
-    def transaction(self, *questions: Question, write: bool, shared: bool = False) -> Iterator[list[list[Row]]]:
+    def transaction(
+        self, *questions: Question, write: bool, shared: bool = False, reports: bool = False
+    ) -> Iterator[list[list[Row]]]:
         """Return a READ COMMITTED transaction for writing, shared or alone; or one snapshot for reading.
 
         Raises :class:`UncertainError` when the connection is lost while the server commits.
         """
         if self._depth:
             raise AssertionError("transactions do not nest: use a savepoint")
+        before = len(self.unreported)
         try:
             yield self._begin(write=write, shared=shared, questions=questions)
+            if reports and (self._has_written or self._waiting):
+                self.unreported.append(UNRECORDED)
             self._commit(write=write)
         except BaseException:
             self.after_commit = None
+            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:  # it has not committed
+                self.unreported[before:] = [each for each in self.unreported[before:] if each != UNRECORDED]
             self._undo("ROLLBACK")
             raise
         finally:

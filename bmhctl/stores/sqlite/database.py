@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
-from bmhctl.stores.database import LOCK_PATIENCE, WriteBuffer
+from bmhctl.stores.database import LOCK_PATIENCE, UNRECORDED, WriteBuffer
 from bmhctl.stores.os_files import unreachable
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import VERSION
@@ -159,7 +159,9 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, self._path) from error
 
     @contextmanager
-    def transaction(self, *questions: Question, write: bool, shared: bool = False) -> Iterator[list[list[Row]]]:
+    def transaction(
+        self, *questions: Question, write: bool, shared: bool = False, reports: bool = False
+    ) -> Iterator[list[list[Row]]]:
         """Return a transaction; only one transaction writes at a time.
 
         Raises :class:`MovedError` when another file is at the path by now; then nothing is written.
@@ -169,12 +171,14 @@ class SqliteDatabase(WriteBuffer):
             self.open_files.await_earlier()
         # IMMEDIATE: else two transactions could both read first, and one would then fail to write.
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
-        before = len(self.unreported)
+        before, changes = len(self.unreported), self.connection.total_changes
         try:
             yield [self.execute(*question) for question in questions]
             if write:
                 self._flush()
                 self.check_in_place()
+            if reports and self.connection.total_changes != changes:
+                self.unreported.append(UNRECORDED)
             self._run("COMMIT")
         except BaseException:
             self.after_commit = None

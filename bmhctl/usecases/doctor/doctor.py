@@ -109,7 +109,7 @@ def _repair(ctx: Context, *, is_damaged: bool) -> list[Finding]:
     fixable: dict[Finding, None] = {}
     done: set[Repair] = set()
     with declaration_locked(ctx):
-        with ctx.store.transaction():
+        with ctx.transaction():
             for _ in range(_ROUNDS):
                 seen = examine(ctx, deep=is_damaged, fixing=True)
                 if not seen.repairs:

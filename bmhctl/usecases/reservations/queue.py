@@ -114,7 +114,7 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
-    with ctx.store.transaction():
+    with ctx.transaction():
         ticket = ctx.store.tickets.get(ticket_id)
         if ticket is None:
             raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
@@ -149,7 +149,7 @@ def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None
     if ticket_id == before:
         raise UsageError(f"ticket {ticket_id} can't be moved before itself")
     refresh_and_reap(ctx)
-    with ctx.store.transaction():
+    with ctx.transaction():
         waiting = {ticket.id: ticket for ticket in ctx.store.tickets.all()}
         for each in (ticket_id, *(() if before is None else (before,))):
             if each not in waiting:

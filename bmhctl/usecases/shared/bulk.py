@@ -9,6 +9,7 @@ from datetime import datetime
 from bmhctl.domain.model import Host
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes, attempt, failed
+from bmhctl.stores.database import UNRECORDED
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, exact_names
 from bmhctl.usecases.shared.refresh import refresh_and_reap, retried
@@ -70,13 +71,18 @@ def each_in_one_commit(
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))
 
 
-def report_saved(ctx: Context) -> None:
-    """After an interruption, report what this process has saved in the actor's name and not shown."""
+def report_saved(ctx: Context, command: str) -> None:
+    """After an interruption, report what this process has saved in the actor's name and not shown.
+
+    Changes without an event are reported as the ``command`` that made them.
+    """
     from bmhctl.stores.events import EventQuery
     from bmhctl.support.folding import folded
 
-    ids = {*ctx.store.database.unreported}
     ctx.store.abandon()
+    ids = {*ctx.store.database.unreported}
+    is_changed = UNRECORDED in ids
+    ids.discard(UNRECORDED)
     saved: dict[tuple[str, str | None], list[str]] = {}
     with suppress(BmhctlError):
         for event in ctx.store.events.find(EventQuery(after=min(ids) - 1, upto=max(ids))) if ids else ():
@@ -85,6 +91,8 @@ def report_saved(ctx: Context) -> None:
     for (verb, reservation), hosts in saved.items():
         under = f" ({reservation})" if reservation else ""
         ctx.report(f"interrupted, but saved before: {verb} {' '.join(folded(hosts))}{under}")
+    if is_changed and not saved:
+        ctx.report(f"interrupted, but saved before: {command}")
 
 
 def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:

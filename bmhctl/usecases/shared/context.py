@@ -41,8 +41,14 @@ class Context(Frozen):
     confirm: Callable[[str], None] | None = None
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
-        """Open a writing transaction, as :meth:`Store.transaction` does; with ``dry_run``, it is undone at the end."""
-        return undone(self.store.transaction()) if self.dry_run else self.store.transaction(shared=shared)
+        """Open a writing transaction, as :meth:`Store.transaction` does, for what the user asked for.
+
+        If it changes something and the command is interrupted before its output, the user is told. With ``dry_run``,
+        it is undone at the end.
+        """
+        if self.dry_run:
+            return undone(self.store.transaction())
+        return self.store.transaction(shared=shared, reports=True)
 
     def host(self, name: str) -> Host:
         """Return the host with this name; for an unknown name, raise :class:`NotFoundError`, which suggests another."""

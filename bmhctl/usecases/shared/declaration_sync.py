@@ -15,6 +15,7 @@ from pathlib import Path
 from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Outcome, failed
+from bmhctl.stores.database import UNRECORDED
 from bmhctl.stores.declared_hosts import host_of, host_values
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.meta import FINGERPRINT, INTENT, OWNER
@@ -163,6 +164,7 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
             ctx.store.meta.put(INTENT, _write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
 
     edit_file(file.path, make, rehearse)
+    ctx.store.database.unreported.append(UNRECORDED)  # even if the state is not synced before an interruption
     if not outcomes:  # nothing changes in the file, because the changes concern only undeclared hosts
         with ctx.store.transaction():
             return apply(ctx, changes, ctx.clock())
