@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 import re
 import signal
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 
@@ -16,7 +19,7 @@ from psycopg.pq import Ping
 
 from bmhctl import Inventory, open_inventory
 from bmhctl.domain.model import Phase, State
-from bmhctl.errors import AwayError, BusyError, StateRefusedError, UnreachableError
+from bmhctl.errors import AwayError, BmhctlError, BusyError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.postgres import connection
@@ -417,6 +420,50 @@ def test_a_starting_server_is_not_reported_as_a_wrong_password(
     error = connection.translate(refused, Address.parse(server.url), is_lost=True)
     assert type(error) is AwayError
     assert error.hint == "the server is starting, stopping or recovering: try again in a moment"
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], BmhctlError]]:
+    """Returns the error for a server that refuses a connection with a text, and is ready an instant later."""
+    monkeypatch.setattr(connection, "PGconn", SimpleNamespace(ping=lambda _: Ping.OK))
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        listening.settimeout(30)
+        url = f"postgresql://otto@127.0.0.1:{listening.getsockname()[1]}/lab?sslmode=disable&gssencmode=disable"
+
+        def answer(message: bytes) -> None:
+            client, _ = listening.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(b"E" + struct.pack("!I", len(message) + 4) + message)
+
+        def refuse(text: str) -> BmhctlError:
+            answering = pool.submit(answer, text.encode() + b"\0\0")
+            with pytest.raises(UnreachableError) as refused:
+                connection.connect(Address.parse(url))
+            answering.result()
+            return refused.value
+
+        yield refuse
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("SFATAL\0VFATAL\0C57P03\0Mdas Datenbanksystem startet", AwayError),
+        ("SВАЖНО\0VFATAL\0C57P03\0Mсистема баз данных запускается", AwayError),
+        ("SFATAL\0VFATAL\0C53300\0Mtut mir leid, schon zu viele Verbindungen", AwayError),
+        ('SВАЖНО\0VFATAL\0C28P01\0Mпользователь "otto" не прошёл проверку', UnreachableError),
+        ("SFATAL\0VFATAL\0C28P01\0MPasswort-Authentifizierung für Benutzer »otto« fehlgeschlagen", UnreachableError),
+        ("SFATAL\0VFATAL\0C3D000\0Mla base de données « lab » n'existe pas", UnreachableError),
+    ],
+)
+def test_a_refusal_in_any_language_is_final_only_for_a_user_or_a_database(
+    said: str, kind: type[BmhctlError], refusing: Callable[[str], BmhctlError]
+) -> None:
+    error = refusing(said)
+    assert type(error) is kind
+    where = "check the user, the password and the database; the server's log says more"
+    assert error.hint == (where if kind is UnreachableError else f"try again; if it stays refused, {where}")
 
 
 def test_a_waiter_that_lost_its_ticket_joins_the_queue_again_at_the_end(server: Server) -> None:

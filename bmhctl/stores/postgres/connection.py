@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -13,6 +14,7 @@ from psycopg import errors
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, PGconn, Ping
+from psycopg.pq import abc as pq
 
 from bmhctl.errors import (
     FASTER,
@@ -102,12 +104,15 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
                 with closing(self.again()) as other:
                     found = other.execute(_AT_WORK, [self.backend]).fetchall()
             except psycopg.Error as error:
-                if "FATAL:" in str(error):
+                if _ANSWER in str(error):
                     return ""  # it answers, even if it only says that it has no room for another connection
         if found == [("SyncRep",)]:
             return "its synchronous standby does not confirm the commit"
         return "" if found else f"it has not answered for {SILENCE:g} s"
 
+
+_ANSWER = ":  "
+"""Follows the severity in a message of the server, whatever its language; libpq's own messages do not have it."""
 
 # A backend that waits for the client to send or to read something does not work.
 _AT_WORK = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
@@ -294,22 +299,34 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
         return UnreachableError, "check sslmode and sslrootcert in the URL, and the certificate of the server"
     if said.startswith("connection is bad: ") and "connection to server" not in said:
         return UnreachableError, "correct the URL, or libpq's files and variables: the service file, $PGSSLMODE, …"
-    state = error.sqlstate or _state_of(said, address)
+    state = error.sqlstate or _state_of(error, said, address)
     for beginning, kind, hint in _HINTS:
         if state is not None and state.startswith(beginning):
             return kind, hint
-    if "FATAL:" in said:  # the server answered
-        return UnreachableError, "check the user, the password and the database; the server's log says more"
-    return AwayError, "check the server and the network"
+    if _ANSWER not in str(error):
+        return AwayError, "check the server and the network"
+    where = "the user, the password and the database; the server's log says more"
+    if _is_final(error.pgconn, said):
+        return UnreachableError, f"check {where}"
+    return AwayError, f"try again; if it stays refused, check {where}"
 
 
-def _state_of(said: str, address: Address) -> str | None:
+def _is_final(server: pq.PGconn | None, said: str) -> bool:
+    """Return whether a server refused this user or database: then it quotes the name, whatever its language.
+
+    A server that is starting, is stopping or has no room quotes neither.
+    """
+    names = [re.escape(name.decode()) for name in (server.user, server.db) if name] if server else []
+    return bool(names and re.search(rf"[^\w\s]\s?({'|'.join(names)})\s?[^\w\s]", said))
+
+
+def _state_of(error: psycopg.Error, said: str, address: Address) -> str | None:
     """Return the SQLSTATE with which a server refused a connection; None if it is not known.
 
     libpq does not pass it on, but its ping tells whether a server is starting or stopping. By then, the server may have
     started, so its words count, too, if they are English.
     """
-    if "FATAL:" not in said:
+    if _ANSWER not in str(error):
         return None
     if "the database system is" in said or PGconn.ping(address.url.encode()) == Ping.REJECT:
         return "57P03"
