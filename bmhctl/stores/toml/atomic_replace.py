@@ -60,6 +60,7 @@ def edits_locked(target: Path) -> Iterator[int]:
     """Hold the lock on edits in the target's folder; yield the folder's descriptor."""
     import fcntl
 
+    holder = os.getpid()
     try:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -76,7 +77,11 @@ def edits_locked(target: Path) -> Iterator[int]:
                         f"another edit has held {shown(target.parent)} for {LOCK_PATIENCE:.0f} s", hint="try again"
                     ) from error
                 time.sleep(0.02)
-        yield folder
+        try:
+            yield folder
+        finally:
+            if os.getpid() == holder:  # a fork that another thread made meanwhile has a share in the lock
+                fcntl.flock(folder, fcntl.LOCK_UN)
     finally:
         os.close(folder)
 
