@@ -112,7 +112,7 @@ def _is_slow(item: pytest.Item) -> bool:
 def _seconds(item: pytest.Item) -> int:
     """Return about how many seconds a test takes: the value of its mark, else 1 if it is slow."""
     mark = item.get_closest_marker("slow")
-    return mark.kwargs.get("seconds", 1) if mark else int(_is_slow(item))
+    return mark.kwargs.get("seconds", 1) if mark else int(_folder(item).startswith(SLOW_FOLDERS))
 
 
 def _spread(items: list[pytest.Item], workers: int, chunk: int) -> None:
