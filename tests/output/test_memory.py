@@ -22,7 +22,7 @@ from tests.benchmarks.generate import generate
 
 pytestmark = pytest.mark.slow
 
-SMALL, LARGE = 750, 1500
+SMALL, LARGE = 400, 1100
 """Numbers of hosts: enough in the small inventory that all caches are full."""
 
 AT_ONCE = 50
