@@ -58,7 +58,9 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="three rounds, smaller inventories where the ratio allows it"
     )
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="at most so many rounds (default: 15)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="at most so many rounds (default: 15, or 3 with --quick)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there, too")
     options = parser.parse_args()
     chosen = [figure for figure in FIGURES if _is_named(figure, options.names)]
@@ -70,7 +72,7 @@ def main() -> int:
         return 0
     found: list[tuple[Figure, Series]] = []
     with tempfile.TemporaryDirectory(prefix="bmhctl-bench-") as folder:
-        bench = Bench(Path(folder), 3 if options.quick else options.rounds, options.quick)
+        bench = Bench(Path(folder), options.rounds or (3 if options.quick else 15), options.quick)
         print(report.HEAD, flush=True)
         for figure in chosen:
             found.append((figure, figure.measure(bench)))
