@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
 from unittest import mock
 
 import psycopg
@@ -14,7 +13,6 @@ from bmhctl.domain.requirements import ReservationRequest, reservation_request
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results.diagnosis import Diagnosis
-from bmhctl.stores import open_store
 from bmhctl.stores.database import Database
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor
@@ -102,11 +100,10 @@ def _drop_constraints(database: Database) -> None:
 def everything(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of an inventory."""
     tables = ("hosts", "reservations", "facts", "results", "events", "departed", "tickets", "meta")
-    with closing(open_store(lab.location)) as store:
-        return {
-            table: sorted((tuple(row) for row in store.database.execute(f"SELECT * FROM {table}")), key=repr)
-            for table in tables
-        }
+    database = lab.context().store.database
+    return {
+        table: sorted((tuple(row) for row in database.execute(f"SELECT * FROM {table}")), key=repr) for table in tables
+    }
 
 
 def examined(lab: Lab, *, fix: bool = False) -> Diagnosis:
