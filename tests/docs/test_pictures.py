@@ -26,7 +26,7 @@ def test_a_picture_is_current_and_shown_in_the_readme(name: str, drawn: dict[str
 
 
 def test_every_picture_in_the_folder_is_used(drawn: dict[str, str]) -> None:
-    assert NAMES == sorted(drawn)
+    assert sorted(drawn) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
