@@ -144,6 +144,9 @@ def import_(
         list[str] | None,
         typer.Option("--map", metavar="NAME=FIELD,…", help="A column or variable as a field: rack=labels.rack."),
     ] = None,
+    update: Annotated[
+        bool, typer.Option("--update/--no-update", help="Update hosts that are known, or only add new ones.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace attributes that were set here.")] = False,
     dry_run: DryRun = False,
     policy: Annotated[bool, typer.Option("--policy", help="Also import the policy; it names commands to run.")] = False,
@@ -158,10 +161,13 @@ def import_(
     """
     from bmhctl.formats.import_files import import_options, read_paths
 
+    if overwrite and not update:
+        raise UsageError("--overwrite and --no-update can't be combined", hint="give one of them")
     options = import_options(kind, name, only, label_from, mapping)
     with asking(ctx, Imported, yes=yes, dry_run=dry_run) as lab:
         batch = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
-        lab.show(usecases.import_hosts(lab.context, batch, with_policy=policy, overwrite=overwrite))
+        done = usecases.import_hosts(lab.context, batch, update=update, with_policy=policy, overwrite=overwrite)
+        lab.show(done)
 
 
 def _numbers(properties: dict[str, str | None]) -> dict[str, str | int | None]:

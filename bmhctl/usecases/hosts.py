@@ -156,12 +156,15 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     return Outcomes("remove", (*done, *map(failed, errors)), _way_back(ctx, done))
 
 
-def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False, overwrite: bool = False) -> Imported:
+def import_hosts(
+    ctx: Context, batch: ImportBatch, *, update: bool = True, with_policy: bool = False, overwrite: bool = False
+) -> Imported:
     """Import the hosts of files, all or none: add those that are new, and merge the attributes of those that are known.
 
-    The state and the credentials of a known host never change. Values that were set here since the last import are kept
-    and reported, unless ``overwrite``: see :func:`merge`. A policy names commands to run, so it is imported only
-    ``with_policy``, and only into a database. Raises :class:`InvalidError` if there is nothing to import.
+    Without ``update``, known hosts stay as they are. Their state and credentials never change. Values that were set
+    here since the last import are kept and reported, unless ``overwrite``: see :func:`merge`. A policy names commands
+    to run, so it is imported only ``with_policy``, and only into a database. Raises :class:`InvalidError` if there is
+    nothing to import.
     """
     ctx = replace(ctx, report=once(ctx.report, batch.warnings))  # the change would repeat the warnings of its preview
     refresh_and_reap(ctx)
@@ -177,6 +180,9 @@ def import_hosts(ctx: Context, batch: ImportBatch, *, with_policy: bool = False,
     for arrival in batch.arrivals:
         host = _without_references(ctx, arrival.host)
         known, last = there.get(host.name), before.get(host.name)
+        if known is not None and not update:
+            items.append(Outcome(known.name, False, "is in the inventory already", known.state, known.state))
+            continue
         now_said = {**last, **values_of(host.spec)} if last else values_of(host.spec)
         if now_said != last:
             said[host.name] = now_said

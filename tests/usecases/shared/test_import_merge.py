@@ -22,9 +22,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ASKED = "attributes that were set here are kept where the files differ; import --overwrite replaces them"
 
 
-def bring(lab: Lab, *specs: HostSpec, overwrite: bool = False, dry_run: bool = False) -> Imported:
+def bring(lab: Lab, *specs: HostSpec, update: bool = True, overwrite: bool = False, dry_run: bool = False) -> Imported:
     batch = ImportBatch(tuple(ImportedHost(Host(spec, State.INITIAL, NOW), None, "x.yaml") for spec in specs))
-    return hosts.import_hosts(replace(lab.context(), dry_run=dry_run), batch, overwrite=overwrite)
+    return hosts.import_hosts(replace(lab.context(), dry_run=dry_run), batch, update=update, overwrite=overwrite)
 
 
 def spec(lab: Lab, name: str = "n1.lab") -> HostSpec:
@@ -85,6 +85,19 @@ def test_overwrite_takes_the_values_of_the_file(lab: Lab) -> None:
     assert ASKED not in lab.said
     bring(lab, replace(FIRST, note="newer"))
     assert spec(lab).note == "newer"
+
+
+def test_without_update_only_new_hosts_are_imported(lab: Lab) -> None:
+    bring(lab, FIRST)
+    changed = replace(FIRST, note="newer")
+    done = bring(lab, changed, HostSpec("n2"), update=False)
+    assert [(item.host, item.changed, item.message) for item in done.items] == [
+        ("n1.lab", False, "is in the inventory already"),
+        ("n2", True, "new, imported from x.yaml"),
+    ]
+    assert spec(lab) == FIRST
+    bring(lab, changed)
+    assert spec(lab) == changed
 
 
 def test_values_from_before_the_first_import_are_kept(lab: Lab) -> None:
