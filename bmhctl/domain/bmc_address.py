@@ -76,6 +76,8 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     """
     from urllib.parse import urlsplit
 
+    if "://" not in address and "/" in address.rstrip("/"):  # an address without scheme means IPMI, without paths
+        raise ValueError("a path needs a scheme before it, such as redfish+https://")
     parts = urlsplit(address)
     transport = _transport(parts.scheme)
     if transport is None:
@@ -140,15 +142,17 @@ def server_word(text: str) -> str:
     return match[1].casefold() if match else ""
 
 
-def full_address(address: str, scheme: str = "redfish+https") -> str:
-    """Return an address with its scheme and the ``//`` after it, and with the brackets of an IPv6 address.
+def with_slashes(address: str) -> str:
+    """Return an address with ``//`` after its scheme: manifests write ``ipmi:HOST``, but ``ipmi:623`` names a port."""
+    match = _WITHOUT_SLASHES.match(address)
+    return f"{match[1]}://{address[match.end() :]}" if match else address
 
-    ``scheme`` is that of an address without one. Manifests write ``ipmi:HOST``, but ``ipmi:623`` names a port.
-    """
+
+def with_scheme(address: str, scheme: str = "redfish+https") -> str:
+    """Return an address with a scheme, ``scheme`` if it has none, and then with the brackets of an IPv6 address."""
+    address = with_slashes(address)
     if "://" in address:
         return address
-    if match := _WITHOUT_SLASHES.match(address):
-        return f"{match[1]}://{address[match.end() :]}"
     host, slash, path = address.partition("/")
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"

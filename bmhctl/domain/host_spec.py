@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain, count
 from typing import Any
 
-from bmhctl.domain.bmc_address import full_address, redfish_endpoint, server_word, system_key
+from bmhctl.domain.bmc_address import redfish_endpoint, server_word, system_key, with_slashes
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import TLS_VERSIONS, Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import is_label_key, is_label_value
@@ -281,18 +281,18 @@ def _credentials(value: object, where: str) -> str:
     return credentials
 
 
-def _bmc_address(given: str, system_id: str | None, where: str) -> str:
-    if "@" in given:  # anywhere in the address: a parser would end the password at its first "/"
+def _bmc_address(address: str, system_id: str | None, where: str) -> str:
+    if "@" in address:  # anywhere in the address: a parser would end the password at its first "/"
         raise InvalidError(
             f"{where} holds a user name or a password",
             hint='an inventory holds no secrets: use credentials = "env:NAME"',
             details={"key": where},
         )
-    address = full_address(given)
+    address = with_slashes(address)
     match = _BMC_URL.fullmatch(address) if _VISIBLE.fullmatch(address) else None
     scheme, ipv6, name, port, rest = match.groups("") if match else [""] * 5
     if not match or not is_network_name(ipv6 or name) or not 0 < int(port or 443) <= 65535 or len(address) > 1000:
-        error = type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", given)
+        error = type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
         named = _BMC_URL.fullmatch(address)
         error.hint = _name_in_dns((named and named["name"]) or "") or error.hint
         if is_ip(address.partition("://")[2].partition("/")[0]):
@@ -302,7 +302,7 @@ def _bmc_address(given: str, system_id: str | None, where: str) -> str:
         _check_resource(scheme, rest, system_id)
     except ValueError as error:
         raise InvalidError(
-            f"{where} {given}: {error}",
+            f"{where} {address}: {error}",
             hint="…/redfish/v1/Systems/ID names a system; a prefix may stand before /redfish/v1",
             details={"key": where},
         ) from None

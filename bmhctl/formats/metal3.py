@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.bmc_address import full_address
 from bmhctl.domain.host_spec import known_mac
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
@@ -195,12 +194,11 @@ def _metal3(
     )
     bmc = spec.fields("bmc")
     secret = bmc.line("credentialsName")
-    bmc_address = bmc.line("address")
     declared = _declared(
         metadata,
         names,
         bmc={
-            "address": bmc_address and full_address(bmc_address, "ipmi"),  # as Metal3 reads one without a scheme
+            "address": bmc.line("address"),
             "credentials": secret and reference(secret),
             "verify_tls": not bmc.flag("disableCertificateVerification"),
         },

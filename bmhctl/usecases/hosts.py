@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 
-from bmhctl.domain.bmc_address import full_address
+from bmhctl.domain.bmc_address import with_scheme
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
@@ -321,11 +321,12 @@ def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> Ho
         merged = {**getattr(spec, group), **given}
         entry[group] = {key: value for key, value in merged.items() if value is not None}
     bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec made it a dict
-    before, is_dropped = spec.bmc and full_address(spec.bmc.address), False
-    put(bmc, "address", changes.bmc)
     put(bmc, "type", changes.bmc_type)
+    full = partial(with_scheme, scheme="ipmi" if bmc.get("type") == "ipmi" else "redfish+https")
+    before, is_dropped = spec.bmc and full(spec.bmc.address), False
+    put(bmc, "address", changes.bmc and full(changes.bmc))
     put(bmc, "system_id", changes.bmc_system_id)
-    if before is not None and full_address(str(bmc.get("address"))) != before and "credentials" in bmc:
+    if before is not None and full(str(bmc.get("address"))) != before and "credentials" in bmc:
         del bmc["credentials"]
         is_dropped = bool(changes.bmc) and changes.credentials is None
     put(bmc, "credentials", changes.credentials)

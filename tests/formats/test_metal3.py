@@ -131,17 +131,6 @@ def test_a_metal3_manifest_becomes_a_host_with_its_hardware() -> None:
     assert read_manifests(METAL3, "lab.yaml", NOW) == ImportBatch((arrival,))
 
 
-def test_a_bmc_address_without_a_scheme_is_one_of_ipmi_as_in_metal3() -> None:
-    manifest = {
-        "apiVersion": "metal3.io/v1alpha1",
-        "kind": "BareMetalHost",
-        "metadata": {"name": "node-0"},
-        "spec": {"bmc": {"address": "10.0.1.11"}},
-    }
-    (arrival,) = read_manifests(yaml.safe_dump(manifest), "lab.yaml", NOW).arrivals
-    assert arrival.host.spec.bmc == Bmc("ipmi://10.0.1.11")
-
-
 def test_a_manifest_of_the_metal_lifecycle_project_becomes_a_host() -> None:
     spec = HostSpec(
         name="compute-1",

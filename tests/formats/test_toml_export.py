@@ -78,7 +78,7 @@ WORDS = st.from_regex(r"\A[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,10}[A-Za-z0-9])?\Z")
 NAMES = st.from_regex(r"\A[a-z0-9](?:[-a-z0-9]{0,10}[a-z0-9])?\Z")
 BMCS = st.builds(
     Bmc,
-    address=st.sampled_from(["ipmi://10.0.0.1", "redfish+https://bmc.lab/redfish/v1"]),
+    address=st.sampled_from(["10.0.0.1", "redfish+https://bmc.lab/redfish/v1"]),
     type=st.none() | LINES,
     system_id=st.none() | WORDS,
     credentials=st.sampled_from([None, "env:BMC", "file:/run/bmc", "command:pass show bmc"]),

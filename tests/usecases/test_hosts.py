@@ -201,7 +201,7 @@ def test_the_address_of_a_bmc_may_have_no_slashes_after_its_scheme_as_in_manifes
             hosts.add(lab.context(), ["node9"], AttributeChanges(bmc=wrong))
 
 
-def test_the_address_of_a_bmc_without_a_scheme_is_one_of_redfish(lab: Lab) -> None:
+def test_a_bmc_that_is_given_without_a_scheme_is_one_of_redfish_unless_its_type_is_ipmi(lab: Lab) -> None:
     written = ["10.0.0.1", "bmc.lab/redfish/v1/Systems/1", "fd00::1", "[fd00::2]:8443", "ipmi:623", "bmc-{name}.lab"]
 
     for number, bmc in enumerate(written):
@@ -210,13 +210,27 @@ def test_the_address_of_a_bmc_without_a_scheme_is_one_of_redfish(lab: Lab) -> No
         again = hosts.set_attributes(lab.context(), Choice((f"node{number}",)), AttributeChanges(bmc=bmc))
         assert [item.message for item in again.items] == ["nothing to change"]
 
-    assert [spec.bmc for spec in specs(lab).values()] == [
+    hosts.add(lab.context(), ["old"], AttributeChanges(bmc="10.0.0.9", bmc_type="ipmi"))
+
+    *others, old = (spec.bmc for spec in specs(lab).values())
+    assert old == Bmc("ipmi://10.0.0.9", type="ipmi")
+    assert others == [
         Bmc(f"redfish+https://{address}", credentials="env:LAB")
         for address in (
             *("10.0.0.1", "bmc.lab/redfish/v1/Systems/1", "[fd00::1]", "[fd00::2]:8443"),
             *("ipmi:623", "bmc-node5.lab"),  # a BMC whose name is ipmi
         )
     ]
+
+
+def test_a_declared_bmc_address_without_a_scheme_stays_as_it_is_until_it_is_set(toml_lab: Lab) -> None:
+    toml_lab.path.write_text('[hosts.node1.bmc]\naddress = "10.0.0.1"\ncredentials = "env:LAB"\n')
+    said = []
+    for changes in (AttributeChanges(note="spare"), AttributeChanges(bmc="10.0.0.1"), AttributeChanges(bmc="")):
+        said.append(specs(toml_lab)["node1"].bmc)
+        hosts.set_attributes(toml_lab.context(), Choice(("node1",)), changes)
+    as_written = Bmc("10.0.0.1", credentials="env:LAB")
+    assert said == [as_written, as_written, replace(as_written, address="redfish+https://10.0.0.1")]
 
 
 def test_hosts_that_swap_what_identifies_them_are_not_warned_of(lab: Lab) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from bmhctl.domain.bmc_address import full_address
+from bmhctl.domain.bmc_address import with_scheme
 from bmhctl.domain.host_spec import is_ip, known_mac
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import Selector, is_label_key, is_label_value
@@ -384,7 +384,7 @@ def port_of(text: str | None) -> int | None:
 def bmc_url(address: str | None, scheme: str = "redfish+https") -> str | None:
     """Return the address of a BMC with a protocol; one that it already has is unchanged."""
     address = without_prefix(address)
-    return full_address(address, scheme) if address and not address.startswith("/") else None
+    return with_scheme(address, scheme) if address and not address.startswith("/") else None
 
 
 def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> InvalidError:

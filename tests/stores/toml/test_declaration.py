@@ -66,7 +66,7 @@ def test_a_declaration_has_the_hosts_in_file_order_and_the_policy_separately() -
             address="10.0.0.12",
             mac="bc:55:85:92:de:b7",
             labels={"arch": "x86_64"},
-            bmc=Bmc("redfish+https://10.0.1.11", credentials="env:LAB_BMC"),
+            bmc=Bmc("10.0.1.11", credentials="env:LAB_BMC"),
             hardware={"cpus": 64, "memory": "256GiB"},
             note="left slot, top",
         ),

@@ -154,9 +154,9 @@ def test_several_changes_are_made_in_their_order() -> None:
         ('[hosts.b]\r\nnote = "x"', Change.add(HostSpec("c")), '[hosts.b]\r\nnote = "x"\r\n\r\n[hosts.c]'),
         ("[hosts.b]\nbmc.address = 'x'\nbmc.verify_tls = true\n", Change.replace(HostSpec("b")), "[hosts.b]\n"),
         (
-            "[hosts.b]\nbmc = { address = 'http://x', verify_tls = true }\n",
-            Change.replace(HostSpec("b", bmc=Bmc("http://x", verify_tls=False))),
-            "[hosts.b]\nbmc = { address = 'http://x', verify_tls = false }\n",
+            "[hosts.b]\nbmc = { address = 'x', verify_tls = true }\n",
+            Change.replace(HostSpec("b", bmc=Bmc("x", verify_tls=False))),
+            "[hosts.b]\nbmc = { address = 'x', verify_tls = false }\n",
         ),
     ],
 )
@@ -250,7 +250,7 @@ SPECS = st.builds(
     bmc=st.none()
     | st.builds(
         Bmc,
-        st.sampled_from(["ipmi://10.0.1.1", "redfish://b/redfish/v1"]),
+        st.sampled_from(["10.0.1.1", "redfish://b/redfish/v1"]),
         system_id=st.sampled_from([None, "#1"]),
         verify_tls=st.booleans(),
     ),
