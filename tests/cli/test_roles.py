@@ -17,6 +17,7 @@ from bmhctl.domain.policy import Step
 from bmhctl.errors import AwayError, MovedError
 from bmhctl.probes import run as probe
 from bmhctl.probes.redfish_hardware import hardware
+from bmhctl.stores import migrations
 from bmhctl.stores.migrations import MIGRATIONS, Migration
 from bmhctl.stores.postgres import open as opening
 from bmhctl.stores.postgres import roles
@@ -394,7 +395,8 @@ def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(
     later = (*MIGRATIONS, Migration("later", ("CREATE TABLE later (id TEXT)",)))
     for module in (opening, roles):
         monkeypatch.setattr(module, "MIGRATIONS", later)
-    monkeypatch.setattr(opening, "VERSION", len(later))
+    for module in (opening, migrations):
+        monkeypatch.setattr(module, "VERSION", len(later))
     [[owner]] = fleet.sql("SELECT current_user")
     for role in ROLES[:3]:
         done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))
