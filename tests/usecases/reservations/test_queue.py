@@ -595,7 +595,7 @@ def test_the_policy_at_the_grant_limits_the_lease_with_a_note(fleet: Lab) -> Non
 
 
 def test_a_waiter_ends_expired_leases(fleet: Lab) -> None:
-    reserve.reserve_or_wait(fleet.context("holder"), reservation_request(count=4, ttl=timedelta(seconds=20)))
+    reserve.reserve_or_wait(fleet.context("holder"), reservation_request(count=4, ttl=timedelta(seconds=3)))
 
     def recycle() -> None:
         if "tainted" in states(fleet):
