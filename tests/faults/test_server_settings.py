@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psycopg
@@ -17,12 +17,13 @@ from bmhctl.stores.postgres.url import Address
 from tests.conftest import Run
 from tests.faults.in_process import call
 from tests.postgres import Server
+from tests.processes import until
 
 NOTE = "üöä€ \\n 'q' \\' 日本"
 LIMITS = (
-    "statement_timeout = '100ms'",
-    "transaction_timeout = '100ms'",
-    "idle_session_timeout = '100ms'",
+    "statement_timeout = '1s'",
+    "transaction_timeout = '1s'",
+    "idle_session_timeout = '1s'",
     "idle_in_transaction_session_timeout = '1ms'",
     "lock_timeout = '1ms'",
 )
@@ -100,6 +101,12 @@ def test_a_limit_that_ends_a_session_before_it_is_lifted_is_named(error: psycopg
     assert f" {setting}" in str(found.hint)
 
 
+def has_waited(admin: psycopg.Connection[tuple[object, ...]]) -> bool:
+    """Return whether a command of the role has waited for a lock for longer than its limits."""
+    waits = "SELECT 1 FROM pg_stat_activity WHERE usename = 'lab' AND wait_event_type = 'Lock'"
+    return bool(admin.execute(f"{waits} AND query_start < clock_timestamp() - interval '1.5s'").fetchall())
+
+
 def test_limits_of_the_role_end_no_command_that_waits_for_another_ones_lock(
     admin: psycopg.Connection[tuple[object, ...]], own_server: Server, lab: Command
 ) -> None:
@@ -110,9 +117,10 @@ def test_limits_of_the_role_end_no_command_that_waits_for_another_ones_lock(
     assert lab("add", "node1").status == 0
     with psycopg.connect(own_server.url.replace("/postgres?", "/lab?")) as other:
         other.execute("LOCK TABLE bmhctl.hosts")
-        threading.Timer(0.5, other.rollback).start()
-
-        done = lab("cordon", "node1")
+        with ThreadPoolExecutor(1) as pool:
+            releasing = pool.submit(lambda: (until(lambda: has_waited(admin)), other.rollback()))
+            done = lab("cordon", "node1")
+            releasing.result()
 
     assert (done.status, done.stderr) == (0, "")
 
