@@ -51,7 +51,7 @@ MOST: dict[str, tuple[int, int]] = {
     "show n1": (19, 58),
     "status": (21, 101),
     "why n1": (24, 97),
-    "ready n8": (24, 114),
+    "ready n8": (24, 115),
     "reservations": (16, 53),
     "history n1": (16, 46),
     "extend -R r-one": (21, 81),
