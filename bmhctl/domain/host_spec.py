@@ -53,11 +53,13 @@ def _values(table: Mapping[str, object], kinds: Mapping[str, Kind], where: str) 
 
 def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
     try:
-        check_keys(entry, SPEC_KEYS, f"hosts.{name}", {f"hosts.{name}.bmc": _OF_BMC})
+        check_keys(entry, SPEC_KEYS, f"hosts.{name}")
     except InvalidError as error:
         unknown = str(error.details["key"]).removeprefix(f"hosts.{name}.")
         if isinstance(entry[unknown], Mapping):  # TOML reads [hosts.a.b] as a table b in the host a
             error.hint = f'a name with dots needs quotes: [hosts."{name}.{unknown}"]'
+        elif unknown.removeprefix("bmc_") in _BMC_KEYS:
+            error.hint = f"write bmc.{unknown.removeprefix('bmc_')} = …"
         elif error.hint and error.hint.startswith("known here"):
             error.hint += '; for others: labels = { rack = "r1" } or hardware = { cpus = 64 }'
         raise
@@ -331,6 +333,5 @@ _SPEC: dict[str, Kind] = {
     "note": _line,
 }
 _BMC_KEYS = tuple(_BMC)
-_OF_BMC = (*_BMC_KEYS, *(f"bmc_{key}" for key in _BMC_KEYS))
 SPEC_KEYS = tuple(_SPEC)
 """The keys of the table of a host."""

@@ -8,10 +8,10 @@ _NAME = r"(?:\..+)?"
 _FORMS = (
     ("defaults", '[defaults] with keys below it, such as ttl = "4h"'),
     (f"limits{_NAME}", "[limits.NAME] with keys below it, such as max_hosts = 3"),
-    (r"[^.]+\.[^.]+\.http", 'such as http = "http://{address}:8080/health"'),
+    (r"(?!hosts\.)[^.]+\.[^.]+\.http", 'such as http = "http://{address}:8080/health"'),
     (r"checks\.[^.]+\.redfish", 'such as redfish = { power = "on" }'),
-    (r"[^.]+\.[^.]+\.redfish", 'such as redfish = { power = "off" }'),
-    (r"[^.]+\.[^.]+\.params", 'such as params = { image = "noble|jammy" }'),
+    (r"(?!hosts\.)[^.]+\.[^.]+\.redfish", 'such as redfish = { power = "off" }'),
+    (r"(?!hosts\.)[^.]+\.[^.]+\.params", 'such as params = { image = "noble|jammy" }'),
     (f"checks{_NAME}", "[checks.NAME] with keys below it, such as tcp = 22"),
     (
         f"(?P<phase>setup|prepare|cleanup|retire){_NAME}",

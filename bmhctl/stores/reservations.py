@@ -52,7 +52,7 @@ class Reservations(Frozen):
         return map(to_reservation, self._database.stream(f"{_SELECT}{where} ORDER BY created_at, id"))
 
     def due(self, now: datetime) -> list[Reservation]:
-        """Return the open leases that have ended by ``now``, or count from a time to come; the first to end first."""
+        """Return the open leases that have ended by ``now`` or count from the future; the first to end comes first."""
         found: dict[str, Reservation] = {}
         for due, order in DUE_LEASES:
             most = 0

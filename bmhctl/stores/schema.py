@@ -133,5 +133,5 @@ DUE_LEASES = (
     (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_AHEAD}", f"{_COUNTED_FROM} DESC"),
 )
 """Conditions for due leases at a time, each with the order of its index: a lease is due if it has ended, or if it
-counts from a time to come, which shows that the clock was wrong then. The order and a limit make PostgreSQL use the
-index: it expects most leases to be due, and would otherwise read all open ones to find none."""
+counts from a time in the future, which shows that the clock was wrong then. The order and a limit make PostgreSQL use
+the index: it expects most leases to be due, and would otherwise read all open ones to find none."""

@@ -36,5 +36,5 @@ def write_atomically(path: Path, texts: Iterable[str]) -> None:
             f"{path} can't be written: {error.strerror}", hint="check the folder, its rights and its free space"
         ) from error
     finally:
-        with suppress(OSError):  # as a rule, it has the other name now
+        with suppress(OSError):  # after a success, it has its final name
             draft.unlink()

@@ -95,9 +95,10 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
     if ctx.confirm is not None:
         return confirmed(ctx, "set", choice, partial(set_attributes, changes=changes))
     refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, choice)
+    hosts, missing = choose(ctx, replace(choice, among=None))  # a range counts the hosts that need no change, too
     each = dict(zip((host.name for host in hosts), _spread(changes, len(hosts)), strict=True))
-    if len(hosts) > 1 and changes.mac and not _has_range(changes.mac, base=16):
+    hosts = [host for host in hosts if choice.among is None or host.name in choice.among]
+    if len(each) > 1 and changes.mac and not _has_range(changes.mac, base=16):
         raise UsageError("several hosts can't share a MAC")
     gone = [host for host in hosts if host.undeclared and ctx.store.declaration is not None]
     errors: list[BmhctlError] = [
@@ -178,11 +179,11 @@ def import_hosts(
     there = ctx.store.hosts.with_names(names)
     before = ctx.store.imported.of(there)
     for arrival in batch.arrivals:
-        host = _without_references(ctx, arrival.host)
-        known, last = there.get(host.name), before.get(host.name)
+        known, last = there.get(arrival.host.name), before.get(arrival.host.name)
         if known is not None and not update:
             items.append(Outcome(known.name, False, "is in the inventory already", known.state, known.state))
             continue
+        host = _without_references(ctx, arrival.host)
         now_said = {**last, **values_of(host.spec)} if last else values_of(host.spec)
         if now_said != last:
             said[host.name] = now_said

@@ -428,7 +428,9 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Bmhctl
     monkeypatch.setattr(connection, "PGconn", SimpleNamespace(ping=lambda _: Ping.OK))
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         listening.settimeout(30)
-        url = f"postgresql://otto@127.0.0.1:{listening.getsockname()[1]}/lab?sslmode=disable&gssencmode=disable"
+        port = listening.getsockname()[1]
+        # libpq quotes the server's name before the answer; so the database has the same one
+        url = f"postgresql://otto@127.0.0.1:{port}/127.0.0.1?sslmode=disable&gssencmode=disable"
 
         def answer(message: bytes) -> None:
             client, _ = listening.accept()
@@ -454,7 +456,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Bmhctl
         ("SFATAL\0VFATAL\0C53300\0Mtut mir leid, schon zu viele Verbindungen", AwayError),
         ('SВАЖНО\0VFATAL\0C28P01\0Mпользователь "otto" не прошёл проверку', UnreachableError),
         ("SFATAL\0VFATAL\0C28P01\0MPasswort-Authentifizierung für Benutzer »otto« fehlgeschlagen", UnreachableError),
-        ("SFATAL\0VFATAL\0C3D000\0Mla base de données « lab » n'existe pas", UnreachableError),
+        ("SFATAL\0VFATAL\0C3D000\0Mla base de données « 127.0.0.1 » n'existe pas", UnreachableError),
     ],
 )
 def test_a_refusal_in_any_language_is_final_only_for_a_user_or_a_database(

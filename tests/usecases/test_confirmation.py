@@ -13,6 +13,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared import bulk, confirmation
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.steps import bmc, resume, step_verbs
@@ -91,3 +92,49 @@ def test_a_host_that_becomes_changeable_while_the_question_is_open_stays_as_it_w
 
     assert [item.host for item in done.items if item.changed] == [f"node{number:02}" for number in range(1, 16)]
     assert fleet.context().host("node18").reservation is not None
+
+
+def test_a_range_counts_the_hosts_that_need_no_change_too(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[01-14]"], AttributeChanges())
+    hosts.set_attributes(lab.context(), Choice(("node03",)), AttributeChanges(address="10.0.2.3"))
+    asked: list[str] = []
+    done = hosts.set_attributes(
+        replace(lab.context(), confirm=asked.append), ALL, AttributeChanges(address="10.0.2.[1-14]")
+    )
+    assert asked == ["set changes 13 hosts: node[01-02,04-14]\nbmhctl undo takes this back"]
+    assert [item.host for item in done.items if not item.changed] == ["node03"]
+    again = hosts.set_attributes(lab.context(), ALL, AttributeChanges(address="10.0.2.[1-14]"))
+    assert [item.host for item in again.items if item.changed] == []
+
+
+def test_hosts_that_become_changeable_after_the_dry_run_stay_as_they_are(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.add(lab.context(), ["node[01-12]"], AttributeChanges())
+    lifecycle_verbs.cordon(lab.context(), Choice(("node*",)))
+    planned: list[object] = []
+    cordon = bulk.each_in_one_commit
+
+    def uncordoned_meanwhile(ctx: Context, *args: object, **options: object) -> object:
+        if planned or not ctx.dry_run:
+            return cordon(ctx, *args, **options)  # type: ignore[arg-type]  # passed on as they came
+        planned.append(cordon(ctx, *args, **options))  # type: ignore[arg-type]
+        lifecycle_verbs.uncordon(lab.context(), ALL)
+        return planned[0]
+
+    asked: list[str] = []
+    ctx = replace(lab.context(), confirm=asked.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "each_in_one_commit", uncordoned_meanwhile)
+        done = lifecycle_verbs.cordon(ctx, ALL)
+    assert (asked, [item for item in done.items if item.changed]) == ([], [])
+
+
+def test_more_hosts_than_a_dry_run_takes_are_all_in_the_question(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirmation, "_REHEARSED", 20)
+    hosts.add(lab.context(), ["node[01-21]"], AttributeChanges())
+    lifecycle_verbs.cordon(lab.context(), Choice(("node01",)))
+    asked: list[str] = []
+    done = lifecycle_verbs.cordon(replace(lab.context(), confirm=asked.append), ALL)
+    assert asked == ["cordon changes 21 hosts: node[01-21]\nbmhctl undo takes this back"]
+    assert [item.host for item in done.items if not item.changed] == ["node01"]

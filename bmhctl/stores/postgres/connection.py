@@ -306,7 +306,7 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
     if _ANSWER not in str(error):
         return AwayError, "check the server and the network"
     where = "the user, the password and the database; the server's log says more"
-    if _is_final(error.pgconn, said):
+    if _is_final(error.pgconn, str(error)):
         return UnreachableError, f"check {where}"
     return AwayError, f"try again; if it stays refused, check {where}"
 
@@ -314,10 +314,12 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
 def _is_final(server: pq.PGconn | None, said: str) -> bool:
     """Return whether a server refused this user or database: then it quotes the name, whatever its language.
 
-    A server that is starting, is stopping or has no room quotes neither.
+    A server that is starting, is stopping or has no room quotes neither, except a role without room.
     """
     names = [re.escape(name.decode()) for name in (server.user, server.db) if name] if server else []
-    return bool(names and re.search(rf"[^\w\s]\s?({'|'.join(names)})\s?[^\w\s]", said))
+    quoted = rf"[^\w\s]\s?({'|'.join(names)})\s?[^\w\s]"
+    answers = (line.partition(_ANSWER)[2] for line in said.splitlines())  # before it, libpq quotes the server's name
+    return bool(names) and any(re.search(quoted, answer) for answer in answers)
 
 
 def _state_of(error: psycopg.Error, said: str, address: Address) -> str | None:

@@ -113,8 +113,9 @@ def _check_tables(document: Mapping[str, object]) -> None:
     except InvalidError as error:
         name = str(error.details["key"])
         entry = document[name]
-        if isinstance(entry, Mapping) and entry and entry.keys() <= {*SPEC_KEYS}:
-            error.hint = f"a host is a header such as [hosts.{name}] with its keys below"
+        if isinstance(entry, Mapping) and entry and entry.keys() <= {*SPEC_KEYS} and name not in SPEC_KEYS:
+            header = name if "." not in name else f'"{name}"'
+            error.hint = f"a host is a header such as [hosts.{header}] with its keys below"
         raise
 
 

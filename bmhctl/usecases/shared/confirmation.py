@@ -19,6 +19,7 @@ MANY = 10
 _UNDOABLE = ("set", "remove", "import", "cordon", "uncordon")
 _ROOM = 160  # characters for the names of the hosts in a question
 _SHOWN = 8  # the most holders in one question
+_REHEARSED = 500  # the most chosen hosts for which a dry run comes before the question: it keeps other writers waiting
 
 
 def confirm_names(ctx: Context, what: str, names: Sequence[str], most: int = MANY, act: str = "changes") -> None:
@@ -52,9 +53,9 @@ def confirmed(
     """Run a verb after asking for confirmation if necessary; return its outcomes.
 
     The user is asked about more than ``most`` hosts that were not named one by one, and with ``force`` about hosts that
-    another owner has reserved; both without the hosts that the verb would not change, as a dry run finds out. After the
-    question, only the hosts that it named may change; for the others, the outcomes of the dry run are returned. Raises
-    :class:`UsageError` when the answer is no.
+    another owner has reserved. If at most :data:`_REHEARSED` hosts are chosen, a dry run finds those that the verb
+    would change: only these count, and only they may change; for the others, the outcomes of the dry run are returned.
+    Raises :class:`UsageError` when the answer is no.
     """
     refresh_and_reap(ctx)
     unasked = replace(ctx, confirm=None)
@@ -64,14 +65,16 @@ def confirmed(
     others = [host for host in hosts if force and host.reservation and host.reservation.owner != ctx.actor]
     if ctx.confirm is None or (not others and (are_named or len(hosts) <= most)):
         return run(unasked, choice)
+    if len(hosts) > _REHEARSED:
+        ctx.confirm("".join(_question(verb, hosts, others)))
+        return run(unasked, replace(choice, among=frozenset(host.name for host in hosts)))
     planned = run(silent, choice)
-    changing = {item.host for item in planned.items if item.changed}
+    changing = frozenset(item.host for item in planned.items if item.changed)
     hosts = [host for host in hosts if host.name in changing]
     others = [host for host in others if host.name in changing]
-    if not others and (are_named or len(hosts) <= most):
-        return run(unasked, choice)
-    ctx.confirm("".join(_question(verb, hosts, others)))
-    done = run(unasked, replace(choice, among=frozenset(changing)))
+    if others or (not are_named and len(hosts) > most):
+        ctx.confirm("".join(_question(verb, hosts, others)))
+    done = run(unasked, replace(choice, among=changing))
     outcomes = {item.host: item for item in done.items}
     return replace(done, items=tuple(outcomes.get(item.host, item) for item in planned.items))
 

@@ -43,8 +43,8 @@ class Context(Frozen):
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
         """Open a writing transaction, as :meth:`Store.transaction` does, for what the user asked for.
 
-        If it changes something and the command is interrupted before its output, the user is told. With ``dry_run``,
-        it is undone at the end.
+        If it changes something and the command is interrupted before its output, :func:`report_saved` reports it. With
+        ``dry_run``, it is undone at the end.
         """
         if self.dry_run:
             return undone(self.store.transaction())

@@ -164,10 +164,10 @@ def change_declaration(ctx: Context, changes: Changes, check: Callable[[], None]
             ctx.store.meta.put(INTENT, _write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
 
     edit_file(file.path, make, rehearse)
-    ctx.store.database.unreported.append(UNRECORDED)  # even if the state is not synced before an interruption
     if not outcomes:  # nothing changes in the file, because the changes concern only undeclared hosts
-        with ctx.store.transaction():
+        with ctx.transaction():
             return apply(ctx, changes, ctx.clock())
+    ctx.store.database.unreported.append(UNRECORDED)  # even if the state is not synced before an interruption
     try:
         sync_declaration(ctx)
     except UnreachableError as error:

@@ -102,7 +102,7 @@ def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None
 
 
 def reap_due(ctx: Context, now: datetime) -> bool:
-    """Reap expired leases, and return whether there were any; usually this is one query that finds none."""
+    """Reap what is due, and return whether a lease or a booking was; usually this is one query that finds none."""
     if not ctx.store.is_any_due(now):
         return False
     from bmhctl.usecases.shared.expiry import reap

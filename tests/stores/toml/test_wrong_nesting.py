@@ -52,8 +52,10 @@ def refusal(text: str) -> InvalidError:
         ('[hosts.node01]\nlabels = "rack=r1"', 'such as labels = { rack = "r1" }'),
         ('[hosts.node01]\nhardware = ["cpus=64"]', 'such as hardware = { cpus = 64, memory = "256GiB" }'),
         ('[hosts.node01]\nbmc = "10.0.1.11"', 'such as bmc = { address = "redfish+https://10.0.1.11" }'),
-        ('[hosts.node01]\nbmc_address = "10.0.1.11"', "it belongs below [hosts.node01.bmc]"),
-        ('[hosts.node01]\ncredentials = "env:BMC"', "it belongs below [hosts.node01.bmc]"),
+        ('[hosts.node01]\nbmc_address = "10.0.1.11"', "write bmc.address = …"),
+        ('[bmc]\naddress = "10.0.1.11"', "it belongs below [hosts.NAME]"),
+        ('["n1.x"]\naddress = "10.0.1.11"', 'a host is a header such as [hosts."n1.x"] with its keys below'),
+        ('[hosts.node01]\ncredentials = "env:BMC"', "write bmc.credentials = …"),
     ],
 )
 def test_a_table_or_key_in_the_wrong_place_is_answered_with_the_right_form(wrong: str, hint: str) -> None:

@@ -398,8 +398,8 @@ def test_an_interruption_right_after_a_commit_reports_what_was_committed(
     saved: list[str] = []
 
     @contextmanager
-    def committing(store: Store, *, shared: bool = False) -> Iterator[None]:
-        with commit(store, shared=shared):
+    def committing(store: Store, **how: bool) -> Iterator[None]:
+        with commit(store, **how):
             yield
         if saved:
             saved.clear()
@@ -544,8 +544,8 @@ def test_an_interruption_of_a_commit_reports_what_was_committed(
     commit, written = Store.transaction, Hosts.save
 
     @contextmanager
-    def committing(store: Store, *, shared: bool = False) -> Iterator[None]:
-        with commit(store, shared=shared):
+    def committing(store: Store, **how: bool) -> Iterator[None]:
+        with commit(store, **how):
             yield
             if saved and not after_commit:
                 saved.clear()
@@ -587,10 +587,10 @@ def test_a_step_declared_meanwhile_runs_on_hosts_that_had_none(lab: Lab, monkeyp
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     transaction, declared = Store.transaction, iter(['[checks.up]\ncommand = ["false"]\n'])
 
-    def late(store: Store, *, shared: bool = False) -> AbstractContextManager[None]:
+    def late(store: Store, **how: bool) -> AbstractContextManager[None]:
         for policy in declared:
             lab.policy(policy)
-        return transaction(store, shared=shared)
+        return transaction(store, **how)
 
     monkeypatch.setattr(Store, "transaction", late)
     done = step_verbs.ready(lab.context(), Choice(("node1",)))
