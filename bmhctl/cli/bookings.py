@@ -73,9 +73,9 @@ def _end(starts: datetime, ends: str | None, length: timedelta | None, now: date
     Raise :class:`UsageError` unless exactly one of them is given, and for a booking that would be ``endless``. ``now``
     is the time from which "tomorrow" counts.
     """
-    if endless:
+    if endless and ends is None:
         raise UsageError("a booking needs an end", hint="--until 12:00, or --ttl 3h")
-    if ends is not None and length is None:
+    if ends is not None and length is None and not endless:
         return parse_moment(ends.removeprefix("+"), starts, said=now)
     if ends is None and length is not None:
         return starts + length
@@ -87,8 +87,10 @@ def is_now(begins: str) -> bool:
     return begins.strip().lower() in ("now", "today")
 
 
-def _as_lease(ends: str | None, length: timedelta | None) -> str:
+def _as_lease(ends: str | None, length: timedelta | None, *, endless: bool) -> str:
     """Return the option that makes a lease from now to the end of a booking, or of an example if there is none."""
+    if endless:
+        return "--ttl none"
     if ends is not None and length is None:
         now = utc_now().replace(second=0, microsecond=0)
         length = parse_moment(ends.removeprefix("+"), now) - now
@@ -110,9 +112,10 @@ def book_hosts(
     ``has_other`` is true if an option is given that bookings do not have.
     """
     if begins is None or is_now(begins):
+        lease_now = _as_lease(ends, request.ttl, endless=request.endless)
         raise UsageError(
             "a booking needs a start" if begins is None else f"a booking begins later, not {begins}",
-            hint=f"for a lease that begins now: {_as_lease(ends, request.ttl)}; for a booking: --from 'tomorrow 09:00'",
+            hint=f"for a lease that begins now: {lease_now}; for a booking: --from 'tomorrow 09:00'",
         )
     if has_other or request.booking is not None or request.params or request.tags:
         raise UsageError(

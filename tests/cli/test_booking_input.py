@@ -44,6 +44,12 @@ SPANS: dict[str, tuple[list[str], int, str, str]] = {
         "write a duration such as 2h, or a later time",
     ),
     "two ends": (["--from", "2h", "--ttl", "1h", "--until", "+1h"], 2, "give one end: --until or --ttl", "--until"),
+    "an end and none": (
+        ["--from", "tomorrow", "--until", "12:00", "--ttl", "none"],
+        2,
+        "give one end: --until or --ttl",
+        "--until 12:00, or --ttl 3h",
+    ),
     "endless": (["--from", "2h", "--ttl", "none"], 2, "a booking needs an end", "--until 12:00, or --ttl 3h"),
     "longer than allowed": (
         ["--from", "2h", "--ttl", "4d"],
@@ -149,6 +155,17 @@ def test_a_booking_from_now_is_answered_with_the_lease_that_begins_now(args: lis
         f"hint: for a lease that begins now: {option}; for a booking: --from 'tomorrow 09:00'",
     )
     assert run_bmhctl("reserve", "node2", *option.split(), "--dry-run", cwd=lab).status == 0
+
+
+def test_an_endless_booking_from_now_is_answered_with_the_endless_lease(lab: Path, tmp_path: Path) -> None:
+    ended, said = refused(lab, "reserve", "node2", "--from", "now", "--ttl", "none")
+    assert (ended, said.splitlines()[-1]) == (
+        2,
+        "hint: for a lease that begins now: --ttl none; for a booking: --from 'tomorrow 09:00'",
+    )
+    (tmp_path / "bmh.toml").write_text('[defaults]\nmax_ttl = "none"\n')
+    for line in ("add node2", "ready node2", "reserve node2 --ttl none"):
+        assert run_bmhctl(*line.split(), cwd=tmp_path).status == 0
 
 
 def test_a_maintenance_from_now_is_answered_with_the_one_that_begins_now(lab: Path) -> None:
