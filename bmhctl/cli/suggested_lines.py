@@ -11,6 +11,7 @@ from typing import Any
 from bmhctl.cli.commands import ENTRIES, PROGRAM
 from bmhctl.cli.habits import ALL, BY_WORD, COMMANDS, NOUNS, OF_COMMAND
 from bmhctl.cli.suggestions import (
+    HOST,
     ID,
     LABEL_WORD,
     OF_ALL,
@@ -21,7 +22,7 @@ from bmhctl.cli.suggestions import (
     meant_argument,
     meant_choice,
     meant_command,
-    meant_hosts,
+    meant_for,
     meant_ids,
     meant_list,
     meant_option,
@@ -40,7 +41,6 @@ _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", 
 _AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
 _NUMBER = re.compile(r"-\d+")
 _START = re.compile(r"today|tomorrow|(mon|tue|wed|thu|fri|sat|sun)[a-z]*|\d{1,2}:\d\d")
-_HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 
 
 def meant_by(error: Any, args: Sequence[str]) -> str | None:
@@ -71,8 +71,8 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
     if extra and (hosts := _meant_hosts(args, prefix, error.ctx.find_root())):
         return hosts
     calls = meant_ids(args, prefix, error.ctx.command) if prefix in ENTRIES else None
-    if extra and not (calls and extra[1].startswith("r-")) and (argument := meant_argument(extra[1], prefix, known)):
-        return argument
+    if extra and not (calls and extra[1].startswith("r-")):
+        return meant_argument(extra[1], args, prefix, known) or calls
     if calls:
         return calls
     command = _UNKNOWN_COMMAND.match(error.message)
@@ -93,14 +93,19 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
 
 
 def _meant_hosts(args: Sequence[str], name: str, root: Any) -> str | None:
-    """Return the calls for the hosts that a command was given which takes fewer; None if its arguments are no hosts."""
-    other = OF_HOSTS.get(name)
-    if other is None:
+    """Return the calls for the hosts or reservations given to a command that takes fewer; None for other arguments."""
+    if name not in OF_HOSTS:
         return None
     place = args.index(name)
     words = [*args[:place], *args[place + 1 :]]
-    options, hosts, _ = _read(words, other, root.command.get_command(root, other), None, takes_file=False)
-    return meant_hosts(hosts, options, name) if all(map(_HOST.fullmatch, hosts)) else None
+    options, hosts, _ = _read(words, name, root.command.get_command(root, name), None, takes_file=False)
+    other = meant_for(hosts, name)
+    if other is None:
+        return None
+    known = option_names(root.command.get_command(root, other))
+    kept = [option for option in options if option.split(" ")[0] in known]
+    calls = [[host] for host in hosts] if other in OF_ONE else [hosts]
+    return "; ".join(" ".join((PROGRAM, other, *map(shlex.quote, call), *kept)) for call in calls)
 
 
 def _as_actor(meant: str | None) -> str | None:
@@ -183,7 +188,7 @@ def _filled(meant: str, typed: list[str], root: Any) -> str:
     hosts = [
         shlex.quote(word)
         for word in named
-        if _HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES or word in labels)
+        if HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES or word in labels)
     ]
     for placeholders, words in ((("HOST", "NEW"), hosts), (("SRC", "DST"), [*map(shlex.quote, named)])):
         if placeholders[1] in meant:

@@ -26,6 +26,8 @@ _SHELL_RANGE = re.compile(
     r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?:(?P=start))?(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
 )  # node{1,2}, node{1..3}, node1-3, node1..node3
 _LENGTH = re.compile(r"(\d+[smhdw])+|none")
+HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
+_NO_HOST = re.compile("|".join((_RESERVATION.pattern, LOCATION, _LENGTH.pattern)))
 _WITH_COMMAS = re.compile("SELECTOR|…")
 """The forms of values that may have commas themselves."""
 _PAIR = re.compile(r"[\w./-]+(=.*|-)")
@@ -126,13 +128,18 @@ def meant_option(option: str, known: Iterable[str], value: str | None = None, co
     return near and meant_option(near, known, value, command)
 
 
-def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
-    """Return what an argument stands for in a command that takes no further arguments; ``known`` are its options."""
+def meant_argument(word: str, args: Sequence[str], command: str, known: Iterable[str]) -> str | None:
+    """Return what an argument stands for in a command that takes no further arguments; ``known`` are its options.
+
+    ``args`` is the whole command line.
+    """
     known = [*known]
     if _RESERVATION.fullmatch(word):
         return f"-R {word}" if "-R" in known else None
     if _LOCATION.fullmatch(word):
-        return f"{PROGRAM} -i {word} {command}"
+        if value_of("-i", args) or value_of("--inventory", args):
+            return None
+        return shlex.join((PROGRAM, "-i", word, *(arg for arg in args if arg != word)))
     if _LENGTH.fullmatch(word) and "--ttl" in known:
         return f"--ttl {word}"
     if command == "queue move" and word.isdecimal():
@@ -142,20 +149,13 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def meant_hosts(words: Sequence[str], options: Sequence[str], command: str) -> str | None:
-    """Return the calls for several hosts that were given to a command for one host, or for none.
-
-    ``words`` are all hosts as they were typed, and ``options`` those that the command was given.
-    """
-    hosts = [shlex.quote(word) for word in words]
-    other = OF_HOSTS.get(command)
-    if other is None or not hosts:
+def meant_for(words: Sequence[str], command: str) -> str | None:
+    """Return the command for hosts or reservations that were given to one of `OF_HOSTS`; None for other words."""
+    if words and all(map(_RESERVATION.fullmatch, words)):
+        return "reservations"
+    if not words or not all(map(HOST.fullmatch, words)) or any(map(_NO_HOST.fullmatch, words)):
         return None
-    if command == "status" and len(hosts) == 1:
-        other = "show"
-    if other in OF_ONE:
-        return "; ".join(" ".join((PROGRAM, other, host, *options)) for host in hosts)
-    return " ".join((PROGRAM, other, *hosts, *options))
+    return "show" if command == "status" and len(words) == 1 else OF_HOSTS[command]
 
 
 def meant_list(message: str, args: Sequence[str], command: Any) -> str | None:
