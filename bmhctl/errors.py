@@ -36,8 +36,8 @@ class BmhctlError(Exception):
     """A failure that a user can act on.
 
     ``message`` says what happened, ``host`` is the host concerned, and ``hint`` says what to do next; ``details`` holds
-    more for programs. ``code`` is a stable word for the class, and ``status`` its exit status; ``run_status`` is that
-    of ``run``, as that of ``env``.
+    more for programs. ``code`` is a stable word for the class, and ``status`` its exit status; ``run_status`` is the
+    exit status of ``run`` for it, as in ``env``.
     """
 
     status: ClassVar[ExitStatus] = ExitStatus.DEFECT

@@ -122,7 +122,7 @@ def _planned(record: Mapping[str, object]) -> Iterator[str]:
 
 
 def _read(key: str, value: object) -> object:
-    """Return the value of a key with its times; a text that is no time is unchanged, so that its reader refuses it."""
+    """Return the value of a key with its times; another text stays unchanged, and its reader refuses it."""
     match value:
         case list():
             return [_read(key, each) for each in value]

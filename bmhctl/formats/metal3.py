@@ -106,7 +106,13 @@ def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
     """Yield the manifests of a document, and those of a list one by one; yield any other value unchanged."""
     items, inherited = document, {}
     kind = document.get("kind") if isinstance(document, dict) and "items" in document else None
-    if isinstance(document, dict) and isinstance(kind, str) and kind.endswith("List") and kind != "SecretList":
+    if (
+        isinstance(document, dict)
+        and isinstance(kind, str)
+        and kind.endswith("List")
+        and kind != "SecretList"
+        and isinstance(document["items"], list | None)
+    ):
         items = document["items"] or []
         if kind != "List":
             inherited = {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion")}
@@ -136,7 +142,8 @@ def _read(
     if kind != "BareMetalHost":
         is_secret = kind in ("Secret", "SecretList")
         remedy = remedy_for(kind)
-        return _skipped(manifest, "secrets are never stored" if is_secret else remedy or "not a BareMetalHost")
+        why = "not a BareMetalHost" + (f": {remedy}" if remedy else "")
+        return _skipped(manifest, "secrets are never stored" if is_secret else why)
     if version not in (_METAL3, "metal.afritzler.github.io/v1alpha1"):
         said = "it has no apiVersion" if version is None else f"its apiVersion is {version!r:.80}"
         return _skipped(manifest, f"{said}, not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1")

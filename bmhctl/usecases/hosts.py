@@ -323,7 +323,8 @@ def _with_changes(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> Ho
         entry[group] = {key: value for key, value in merged.items() if value is not None}
     bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec made it a dict
     put(bmc, "type", changes.bmc_type)
-    full = partial(with_scheme, scheme="ipmi" if bmc.get("type") == "ipmi" else "redfish+https")
+    is_ipmi = bmc.get("type") == "ipmi" and "/" not in (changes.bmc or "")
+    full = partial(with_scheme, scheme="ipmi" if is_ipmi else "redfish+https")
     before, is_dropped = spec.bmc and full(spec.bmc.address), False
     put(bmc, "address", changes.bmc and full(changes.bmc))
     put(bmc, "system_id", changes.bmc_system_id)

@@ -574,6 +574,26 @@ def test_tinkerbell_hardware_has_the_bmc_that_an_older_version_keeps_in_a_basebo
     )
 
 
+def test_a_reference_of_tinkerbell_names_one_of_two_bmcs_of_a_name_by_its_kind() -> None:
+    documents = [
+        {"kind": kind, "metadata": {"name": "b1"}, "spec": {"connection": {"host": host}}}
+        for kind, host in (("Machine", "10.0.9.9"), ("BaseboardManagement", "10.0.9.1"))
+    ]
+    documents += [
+        {
+            "kind": "Hardware",
+            "metadata": {"name": f"h-{kind.lower()}"},
+            "spec": {"bmcRef": {"name": "b1", "kind": kind}},
+        }
+        for kind in ("Machine", "BaseboardManagement")
+    ]
+    found = read("".join(json.dumps({"apiVersion": "tinkerbell.org/v1alpha1", **each}) for each in documents))
+    assert {name: entry(found, name)["bmc"] for name in hosts(found)} == {
+        "h-machine": {"address": "redfish+https://10.0.9.9"},
+        "h-baseboardmanagement": {"address": "redfish+https://10.0.9.1"},
+    }
+
+
 def test_the_port_of_ipmitool_in_a_machine_of_tinkerbell_is_that_of_the_bmc() -> None:
     ref = {"bmcRef": {"kind": "Machine", "name": "m1"}}
     hardware = {"apiVersion": "tinkerbell.org/v1alpha1", "kind": "Hardware", "metadata": {"name": "n1"}, "spec": ref}
@@ -680,6 +700,24 @@ def test_a_key_of_an_ansible_group_that_ansible_skips_is_skipped_and_named(text:
 @pytest.mark.parametrize(
     "text",
     [
+        "ingress: {enabled: true, hosts: [chart-example.local]}\nnodeSelector: {}\n",
+        'output.elasticsearch: {hosts: ["es1:9200"], username: u}\n',
+        "output.elasticsearch: {hosts: es1, username: u}\n",
+    ],
+)
+def test_the_configuration_of_a_program_with_a_list_of_hosts_is_not_taken_for_an_inventory(text: str) -> None:
+    with pytest.raises(InvalidError, match="a group may have only hosts, vars and children"):
+        read(text)
+
+
+def test_a_variable_in_ini_that_python_can_not_evaluate_is_a_text() -> None:
+    found = read("[lab]\nn1 d={1:2} bmc={1:'x'} rack=r1\n[lab:vars]\nx={{ 'abc' }}\ny={[]: 1}\n", label_from=["rack"])
+    assert entry(found, "n1") == {"labels": {"rack": "r1"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "[all]\nn1\n[ungrouped:vars]\nrack=r1\n[lab]\nn2\n",
         "n1\n[ungrouped:vars]\nrack=r1\n[lab]\nn2\n",
         "[ungrouped]\nn1\nn2\n[ungrouped:vars]\nrack=r1\n[lab]\nn2\n",
@@ -704,6 +742,8 @@ def test_a_variable_of_ansible_that_may_be_the_address_of_a_bmc_is_taken_or_name
     assert read(text).skipped == (
         f"standard input: not imported: {named}, which may be a BMC's address: --map NAME=bmc.address takes it",
     )
+    assert "drac," not in read(text, label_from=["drac"]).skipped[0]
+    assert read("all: {hosts: {n1: {bmc_mac_address: '52:54:00:00:00:01', has_ipmi: 1, ilo: 5}}}").skipped == ()
     mapped = read(text, mapping=["drac=bmc.address"])
     assert entry(mapped, "n1")["bmc"] == {"address": "redfish+https://10.0.1.1"}
 
@@ -1477,3 +1517,22 @@ def test_short_addresses_and_absolute_names_in_a_hosts_file_of_bsd_are_read() ->
     }
     with pytest.raises(InvalidError, match=r"line 1: '10\.999999999' is not an IP address"):
         read("10.999999999 b1\n", "hosts")
+
+
+def test_of_the_name_and_the_address_of_a_bmc_the_address_counts() -> None:
+    found = read("name,bmc_hostname,bmc_ip\nn1,n1-bmc.lab,10.0.1.1\nn2,n2-bmc.lab,\n")
+    assert [entry(found, name)["bmc"] for name in ("n1", "n2")] == [
+        {"address": "redfish+https://10.0.1.1"},
+        {"address": "redfish+https://n2-bmc.lab"},
+    ]
+
+
+@pytest.mark.parametrize("secret", ['{"password": "hunter2"}', '{"BMC Password": "hunter2"}', "{password: hunter2}"])
+def test_a_mapping_with_a_password_is_not_stored_from_any_column(secret: str) -> None:
+    columns = ("note", "labels.x", "model", "hardware.y", "info")
+    row = ["n1"] + ['"' + secret.replace('"', '""') + '"'] * len(columns)
+    found = read(f"name,{','.join(columns)}\n{','.join(row)}\n", label_from=["info"])
+    assert entry(found, "n1") == {}
+    assert found.skipped[-1] == (
+        "standard input: 5 secrets skipped, which are never stored: hardware.y, info, labels.x, model, note"
+    )

@@ -230,8 +230,10 @@ def test_hardware_data_twice_is_refused_with_both_places() -> None:
 
 def test_a_folder_of_kustomize_is_imported_with_the_way_to_build_it() -> None:
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": ["n1.yaml"]}
-    built = "kubectl kustomize FOLDER | bmhctl import -"
-    assert read(host("n1"), kustomization).skipped == (f"standard input, document 2: Kustomization skipped: {built}",)
+    why, built = "not a BareMetalHost", "kubectl kustomize FOLDER | bmhctl import -"
+    assert read(host("n1"), kustomization).skipped == (
+        f"standard input, document 2: Kustomization skipped: {why}: {built}",
+    )
     assert str(refusal(host("n1"), host("n1")).hint).endswith(f"if it is a patch for kustomize: {built}")
 
 

@@ -277,6 +277,7 @@ def test_secrets_and_unknown_kinds_are_skipped_and_named_without_their_content()
         {"password": "aHVudGVyMg=="},
         {"kind": "\x1b[31m", "metadata": {"name": "\x1b[0m"}},
         manifest("gone") | {"$patch": "delete"},
+        {"kind": "PlayList", "items": "songs"},
     )
     assert batch == ImportBatch(
         (),
@@ -288,6 +289,7 @@ def test_secrets_and_unknown_kinds_are_skipped_and_named_without_their_content()
             "lab.yaml, document 5: skipped: it has no kind, so it is not a manifest",
             "lab.yaml, document 6: '\\x1b[31m' '\\x1b[0m' skipped: not a BareMetalHost",
             "lab.yaml, document 7: BareMetalHost 'gone' skipped: it is a patch for kustomize",
+            "lab.yaml, document 8: PlayList skipped: not a BareMetalHost",
         ),
     )
 

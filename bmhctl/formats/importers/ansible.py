@@ -12,6 +12,7 @@ from typing import TypeGuard
 from bmhctl.domain.host_spec import is_ip
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import (
+    BMC_DNS_NAMES,
     BMC_NAMES,
     IPMI_NAMES,
     MAC_NAMES,
@@ -40,7 +41,7 @@ _QUOTED = re.compile(r"[\"'\\#]")
 _MACS = (*MAC_NAMES, "bmh_mac")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ADDRESSES = ("ansible_host", "ansible_ssh_host")
-_BMCS = {"redfish+https": (*BMC_NAMES, "baseuri"), "ipmi": IPMI_NAMES}
+_BMCS = {"redfish+https": (*BMC_NAMES, *BMC_DNS_NAMES, "baseuri"), "ipmi": IPMI_NAMES}
 _OF_BMC = ("bmc", "redfish", "idrac", "ilo", "ipmi")
 """The variables that may be a mapping: ``bmc: {ip: 10.0.1.1}`` is read as ``bmc_ip: 10.0.1.1``."""
 
@@ -89,6 +90,8 @@ def _is_inventory(document: object) -> TypeGuard[dict[object, object]]:
     if not isinstance(document, dict) or not document:
         return False
     groups = {name: body for name, body in document.items() if name != "_meta"}
+    if not document.keys() & {"all", "_meta"} and any(_has_other_keys(body) for body in groups.values()):
+        return False  # lists of hosts beside other keys are in the configuration of many programs
     script = isinstance(document.get("_meta"), dict) and "hostvars" in document["_meta"]
     # Ansible skips what is not a group, such as the values of anchors; without a group ``all``, it is another document.
     if not (all(_is_group(body) for body in groups.values()) or ("all" in groups and _is_group(groups["all"]))):
@@ -102,6 +105,10 @@ def _is_group(body: object) -> bool:
         # Ansible skips the other keys of a group, with a warning.
         return own == body.keys() or (bool(own) and all(_is_names(body[key]) for key in own))
     return body is None or (isinstance(body, list) and _is_names(body))
+
+
+def _has_other_keys(body: object) -> bool:
+    return isinstance(body, dict) and not body.keys() <= _GROUP_KEYS and not isinstance(body.get("hosts"), dict)
 
 
 def _is_names(body: object) -> bool:
@@ -207,7 +214,7 @@ def _literal(text: str) -> object:
     """Return the value of a variable, as Ansible reads it: a literal of Python or a text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 

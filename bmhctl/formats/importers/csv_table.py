@@ -12,6 +12,7 @@ from bmhctl.domain.host_spec import is_ip, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import (
+    BMC_DNS_NAMES,
     BMC_NAMES,
     IPMI_NAMES,
     MAC_NAMES,
@@ -39,6 +40,7 @@ COLUMNS = {
     ),
     "mac": MAC_NAMES,
     "bmc": ("bmc", *BMC_NAMES, "mgmt_ip", "management_ip", "idrac", "ilo"),
+    "bmc_dns": BMC_DNS_NAMES,
     "bmc_port": ("bmc_port", "redfish_port", "idrac_port", "ilo_port"),
     "ipmi": ("ipmi", *IPMI_NAMES),
     "ipmi_port": ("ipmi_port",),
@@ -230,8 +232,8 @@ def _host(data: Mapping[str, object], macs: Sequence[str] = ()) -> Record:
         address=fields.line("address"),
         macs=macs or ([mac] if (mac := fields.line("mac")) else ()),
         bmc={
-            "address": bmc_url(fields.line("bmc")) or bmc_url(fields.line("ipmi"), "ipmi"),
-            "port": port_of(fields.line("bmc_port" if "bmc" in named else "ipmi_port")),
+            "address": bmc_url(fields.line("bmc") or fields.line("bmc_dns")) or bmc_url(fields.line("ipmi"), "ipmi"),
+            "port": port_of(fields.line("bmc_port" if named.keys() & {"bmc", "bmc_dns"} else "ipmi_port")),
         },
         labels=labels,
         attributes=data,

@@ -163,7 +163,7 @@ KINDS = (
     Kind("dnsmasq", "leases or a configuration of dnsmasq", "leases", text=_is_dnsmasq),
     Kind("isc-dhcp", "ISC DHCP leases", "isc_dhcp", text=_is_isc_dhcp),
     Kind("kea", "Kea leases or reservations", "kea_leases", text=_is_kea),
-    Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+(?!{_MAC}\b){_IP}[ \t]++[A-Za-z0-9]")),
+    Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+(?!{_MAC}[ \t]){_IP}[ \t]++[A-Za-z0-9]")),
     Kind("csv", "CSV with a heading", "csv_table", text=_is_csv),
 )
 """Every kind. A text is of the first kind that recognises it."""

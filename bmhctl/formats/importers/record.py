@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from bmhctl.domain.bmc_address import with_scheme
-from bmhctl.domain.host_spec import is_ip, known_mac
+from bmhctl.domain.host_spec import is_ip, known_mac, normal_mac
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import Selector, is_label_key, is_label_value
 from bmhctl.domain.units import format_size, quantity
@@ -31,9 +31,14 @@ MAC_NAMES = (
     *("provision_mac", "provisioning_mac"),
 )
 _ADDRESSES = ("address", "host", "ip", "url", "hostname", "fqdn")
-BMC_NAMES = (*(f"{bmc}_{address}" for bmc in ("bmc", "redfish", "idrac", "ilo") for address in _ADDRESSES), "oob_ip")
+_BMCS = ("redfish", "idrac", "ilo")
+BMC_NAMES = (
+    *("bmc_address", "bmc_host", "bmc_ip", "bmc_url", "oob_ip"),
+    *(f"{bmc}_{address}" for bmc in _BMCS for address in ("address", "host", "ip", "url")),
+)
+BMC_DNS_NAMES = tuple(f"{bmc}_{name}" for bmc in ("bmc", *_BMCS) for name in ("hostname", "fqdn"))
 IPMI_NAMES = tuple(f"ipmi_{address}" for address in _ADDRESSES)
-"""The names of variables and columns that have the MAC of a host, or the address of its BMC."""
+"""The names of variables and columns that have the MAC of a host, or the address of its BMC; the first one counts."""
 
 _BMC_WORDS = frozenset(
     ("bmc", "ipmi", "drac", "idrac", "ilo", "oob", "redfish", "cimc", "irmc", "rmc", "xcc", "imm", "lom")
@@ -56,8 +61,8 @@ _SECRET = pattern(
 )
 _NOT_SECRET = pattern(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _UNTITLED = pattern(r"column \d+")  # of a CSV
-_KEYS = pattern(r"[\"']([\w-]{1,100})[\"']\s*:")
-"""A key of a mapping in JSON, or as Python writes it."""
+_KEYS = pattern(r"(?<![\w -])[\"' ]{0,3}([\w-][\w -]{0,100})[\"']?\s{0,9}:")
+"""A key of a mapping in JSON, as Python writes it, or without quotes as in YAML."""
 _VAULT = "$ANSIBLE_VAULT;"
 _IPMI_PORT, _HTTPS_PORT = 623, 443
 
@@ -138,7 +143,11 @@ def found_host(record: Record, place: str, now: datetime, options: ImportOptions
     """
     mapped = dict(_mapped(record, options)) if options.mapping else {}
     labels = _labels(record, mapped, options)
-    hardware = {key: value for key, value in record.hardware.items() if value not in (None, "", 0)}
+    hardware = {
+        key: value
+        for key, value in record.hardware.items()
+        if value not in (None, "", 0) and not (isinstance(value, str) and _has_secret(value))
+    }
     hardware |= {key: _fact(value) for key, value in _below("hardware.", mapped).items()}
     if len(record.macs) > 1 and "nics" not in hardware:
         hardware["nics"] = len({mac.lower() for mac in record.macs})
@@ -187,7 +196,7 @@ def _below(group: str, mapped: Mapping[str, str]) -> dict[str, str]:
 
 
 def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
-    labels = {key: value for key, value in record.labels.items() if value}
+    labels = {key: value for key, value in record.labels.items() if value and not _has_secret(value)}
     labels |= dict.fromkeys([each for each in record.groups if takes_group(options, each)], _MEMBER)
     for name in options.label_from or ():
         for key, value in record.attributes.items():
@@ -252,6 +261,7 @@ def _spec(
     hardware: Mapping[str, PropertyValue],
     bmc: dict[str, object],
 ) -> HostSpec:
+    note = record.note
     if isinstance(address := bmc.get("address"), str) and "@" in address:
         bmc["address"] = _USER.sub("", address)
     entry: dict[str, object] = {
@@ -260,7 +270,7 @@ def _spec(
         "labels": labels,
         "bmc": bmc if bmc.get("address") else None,
         "hardware": hardware,
-        "note": mapped.get("note") or (_without_password(record.note) if record.note else None),
+        "note": mapped.get("note") or (_without_password(note) if note and not _has_secret(note) else None),
     }
     return spec_of(name, entry, lambda key: key)
 
@@ -394,14 +404,18 @@ def bad_line(origin: str, number: int, said: str, hint: str | None = None) -> In
 
 
 def unread_bmcs(record: Record) -> list[str]:
-    """Return the attributes that look like the address of a BMC, of a host that gets none; none if it gets one."""
+    """Return the attributes that look like the address of a BMC, unless the record has such an address."""
     if record.bmc.get("address"):
         return []
     return [
         key
         for key, value in record.attributes.items()
-        if _looks_like_bmc(key) and "{{" not in (text := str(value)) and text.lower() not in _NO_ADDRESSES
+        if _looks_like_bmc(key) and "{{" not in (text := str(value)) and _may_be_address(text)
     ]
+
+
+def _may_be_address(text: str) -> bool:
+    return text.lower() not in _NO_ADDRESSES and not text.isdigit() and normal_mac(text) is None
 
 
 @lru_cache(maxsize=1000)
@@ -430,7 +444,7 @@ class _Secrets(dict[str, bool]):
     """Caches for each key whether it names a secret, because the records of a file have the same few keys."""
 
     def __missing__(self, key: str) -> bool:
-        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
+        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(key)).lower().replace("-", "_").replace(" ", "_")
         secret = self[key] = bool(_SECRET.search(plain)) and not _NOT_SECRET.search(plain)
         return secret
 

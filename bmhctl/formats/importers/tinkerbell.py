@@ -23,12 +23,12 @@ _OWNER_SPACE = "v1alpha1.tinkerbell.org/ownerNamespace"
 
 def reader(items: list[Item]) -> Reader:
     """Return the reader of Hardware; it finds the Machine of a Hardware in ``items``."""
-    machines: dict[Source, Fields] = {}
+    machines: dict[tuple[str, Source], Fields] = {}
     hardware: set[Source] = set()
     for item in items:
         where = _source(item.fields)
         if item.data.get("kind") in _BMCS:
-            machines[where] = item.fields
+            machines[str(item.data.get("kind")), where] = item.fields
         bmc = item.fields.fields("spec").data.get("bmcRef") if item.data.get("kind") == "Hardware" else None
         if isinstance(bmc, dict):
             hardware.add((where[0], str(bmc.get("name"))))
@@ -54,7 +54,7 @@ def _source(fields: Fields) -> Source:
     return str(found.get("namespace") or ""), str(found.get("name") or "")
 
 
-def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
+def _hardware(fields: Fields, machines: dict[tuple[str, Source], Fields]) -> Record:
     metadata, spec, status = (fields.fields(key) for key in ("metadata", "spec", "status"))
     about = spec.fields("metadata")
     instance, resources = about.fields("instance"), spec.fields("resources")
@@ -76,7 +76,10 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     macs = [mac for lease in leases if (mac := lease.line("mac"))]
     wanted = spec.fields("bmcRef")
     machine = wanted.line("name")
-    bmc, secret = _bmc(_source(fields), machine, machines)
+    kinds = (wanted.line("kind"), *_BMCS)  # a reference without a kind, or with another one, still names one of them
+    source = _source(fields)
+    found = (machines.get((kind or "", (source[0], machine or ""))) for kind in kinds)
+    bmc, secret = _bmc(source, next((each for each in found if each is not None), None))
     addresses = [lease.fields("ip") for lease in leases]
     nics = [nic(each, "address", ip) for each in addresses if (ip := each.line("address"))]
     return Record(
@@ -113,8 +116,7 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     )
 
 
-def _bmc(hardware: Source, name: str | None, machines: dict[Source, Fields]) -> tuple[dict[str, object], Source | None]:
-    machine = machines.get((hardware[0], name or ""))
+def _bmc(hardware: Source, machine: Fields | None) -> tuple[dict[str, object], Source | None]:
     if machine is None:
         return {}, None
     connection = machine.fields("spec").fields("connection")

@@ -86,13 +86,18 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
                 details={"file": origin},
             )
         skipped += _left_out(options, seen, used, origin)
-    elif left := _in_short([each for each in bmcs if each not in dict(options.mapping)]):
+    elif left := _in_short([each for each in bmcs if not _is_taken(options, each)]):
         skipped.append(f"{origin}: not imported: {left}, which may be a BMC's address: --map NAME=bmc.address takes it")
     if secrets:
         count = sum(secrets.values())
         keys = _in_short(sorted(secrets))
         skipped.append(f"{origin}: {count} secret{'s' * (count > 1)} skipped, which are never stored: {keys}")
     return Part(tuple(hosts.values()), skipped=tuple(skipped), warnings=tuple(warnings))
+
+
+def _is_taken(options: ImportOptions, attribute: str) -> bool:
+    labels = options.label_from or ()
+    return attribute in dict(options.mapping) or any(takes_attribute(name, attribute) for name in labels)
 
 
 def _refuse_unknown(
