@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from bmhctl.domain.model import Reservation
 from bmhctl.domain.requirements import NO_HOST
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, BusyError, UsageError
+from bmhctl.output import note
 from bmhctl.results import Outcomes
 from bmhctl.runner.environment import task_environment
 from bmhctl.runner.lease import check_length
@@ -137,5 +139,6 @@ def run(
             environ = task_environment(os.environ, held, lab.context.store.address, lab.context.actor)
             task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status or ()), limit)
             lab.line.clear()  # from now on the task writes to the terminal
-            status = run_task(lab.context, held, task, signals, mine.inherit)
+            fail = partial(note, display=replace(lab.display, quiet=False)) if lab.display.quiet else None
+            status = run_task(lab.context, held, task, signals, mine.inherit, fail)
     raise typer.Exit(status)

@@ -115,17 +115,25 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
             raise NotRunnableError(f"{name}: neither a program nor a script that begins with #!", NOT_RUNNABLE)
 
 
-def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequence[int] = ()) -> int:
+def run_task(
+    ctx: Context,
+    held: Held,
+    task: Task,
+    signals: Signals,
+    claim: Sequence[int] = (),
+    fail: Callable[[str], None] | None = None,
+) -> int:
     """Run the command until it ends or the lease is lost; give the hosts back; return the status to exit with.
 
     The status is that of the command, or 128+n if signal n ended it. It is 124 if the command timed out; 125 if the
     lease was lost, or if the hosts of a command that succeeded could not be given back; 126 or 127 if the command could
     not be started. ``signals`` must be on hold. ``claim`` has the descriptors of the claim of this run: if ``run`` is
-    killed, the claim lasts until the task has ended.
+    killed, the claim lasts until the task has ended. ``fail`` is called with the reason of a status 125; None reports
+    it as ``ctx`` does.
     """
     # Do not read the declaration again while the task runs: a user may be editing the file, and it may be invalid.
     undeclared = replace(ctx, store=ctx.store.undeclared())
-    returning = _Returning(undeclared, held.reservation.id, signals)
+    returning = _Returning(undeclared, held.reservation.id, signals, fail or ctx.report)
     lease = Lease(undeclared, held, signals.wake)
     if (loss := lease.lost()) is not None:  # this process was stopped since the grant
         return returning.give_back_lost(f"{loss.reason}; the task was not started")
@@ -232,13 +240,14 @@ class _Returning:
     even if its end was noticed later: otherwise the watchdog would have ended it.
     """
 
-    def __init__(self, ctx: Context, token: str, signals: Signals) -> None:
+    def __init__(self, ctx: Context, token: str, signals: Signals, fail: Callable[[str], None]) -> None:
         self.tainted: list[str] = []
         self.ended_at: datetime | None = None
         self.is_in_time = False
         self._ctx = ctx
         self._token = token
         self._signals = signals
+        self._fail = fail
         self._deadline: float | None = None
 
     def keep(self, length: timedelta, reason: str) -> bool:
@@ -271,7 +280,7 @@ class _Returning:
             if self._ended_before_lease():
                 self._ctx.report(f"the task ended in time, but its hosts were not given back in time: {error.message}")
                 return status
-            self._ctx.report(f"the lease was lost while the task ran: {error.message}")
+            self._fail(f"the lease was lost while the task ran: {error.message}")
             return FAILED
         except BmhctlError as error:
             then = "; their lease expires by itself"
@@ -280,7 +289,7 @@ class _Returning:
                 then = f"; give them back there: bmhctl -i {successor} release -R {self._token}"
             elif isinstance(error, MovedError):
                 status, then = FAILED, ""
-            self._ctx.report(f"the hosts could not be given back: {error.message}{then}")
+            self._fail(f"the hosts could not be given back: {error.message}{then}")
             return status or FAILED
         for item in done.items:
             if item.source is State.RESERVED and item.state is State.MAINTENANCE:
@@ -296,7 +305,7 @@ class _Returning:
 
         Returns the status to exit with.
         """
-        self._ctx.report(f"the lease is lost: {why}")
+        self._fail(f"the lease is lost: {why}")
         with suppress(BmhctlError):  # usually no host is left to give back
             lifecycle_verbs.release(self._ctx, Choice(), reservation=self._token, reason="task ended: lease lost")
         return FAILED

@@ -135,7 +135,7 @@ def test_a_run_survives_an_absent_server_while_the_lease_lasts_and_renews_it_aft
 ) -> None:
     go = tmp_path / "go"
     task = f"echo on; while [ ! -e {go} ]; do sleep 0.1; done; exit 3"
-    options = ["--host", "node1", "--ttl", "12s", "--quiet", *(["--wait", "1m"] if waits else [])]
+    options = ["--host", "node1", "--ttl", "18s", "--quiet", *(["--wait", "1m"] if waits else [])]
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -153,10 +153,10 @@ def test_a_run_survives_an_absent_server_while_the_lease_lasts_and_renews_it_aft
         ends = lab.reservations()[0].reservation.expires_at
     assert ends is not None
     server.stop()
-    time.sleep(6)  # in this time a renewal is due, and fails
+    time.sleep(7)  # in this time a renewal is due, and fails
     server.start()
     with open_inventory(server.url) as lab:
-        deadline = time.monotonic() + 6
+        deadline = time.monotonic() + 11
         while (lab.reservations()[0].reservation.expires_at or ends) <= ends:
             assert time.monotonic() < deadline, "the lease was not renewed"
             time.sleep(0.1)

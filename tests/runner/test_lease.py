@@ -105,9 +105,13 @@ def test_a_declaration_that_is_broken_for_a_while_does_not_end_the_task(toml_fle
 STUBBORN = "trap '' TERM HUP INT; echo ready; while :; do sleep 0.1; done"
 
 
-def test_a_lease_that_is_taken_away_ends_even_a_task_that_ignores_sigterm(fleet: Fleet) -> None:
+@pytest.mark.parametrize("options", [(), ("--quiet",)])
+def test_a_lease_that_is_taken_away_ends_even_a_task_that_ignores_sigterm(
+    options: tuple[str, ...], fleet: Fleet
+) -> None:
     turn = fleet.start(
         "run",
+        *options,
         "--host",
         "node1",
         "--",
